@@ -1,0 +1,290 @@
+// The native module, engine._native: the only file that knows Python. kernels/cpu.py is its one caller.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+
+#include "cpu/noise.h"
+#include "cpu/operations.h"
+#include "cpu/sweep.h"
+
+namespace py = pybind11;
+using diffwave::Bf16;
+
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+
+const diffwave::Tier& find_tier(const std::string& name) {
+  for (const diffwave::Tier& tier : diffwave::tiers())
+    if (name == tier.name && tier.supported) return tier;
+  throw std::invalid_argument("isa: this processor has no tier '" + name + "'");
+}
+
+template <class E>
+const diffwave::Operations<E>& operations_of(const diffwave::Tier& tier);
+template <>
+const diffwave::Operations<float>& operations_of<float>(const diffwave::Tier& tier) {
+  return tier.fp32;
+}
+template <>
+const diffwave::Operations<Bf16>& operations_of<Bf16>(const diffwave::Tier& tier) {
+  return tier.bf16;
+}
+
+py::list list_tiers() {
+  py::list list;
+  for (const diffwave::Tier& tier : diffwave::tiers()) {
+    py::list precisions;
+    precisions.append("fp32");
+    if (tier.bf16.residual_block) precisions.append("bf16");
+    list.append(py::make_tuple(tier.name, tier.supported, tier.requires_, precisions));
+  }
+  return list;
+}
+
+const float* checked(const py::dict& arrays, const char* name, std::vector<py::ssize_t> shape) {
+  const auto array = py::cast<Floats>(arrays[name]);
+  if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape)
+    throw std::invalid_argument(std::string(name) + ": wrong shape");
+  return array.data();
+}
+
+diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, std::vector<int> strides, int bands) {
+  diffwave::Parameters p;
+  const py::ssize_t C = py::cast<Floats>(a["input_weight"]).size(), N = static_cast<py::ssize_t>(dilations.size());
+  if (C < 16 || C % 16 || N < 1) throw std::invalid_argument("input_weight: expected a multiple of 16 channels");
+  p.channels = static_cast<int>(C);
+  p.layers = static_cast<int>(N);
+  p.bands = bands;
+  p.dilations = std::move(dilations);
+  p.input_weight = checked(a, "input_weight", {C});
+  p.input_bias = checked(a, "input_bias", {C});
+  p.dilated_weight = checked(a, "dilated_weight", {N, 2 * C, C, 3});
+  p.dilated_bias = checked(a, "dilated_bias", {N, 2 * C});
+  p.projection_weight = checked(a, "projection_weight", {N, 2 * C, C});
+  p.projection_bias = checked(a, "projection_bias", {N, 2 * C});
+  p.skip_weight = checked(a, "skip_weight", {C, C});
+  p.skip_bias = checked(a, "skip_bias", {C});
+  p.out_weight = checked(a, "out_weight", {C});
+  p.out_bias = checked(a, "out_bias", {1});
+  if (bands) {
+    p.conditioner_weight = checked(a, "conditioner_weight", {N, 2 * C, bands});
+    p.conditioner_bias = checked(a, "conditioner_bias", {N, 2 * C});
+    for (size_t i = 0; i < strides.size(); ++i) {
+      const std::string weight = "upsample_weight_" + std::to_string(i), bias = "upsample_bias_" + std::to_string(i);
+      const float* w = checked(a, weight.c_str(), {3, 2 * strides[i]});
+      p.upsample_weight.emplace_back(w, w + 6 * strides[i]);
+      p.upsample_bias.push_back(checked(a, bias.c_str(), {1})[0]);
+    }
+    p.strides = std::move(strides);
+  }
+  return p;
+}
+
+diffwave::Mel view(const py::array_t<float>& mel, int bands) {
+  if (mel.ndim() != 2 || mel.shape(0) != bands) throw std::invalid_argument("mel: expected [M, T]");
+  const py::ssize_t size = sizeof(float);
+  if (mel.strides(0) % size || mel.strides(1) % size) throw std::invalid_argument("mel: unaligned strides");
+  return {mel.data(), mel.strides(0) / size, mel.strides(1) / size, mel.shape(1)};
+}
+
+void expect(const Floats& array, std::vector<py::ssize_t> shape, const char* name) {
+  if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape)
+    throw std::invalid_argument(std::string(name) + ": wrong shape");
+}
+
+template <class E>
+std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const py::dict& arrays,
+                                                   std::vector<int> dilations, std::vector<int> strides, int bands) {
+  const auto& operations = operations_of<E>(find_tier(isa));
+  if (!operations.residual_block) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
+  return std::make_shared<diffwave::Network<E>>(
+      parameters(arrays, std::move(dilations), std::move(strides), bands), operations);
+}
+
+// Keeps alive what the sweep points into.
+template <class E>
+struct SweepHandle {
+  Floats x;
+  py::object mel, noise;
+  std::unique_ptr<diffwave::Sweep<E>> sweep;
+  int steps;
+};
+
+// coefficients [S][3]: a, b, sigma. noise [steps with a sigma][L] is given, or None: normal(seed, noise_step + s, t).
+template <class E>
+SweepHandle<E> make_sweep(std::shared_ptr<diffwave::Network<E>> network, Floats x, py::object mel, const Floats& d,
+                          const Floats& coefficients, bool clamp, py::object noise, uint64_t seed, uint32_t noise_step,
+                          int threads, long rows) {
+  const py::ssize_t S = coefficients.shape(0), N = static_cast<py::ssize_t>(network->layers.size());
+  const py::ssize_t L = x.size(), C = network->channels;
+  expect(x, {L}, "x");
+  expect(coefficients, {S, 3}, "coefficients");
+  expect(d, {S, N, C}, "d");
+  if (S < 1 || L < 1 || threads < 1 || threads > 1024 || rows < 12 || rows % 12)
+    throw std::invalid_argument("sweep: expected steps, samples, threads >= 1 and rows a multiple of 12");
+  diffwave::Mel frames;
+  if (network->bands) {
+    frames = view(py::cast<py::array_t<float>>(mel), network->bands);
+    long length = frames.frames;
+    for (int stride : network->strides) length *= stride;
+    if (length != L) throw std::invalid_argument("x: its length is not mel frames * hop");
+  }
+  const float* given = nullptr;
+  py::ssize_t given_steps = 0;
+  if (!noise.is_none()) {
+    if (!py::isinstance<Floats>(noise)) throw std::invalid_argument("noise: expected contiguous float32");
+    const auto array = py::cast<Floats>(noise);
+    given_steps = array.shape(0);
+    expect(array, {given_steps, L}, "noise");
+    given = array.data();
+  }
+  std::vector<diffwave::Step> steps;
+  for (py::ssize_t s = 0; s < S; ++s) {
+    const float *row = d.data() + s * N * C, *c = coefficients.data() + s * 3;
+    if (given && s >= given_steps && c[2] != 0.0f) throw std::invalid_argument("noise: too few steps");
+    steps.push_back({std::vector<float>(row, row + N * C), c[0], c[1], c[2], clamp,
+                     {given ? given + s * L : nullptr, seed, noise_step + static_cast<uint32_t>(s)}});
+  }
+  float* values = x.mutable_data();
+  std::unique_ptr<diffwave::Sweep<E>> sweep;
+  {
+    py::gil_scoped_release release;
+    sweep = std::make_unique<diffwave::Sweep<E>>(network, L, frames, std::move(steps), values, threads, rows);
+  }
+  return {std::move(x), std::move(mel), std::move(noise), std::move(sweep), static_cast<int>(S)};
+}
+
+template <class E>
+Floats upsample_mel(const diffwave::Network<E>& network, const py::array_t<float>& mel) {
+  const diffwave::Mel frames = view(mel, network.bands);
+  py::ssize_t length = frames.frames;
+  for (int stride : network.strides) length *= stride;
+  Floats out({length, static_cast<py::ssize_t>(network.bands)});
+  diffwave::run_upsample_mel(network, frames, out.mutable_data());
+  return out;
+}
+
+template <class E>
+void check_layer(const diffwave::Network<E>& network, int layer) {
+  if (layer < 0 || layer >= static_cast<int>(network.layers.size())) throw py::index_error("layer");
+}
+
+template <class E>
+Floats project_conditioner(const diffwave::Network<E>& network, int layer, const Floats& mel) {
+  check_layer(network, layer);
+  expect(mel, {mel.shape(0), network.bands}, "mel");
+  Floats out({mel.shape(0), static_cast<py::ssize_t>(2 * network.channels)});
+  diffwave::run_project_conditioner(network, layer, mel.data(), mel.shape(0), out.mutable_data());
+  return out;
+}
+
+template <class E>
+Floats input_projection(const diffwave::Network<E>& network, const Floats& x) {
+  Floats h({x.size(), static_cast<py::ssize_t>(network.channels)});
+  diffwave::run_input_projection(network, x.data(), x.size(), h.mutable_data());
+  return h;
+}
+
+template <class E>
+void residual_block(const diffwave::Network<E>& network, int layer, py::object conditioner, const Floats& d, Floats h,
+                    Floats skip) {
+  check_layer(network, layer);
+  const py::ssize_t L = h.shape(0), C = network.channels;
+  expect(h, {L, C}, "h");
+  expect(skip, {L, C}, "skip");
+  expect(d, {C}, "d");
+  const float* given = nullptr;
+  if (!conditioner.is_none()) {
+    const auto array = py::cast<Floats>(conditioner);
+    expect(array, {L, 2 * C}, "conditioner");
+    given = array.data();
+  } else if (network.bands) {
+    throw std::invalid_argument("conditioner: this network has a mel");
+  }
+  diffwave::run_residual_block(network, layer, given, d.data(), L, h.mutable_data(), skip.mutable_data());
+}
+
+template <class E>
+Floats output_head(const diffwave::Network<E>& network, const Floats& skip) {
+  expect(skip, {skip.shape(0), network.channels}, "skip");
+  Floats eps(skip.shape(0));
+  diffwave::run_output_head(network, skip.data(), skip.shape(0), eps.mutable_data());
+  return eps;
+}
+
+// Multiply-accumulates per second of `threads` threads together, over about `seconds`.
+template <class E>
+double peak(const std::string& isa, int threads, double seconds) {
+  const auto& operations = operations_of<E>(find_tier(isa));
+  if (!operations.peak) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
+  using Clock = std::chrono::steady_clock;
+  py::gil_scoped_release release;
+  diffwave::Team team(threads);
+  const auto rate = [&](long rounds) {
+    std::vector<double> work(static_cast<size_t>(threads));
+    const auto start = Clock::now();
+    team.run([&](int rank) { work[static_cast<size_t>(rank)] = operations.peak(rounds); });
+    const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+    double sum = 0.0;
+    for (double w : work) sum += w;
+    return std::make_pair(sum / elapsed, elapsed);
+  };
+  constexpr long kTrial = 100000;
+  const double trial = rate(kTrial).second;
+  return rate(std::max(kTrial, static_cast<long>(kTrial * seconds / std::max(trial, 1e-6)))).first;
+}
+
+template <class E>
+void bind(py::module_& m, const std::string& suffix) {
+  using Network = diffwave::Network<E>;
+  py::class_<Network, std::shared_ptr<Network>>(m, ("Network_" + suffix).c_str())
+      .def(py::init(&make_network<E>), py::arg("isa"), py::arg("arrays"), py::arg("dilations"), py::arg("strides"),
+           py::arg("bands"))
+      .def_readonly("reach", &Network::reach)
+      .def("upsample_mel", &upsample_mel<E>)
+      .def("project_conditioner", &project_conditioner<E>)
+      .def("input_projection", &input_projection<E>)
+      .def("residual_block", &residual_block<E>)
+      .def("output_head", &output_head<E>);
+  using Handle = SweepHandle<E>;
+  py::class_<Handle>(m, ("Sweep_" + suffix).c_str())
+      .def(py::init(&make_sweep<E>), py::arg("network"), py::arg("x").noconvert(), py::arg("mel"), py::arg("d"),
+           py::arg("coefficients"), py::arg("clamp"), py::arg("noise"), py::arg("seed"), py::arg("noise_step"),
+           py::arg("threads"), py::arg("rows"))
+      .def_property_readonly("tile", [](const Handle& h) { return h.sweep->tile(); })
+      .def_property_readonly("bytes", [](const Handle& h) { return h.sweep->bytes(); })
+      .def(
+          "advance",
+          [](Handle& h, int step, long begin) {
+            if (step < 0 || step >= h.steps) throw py::index_error("step");
+            py::gil_scoped_release release;
+            h.sweep->advance(step, begin);
+          },
+          py::arg("step"), py::arg("begin"));
+  m.def(("peak_" + suffix).c_str(), &peak<E>, py::arg("isa"), py::arg("threads"), py::arg("seconds"));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "DiffWave kernels for the CPU; use them through engine.kernels.cpu";
+  m.def("tiers", &list_tiers, "(name, supported, requires, precisions) of every tier, slowest first");
+  m.def(
+      "normal",
+      [](uint64_t seed, uint32_t step, long begin, long count) {
+        if (begin < 0 || count < 0) throw std::invalid_argument("normal: expected begin, count >= 0");
+        Floats out(count);
+        float* values = out.mutable_data();
+        py::gil_scoped_release release;
+        diffwave::normal(seed, step, begin, count, values);
+        return out;
+      },
+      py::arg("seed"), py::arg("step"), py::arg("begin"), py::arg("count"));
+  bind<float>(m, "fp32");
+  bind<Bf16>(m, "bf16");
+}

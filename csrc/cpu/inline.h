@@ -1,0 +1,2 @@
+#pragma once
+#define DIFFWAVE_INLINE static inline __attribute__((always_inline))

@@ -1,0 +1,16 @@
+// x86-64 with AVX2 and FMA.
+#include "tier.h"
+
+#if defined(__x86_64__)
+DIFFWAVE_TARGET_BEGIN("avx2,fma")
+namespace diffwave::avx2 {
+namespace {
+#include "vec_avx2.inl"
+#include "vec_fp32.inl"
+#include "operations.inl"
+}  // namespace
+
+Operations<float> fp32() { return operations<float>(); }
+}  // namespace diffwave::avx2
+DIFFWAVE_TARGET_END
+#endif

@@ -1,0 +1,16 @@
+// x86-64 with AVX-512 F, BW, DQ and VL.
+#include "tier.h"
+
+#if defined(__x86_64__)
+DIFFWAVE_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+namespace diffwave::avx512 {
+namespace {
+#include "vec_avx512.inl"
+#include "vec_fp32.inl"
+#include "operations.inl"
+}  // namespace
+
+Operations<float> fp32() { return operations<float>(); }
+}  // namespace diffwave::avx512
+DIFFWAVE_TARGET_END
+#endif

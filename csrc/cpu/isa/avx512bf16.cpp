@@ -1,0 +1,17 @@
+// x86-64 with AVX-512 and its bf16 dot product.
+#include "tier.h"
+
+#if defined(__x86_64__)
+DIFFWAVE_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+namespace diffwave::avx512bf16 {
+namespace {
+#include "vec_avx512.inl"
+#include "vec_fp32.inl"
+#include "vec_bf16.inl"
+#include "operations.inl"
+}  // namespace
+
+Operations<Bf16> bf16() { return operations<Bf16>(); }
+}  // namespace diffwave::avx512bf16
+DIFFWAVE_TARGET_END
+#endif

@@ -1,0 +1,12 @@
+// Any processor.
+#include "tier.h"
+
+namespace diffwave::generic {
+namespace {
+#include "vec_generic.inl"
+#include "vec_fp32.inl"
+#include "operations.inl"
+}  // namespace
+
+Operations<float> fp32() { return operations<float>(); }
+}  // namespace diffwave::generic

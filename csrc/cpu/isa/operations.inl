@@ -1,0 +1,13 @@
+// All operations of one tier in one precision, for the tier's Vec.
+#include "../matmul.inl"
+#include "../gate.inl"
+#include "../project_conditioner.inl"
+#include "../input_projection.inl"
+#include "../residual_block.inl"
+#include "../output_head.inl"
+#include "../peak.inl"
+
+template <class E>
+Operations<E> operations() {
+  return {project_conditioner<E>, input_projection<E>, residual_block<E>, output_head, peak<E>, kWidth};
+}

@@ -1,0 +1,36 @@
+// Four lanes through the compiler's vector extension: SSE2, NEON or plain scalar code, whatever the target has.
+using Vec = float __attribute__((vector_size(16)));
+using VecInt = int32_t __attribute__((vector_size(16)));
+constexpr int kWidth = 4, kRows = 6;
+
+DIFFWAVE_INLINE Vec load(const float* p) {
+  Vec v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+DIFFWAVE_INLINE void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
+DIFFWAVE_INLINE Vec broadcast(float x) { return Vec{x, x, x, x}; }
+DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) {
+#ifdef __FP_FAST_FMAF
+  return Vec{__builtin_fmaf(a[0], b[0], c[0]), __builtin_fmaf(a[1], b[1], c[1]), __builtin_fmaf(a[2], b[2], c[2]),
+             __builtin_fmaf(a[3], b[3], c[3])};
+#else
+  return a * b + c;
+#endif
+}
+DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
+DIFFWAVE_INLINE Vec clamp_exponent(Vec x) {
+  const Vec high = broadcast(60.0f);
+  x = x < high ? x : high;
+  return maximum(x, -high);
+}
+// To the nearest integer, ties to even, for |x| < 2^22.
+DIFFWAVE_INLINE Vec round_nearest(Vec x) {
+  const Vec magic = broadcast(12582912.0f);
+  return (x + magic) - magic;
+}
+// p * 2^n for integral n
+DIFFWAVE_INLINE Vec scale(Vec p, Vec n) {
+  const VecInt exponent = __builtin_convertvector(n, VecInt) << 23;
+  return (Vec)((VecInt)p + exponent);
+}

@@ -1,0 +1,33 @@
+// The inner loop of every operation: kRows rows of x against packed weights, V vectors of outputs, accumulated in
+// registers. Each output is one chain over k in ascending order, so it does not depend on the tile it is computed in.
+//
+// C is the row's width where it is known at compile time (the rows' offsets then become immediates), else 0.
+template <int V, int C, class E>
+DIFFWAVE_INLINE void accumulate(Vec (&acc)[kRows][V], const E* x, long width, const E* weight, int inputs) {
+  const long stride = C ? C : width;
+  for (int k = 0; k < inputs; k += kGroup<E>) {
+    Vec w[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) w[v] = load_weights(weight + v * kWidth * kGroup<E>);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const Vec value = broadcast_group(x + r * stride + k);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) acc[r][v] = dot(acc[r][v], value, w[v], x);
+    }
+    weight += V * kWidth * kGroup<E>;
+  }
+}
+
+DIFFWAVE_INLINE bool outside(long t, long length) { return t + kRows <= 0 || t >= length; }
+
+// Overwrites those of the kRows rows at t that lie outside the audio with what the next layer must see there.
+template <class E>
+DIFFWAVE_INLINE void pad(const Ring<E>& ring, long t, long length, const Padding<E>& padding) {
+  if (t >= 0 && t + kRows <= length) return;
+  for (long row = t; row < t + kRows; ++row) {
+    if ((row >= 0 && row < length) || row < -padding.reach || row >= length + padding.reach) continue;
+    __builtin_memcpy(ring.at(row), padding.row, static_cast<size_t>(ring.width) * sizeof(E));
+    ring.mirror(row, 1);
+  }
+}

@@ -1,0 +1,140 @@
+#include "network.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace diffwave {
+namespace {
+
+constexpr float kHalf = 0.70710678f;  // sqrt(1/2)
+
+// weight(half, c, k) -> [panel][k / group][half][lane][group]; inputs past the last are zero.
+template <class E, class Weight>
+void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight weight) {
+  const int group = kGroup<E>;
+  for (int panel = 0; panel < channels / width; ++panel)
+    for (int k = 0; k < inputs; k += group)
+      for (int half = 0; half < halves; ++half)
+        for (int lane = 0; lane < width; ++lane)
+          for (int g = 0; g < group; ++g)
+            *out++ = from_float<E>(static_cast<float>(weight(half, panel * width + lane, k + g)));
+}
+
+template <class E>
+int whole_groups(int inputs) {
+  return (inputs + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
+}
+
+}  // namespace
+
+template <class E>
+Network<E>::Network(const Parameters& p, const Operations<E>& ops)
+    : operations(ops),
+      channels(p.channels),
+      bands(p.bands),
+      strides(p.strides),
+      upsample_weight(p.upsample_weight),
+      upsample_bias(p.upsample_bias) {
+  layers.resize(static_cast<size_t>(p.layers));
+  size_t bytes = 0;
+  lay_out(Arena(), &bytes, p.layers);
+  memory_ = Buffer(bytes);
+  lay_out(Arena(memory_.data()), &bytes, p.layers);
+  for (int i = 0; i < p.layers; ++i) {
+    layers[i].dilation = p.dilations[static_cast<size_t>(i)];
+    reach += layers[i].dilation;
+  }
+  pack(p);
+}
+
+template <class E>
+void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
+  const size_t C = static_cast<size_t>(channels), M = static_cast<size_t>(whole_groups<E>(bands));
+  for (int i = 0; i < layer_count; ++i) {
+    Layer<E>& layer = layers[static_cast<size_t>(i)];
+    layer.dilated = arena.take<E>(2 * C * 3 * C);
+    layer.projection = arena.take<E>(2 * C * C);
+    layer.conditioner = arena.take<E>(2 * C * M);
+    layer.conditioner_bias = arena.take<float>(2 * C);
+    layer.residual_bias = arena.take<float>(C);
+    layer.tap_sum = arena.take<float>(2 * C * C);
+    if (!bands) {
+      const long width = 2L * channels;
+      layer.constant = {arena.take<E>(static_cast<size_t>(Ring<E>::elements(1, width))), 1, width};
+    }
+  }
+  input_weight = arena.take<float>(C);
+  input_bias = arena.take<float>(C);
+  skip_start = arena.take<float>(C);
+  head_weight = arena.take<float>(C * C);
+  head_bias = arena.take<float>(C);
+  out_weight = arena.take<float>(C);
+  *bytes = arena.used();
+}
+
+template <class E>
+void Network<E>::pack(const Parameters& p) {
+  const long C = channels, M = bands;
+  const int width = operations.width;
+  std::vector<double> skip_bias(static_cast<size_t>(C), 0.0);
+  for (long i = 0; i < p.layers; ++i) {
+    Layer<E>& layer = layers[static_cast<size_t>(i)];
+    const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
+    pack_panels(layer.dilated, channels, width, 3 * channels, 2, [&](int half, int c, int k) {
+      const long tap = k / C, input = k % C;
+      return kGateScale[half] * dilated[((half * C + c) * C + input) * 3 + tap];
+    });
+    const float* projection = p.projection_weight + i * 2 * C * C;
+    pack_panels(layer.projection, channels, width, channels, 2, [&](int half, int c, int k) {
+      return projection[(half * C + c) * C + k] * (half == 0 ? kHalf : 1.0f);
+    });
+    if (M) {
+      const float* conditioner = p.conditioner_weight + i * 2 * C * M;
+      pack_panels(layer.conditioner, channels, width, whole_groups<E>(bands), 2, [&](int half, int c, int k) {
+        return k < M ? kGateScale[half] * conditioner[(half * C + c) * M + k] : 0.0f;
+      });
+    }
+    for (int half = 0; half < 2; ++half)
+      for (int c = 0; c < C; ++c) {
+        const long row = half * C + c;
+        const float bias = p.dilated_bias[i * 2 * C + row] + (M ? p.conditioner_bias[i * 2 * C + row] : 0.0f);
+        layer.conditioner_bias[panel_index(half, c)] = kGateScale[half] * bias;
+        for (long k = 0; k < C; ++k) {
+          const float* tap = dilated + (row * C + k) * 3;
+          layer.tap_sum[row * C + k] = tap[0] + tap[1] + tap[2];
+        }
+      }
+    if (!M)
+      for (long n = 0; n < Ring<E>::elements(1, 2 * C); ++n)
+        layer.constant.rows[n] = from_float<E>(layer.conditioner_bias[n % (2 * C)]);
+    for (int c = 0; c < C; ++c) {
+      layer.residual_bias[c] = kHalf * p.projection_bias[i * 2 * C + c];
+      skip_bias[static_cast<size_t>(c)] += p.projection_bias[i * 2 * C + C + c];
+    }
+  }
+  const float scale = static_cast<float>(std::sqrt(1.0 / p.layers));
+  pack_panels(head_weight, channels, width, channels, 1,
+              [&](int, int c, int k) { return scale * p.skip_weight[c * C + k]; });
+  std::copy_n(p.input_weight, C, input_weight);
+  std::copy_n(p.input_bias, C, input_bias);
+  std::copy_n(skip_bias.begin(), C, skip_start);
+  std::copy_n(p.skip_bias, C, head_bias);
+  std::copy_n(p.out_weight, C, out_weight);
+  out_bias = p.out_bias[0];
+}
+
+template <class E>
+void Network<E>::step_row(int layer, const float* d, float* row) const {
+  const float* weight = layers[static_cast<size_t>(layer)].tap_sum;
+  for (int half = 0; half < 2; ++half)
+    for (int c = 0; c < channels; ++c) {
+      double sum = 0.0;
+      for (int k = 0; k < channels; ++k) sum += static_cast<double>(weight[(half * channels + c) * channels + k]) * d[k];
+      row[panel_index(half, c)] = static_cast<float>(kGateScale[half] * sum);
+    }
+}
+
+template class Network<float>;
+template class Network<Bf16>;
+
+}  // namespace diffwave

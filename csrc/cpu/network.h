@@ -1,0 +1,69 @@
+// The weights of one network, packed for one tier and precision.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "buffer.h"
+#include "kernels.h"
+
+namespace diffwave {
+
+// As kernels/cpu.py hands them over: float32, C-contiguous. Of every 2C channels the first C are the sigmoid half of
+// the gate (or the residual), the second the tanh half (or the skip).
+struct Parameters {
+  int channels = 0, layers = 0, bands = 0;  // C, N, M; no bands: no mel
+  std::vector<int> dilations;               // [N]
+  std::vector<int> strides;                 // of the upsampler, in time
+  std::vector<std::vector<float>> upsample_weight;  // per stride: [3][2*stride]
+  std::vector<float> upsample_bias;                 // per stride
+  const float *input_weight = nullptr, *input_bias = nullptr;          // [C]
+  const float *dilated_weight = nullptr, *dilated_bias = nullptr;      // [N][2C][C][3], [N][2C]
+  const float *conditioner_weight = nullptr, *conditioner_bias = nullptr;  // [N][2C][M], [N][2C]
+  const float *projection_weight = nullptr, *projection_bias = nullptr;    // [N][2C][C], [N][2C]
+  const float *skip_weight = nullptr, *skip_bias = nullptr;            // [C][C], [C]
+  const float *out_weight = nullptr, *out_bias = nullptr;              // [C], [1]
+};
+
+template <class E>
+struct Layer {
+  int dilation;
+  E *dilated, *projection, *conditioner;  // packed
+  float *conditioner_bias, *residual_bias;
+  float* tap_sum;           // [2C][C]: the dilated convolution of a constant
+  Ring<E> constant;         // without a mel: the conditioner is this one row, for ever
+};
+
+template <class E>
+class Network {
+ public:
+  Network(const Parameters& parameters, const Operations<E>& operations);
+
+  // The dilated convolution of the step bias d [C], as a row [2C] in panel order, scaled for the gate.
+  void step_row(int layer, const float* d, float* row) const;
+
+  // Where channel c of one half stands in a row of 2C in panel order.
+  int panel_index(int half, int c) const {
+    return (c / operations.width * 2 + half) * operations.width + c % operations.width;
+  }
+  long mel_width() const { return (bands + 15) / 16 * 16; }
+
+  const Operations<E> operations;
+  int channels, bands;
+  std::vector<Layer<E>> layers;
+  std::vector<int> strides;
+  std::vector<std::vector<float>> upsample_weight;
+  std::vector<float> upsample_bias;
+  float *input_weight, *input_bias, *skip_start, *head_weight, *head_bias, *out_weight, out_bias;
+  long reach = 0;  // the sum of the dilations
+
+ private:
+  void lay_out(Arena arena, size_t* bytes, int layer_count);
+  void pack(const Parameters& parameters);
+  Buffer memory_;
+};
+
+// sigmoid(g) = 1 / (1 + 2^(g * kGateScale[0])), tanh(f) from 2^(f * kGateScale[1])
+constexpr float kGateScale[2] = {-1.44269504f, -2.88539008f};
+
+}  // namespace diffwave

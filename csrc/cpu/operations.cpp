@@ -1,0 +1,130 @@
+#include "operations.h"
+
+#include <algorithm>
+#include <memory>
+
+namespace diffwave {
+namespace {
+
+// A ring that holds the whole signal and d rows on each side.
+template <class T>
+struct Whole {
+  Ring<T> ring;
+  Buffer memory;
+
+  Whole(long length, long width, long d = 0) {
+    ring.capacity = length + 2 * d + 2 * kGuard;
+    ring.width = width;
+    memory = Buffer(static_cast<size_t>(Ring<T>::elements(ring.capacity, width)) * sizeof(T));
+    ring.rows = reinterpret_cast<T*>(memory.data());
+  }
+  // place(c) is where value c of a row stands.
+  template <class Place>
+  void write(const float* values, long length, long count, Place place) {
+    for (long t = 0; t < length; ++t)
+      for (long c = 0; c < count; ++c) ring.at(t)[place(c)] = from_float<T>(values[t * count + c]);
+    if (length > 0)
+      for (long t = 0; t < length; ++t) ring.mirror(t, 1);
+  }
+  template <class Place>
+  void read(float* values, long length, long count, Place place) const {
+    for (long t = 0; t < length; ++t)
+      for (long c = 0; c < count; ++c) values[t * count + c] = to_float(ring.at(t)[place(c)]);
+  }
+};
+
+long same(long c) { return c; }
+
+// Where channel c of 2C stands in panel order.
+template <class E>
+auto panel_order(const Network<E>& network) {
+  return [&network](long c) {
+    return static_cast<long>(network.panel_index(c >= network.channels, static_cast<int>(c % network.channels)));
+  };
+}
+
+float gate_scale(long c, long channels) { return kGateScale[c >= channels]; }
+
+}  // namespace
+
+template <class E>
+void run_upsample_mel(const Network<E>& network, const Mel& mel, float* out) {
+  long length = mel.frames;
+  for (int stride : network.strides) length *= stride;
+  Whole<E> rows(length, network.mel_width());
+  upsample_mel(network, mel, 0, length, rows.ring);
+  rows.read(out, length, network.bands, same);
+}
+
+template <class E>
+void run_project_conditioner(const Network<E>& network, int layer, const float* mel, long length, float* out) {
+  const long C = network.channels;
+  Whole<E> rows(length, network.mel_width()), conditioner(length, 2 * C);
+  rows.write(mel, length, network.bands, same);
+  const Layer<E>& l = network.layers[static_cast<size_t>(layer)];
+  network.operations.project_conditioner(
+      {network.channels, network.bands, rows.ring, conditioner.ring, l.conditioner, l.conditioner_bias},
+      {0, length, length});
+  conditioner.read(out, length, 2 * C, panel_order(network));
+  for (long n = 0; n < length * 2 * C; ++n) out[n] /= gate_scale(n % (2 * C), C);
+}
+
+template <class E>
+void run_input_projection(const Network<E>& network, const float* x, long length, float* h) {
+  Whole<E> rows(length, network.channels);
+  network.operations.input_projection(
+      {network.channels, x, rows.ring, network.input_weight, network.input_bias, {nullptr, 0}}, {0, length, length});
+  rows.read(h, length, network.channels, same);
+}
+
+template <class E>
+void run_residual_block(const Network<E>& network, int layer, const float* conditioner, const float* d, long length,
+                        float* h, float* skip) {
+  const long C = network.channels;
+  const Layer<E>& l = network.layers[static_cast<size_t>(layer)];
+  Whole<E> x(length, C, l.dilation), y(length, C), given(length, 2 * C);
+  Whole<float> sum(length, C);
+  x.write(h, length, C, same);
+  for (long t = -l.dilation; t < length + l.dilation; ++t) {
+    if (t >= 0 && t < length) continue;
+    for (long c = 0; c < C; ++c) x.ring.at(t)[c] = from_float<E>(-d[c]);
+    x.ring.mirror(t, 1);
+  }
+  sum.write(skip, length, C, same);
+  if (conditioner) {
+    std::vector<float> scaled(conditioner, conditioner + length * 2 * C);
+    for (size_t n = 0; n < scaled.size(); ++n) scaled[n] *= gate_scale(static_cast<long>(n) % (2 * C), C);
+    given.write(scaled.data(), length, 2 * C, panel_order(network));
+  }
+  std::vector<float> step_row(static_cast<size_t>(2 * C));
+  network.step_row(layer, d, step_row.data());
+  Buffer gated(static_cast<size_t>(kBlockRows * C) * sizeof(E));
+  network.operations.residual_block(
+      {network.channels, l.dilation, x.ring, y.ring, sum.ring, conditioner ? given.ring : l.constant, step_row.data(),
+       l.dilated, l.projection, l.residual_bias, layer == 0 ? network.skip_start : nullptr,
+       reinterpret_cast<E*>(gated.data()), {nullptr, 0}},
+      {0, length, length});
+  y.read(h, length, C, same);
+  sum.read(skip, length, C, same);
+}
+
+template <class E>
+void run_output_head(const Network<E>& network, const float* skip, long length, float* eps) {
+  Whole<float> sum(length, network.channels);
+  sum.write(skip, length, network.channels, same);
+  std::fill_n(eps, length, 0.0f);
+  network.operations.output_head({network.channels, sum.ring, network.head_weight, network.head_bias,
+                                  network.out_weight, network.out_bias, eps, 0.0f, 1.0f, 0.0f, false, {nullptr, 0, 0}},
+                                 {0, length, length});
+}
+
+#define DIFFWAVE_OPERATIONS(E)                                                                             \
+  template void run_upsample_mel(const Network<E>&, const Mel&, float*);                                   \
+  template void run_project_conditioner(const Network<E>&, int, const float*, long, float*);               \
+  template void run_input_projection(const Network<E>&, const float*, long, float*);                       \
+  template void run_residual_block(const Network<E>&, int, const float*, const float*, long, float*, float*); \
+  template void run_output_head(const Network<E>&, const float*, long, float*);
+DIFFWAVE_OPERATIONS(float)
+DIFFWAVE_OPERATIONS(Bf16)
+
+}  // namespace diffwave

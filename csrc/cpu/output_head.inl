@@ -1,0 +1,46 @@
+// The output head (paper, figure 2a) and, in the same pass, the update of x (algorithm 1 and equation 12).
+// The sum over channels runs in sixteen lanes and then in one fixed tree whatever the vector's width, so that tiers
+// with fused multiply-add agree to the last bit.
+constexpr int kLanes = 16;
+
+DIFFWAVE_INLINE float sum_lanes(const float (&lane)[kLanes]) {
+  float sum[kLanes];
+  __builtin_memcpy(sum, lane, sizeof sum);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) sum[i] = sum[i] + sum[i + half];
+  return sum[0];
+}
+
+static void output_head(const OutputHead& op, Rows rows) {
+  const Vec zero = broadcast(0.0f);
+  for (long t = rows.begin; t < rows.end; t += kRows) {
+    if (outside(t, rows.length)) continue;
+    const float* skip = op.skip.at(t);
+    alignas(64) float lanes[kRows][kLanes] = {};
+    for (int c = 0; c < op.channels; c += kWidth) {
+      Vec acc[kRows][1];
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) acc[r][0] = load(op.bias + c);
+      accumulate<1, 0>(acc, skip, op.channels, op.weight + static_cast<long>(c) * op.channels, op.channels);
+      const Vec out = load(op.out_weight + c);
+      for (int r = 0; r < kRows; ++r) {
+        float* lane = lanes[r] + c % kLanes;
+        store(lane, fma(maximum(acc[r][0], zero), out, load(lane)));
+      }
+    }
+    const long first = std::max(t, 0L), last = std::min({t + kRows, rows.length, rows.end});
+    float noise[kRows];
+    if (op.sigma == 0.0f)
+      std::fill_n(noise, kRows, 0.0f);
+    else if (op.noise.given)
+      std::copy(op.noise.given + first, op.noise.given + last, noise);
+    else
+      normal(op.noise.seed, op.noise.step, first, last - first, noise);
+    for (long i = first; i < last; ++i) {
+      const float eps = sum_lanes(lanes[i - t]) + op.out_bias;
+      float x = op.a * op.x[i] + op.b * eps + op.sigma * noise[i - first];
+      if (op.clamp) x = std::min(std::max(x, -1.0f), 1.0f);
+      op.x[i] = x;
+    }
+  }
+}

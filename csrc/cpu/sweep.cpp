@@ -1,0 +1,130 @@
+#include "sweep.h"
+
+#include <algorithm>
+
+namespace diffwave {
+namespace {
+
+// A register tile may begin up to a guard before the rows that are wanted and end up to a guard after them.
+constexpr long kMargin = 2 * kGuard;
+
+}  // namespace
+
+template <class E>
+Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, long length, Mel mel, std::vector<Step> steps, float* x,
+                int threads, long rows)
+    : network_(std::move(network)),
+      length_(length),
+      rows_(rows),
+      mel_(mel),
+      steps_(std::move(steps)),
+      x_(x),
+      team_(threads) {
+  size_t bytes = 0;
+  lay_out(Arena(), &bytes);
+  memory_ = Buffer(bytes);
+  lay_out(Arena(memory_.data()), &bytes);
+  fill();
+}
+
+template <class E>
+void Sweep<E>::lay_out(Arena arena, size_t* bytes) {
+  const size_t C = static_cast<size_t>(network_->channels), N = network_->layers.size(), S = steps_.size();
+  const auto ring = [&](auto& r, long history, long padding, long width) {
+    using T = std::remove_pointer_t<decltype(r.rows)>;
+    r.capacity = std::min(history + tile(), length_ + padding) + kMargin;
+    r.width = width;
+    r.rows = arena.take<T>(static_cast<size_t>(Ring<T>::elements(r.capacity, width)));
+  };
+  states_.resize(S);
+  for (State& state : states_) {
+    state.x.resize(N + 1);
+    state.padding.resize(N + 1);
+    state.step_row.resize(N);
+    for (size_t i = 0; i <= N; ++i) {
+      const long d = i < N ? network_->layers[i].dilation : 0;
+      ring(state.x[i], 2 * d, 2 * d, network_->channels);
+      state.padding[i] = arena.take<E>(C);
+      if (i < N) state.step_row[i] = arena.take<float>(2 * C);
+    }
+    ring(state.skip, network_->reach, 0, network_->channels);
+  }
+  conditioner_.resize(N);
+  for (size_t i = 0; i < N; ++i) {
+    if (network_->bands)
+      ring(conditioner_[i], (static_cast<long>(S) - 1) * network_->reach, 0, 2L * network_->channels);
+    else
+      conditioner_[i] = network_->layers[i].constant;
+  }
+  if (network_->bands) ring(upsampled_, network_->reach, 0, network_->mel_width());
+  gated_.resize(static_cast<size_t>(team_.size()));
+  for (E*& gated : gated_) gated = arena.take<E>(kBlockRows * C);
+  *bytes = arena.used();
+}
+
+// The rows before the audio, which no layer computes, and the constants of every step.
+template <class E>
+void Sweep<E>::fill() {
+  const int C = network_->channels;
+  for (size_t s = 0; s < states_.size(); ++s)
+    for (size_t i = 0; i < network_->layers.size(); ++i) {
+      const float* d = steps_[s].d.data() + i * static_cast<size_t>(C);
+      network_->step_row(static_cast<int>(i), d, states_[s].step_row[i]);
+      E* padding = states_[s].padding[i];
+      for (int c = 0; c < C; ++c) padding[c] = from_float<E>(-d[c]);
+      const Ring<E>& ring = states_[s].x[i];
+      for (long t = -network_->layers[i].dilation; t < 0; ++t) {
+        std::copy_n(padding, C, ring.at(t));
+        ring.mirror(t, 1);
+      }
+    }
+}
+
+template <class E>
+Padding<E> Sweep<E>::padding(const State& state, size_t layer) const {
+  return {state.padding[layer], layer < network_->layers.size() ? network_->layers[layer].dilation : 0};
+}
+
+template <class E>
+void Sweep<E>::advance(int step, long begin) {
+  team_.run([&](int rank) { work(step, begin, rank); });
+}
+
+template <class E>
+void Sweep<E>::work(int step, long begin, int rank) {
+  const Network<E>& net = *network_;
+  const Operations<E>& run = net.operations;
+  const State& state = states_[static_cast<size_t>(step)];
+  const Step& now = steps_[static_cast<size_t>(step)];
+  const int C = net.channels;
+  const auto rows = [&](long delay) {
+    const long first = begin - delay + rank * rows_;
+    return Rows{first, first + rows_, length_};
+  };
+  const bool conditions = step == 0 && net.bands;
+
+  if (conditions) upsample_mel(net, mel_, rows(0).begin, rows(0).end, upsampled_);
+  run.input_projection({C, x_, state.x[0], net.input_weight, net.input_bias, padding(state, 0)}, rows(0));
+  team_.barrier();
+  long delay = 0;
+  for (size_t i = 0; i < net.layers.size(); ++i) {
+    const Layer<E>& layer = net.layers[i];
+    delay += layer.dilation;
+    if (conditions)
+      run.project_conditioner({C, net.bands, upsampled_, conditioner_[i], layer.conditioner, layer.conditioner_bias},
+                              rows(delay));
+    run.residual_block({C, layer.dilation, state.x[i], state.x[i + 1], state.skip, conditioner_[i],
+                        state.step_row[i], layer.dilated, layer.projection, layer.residual_bias,
+                        i == 0 ? net.skip_start : nullptr, gated_[static_cast<size_t>(rank)], padding(state, i + 1)},
+                       rows(delay));
+    team_.barrier();
+  }
+  run.output_head({C, state.skip, net.head_weight, net.head_bias, net.out_weight, net.out_bias, x_, now.a, now.b,
+                   now.sigma, now.clamp, now.noise},
+                  rows(delay));
+}
+
+template class Sweep<float>;
+template class Sweep<Bf16>;
+
+}  // namespace diffwave

@@ -1,0 +1,41 @@
+// Which tiers exist, and which of them this processor has.
+#include "kernels.h"
+
+namespace diffwave {
+
+namespace generic {
+Operations<float> fp32();
+}
+#if defined(__x86_64__)
+namespace avx2 {
+Operations<float> fp32();
+}
+namespace avx512 {
+Operations<float> fp32();
+}
+namespace avx512bf16 {
+Operations<Bf16> bf16();
+}
+#endif
+
+const std::vector<Tier>& tiers() {
+  static const std::vector<Tier> all = [] {
+    std::vector<Tier> list = {{"generic", true, "any processor", generic::fp32(), {}}};
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+    list.push_back({"avx2", avx2, "AVX2 and FMA", avx2::fp32(), {}});
+    list.push_back({"avx512", avx512, "AVX-512 F, BW, DQ and VL", avx512::fp32(), {}});
+    list.push_back({"avx512vnni", vnni, "AVX-512 with VNNI", avx512::fp32(), {}});
+    list.push_back({"avx512bf16", bf16, "AVX-512 with VNNI and BF16", avx512::fp32(), avx512bf16::bf16()});
+#endif
+    return list;
+  }();
+  return all;
+}
+
+}  // namespace diffwave

@@ -1,0 +1,20 @@
+// The mel upsampler (paper, section 3.2): transposed convolutions over (band, time), each followed by a leaky ReLU.
+#pragma once
+
+#include <vector>
+
+#include "network.h"
+
+namespace diffwave {
+
+// A mel where the caller left it: data[band * band_stride + frame * frame_stride], strides in floats.
+struct Mel {
+  const float* data = nullptr;
+  long band_stride = 0, frame_stride = 0, frames = 0;
+};
+
+// Rows [begin, end) of the upsampled mel, clipped to the audio, into `out`. Any range gives the same values.
+template <class E>
+void upsample_mel(const Network<E>& network, const Mel& mel, long begin, long end, const Ring<E>& out);
+
+}  // namespace diffwave

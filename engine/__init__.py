@@ -1,0 +1,1 @@
+"""DiffWave inference with custom kernels."""

@@ -1,0 +1,1 @@
+"""Every operation of the network, once per backend; `reference` is the specification of them all."""

@@ -1,0 +1,161 @@
+"""The CPU backend: csrc's kernels, one instance per network, instruction set and precision.
+
+Operations are methods of `CpuNetwork` and take and return what `kernels/reference.py` does, without the batch;
+`sweep` runs all of them over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engine import _native  # type: ignore[attr-defined]
+from engine.config import Config
+
+Array = npt.NDArray[np.float32]
+
+# Rows of a tile per thread: enough to pay for a barrier per layer, few enough to stay in the second-level cache.
+TILE_ROWS = 192
+
+
+class Sweep(Protocol):
+    """Up to a handful of denoising steps on their way through time together (csrc/cpu/sweep.h)."""
+
+    tile: int
+    bytes: int
+
+    def advance(self, step: int, begin: int) -> None:
+        """Take in samples [begin, begin + tile) at one step; x is final for those one reach earlier."""
+
+
+def tiers() -> list[tuple[str, bool, str, list[str]]]:
+    """(name, supported here, what it requires, its precisions) of every instruction set, slowest first."""
+    return list(_native.tiers())
+
+
+def normal(seed: int, step: int, begin: int, count: int) -> Array:
+    """engine.noise.normal, natively."""
+    noise: Array = _native.normal(seed, step, begin, count)
+    return noise
+
+
+def peak(isa: str, precision: str, threads: int, seconds: float) -> float:
+    """Multiply-accumulates per second of `threads` threads on registers alone: the ceiling of every kernel."""
+    return float(getattr(_native, f"peak_{precision}")(isa, threads, seconds))
+
+
+class CpuNetwork:
+    """The weights of one network, packed for one instruction set and precision.
+
+    Precision "fp32": all float32. "bf16": weights and rows of activations are bfloat16 (rounded to nearest even),
+    products are summed in float32, the skip sum, the output head and x are float32.
+    """
+
+    def __init__(self, config: Config, tensors: Mapping[str, Array], isa: str, precision: str) -> None:
+        self.config = config
+        self._native = getattr(_native, f"Network_{precision}")(
+            isa, _arrays(config, tensors), list(config.dilations), list(config.upsample_strides), config.n_mels
+        )
+        self._sweep = getattr(_native, f"Sweep_{precision}")
+
+    def sweep(
+        self,
+        x: Array,
+        mel: Array | None,
+        d: Array,
+        coefficients: Array,
+        *,
+        clamp: bool,
+        threads: int,
+        noise: Array | None = None,
+        seed: int = 0,
+        noise_step: int = 1,
+        rows: int = TILE_ROWS,
+    ) -> Sweep:
+        """Prepare S steps over x, which `Sweep.advance` then updates in place.
+
+        Args:
+            x: [L] float32, C-contiguous.
+            mel: [M,T] float32, T * hop = L, any strides; None for an unconditional network.
+            d: [S,N,C] the step biases.
+            coefficients: [S,3] a, b and sigma: ``x <- a x + b eps + sigma z``.
+            clamp: limit x to [-1,1] after every step.
+            threads: how many share a tile.
+            noise: z [S or S-1, L] to be used, else normal(seed, noise_step + s, sample).
+            seed: of the noise.
+            noise_step: of the first of these steps.
+            rows: of a tile per thread, a multiple of 12. It changes no value.
+        """
+        sweep: Sweep = self._sweep(
+            self._native, x, mel, d, coefficients, clamp, noise, seed, noise_step, threads, rows
+        )
+        return sweep
+
+    def upsample_mel(self, mel: Array) -> Array:
+        """[M,T] -> [M,L]; see `reference.upsample_mel`."""
+        return _transposed(self._native.upsample_mel(mel))
+
+    def project_conditioner(self, layer: int, mel_up: Array) -> Array:
+        """[M,L] -> [2C,L], the dilated convolution's bias included; see `reference.project_conditioner`."""
+        return _transposed(self._native.project_conditioner(layer, _transposed(mel_up)))
+
+    def input_projection(self, x: Array) -> Array:
+        """[L] -> [C,L]; see `reference.input_projection`."""
+        return _transposed(self._native.input_projection(x))
+
+    def residual_block(
+        self, layer: int, h: Array, conditioner: Array | None, d: Array, skip: Array
+    ) -> tuple[Array, Array]:
+        """h [C,L], conditioner [2C,L] (with the convolution's bias), d [C], skip sum [C,L] -> h, skip sum.
+
+        In layer 0 the sum starts from the skip biases of all layers; see `reference.residual_block`.
+        """
+        rows, total = _transposed(h), _transposed(skip)
+        given = None if conditioner is None else _transposed(conditioner)
+        self._native.residual_block(layer, given, d, rows, total)
+        return _transposed(rows), _transposed(total)
+
+    def output_head(self, skip: Array) -> Array:
+        """[C,L] -> eps [L]; see `reference.output_head`."""
+        eps: Array = self._native.output_head(_transposed(skip))
+        return eps
+
+
+def _transposed(array: Any) -> Array:
+    """A copy, even of a single row or column: the kernels write into it."""
+    return np.array(array.T, dtype=np.float32, order="C")
+
+
+def _arrays(config: Config, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """LMNT's tensors as csrc takes them (csrc/cpu/network.h, Parameters)."""
+
+    def one(key: str, shape: Sequence[int]) -> Array:
+        return np.ascontiguousarray(tensors[key].reshape(shape), dtype=np.float32)
+
+    def layers(key: str, shape: Sequence[int]) -> Array:
+        return np.stack([one(f"residual_layers.{i}.{key}", shape) for i in range(config.residual_layers)])
+
+    C, M = config.residual_channels, config.n_mels
+    arrays = {
+        "input_weight": one("input_projection.weight", [C]),
+        "input_bias": one("input_projection.bias", [C]),
+        "dilated_weight": layers("dilated_conv.weight", [2 * C, C, 3]),
+        "dilated_bias": layers("dilated_conv.bias", [2 * C]),
+        "projection_weight": layers("output_projection.weight", [2 * C, C]),
+        "projection_bias": layers("output_projection.bias", [2 * C]),
+        "skip_weight": one("skip_projection.weight", [C, C]),
+        "skip_bias": one("skip_projection.bias", [C]),
+        "out_weight": one("output_projection.weight", [C]),
+        "out_bias": one("output_projection.bias", [1]),
+    }
+    if M:
+        arrays["conditioner_weight"] = layers("conditioner_projection.weight", [2 * C, M])
+        arrays["conditioner_bias"] = layers("conditioner_projection.bias", [2 * C])
+        for k, stride in enumerate(config.upsample_strides):
+            key = f"spectrogram_upsampler.conv{k + 1}"
+            arrays[f"upsample_weight_{k}"] = one(f"{key}.weight", [3, 2 * stride])
+            arrays[f"upsample_bias_{k}"] = one(f"{key}.bias", [1])
+    return arrays
