@@ -29,7 +29,10 @@ class NinjaBuild(build_ext):
         target.parent.mkdir(parents=True, exist_ok=True)
         include = f"-I{sysconfig.get_path('include')} -I{pybind11.get_include()}"
         esc = lambda path: str(path).replace("$", "$$").replace(":", "$:").replace(" ", "$ ")  # noqa: E731
-        objects = {str(Path(s).absolute()): folder / Path(s).with_suffix(".o").as_posix().replace("/", "_") for s in ext.sources}
+        objects = {
+            str(Path(s).absolute()): folder / Path(s).with_suffix(".o").as_posix().replace("/", "_")
+            for s in ext.sources
+        }
         rules = [f"rule cc\n command = {cxx} {FLAGS} {include} -MD -MF $out.d -c $in -o $out\n depfile = $out.d\n"]
         rules += [f"rule link\n command = {cxx} {BUNDLE} -pthread $in -o $out\n"]
         rules += [f"build {esc(o)}: cc {esc(s)}\n" for s, o in objects.items()]

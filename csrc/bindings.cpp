@@ -102,8 +102,8 @@ std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const
                                                    std::vector<int> dilations, std::vector<int> strides, int bands) {
   const auto& operations = operations_of<E>(find_tier(isa));
   if (!operations.residual_block) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
-  return std::make_shared<diffwave::Network<E>>(
-      parameters(arrays, std::move(dilations), std::move(strides), bands), operations);
+  return std::make_shared<diffwave::Network<E>>(parameters(arrays, std::move(dilations), std::move(strides), bands),
+                                                operations);
 }
 
 // Keeps alive what the sweep points into.
@@ -147,7 +147,11 @@ SweepHandle<E> make_sweep(std::shared_ptr<diffwave::Network<E>> network, Floats 
   for (py::ssize_t s = 0; s < S; ++s) {
     const float *row = d.data() + s * N * C, *c = coefficients.data() + s * 3;
     if (given && s >= given_steps && c[2] != 0.0f) throw std::invalid_argument("noise: too few steps");
-    steps.push_back({std::vector<float>(row, row + N * C), c[0], c[1], c[2], clamp,
+    steps.push_back({std::vector<float>(row, row + N * C),
+                     c[0],
+                     c[1],
+                     c[2],
+                     clamp,
                      {given ? given + s * L : nullptr, seed, noise_step + static_cast<uint32_t>(s)}});
   }
   float* values = x.mutable_data();

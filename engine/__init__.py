@@ -1,1 +1,20 @@
-"""DiffWave inference with custom kernels."""
+"""DiffWave inference with custom kernels: a mel spectrogram becomes speech.
+
+import engine
+audio = engine.vocode(mel)
+"""
+
+from engine.errors import CheckpointError, InputError, UnavailableError
+
+try:
+    from engine import _native as _native
+except ImportError as error:
+    raise ImportError(
+        "engine._native is not built here: run 'pip install .' (or 'pip install -e .' to work in the source tree)"
+    ) from error
+
+from engine.frontend import mel
+from engine.voice import Voice, load, vocode
+
+__all__ = ["CheckpointError", "InputError", "UnavailableError", "Voice", "load", "mel", "vocode"]
+__version__ = "0.1.0"

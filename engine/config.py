@@ -52,25 +52,26 @@ class Config:
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
-                raise CheckpointError(f"config {name}: expected an integer from {low} to {high}, got {value!r}")
+                raise _refusal(name, f"an integer from {low} to {high}", value)
         if self.residual_channels % 16:
-            raise CheckpointError(f"config residual_channels: expected a multiple of 16, got {self.residual_channels}")
-        strides_ok = all(type(s) is int and 2 <= s <= 64 and s % 2 == 0 for s in self.upsample_strides)
-        if not strides_ok or bool(self.upsample_strides) != bool(self.n_mels) or self.hop > 8192:
-            raise CheckpointError(
-                f"config upsample_strides: expected even strides from 2 to 64 with a product of at most 8192 "
-                f"(none for an unconditional network), got {self.upsample_strides!r}"
-            )
+            raise _refusal("residual_channels", "a multiple of 16", self.residual_channels)
+        strides = self.upsample_strides
+        strides_ok = type(strides) is tuple and all(type(s) is int and 2 <= s <= 64 and s % 2 == 0 for s in strides)
+        if not strides_ok or bool(strides) != bool(self.n_mels) or self.hop > 8192:
+            expected = "a tuple of even strides from 2 to 64 with a product of at most 8192"
+            raise _refusal("upsample_strides", f"{expected} (empty for an unconditional network)", strides)
         if self.mel_kind is not None and self.mel_kind not in MEL_KINDS:
-            raise CheckpointError(f"config mel_kind: expected one of {', '.join(MEL_KINDS)}, got {self.mel_kind!r}")
+            raise _refusal("mel_kind", f"one of {', '.join(MEL_KINDS)}", self.mel_kind)
         for name in ("train_schedule", "fast_schedule"):
             betas = getattr(self, name)
             if betas is None and name == "fast_schedule":
                 continue
-            if not 1 <= len(betas) <= 10000 or not all(
-                isinstance(b, float) and math.isfinite(b) and 0.0 < b < 1.0 for b in betas
+            if (
+                type(betas) is not tuple
+                or not 1 <= len(betas) <= 10000
+                or not all(isinstance(b, float) and 0.0 < b < 1.0 for b in betas)
             ):
-                raise CheckpointError(f"config {name}: expected 1 to 10000 betas between 0 and 1, got {betas!r:.80}")
+                raise _refusal(name, "a tuple of 1 to 10000 floats between 0 and 1", betas)
 
     @property
     def hop(self) -> int:
@@ -93,16 +94,49 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
-        """Read a configuration written by `to_json`; unknown or missing keys raise CheckpointError."""
+        """Read what `asdict` gives, or lists for its tuples; CheckpointError for unknown or missing keys."""
         known = {f.name for f in fields(cls)}
         unknown, missing = sorted(set(values) - known), sorted(known - set(values))
         if unknown or missing:
-            raise CheckpointError(f"config: expected exactly {sorted(known)}, got unknown {unknown}, missing {missing}")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        for name in ("train_schedule", "fast_schedule", "upsample_strides"):
-            if not isinstance(values[name], tuple) and not (name == "fast_schedule" and values[name] is None):
-                raise CheckpointError(f"config {name}: expected a list, got {values[name]!r:.80}")
-        return cls(**values)
+            raise CheckpointError(f"config: unknown keys {unknown!r:.80}, missing keys {missing}")
+        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**tuples)
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read what `to_json` gives; anything else raises CheckpointError."""
+        return cls.from_dict(parse_object(text))
+
+
+def _refusal(name: str, expected: str, got: object) -> CheckpointError:
+    return CheckpointError(f"config {name}: expected {expected}, got {got!r:.80}")
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """The plain values (see `plain_values`) of a JSON object; CheckpointError when the text is not one."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"config: expected JSON, got {error!s:.80}") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"config: expected a JSON object, got a {type(values).__name__}")
+    return plain_values(values)
+
+
+def plain_values(values: dict[Any, Any]) -> dict[str, Any]:
+    """Of a foreign dict, the entries that a hyper-parameter can be: scalars, strings, flat lists of numbers.
+
+    The rest is dropped: comparing or printing nested, self-referring or 10,000-digit values can itself fail.
+    """
+    return {k: v for k, v in values.items() if isinstance(k, str) and _is_plain(v)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(v, (int, float)) and _is_plain(v) for v in value)
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or isinstance(value, (float, str))
 
 
 BASE = Config()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engine import _native  # type: ignore[attr-defined]
+from engine import _native
 from engine.config import Config
 
 Array = npt.NDArray[np.float32]
@@ -57,7 +57,11 @@ class CpuNetwork:
     def __init__(self, config: Config, tensors: Mapping[str, Array], isa: str, precision: str) -> None:
         self.config = config
         self._native = getattr(_native, f"Network_{precision}")(
-            isa, _arrays(config, tensors), list(config.dilations), list(config.upsample_strides), config.n_mels
+            isa,
+            _arrays(config, tensors),
+            list(config.dilations),
+            list(config.upsample_strides),
+            config.n_mels,
         )
         self._sweep = getattr(_native, f"Sweep_{precision}")
 
@@ -89,9 +93,7 @@ class CpuNetwork:
             noise_step: of the first of these steps.
             rows: of a tile per thread, a multiple of 12. It changes no value.
         """
-        sweep: Sweep = self._sweep(
-            self._native, x, mel, d, coefficients, clamp, noise, seed, noise_step, threads, rows
-        )
+        sweep: Sweep = self._sweep(self._native, x, mel, d, coefficients, clamp, noise, seed, noise_step, threads, rows)
         return sweep
 
     def upsample_mel(self, mel: Array) -> Array:

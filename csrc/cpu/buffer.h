@@ -4,8 +4,10 @@
 #include <sys/mman.h>
 
 #include <cstddef>
+#include <mutex>
 #include <new>
 #include <utility>
+#include <vector>
 
 namespace diffwave {
 
@@ -36,6 +38,38 @@ class Buffer {
  private:
   void* data_ = nullptr;
   size_t bytes_ = 0;
+};
+
+// Buffers kept for reuse: the system takes as long to clear a new one as a short utterance takes to compute. What a
+// reused buffer holds is arbitrary. At most kMost bytes are kept.
+class Spare {
+ public:
+  Buffer take(size_t bytes) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (Buffer& buffer : buffers_)
+        if (buffer.bytes() >= bytes) {
+          std::swap(buffer, buffers_.back());
+          Buffer found = std::move(buffers_.back());
+          buffers_.pop_back();
+          return found;
+        }
+      buffers_.clear();  // all too small
+    }
+    return Buffer(bytes);
+  }
+
+  void give(Buffer buffer) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    size_t kept = buffer.bytes();
+    for (const Buffer& other : buffers_) kept += other.bytes();
+    if (kept <= kMost) buffers_.push_back(std::move(buffer));
+  }
+
+ private:
+  static constexpr size_t kMost = size_t{384} << 20;
+  std::mutex mutex_;
+  std::vector<Buffer> buffers_;
 };
 
 // Hands out aligned pieces of one buffer. The first pass (no buffer yet) only adds up their sizes.

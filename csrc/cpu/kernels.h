@@ -30,10 +30,10 @@ struct Padding {
 template <class E>
 struct ProjectConditioner {
   int channels, bands;
-  Ring<E> mel;               // upsampled mel, rows of mel.width >= bands
-  Ring<E> conditioner;       // out: rows of 2C in panel order, scaled for the gate
-  const E* weight;           // packed
-  const float* bias;         // [2C] in panel order
+  Ring<E> mel;          // upsampled mel, rows of mel.width >= bands
+  Ring<E> conditioner;  // out: rows of 2C in panel order, scaled for the gate
+  const E* weight;      // packed
+  const float* bias;    // [2C] in panel order
 };
 
 template <class E>
@@ -53,13 +53,16 @@ struct ResidualBlock {
   Ring<E> y;
   Ring<float> skip;
   Ring<E> conditioner;
-  const float* step_bias;   // [2C] in panel order: the dilated convolution of d
-  const E* dilated;         // packed, 3C inputs
-  const E* projection;      // packed, C inputs, the residual half scaled by sqrt(1/2)
+  const float* step_bias;      // [2C] in panel order: the dilated convolution of d
+  const E* dilated;            // packed, 3C inputs
+  const E* projection;         // packed, C inputs, the residual half scaled by sqrt(1/2)
   const float* residual_bias;  // [C], scaled by sqrt(1/2)
-  const float* skip_start;  // [C]: where the skip sum starts, in the first layer; else null
-  E* gated;                 // scratch: kBlockRows x C
+  const float* skip_start;     // [C]: where the skip sum starts, in the first layer; else null
+  E* gated;                    // scratch: kBlockRows x C
   Padding<E> padding;
+  // Conditioner rows come from main memory: those of the next layer, whose rows begin here, are fetched ahead.
+  Ring<E> next_conditioner;
+  long next_begin;
 };
 
 struct Noise {
@@ -91,12 +94,12 @@ struct Operations {
   void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;
   void (*output_head)(const OutputHead&, Rows) = nullptr;
   double (*peak)(long rounds) = nullptr;  // runs multiply-accumulates on registers alone, returns how many MACs
-  int width = 0;  // lanes of a vector: the packing follows it
+  int width = 0;                          // lanes of a vector: the packing follows it
 };
 
 struct Tier {
   const char* name;
-  bool supported;        // by this processor
+  bool supported;         // by this processor
   const char* requires_;  // in words
   Operations<float> fp32;
   Operations<Bf16> bf16;  // empty where the tier has no bf16 dot product

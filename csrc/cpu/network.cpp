@@ -129,7 +129,8 @@ void Network<E>::step_row(int layer, const float* d, float* row) const {
   for (int half = 0; half < 2; ++half)
     for (int c = 0; c < channels; ++c) {
       double sum = 0.0;
-      for (int k = 0; k < channels; ++k) sum += static_cast<double>(weight[(half * channels + c) * channels + k]) * d[k];
+      for (int k = 0; k < channels; ++k)
+        sum += static_cast<double>(weight[(half * channels + c) * channels + k]) * d[k];
       row[panel_index(half, c)] = static_cast<float>(kGateScale[half] * sum);
     }
 }

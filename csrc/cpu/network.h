@@ -12,17 +12,17 @@ namespace diffwave {
 // As kernels/cpu.py hands them over: float32, C-contiguous. Of every 2C channels the first C are the sigmoid half of
 // the gate (or the residual), the second the tanh half (or the skip).
 struct Parameters {
-  int channels = 0, layers = 0, bands = 0;  // C, N, M; no bands: no mel
-  std::vector<int> dilations;               // [N]
-  std::vector<int> strides;                 // of the upsampler, in time
-  std::vector<std::vector<float>> upsample_weight;  // per stride: [3][2*stride]
-  std::vector<float> upsample_bias;                 // per stride
-  const float *input_weight = nullptr, *input_bias = nullptr;          // [C]
-  const float *dilated_weight = nullptr, *dilated_bias = nullptr;      // [N][2C][C][3], [N][2C]
+  int channels = 0, layers = 0, bands = 0;                                 // C, N, M; no bands: no mel
+  std::vector<int> dilations;                                              // [N]
+  std::vector<int> strides;                                                // of the upsampler, in time
+  std::vector<std::vector<float>> upsample_weight;                         // per stride: [3][2*stride]
+  std::vector<float> upsample_bias;                                        // per stride
+  const float *input_weight = nullptr, *input_bias = nullptr;              // [C]
+  const float *dilated_weight = nullptr, *dilated_bias = nullptr;          // [N][2C][C][3], [N][2C]
   const float *conditioner_weight = nullptr, *conditioner_bias = nullptr;  // [N][2C][M], [N][2C]
   const float *projection_weight = nullptr, *projection_bias = nullptr;    // [N][2C][C], [N][2C]
-  const float *skip_weight = nullptr, *skip_bias = nullptr;            // [C][C], [C]
-  const float *out_weight = nullptr, *out_bias = nullptr;              // [C], [1]
+  const float *skip_weight = nullptr, *skip_bias = nullptr;                // [C][C], [C]
+  const float *out_weight = nullptr, *out_bias = nullptr;                  // [C], [1]
 };
 
 template <class E>
@@ -30,8 +30,8 @@ struct Layer {
   int dilation;
   E *dilated, *projection, *conditioner;  // packed
   float *conditioner_bias, *residual_bias;
-  float* tap_sum;           // [2C][C]: the dilated convolution of a constant
-  Ring<E> constant;         // without a mel: the conditioner is this one row, for ever
+  float* tap_sum;    // [2C][C]: the dilated convolution of a constant
+  Ring<E> constant;  // without a mel: the conditioner is this one row, for ever
 };
 
 template <class E>
@@ -55,7 +55,8 @@ class Network {
   std::vector<std::vector<float>> upsample_weight;
   std::vector<float> upsample_bias;
   float *input_weight, *input_bias, *skip_start, *head_weight, *head_bias, *out_weight, out_bias;
-  long reach = 0;  // the sum of the dilations
+  long reach = 0;       // the sum of the dilations
+  mutable Spare spare;  // of finished sweeps, for the next ones
 
  private:
   void lay_out(Arena arena, size_t* bytes, int layer_count);

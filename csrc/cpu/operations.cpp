@@ -99,11 +99,22 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   std::vector<float> step_row(static_cast<size_t>(2 * C));
   network.step_row(layer, d, step_row.data());
   Buffer gated(static_cast<size_t>(kBlockRows * C) * sizeof(E));
-  network.operations.residual_block(
-      {network.channels, l.dilation, x.ring, y.ring, sum.ring, conditioner ? given.ring : l.constant, step_row.data(),
-       l.dilated, l.projection, l.residual_bias, layer == 0 ? network.skip_start : nullptr,
-       reinterpret_cast<E*>(gated.data()), {nullptr, 0}},
-      {0, length, length});
+  network.operations.residual_block({network.channels,
+                                     l.dilation,
+                                     x.ring,
+                                     y.ring,
+                                     sum.ring,
+                                     conditioner ? given.ring : l.constant,
+                                     step_row.data(),
+                                     l.dilated,
+                                     l.projection,
+                                     l.residual_bias,
+                                     layer == 0 ? network.skip_start : nullptr,
+                                     reinterpret_cast<E*>(gated.data()),
+                                     {nullptr, 0},
+                                     conditioner ? given.ring : l.constant,
+                                     0},
+                                    {0, length, length});
   y.read(h, length, C, same);
   sum.read(skip, length, C, same);
 }
@@ -113,15 +124,25 @@ void run_output_head(const Network<E>& network, const float* skip, long length, 
   Whole<float> sum(length, network.channels);
   sum.write(skip, length, network.channels, same);
   std::fill_n(eps, length, 0.0f);
-  network.operations.output_head({network.channels, sum.ring, network.head_weight, network.head_bias,
-                                  network.out_weight, network.out_bias, eps, 0.0f, 1.0f, 0.0f, false, {nullptr, 0, 0}},
+  network.operations.output_head({network.channels,
+                                  sum.ring,
+                                  network.head_weight,
+                                  network.head_bias,
+                                  network.out_weight,
+                                  network.out_bias,
+                                  eps,
+                                  0.0f,
+                                  1.0f,
+                                  0.0f,
+                                  false,
+                                  {nullptr, 0, 0}},
                                  {0, length, length});
 }
 
-#define DIFFWAVE_OPERATIONS(E)                                                                             \
-  template void run_upsample_mel(const Network<E>&, const Mel&, float*);                                   \
-  template void run_project_conditioner(const Network<E>&, int, const float*, long, float*);               \
-  template void run_input_projection(const Network<E>&, const float*, long, float*);                       \
+#define DIFFWAVE_OPERATIONS(E)                                                                                \
+  template void run_upsample_mel(const Network<E>&, const Mel&, float*);                                      \
+  template void run_project_conditioner(const Network<E>&, int, const float*, long, float*);                  \
+  template void run_input_projection(const Network<E>&, const float*, long, float*);                          \
   template void run_residual_block(const Network<E>&, int, const float*, const float*, long, float*, float*); \
   template void run_output_head(const Network<E>&, const float*, long, float*);
 DIFFWAVE_OPERATIONS(float)

@@ -6,6 +6,7 @@ struct BlockRows {  // where one register tile finds its rows
   const E *past, *present, *future, *conditioner;
   E* y;
   float* skip;
+  const E* ahead;  // conditioner rows that the next block will want
 };
 
 template <int C, class E>
@@ -25,7 +26,8 @@ DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const BlockRo
   accumulate<2, C>(acc, at.present, channels, weight + tap, channels);
   accumulate<2, C>(acc, at.future, channels, weight + 2 * tap, channels);
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) store(gated + r * static_cast<long>(channels) + panel * kWidth, gate<E>(acc[r][0], acc[r][1]));
+  for (int r = 0; r < kRows; ++r)
+    store(gated + r * static_cast<long>(channels) + panel * kWidth, gate<E>(acc[r][0], acc[r][1]));
 }
 
 template <int C, class E>
@@ -36,6 +38,7 @@ DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& 
   Vec acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
+    __builtin_prefetch(at.ahead + r * 2L * channels + panel * 2 * kWidth);
     const long row = r * static_cast<long>(channels) + c;
     acc[r][0] = fma(load(at.present + row), half, bias);
     acc[r][1] = load(op.skip_start ? op.skip_start + c : at.skip + row);
@@ -55,6 +58,9 @@ void residual_block_of(const ResidualBlock<E>& op, Rows rows) {
   const long channels = C ? C : op.channels;
   const int panels = static_cast<int>(channels) / kWidth;
   for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
+    const bool last = begin + kBlockRows >= rows.end;
+    const Ring<E>& next = last ? op.next_conditioner : op.conditioner;
+    const long shift = last ? op.next_begin - begin : kBlockRows;
     BlockRows<E> at[kTiles];
     long time[kTiles];
     int count = 0;
@@ -64,8 +70,13 @@ void residual_block_of(const ResidualBlock<E>& op, Rows rows) {
         continue;
       }
       time[count] = t;
-      at[count++] = {op.x.at(t - op.dilation), op.x.at(t), op.x.at(t + op.dilation), op.conditioner.at(t),
-                     op.y.at(t), op.skip.at(t)};
+      at[count++] = {op.x.at(t - op.dilation),
+                     op.x.at(t),
+                     op.x.at(t + op.dilation),
+                     op.conditioner.at(t),
+                     op.y.at(t),
+                     op.skip.at(t),
+                     next.at(std::max(t + shift, 0L))};
     }
     for (int panel = 0; panel < panels; ++panel)
       for (int i = 0; i < count; ++i) gated_convolution<C>(op, at[i], panel, op.gated + i * kRows * channels);
@@ -82,8 +93,11 @@ void residual_block_of(const ResidualBlock<E>& op, Rows rows) {
 template <class E>
 void residual_block(const ResidualBlock<E>& op, Rows rows) {
   switch (op.channels) {
-    case 64: return residual_block_of<64>(op, rows);
-    case 128: return residual_block_of<128>(op, rows);
-    default: return residual_block_of<0>(op, rows);
+    case 64:
+      return residual_block_of<64>(op, rows);
+    case 128:
+      return residual_block_of<128>(op, rows);
+    default:
+      return residual_block_of<0>(op, rows);
   }
 }

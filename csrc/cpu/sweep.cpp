@@ -22,9 +22,14 @@ Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, long length, Mel mel,
       team_(threads) {
   size_t bytes = 0;
   lay_out(Arena(), &bytes);
-  memory_ = Buffer(bytes);
+  memory_ = network_->spare.take(bytes);
   lay_out(Arena(memory_.data()), &bytes);
   fill();
+}
+
+template <class E>
+Sweep<E>::~Sweep() {
+  network_->spare.give(std::move(memory_));
 }
 
 template <class E>
@@ -110,13 +115,15 @@ void Sweep<E>::work(int step, long begin, int rank) {
   for (size_t i = 0; i < net.layers.size(); ++i) {
     const Layer<E>& layer = net.layers[i];
     delay += layer.dilation;
+    const size_t next = i + 1 < net.layers.size() ? i + 1 : i;
     if (conditions)
       run.project_conditioner({C, net.bands, upsampled_, conditioner_[i], layer.conditioner, layer.conditioner_bias},
                               rows(delay));
-    run.residual_block({C, layer.dilation, state.x[i], state.x[i + 1], state.skip, conditioner_[i],
-                        state.step_row[i], layer.dilated, layer.projection, layer.residual_bias,
-                        i == 0 ? net.skip_start : nullptr, gated_[static_cast<size_t>(rank)], padding(state, i + 1)},
-                       rows(delay));
+    run.residual_block(
+        {C, layer.dilation, state.x[i], state.x[i + 1], state.skip, conditioner_[i], state.step_row[i], layer.dilated,
+         layer.projection, layer.residual_bias, i == 0 ? net.skip_start : nullptr, gated_[static_cast<size_t>(rank)],
+         padding(state, i + 1), conditioner_[next], rows(delay + net.layers[next].dilation).begin},
+        rows(delay));
     team_.barrier();
   }
   run.output_head({C, state.skip, net.head_weight, net.head_bias, net.out_weight, net.out_bias, x_, now.a, now.b,

@@ -24,8 +24,10 @@ class Sweep {
  public:
   // x [length] is updated in place: it starts as x before the first step and ends as x after the last. `rows` per
   // thread make a tile.
-  Sweep(std::shared_ptr<const Network<E>> network, long length, Mel mel, std::vector<Step> steps, float* x,
-        int threads, long rows);
+  Sweep(std::shared_ptr<const Network<E>> network, long length, Mel mel, std::vector<Step> steps, float* x, int threads,
+        long rows);
+  ~Sweep();
+  Sweep(const Sweep&) = delete;
 
   // Step `step` takes in times [begin, begin + tile()): all layers advance by one tile, and x is final for times
   // [begin - reach, begin - reach + tile()). Tiles come in order, step by step from the first within each tile,
@@ -36,7 +38,7 @@ class Sweep {
   size_t bytes() const { return memory_.bytes(); }
 
  private:
-  struct State {  // of one step
+  struct State {             // of one step
     std::vector<Ring<E>> x;  // [N + 1]: the input of every layer, and what the last one leaves
     Ring<float> skip;
     std::vector<E*> padding;       // [N + 1]

@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench slow clean
+
+demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
+	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
+
+test: $(VENV)/installed-test  ## all tests
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed-test  ## the longer proofs
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/installed-test  ## real-time factors, beside the peak and the peers
+	$(BIN)/python -m pytest --benchmark
+
+# engine.kernels is the folder kernels/: mypy needs to see it in its place.
+check: $(VENV)/installed-test  ## formatting, lint and types
+	$(BIN)/pip install -q '.[check]' --no-deps --dry-run >/dev/null && $(BIN)/pip install -q 'ruff>=0.14' 'mypy>=1.18' 'clang-format>=20'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	git ls-files '*.cpp' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
+	rm -rf build/types && mkdir -p build/types/engine
+	ln -s $(CURDIR)/engine/*.py* build/types/engine/ && ln -s $(CURDIR)/kernels build/types/engine/kernels
+	cd build/types && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p engine
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+
+$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/pip install -q -e '.[test]'
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf build $(VENV) demo.wav engine/_native.*.so *.egg-info

@@ -1,0 +1,51 @@
+"""The native module (csrc/bindings.cpp); `engine.kernels.cpu` is its one caller."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+def tiers() -> list[tuple[str, bool, str, list[str]]]: ...
+def normal(seed: int, step: int, begin: int, count: int) -> Array: ...
+def peak_fp32(isa: str, threads: int, seconds: float) -> float: ...
+def peak_bf16(isa: str, threads: int, seconds: float) -> float: ...
+
+class Network_fp32:  # noqa: N801
+    def __init__(
+        self,
+        isa: str,
+        arrays: Mapping[str, Array],
+        dilations: Sequence[int],
+        strides: Sequence[int],
+        bands: int,
+    ) -> None: ...
+    reach: int
+    def upsample_mel(self, mel: Array) -> Array: ...
+    def project_conditioner(self, layer: int, mel: Array) -> Array: ...
+    def input_projection(self, x: Array) -> Array: ...
+    def residual_block(self, layer: int, conditioner: Array | None, d: Array, h: Array, skip: Array) -> None: ...
+    def output_head(self, skip: Array) -> Array: ...
+
+class Sweep_fp32:  # noqa: N801
+    def __init__(
+        self,
+        network: Network_fp32,
+        x: Array,
+        mel: Array | None,
+        d: Array,
+        coefficients: Array,
+        clamp: bool,
+        noise: Array | None,
+        seed: int,
+        noise_step: int,
+        threads: int,
+        rows: int,
+    ) -> None: ...
+    tile: int
+    bytes: int
+    def advance(self, step: int, begin: int) -> None: ...
+
+class Network_bf16(Network_fp32): ...  # noqa: N801
+class Sweep_bf16(Sweep_fp32): ...  # noqa: N801

@@ -1,0 +1,191 @@
+"""Which steps the sampler takes: their betas, their places on the training scale, their coefficients."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import Config
+from engine.errors import InputError
+
+# -log(alpha_bar) is nearly the sum of the betas. Betas that went through float32 move it by 1e-7 of itself; a
+# schedule that begins with the training's first beta must not be refused for that.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """S steps of the reverse process, noisiest first: the order of execution (paper, algorithm 2).
+
+    Step n computes ``x = a[n] * x + b[n] * eps(x, t[n]) + sigma[n] * z``, z standard normal. All are float64
+    and without unit, except t, which counts training steps.
+
+    Attributes:
+        t: where the step lies on the training scale, 0 .. T-1, with fractions.
+        a: ``1 / sqrt(1 - beta)``.
+        b: ``-beta / sqrt(1 - alpha_bar) / sqrt(1 - beta)``.
+        sigma: ``sqrt((1 - alpha_bar of the next executed) / (1 - alpha_bar) * beta)``; 0 in the last step.
+        beta: the variance that the step removes.
+        alpha_bar: the product of ``1 - beta`` over this step and those executed after it.
+    """
+
+    t: tuple[float, ...]
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    sigma: tuple[float, ...]
+    beta: tuple[float, ...]
+    alpha_bar: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.beta)
+
+
+def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[float] | None = None) -> Schedule:
+    """The steps for one network (paper, algorithm 2 and appendix B).
+
+    Args:
+        config: the network; its `train_schedule` is the scale, its `fast_schedule` came with the checkpoint.
+        steps: the length of the checkpoint's fast schedule for that one; 6 for the paper's, where the
+            checkpoint has no other of 6 steps; "full" or the number of training steps for the training's.
+        schedule: betas between 0 and 1 in the order of the diffusion (smallest first), instead of `steps`.
+            They are placed on the training scale by `align`, unless they are the training schedule itself.
+
+    Returns:
+        The steps in the order of execution.
+
+    Raises:
+        InputError: a value is impossible, or the betas have no place on the training scale.
+    """
+    betas = _named_betas(config, steps) if schedule is None else _checked_betas(schedule)
+    if betas == config.train_schedule:
+        return _coefficients(betas, tuple(float(n) for n in range(len(betas))))
+    try:
+        return _coefficients(betas, align(betas, config.train_schedule))
+    except InputError as error:
+        argument = f"steps={steps!r}" if schedule is None else "schedule"
+        raise InputError(f"{argument}: {error}; choices: {_choices(config)}") from None
+
+
+def align(betas: Sequence[float], train_betas: Sequence[float]) -> tuple[float, ...]:
+    """Where betas lie on the training scale (paper, equation 14).
+
+    With t such that ``alpha_bar_train[t+1] <= alpha_bar[n] <= alpha_bar_train[t]``::
+
+        t_n = t + (sqrt(alpha_bar_train[t]) - sqrt(alpha_bar[n]))
+                / (sqrt(alpha_bar_train[t]) - sqrt(alpha_bar_train[t+1]))
+
+    Args:
+        betas: of the inference, S values between 0 and 1 in the order of the diffusion.
+        train_betas: of the training, T values likewise.
+
+    Returns:
+        t_n for each beta, in the same order, 0 <= t_n <= T-1; float64.
+
+    Raises:
+        InputError: an alpha_bar is above or below all those of the training.
+    """
+    levels, decays = _alpha_bars(betas)
+    train, train_decays = _alpha_bars(train_betas)
+    roots = np.sqrt(train)
+    aligned = []
+    for n, (level, decay) in enumerate(zip(levels, decays, strict=True)):
+        above = decay < train_decays[0] * (1.0 - _ROUNDING)
+        if above or decay > train_decays[-1] * (1.0 + _ROUNDING):
+            raise InputError(
+                f"beta[{n}] = {float(betas[n])!r} gives alpha_bar {level:.7g}, which is "
+                f"{'above' if above else 'below'} the training schedule's {train[-1]:.7g} to {train[0]:.7g}"
+            )
+        level = min(max(level, train[-1]), train[0])
+        if level == train[0]:
+            aligned.append(0.0)
+            continue
+        t = int(np.argmax(train[1:] <= level))
+        aligned.append(t + float((roots[t] - math.sqrt(level)) / (roots[t] - roots[t + 1])))
+    return tuple(aligned)
+
+
+def _alpha_bars(betas: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
+    beta = np.asarray(betas, dtype=np.float64)
+    return np.cumprod(1.0 - beta), np.cumsum(-np.log1p(-beta))
+
+
+def _coefficients(betas: tuple[float, ...], t: tuple[float, ...]) -> Schedule:
+    beta = np.asarray(betas)
+    alpha_bar = np.cumprod(1.0 - beta)
+    # 1 - alpha_bar without the subtraction, which would leave 0 for the smallest betas.
+    variance = np.cumsum(beta * np.concatenate([[1.0], alpha_bar[:-1]]))
+    sigma = np.sqrt(np.concatenate([[0.0], variance[:-1]]) / variance * beta)
+
+    def executed(values: NDArray[Any]) -> tuple[float, ...]:
+        return tuple(values[::-1].tolist())
+
+    return Schedule(
+        t=t[::-1],
+        a=executed(1.0 / np.sqrt(1.0 - beta)),
+        b=executed(-beta / np.sqrt(variance) / np.sqrt(1.0 - beta)),
+        sigma=executed(sigma),
+        beta=executed(beta),
+        alpha_bar=executed(alpha_bar),
+    )
+
+
+def _paper_schedule(config: Config) -> tuple[float, ...]:
+    return (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.7 if len(config.train_schedule) == 200 else 0.5)
+
+
+def _named_betas(config: Config, steps: Any) -> tuple[float, ...]:
+    if isinstance(steps, str) and steps == "full":
+        return config.train_schedule
+    try:
+        count = 0 if isinstance(steps, bool) else operator.index(steps)
+    except TypeError:
+        count = 0
+    for betas in (config.fast_schedule, config.train_schedule, _paper_schedule(config)):
+        if betas and count == len(betas):
+            return betas
+    raise InputError(f"steps: expected one of {_choices(config)}, got {steps!r:.80}")
+
+
+def _checked_betas(schedule: Any) -> tuple[float, ...]:
+    expected = "schedule: expected a list of betas between 0 and 1 (exclusive)"
+    try:
+        values = np.asarray(schedule)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors on another device
+        raise InputError(f"{expected}, got {schedule!r:.80}") from error
+    if values.dtype.kind not in "iuf" or values.ndim != 1:
+        shape = f" of shape {values.shape}" if values.ndim else ""
+        raise InputError(f"{expected}, got {type(schedule).__name__}{shape}: {schedule!r:.80}")
+    if not 1 <= len(values) <= 10000:
+        raise InputError(f"{expected}, 1 to 10000 of them, got {len(values)}")
+    betas = tuple(float(value) for value in values)
+    for n, beta in enumerate(betas):
+        if not 0.0 < beta < 1.0:
+            raise InputError(f"{expected}, got {beta!r} at index {n}")
+    return betas
+
+
+def _choices(config: Config) -> str:
+    counts = {len(betas): betas for betas in (_paper_schedule(config), config.fast_schedule) if betas}
+    usable = [f"steps={count}" for count, betas in counts.items() if _fits(betas, config)]
+    train, _ = _alpha_bars(config.train_schedule)
+    return ", ".join(
+        [
+            *usable,
+            f'steps="full" ({len(train)} steps)',
+            f"betas of your own as schedule= with alpha_bar within {train[-1]:.7g} to {train[0]:.7g}",
+        ]
+    )
+
+
+def _fits(betas: tuple[float, ...], config: Config) -> bool:
+    try:
+        align(betas, config.train_schedule)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,259 @@
+"""A loaded network and what one does with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine import sampler
+from engine.arguments import check_count, check_noise, check_seed, check_signal
+from engine.arrays import device_of, on_device
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.embedding import step_biases
+from engine.errors import InputError
+from engine.inputs import MelBatch, check_mel, check_range
+from engine.kernels import cpu, registry
+from engine.sampler import Item, Progress
+from engine.schedule import Schedule, build_schedule
+
+Array = npt.NDArray[np.float32]
+
+BUNDLED = Path(__file__).parent / "assets" / "voice.safetensors"
+
+# Items up to this many samples are spread over the threads one by one: they are too short to share a tile well,
+# and their working memory is bounded by their length.
+SHORT = 16384
+
+
+class Voice:
+    """One network, ready to run. Made by `engine.load`; may be used from several threads at once.
+
+    Attributes:
+        config: the network's hyper-parameters (`engine.config.Config`).
+        sample_rate: of the audio, in Hz.
+        hop: samples per mel frame.
+        choice: the backend, instruction set and precision.
+        threads: how many threads a call uses.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, choice: registry.Choice, threads: int) -> None:
+        self.config = checkpoint.config
+        self.sample_rate = checkpoint.config.sample_rate
+        self.hop = checkpoint.config.hop
+        self.choice = choice
+        self.threads = threads
+        self._tensors = {k: v for k, v in checkpoint.tensors.items() if "diffusion" in k}
+        self._network = registry.build(checkpoint.config, checkpoint.tensors, choice)
+        self._step_biases = lru_cache(maxsize=8)(self._compute_step_biases)
+
+    def vocode(
+        self,
+        mel: Any,
+        steps: int | str = 6,
+        seed: int | Sequence[int] = 0,
+        *,
+        schedule: Sequence[float] | None = None,
+        noise: tuple[Any, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Turn a mel spectrogram into audio (paper, algorithm 2).
+
+        Args:
+            mel: float32 [M,T], [B,M,T] or a list of [M,T_i], of the checkpoint's kind (`config.mel_kind`); numpy
+                or torch.
+            steps: 6, the fast schedule, or "full", the training schedule.
+            seed: of the noise; an integer s gives item i the seed s + i, a list gives one per item. An item's
+                audio depends on its mel, its seed and the schedule, never on the batch it came in.
+            schedule: betas of your own instead of `steps`, smallest first.
+            noise: (x_T [B,L], z [S-1,B,L]) standard normal, in the order of use, instead of `seed`.
+            progress: called with the fraction that is done.
+
+        Returns:
+            float32 audio in [-1,1]: [L], [B,L] or a list of [L_i] as the mel came, L = T * hop; of the same
+            kind (numpy or torch) and on the same device.
+
+        Raises:
+            InputError: an argument has an impossible value; the message names it.
+        """
+        batch = check_mel(mel, self.config)
+        check_range(batch.items, self.config.mel_kind)
+        plan = build_schedule(self.config, steps, schedule)
+        lengths = [item.shape[1] * self.hop for item in batch.items]
+        items = _items(batch.items, lengths, plan, seed, noise)
+        return batch.restore(self._run(items, plan, progress))
+
+    def generate(
+        self,
+        n: int = 1,
+        samples: int | None = None,
+        steps: int | str = "full",
+        seed: int | Sequence[int] = 0,
+        *,
+        schedule: Sequence[float] | None = None,
+        noise: tuple[Any, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Sound from an unconditional network (paper, section 5.2).
+
+        Args:
+            n: how many clips.
+            samples: length of each; with `noise`, its length if not given.
+            steps: "full", the training schedule, or 6, the fast one.
+            seed, schedule, noise, progress: as in `vocode`.
+
+        Returns:
+            float32 [n, samples] in [-1,1]; a torch tensor if the noise is one.
+
+        Raises:
+            InputError: the network wants a mel, or an argument has an impossible value.
+        """
+        if self.config.n_mels:
+            raise InputError("generate: this network wants a mel; use vocode(mel)")
+        n = check_count(n, "n")
+        if samples is None and noise is not None and hasattr(noise[0], "shape"):
+            samples = noise[0].shape[-1]
+        samples = check_count(samples, "samples")
+        plan = build_schedule(self.config, steps, schedule)
+        items = _items([None] * n, [samples] * n, plan, seed, noise)
+        audio = np.stack(self._run(items, plan, progress))
+        return on_device(audio, device_of(noise[0])) if noise is not None else audio
+
+    def predict_noise(self, x: Any, t: float, mel: Any = None) -> Any:
+        """One evaluation of the network: the noise eps that it sees in x (paper, equation 5).
+
+        Args:
+            x: float32 [B,L] or [L], numpy or torch; L = T * hop with a mel.
+            t: the step on the training scale, 0 .. T-1, fractions allowed.
+            mel: [B,M,T] or [M,T], for a network that wants one.
+
+        Returns:
+            eps, as x came.
+
+        Raises:
+            InputError: an argument has an impossible value.
+        """
+        signal = check_signal(x)
+        mels: list[Array | None] = [None] * len(signal)
+        if self.config.n_mels:
+            if mel is None:
+                raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
+            batch = check_mel(mel, self.config)
+            check_range(batch.items, self.config.mel_kind)
+            _check_lengths(batch, signal, self.hop)
+            mels = list(batch.items)
+        elif mel is not None:
+            raise InputError("mel: this network is unconditional and takes none")
+        d = self._step_biases((float(t),))
+        rows = [Item(row.copy(), one) for row, one in zip(signal, mels, strict=True)]
+        eps = np.stack([sampler.predict_noise(self._network, row, d, self.threads) for row in rows])
+        return on_device(eps.reshape(x.shape), device_of(x))
+
+    def explain(self) -> str:
+        """What was chosen when the network was loaded, and why."""
+        config = self.config
+        size = f"C={config.residual_channels} N={config.residual_layers} cycle={config.dilation_cycle}"
+        what = f"{config.n_mels} mel bands of kind {config.mel_kind}" if config.n_mels else "no mel"
+        return "\n".join(
+            [
+                f"network {size}, {what}, hop {self.hop}, {self.sample_rate} Hz",
+                *self.choice.reasons,
+                f"threads {self.threads}",
+            ]
+        )
+
+    def _compute_step_biases(self, t: tuple[float, ...]) -> Array:
+        return step_biases(self._tensors, self.config, t).astype(np.float32)
+
+    def _run(self, items: list[Item], plan: Schedule, progress: Progress | None) -> list[Array]:
+        d = self._step_biases(plan.t)
+        total = sum(len(item.x) for item in items)
+        done = 0
+
+        def one(item: Item, threads: int, report: Progress | None) -> Array:
+            return sampler.sample(self._network, item, plan, d, threads, report)
+
+        audio: dict[int, Array] = {}
+        short = [i for i, item in enumerate(items) if len(item.x) <= SHORT] if self.threads > 1 else []
+        if len(short) > 1:
+            with ThreadPoolExecutor(min(self.threads, len(short))) as pool:
+                for i, made in zip(short, pool.map(lambda i: one(items[i], 1, None), short), strict=True):
+                    audio[i] = made
+                    done += len(made)
+                    if progress is not None:
+                        progress(done / total)
+        for i, item in enumerate(items):
+            if i in audio:
+                continue
+            audio[i] = one(item, self.threads, _scaled(progress, done / total, len(item.x) / total))
+            done += len(item.x)
+        return [audio[i] for i in range(len(items))]
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    isa: str | None = None,
+    mel: str | None = None,
+) -> Voice:
+    """Load a checkpoint and pack it for this machine.
+
+    Args:
+        path: a .safetensors file, or LMNT's .pt with the extra `convert`; None for the bundled voice.
+        device: "auto" or "cpu".
+        precision: "auto", "fp32" or "bf16".
+        threads: how many a call may use; None for all processors this process may run on.
+        isa: the instruction set; None for the best of this processor.
+        mel: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, hostile or not a DiffWave network.
+        UnavailableError: the device, precision or isa is not available here; the message says why.
+        InputError: an argument has an impossible value.
+    """
+    choice = registry.select(device, precision, isa)
+    count = _processors() if threads is None else check_count(threads, "threads", 1024)
+    return Voice(load_checkpoint(BUNDLED if path is None else path, mel), choice, count)
+
+
+@lru_cache(maxsize=1)
+def bundled() -> Voice:
+    """The bundled voice, loaded once."""
+    return load()
+
+
+def vocode(mel: Any, steps: int | str = 6, seed: int | Sequence[int] = 0, **options: Any) -> Any:
+    """`Voice.vocode` of the bundled voice."""
+    return bundled().vocode(mel, steps, seed, **options)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _items(mels: Sequence[Array | None], lengths: list[int], plan: Schedule, seed: Any, noise: Any) -> list[Item]:
+    if noise is not None:
+        given = check_noise(noise, lengths, len(plan))
+        return [Item(x.copy(), m, noise=z) for m, (x, z) in zip(mels, given, strict=True)]
+    seeds = check_seed(seed, len(lengths))
+    return [Item(cpu.normal(s, 0, 0, L), m, s) for m, L, s in zip(mels, lengths, seeds, strict=True)]
+
+
+def _check_lengths(batch: MelBatch, signal: Array, hop: int) -> None:
+    want = [item.shape[1] * hop for item in batch.items]
+    if want != [signal.shape[1]] * len(signal):
+        raise InputError(f"x: expected [{len(want)}, {want[0]}] for this mel (frames * hop), got {signal.shape}")
+
+
+def _scaled(progress: Progress | None, done: float, share: float) -> Callable[[float], None] | None:
+    return None if progress is None else lambda fraction: progress(done + share * fraction)

@@ -1,0 +1,334 @@
+"""The network in plain PyTorch: the specification that every backend is tested against.
+
+Each operation of DiffWave (Kong et al., ICLR 2021, section 3 and figure 2) is one pure function of tensors;
+the whole network follows. All tensors of one call share one dtype, float32 or float64, which is also that of
+the accumulation and the result. Nothing is modified in place. Shapes that do not fit raise RuntimeError.
+
+Dims: B batch, M mel bands, T mel frames, L = T * hop samples, C residual channels, N layers, S steps.
+Weights are a flat dict with the key names of LMNT's checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from engine.schedule import Schedule
+
+
+def to_tensors(weights: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Copy NumPy arrays or tensors to CPU tensors of one dtype; float64 makes the reference exact."""
+    tensors = {key: torch.as_tensor(value).detach() for key, value in weights.items()}
+    return {key: tensor.to("cpu", dtype, copy=True) for key, tensor in tensors.items()}
+
+
+def upsample_mel(mel: Tensor, weights: Mapping[str, Tensor], strides: Sequence[int]) -> Tensor:
+    """Stretch a mel over time, one transposed convolution per stride s (section 3.2, local conditioner).
+
+    ``mel = leaky_relu(conv_transpose2d(mel, w[1,1,3,2s], bias, stride (1,s), padding (1,s/2)), 0.4)``
+
+    Args:
+        mel: [B,M,T], in the units of the checkpoint's own front-end.
+        weights: holds ``spectrogram_upsampler.conv{1,2,..}.{weight,bias}``, one pair per stride.
+        strides: even, in the order of use; their product is the hop.
+
+    Returns:
+        [B,M,T*hop].
+    """
+    image = mel[:, None]
+    for number, stride in enumerate(strides, start=1):
+        key = f"spectrogram_upsampler.conv{number}"
+        weight, bias = weights[f"{key}.weight"], weights[f"{key}.bias"]
+        image = functional.conv_transpose2d(image, weight, bias, stride=(1, stride), padding=(1, stride // 2))
+        image = functional.leaky_relu(image, 0.4)
+    return image[:, 0]
+
+
+def project_conditioner(mel_up: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One layer's conditioner, ``W mel_up + bias`` at every sample (section 3.2); independent of the step.
+
+    Args:
+        mel_up: [B,M,L] from `upsample_mel`.
+        weight: [2C,M,1].
+        bias: [2C].
+
+    Returns:
+        [B,2C,L], added to the dilated convolution of the same layer.
+    """
+    return functional.conv1d(mel_up, weight, bias)
+
+
+def input_projection(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``relu(W x + bias)``, the 1x1 convolution from 1 to C channels at the network's entry (figure 2).
+
+    Args:
+        x: [B,L], the noisy audio of this step.
+        weight: [C,1,1].
+        bias: [C].
+
+    Returns:
+        h [B,C,L], the input of layer 0.
+    """
+    return functional.relu(functional.conv1d(x[:, None], weight, bias))
+
+
+def step_embedding(t: float, steps_T: int, dtype: torch.dtype) -> Tensor:
+    """The sinusoids of a diffusion step, ``[sin(f_k t) | cos(f_k t)]``, ``f_k = 10^(4k/63)`` (section 3.1).
+
+    LMNT's form: a float32 table with one row for each training step 0 .. T-1; a fractional t lies on the line
+    between two rows.
+
+    Args:
+        t: the step on the training scale, 0 <= t <= steps_T - 1, fractions allowed.
+        steps_T: the number of training steps.
+        dtype: of the result; the table's own rounding is float32's whatever the dtype.
+
+    Returns:
+        [128].
+
+    Raises:
+        IndexError: t lies outside the table.
+    """
+    low, high = math.floor(t), math.ceil(t)
+    if not 0 <= low <= high < steps_T:
+        raise IndexError(f"t: expected 0 to {steps_T - 1}, got {t}")
+    rows = torch.tensor([[low], [high]], dtype=torch.float32)
+    exponent = torch.arange(64) * 4.0 / 63.0
+    # The argument reaches 4.9e5, where one float32 rounding is 0.03 rad: these roundings are the network's.
+    angle = rows * torch.pow(10.0, exponent.double()).float()
+    table = torch.cat([angle.double().sin(), angle.double().cos()], dim=1)
+    return torch.lerp(table[0], table[1], t - low).to(dtype)
+
+
+def step_features(embedding: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """``silu(W2 silu(W1 e + bias1) + bias2)``, shared by all layers (section 3.1).
+
+    Args:
+        embedding: e [128] from `step_embedding`.
+        weight1: [512,128].
+        bias1: [512].
+        weight2: [512,512].
+        bias2: [512].
+
+    Returns:
+        [512].
+    """
+    hidden = functional.silu(functional.linear(embedding, weight1, bias1))
+    return functional.silu(functional.linear(hidden, weight2, bias2))
+
+
+def step_bias(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One layer's step bias, ``d = W features + bias`` (section 3.1).
+
+    Args:
+        features: [512] from `step_features`.
+        weight: [C,512].
+        bias: [C].
+
+    Returns:
+        d [1,C], one row for the whole batch.
+    """
+    return functional.linear(features, weight, bias)[None]
+
+
+def residual_block(
+    h: Tensor,
+    conditioner: Tensor | None,
+    d: Tensor,
+    dilated_weight: Tensor,
+    dilated_bias: Tensor,
+    output_weight: Tensor,
+    output_bias: Tensor,
+    dilation: int,
+) -> tuple[Tensor, Tensor]:
+    """One residual layer (figure 2).
+
+    ::
+
+        p[l] = h[l] + d for l in 0 .. L-1, 0 outside
+        y[l] = sum_k W[:,:,k] p[l + (k-1) * dilation] + bias + conditioner[l]
+        z    = sigmoid(y[:C]) * tanh(y[C:])
+        o    = W_out z + bias_out
+        h_next, skip = (h + o[:C]) * sqrt(1/2), o[C:]
+
+    d is added before the zero padding: folded into the bias it would be wrong within `dilation` of each end.
+
+    Args:
+        h: [B,C,L].
+        conditioner: [B,2C,L] from `project_conditioner`; None for an unconditional network.
+        d: [B,C] or [1,C] from `step_bias`.
+        dilated_weight: [2C,C,3].
+        dilated_bias: [2C].
+        output_weight: [2C,C,1], residual rows first.
+        output_bias: [2C].
+        dilation: in samples, at least 1; may exceed L.
+
+    Returns:
+        h_next [B,C,L], the next layer's input, and skip [B,C,L], this layer's part of the skip sum.
+    """
+    stepped = h + d[:, :, None]
+    y = functional.conv1d(stepped, dilated_weight, dilated_bias, padding=dilation, dilation=dilation)
+    if conditioner is not None:
+        y = y + conditioner
+    gate, filtered = y.chunk(2, dim=1)
+    z = torch.sigmoid(gate) * torch.tanh(filtered)
+    residual, skip = functional.conv1d(z, output_weight, output_bias).chunk(2, dim=1)
+    return (h + residual) * math.sqrt(0.5), skip
+
+
+def output_head(
+    skip_sum: Tensor,
+    skip_weight: Tensor,
+    skip_bias: Tensor,
+    output_weight: Tensor,
+    output_bias: Tensor,
+    n_layers: int,
+) -> Tensor:
+    """``eps = w_out . relu(W_skip skip_sum * sqrt(1/N) + bias_skip) + bias_out`` (figure 2).
+
+    Args:
+        skip_sum: [B,C,L], the sum of the N layers' skips.
+        skip_weight: [C,C,1].
+        skip_bias: [C].
+        output_weight: [1,C,1].
+        output_bias: [1].
+        n_layers: N.
+
+    Returns:
+        eps [B,L], the predicted noise, in units of its standard deviation.
+    """
+    hidden = functional.relu(functional.conv1d(skip_sum * math.sqrt(1.0 / n_layers), skip_weight, skip_bias))
+    return functional.conv1d(hidden, output_weight, output_bias)[:, 0]
+
+
+def noise_update(
+    x: Tensor, eps: Tensor, a: float, b: float, sigma: float, z: Tensor | None, clamp: bool = True
+) -> Tensor:
+    """One step of the reverse process, ``a x + b eps + sigma z`` (algorithm 2).
+
+    `engine.schedule.Schedule` holds a, b and sigma for every step.
+
+    Args:
+        x: [B,L], the noisy audio of this step.
+        eps: [B,L] from `output_head`.
+        a: ``1 / sqrt(1 - beta)``.
+        b: ``-beta / sqrt(1 - alpha_bar) / sqrt(1 - beta)``.
+        sigma: the standard deviation of the new noise.
+        z: [B,L], standard normal noise; None only where sigma is 0.
+        clamp: limit the result to [-1,1], as LMNT does after every step.
+
+    Returns:
+        [B,L], the audio of the next step.
+
+    Raises:
+        ValueError: z is missing although sigma is not 0.
+    """
+    if z is None and sigma != 0.0:
+        raise ValueError(f"z: expected noise for sigma {sigma}, got None")
+    x = a * x + b * eps
+    if z is not None:
+        x = x + sigma * z
+    return x.clamp(-1.0, 1.0) if clamp else x
+
+
+def conditioners(weights: Mapping[str, Tensor], config: Config, mel: Tensor | None) -> list[Tensor | None]:
+    """Every layer's [B,2C,L] conditioner for a mel [B,M,T]; N times None for an unconditional network.
+
+    Raises:
+        ValueError: a mel for an unconditional network, or none for a conditional one.
+    """
+    if (mel is None) != (config.n_mels == 0):
+        got = "none" if mel is None else "one"
+        raise ValueError(f"mel: expected {'one' if config.n_mels else 'none'} for this network, got {got}")
+    if mel is None:
+        return [None] * config.residual_layers
+    mel_up = upsample_mel(mel, weights, config.upsample_strides)
+    keys = [f"residual_layers.{i}.conditioner_projection" for i in range(config.residual_layers)]
+    return [project_conditioner(mel_up, weights[f"{key}.weight"], weights[f"{key}.bias"]) for key in keys]
+
+
+def predict_noise(
+    weights: Mapping[str, Tensor], config: Config, x: Tensor, t: float, mel: Tensor | None = None
+) -> Tensor:
+    """One evaluation of the network, ``eps(x, t, mel)`` (figure 2).
+
+    Args:
+        weights: from `to_tensors`, LMNT's key names.
+        config: the network's sizes.
+        x: [B,L], the noisy audio; L = T * hop with a mel.
+        t: the step on the training scale, 0 .. T-1, fractions allowed.
+        mel: [B,M,T]; None for an unconditional network.
+
+    Returns:
+        eps [B,L].
+
+    Raises:
+        ValueError: mel does not suit the network.
+        IndexError: t lies outside the training scale.
+    """
+    return _evaluate(weights, config, x, t, conditioners(weights, config, mel))
+
+
+def sample(
+    weights: Mapping[str, Tensor],
+    config: Config,
+    mel: Tensor | None,
+    schedule: Schedule,
+    x_T: Tensor,
+    z: Tensor,
+    clamp: bool = True,
+) -> Tensor:
+    """The whole reverse process (algorithm 2), with the noise given.
+
+    Args:
+        weights: from `to_tensors`, LMNT's key names.
+        config: the network's sizes.
+        mel: [B,M,T]; None for an unconditional network.
+        schedule: S steps, in the order of execution.
+        x_T: [B,L], the initial noise.
+        z: [S-1,B,L], the noise of steps 0 .. S-2 in the order of use (the last step adds none).
+        clamp: limit the audio to [-1,1] after every step.
+
+    Returns:
+        audio [B,L].
+
+    Raises:
+        ValueError: mel does not suit the network, or z has another number of steps.
+    """
+    if len(z) != len(schedule) - 1:
+        raise ValueError(f"z: expected the noise of {len(schedule) - 1} steps, got {len(z)}")
+    per_layer = conditioners(weights, config, mel)
+    x = x_T
+    for n, t in enumerate(schedule.t):
+        eps = _evaluate(weights, config, x, t, per_layer)
+        noise = z[n] if n < len(z) else None
+        x = noise_update(x, eps, schedule.a[n], schedule.b[n], schedule.sigma[n], noise, clamp)
+    return x
+
+
+def _evaluate(
+    weights: Mapping[str, Tensor], config: Config, x: Tensor, t: float, per_layer: Sequence[Tensor | None]
+) -> Tensor:
+    def pair(key: str) -> tuple[Tensor, Tensor]:
+        return weights[f"{key}.weight"], weights[f"{key}.bias"]
+
+    embedding = step_embedding(t, len(config.train_schedule), x.dtype)
+    features = step_features(
+        embedding, *pair("diffusion_embedding.projection1"), *pair("diffusion_embedding.projection2")
+    )
+    h = input_projection(x, *pair("input_projection"))
+    skip_sum = torch.zeros_like(h)
+    for i, dilation in enumerate(config.dilations):
+        layer = f"residual_layers.{i}"
+        d = step_bias(features, *pair(f"{layer}.diffusion_projection"))
+        dilated, output = pair(f"{layer}.dilated_conv"), pair(f"{layer}.output_projection")
+        h, skip = residual_block(h, per_layer[i], d, *dilated, *output, dilation)
+        skip_sum = skip_sum + skip
+    return output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.arguments import MAX_SEED, check_noise, check_sample_rate, check_seed
+from engine.errors import InputError
+
+
+def test_sample_rates() -> None:
+    assert check_sample_rate(22050) == 22050 and type(check_sample_rate(np.int64(8000))) is int
+    assert check_sample_rate(1000) == 1000 and check_sample_rate(384000) == 384000
+    for bad in (999, 384001, -1, 22050.0, "22050", None, True):
+        with pytest.raises(InputError, match="sample_rate: expected an integer from 1000 to 384000 Hz, got"):
+            check_sample_rate(bad)
+
+
+@pytest.mark.parametrize(
+    ("seed", "n", "seeds"),
+    [
+        (0, 1, [0]),
+        (7, 3, [7, 8, 9]),
+        (np.uint64(MAX_SEED), 1, [MAX_SEED]),
+        (MAX_SEED - 1, 2, [MAX_SEED - 1, MAX_SEED]),
+        ([5, 5, 1], 3, [5, 5, 1]),
+        ((4,), 1, [4]),
+        (range(2, 8, 2), 3, [2, 4, 6]),
+        (np.array([3, 1], np.uint64), 2, [3, 1]),
+    ],
+)
+def test_seeds(seed: Any, n: int, seeds: list[int]) -> None:
+    got = check_seed(seed, n)
+    assert got == seeds and all(type(s) is int for s in got)
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, r"seed: expected integers from 0 to 2\*\*64 - 1, got -1"),
+        (2**64, "got 18446744073709551616"),
+        (MAX_SEED, "got 18446744073709551616"),  # the second item's
+        (True, "seed: expected an integer or one integer per item, got True"),
+        (1.0, "got 1.0"),
+        (None, "got None"),
+        ("1", "got '1'"),
+        (np.zeros((2, 1), int), "seed: expected an integer or one integer per item"),
+        ([1], r"seed: expected one seed per item \(2\), got 1"),
+        ([1, 2, 3], r"seed: expected one seed per item \(2\), got 3"),
+        ([1, True], r"seed\[1\]: expected an integer, got True"),
+        ([1.0, 2], r"seed\[0\]: expected an integer, got 1.0"),
+        (np.zeros(2), r"seed\[0\]: expected an integer"),
+        (np.zeros(2, bool), r"seed\[0\]: expected an integer"),
+        ([1, -2], "got -2"),
+        ([1, 2**64], "got 18446744073709551616"),
+    ],
+)
+def test_bad_seeds_are_refused(seed: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_seed(seed, 2)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def test_noise_is_split_by_item_without_a_copy() -> None:
+    x_t, z = normal(3, 512), normal(5, 3, 512)
+    for i, (x, steps) in enumerate(check_noise((x_t, z), [512] * 3, 6)):
+        assert x.shape == (512,) and steps.shape == (5, 512) and x.dtype == steps.dtype == np.float32
+        np.testing.assert_array_equal(x, x_t[i])
+        np.testing.assert_array_equal(steps, z[:, i])
+        assert np.shares_memory(x, x_t) and np.shares_memory(steps, z)
+
+
+def test_one_item_needs_no_batch_axis() -> None:
+    x_t, z = normal(512), normal(5, 512)
+    for pair in ((x_t, z), (x_t[None], z[:, None]), (x_t, z[:, None]), [x_t[None], z]):
+        ((x, steps),) = check_noise(pair, [512], 6)
+        np.testing.assert_array_equal(x, x_t)
+        np.testing.assert_array_equal(steps, z)
+
+
+def test_other_sources_of_noise() -> None:
+    x_t, z = normal(2, 256).astype(np.float64), torch.from_numpy(normal(5, 2, 256)).requires_grad_()
+    pairs = check_noise((x_t, z), [256, 256], 6)
+    assert all(x.dtype == steps.dtype == np.float32 for x, steps in pairs)
+    np.testing.assert_array_equal(pairs[1][1], z.detach().numpy()[:, 1])
+    ((_, steps),) = check_noise((normal(256), normal(0, 256)), [256], 1)
+    assert steps.shape == (0, 256)
+
+
+def spoiled(value: float, *shape: int, dtype: type = np.float64) -> np.ndarray:
+    array = np.zeros(shape, dtype)
+    array[..., -1] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("noise", "lengths", "message"),
+    [
+        (None, [256, 256], r"noise: expected a pair \(x_T, z\), got NoneType"),
+        (normal(2, 256), [256, 256], "got ndarray"),
+        ((normal(2, 256),), [256, 256], "expected a pair"),
+        ((normal(2, 256), normal(5, 2, 256)), [256, 512], r"items of one length, got lengths \[256, 512\]"),
+        ((normal(256), normal(5, 2, 256)), [256] * 2, r"noise x_T: expected shape \(2, 256\), got \(256,\)"),
+        ((normal(2, 255), normal(5, 2, 256)), [256] * 2, r"noise x_T: .* got \(2, 255\)"),
+        (
+            (normal(2, 256), normal(6, 2, 256)),
+            [256] * 2,
+            r"noise z: expected shape \(5, 2, 256\), got \(6, 2, 256\)",
+        ),
+        ((normal(2, 256), normal(2, 5, 256)), [256] * 2, r"noise z: .* got \(2, 5, 256\)"),
+        (
+            (normal(256), normal(4, 256)),
+            [256],
+            r"noise z: expected shape \(5, 1, 256\) or \(5, 256\), got \(4, 256\)",
+        ),
+        (
+            (np.zeros((2, 256), int), normal(5, 2, 256)),
+            [256] * 2,
+            "noise x_T: expected float32 or float64, got int64",
+        ),
+        ((normal(2, 256), torch.zeros(5, 2, 256).half()), [256] * 2, "noise z: .* got float16"),
+        (
+            ([[0.0] * 256] * 2, normal(5, 2, 256)),
+            [256] * 2,
+            "noise x_T: expected a numpy array or a torch tensor",
+        ),
+        ((spoiled(np.nan, 2, 256), normal(5, 2, 256)), [256] * 2, "noise x_T: expected finite values"),
+        ((normal(2, 256), spoiled(-np.inf, 5, 2, 256)), [256] * 2, "noise z: expected finite values"),
+        ((spoiled(1e300, 2, 256), normal(5, 2, 256)), [256] * 2, "noise x_T: expected finite values"),
+    ],
+)
+def test_bad_noise_is_refused(noise: Any, lengths: list[int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_noise(noise, lengths, 6)

@@ -1,0 +1,275 @@
+"""The reference is what the published code computes, and each operation is what its formula says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from networks import SMALL, SMALL_UNCONDITIONAL, random_network, shared_example
+from tolerances import TOLERANCES, relative_error
+
+from engine.embedding import step_biases
+from engine.kernels import reference
+from engine.schedule import build_schedule
+
+EXAMPLES = {"lmnt": SMALL, "lmnt_unconditional": SMALL_UNCONDITIONAL}
+DTYPES = {"fp32": torch.float32, "float64": torch.float64}
+EXACT = TOLERANCES["reference_float64"]
+
+
+def tensors(case, dtype):
+    return {key: torch.as_tensor(value).to(dtype) for key, value in case.items()}
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape)
+
+
+def sigmoid(values):
+    return 1.0 / (1.0 + np.exp(-values))
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_one_evaluation_is_the_published_one(name, precision):
+    weights, case = shared_example(name)
+    given = tensors(case, DTYPES[precision])
+    eps = reference.predict_noise(
+        reference.to_tensors(weights, DTYPES[precision]),
+        EXAMPLES[name],
+        given["x"],
+        float(case["t"]),
+        given.get("mel"),
+    )
+    assert eps.dtype == DTYPES[precision]
+    assert relative_error(eps, case["eps"]) < TOLERANCES[f"fixture_eps_{precision}"]
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_six_steps_are_the_published_ones(name, precision):
+    weights, case = shared_example(name)
+    given = tensors(case, DTYPES[precision])
+    schedule = build_schedule(EXAMPLES[name], schedule=case["schedule"])
+    audio = reference.sample(
+        reference.to_tensors(weights, DTYPES[precision]),
+        EXAMPLES[name],
+        given.get("mel"),
+        schedule,
+        given["x0"],
+        given["z"],
+    )
+    assert audio.dtype == DTYPES[precision]
+    assert relative_error(audio, case["audio"]) < TOLERANCES[f"fixture_audio_{precision}"]
+
+
+def block_arguments(rng, batch=2, channels=4, length=11, rows_d=1, conditioned=True):
+    return {
+        "h": normal(rng, batch, channels, length),
+        "conditioner": normal(rng, batch, 2 * channels, length) if conditioned else None,
+        "d": normal(rng, rows_d, channels),
+        "dilated_weight": normal(rng, 2 * channels, channels, 3),
+        "dilated_bias": normal(rng, 2 * channels),
+        "output_weight": normal(rng, 2 * channels, channels, 1),
+        "output_bias": normal(rng, 2 * channels),
+    }
+
+
+def run_block(arguments, dilation):
+    given = {key: None if value is None else torch.tensor(value) for key, value in arguments.items()}
+    return reference.residual_block(**given, dilation=dilation)
+
+
+def naive_block(h, conditioner, d, dilated_weight, dilated_bias, output_weight, output_bias, dilation):
+    batch, channels, length = h.shape
+    h_next, skip = np.empty_like(h), np.empty_like(h)
+    for n in range(batch):
+        step = d[n if len(d) > 1 else 0]
+        for at in range(length):
+            y = dilated_bias.copy()
+            for k in range(3):
+                source = at + (k - 1) * dilation
+                if 0 <= source < length:
+                    y += dilated_weight[:, :, k] @ (h[n, :, source] + step)
+            if conditioner is not None:
+                y += conditioner[n, :, at]
+            z = sigmoid(y[:channels]) * np.tanh(y[channels:])
+            o = output_weight[:, :, 0] @ z + output_bias
+            h_next[n, :, at] = (h[n, :, at] + o[:channels]) / math.sqrt(2.0)
+            skip[n, :, at] = o[channels:]
+    return h_next, skip
+
+
+@pytest.mark.parametrize("conditioned", [True, False])
+@pytest.mark.parametrize("rows_d", [1, 2])
+@pytest.mark.parametrize(("length", "dilation"), [(11, 1), (11, 4), (1, 1), (5, 4), (5, 5), (5, 16)])
+def test_residual_block_is_its_formula(length, dilation, rows_d, conditioned):
+    arguments = block_arguments(
+        np.random.default_rng(length + dilation), length=length, rows_d=rows_d, conditioned=conditioned
+    )
+    h_next, skip = run_block(arguments, dilation)
+    want_next, want_skip = naive_block(**arguments, dilation=dilation)
+    assert relative_error(h_next, want_next) < EXACT
+    assert relative_error(skip, want_skip) < EXACT
+
+
+def test_step_bias_is_added_before_the_zero_padding():
+    """d equals a bias of (sum of taps) d inside, and differs from it within one dilation of each end."""
+    arguments = block_arguments(np.random.default_rng(1), length=20)
+    exact = run_block(arguments, dilation=3)
+    folded = dict(arguments, d=np.zeros_like(arguments["d"]))
+    folded["dilated_bias"] = arguments["dilated_bias"] + arguments["dilated_weight"].sum(axis=2) @ arguments["d"][0]
+    for got, want in zip(run_block(folded, dilation=3), exact, strict=True):
+        assert relative_error(got[:, :, 3:-3], want[:, :, 3:-3]) < EXACT
+        for edge in (slice(0, 3), slice(-3, None)):
+            assert (got - want)[:, :, edge].abs().amax(dim=(0, 1)).min() > 0.01
+
+
+@pytest.mark.parametrize(("frames", "strides"), [(5, (4, 2)), (1, (16, 16)), (3, (8,)), (2, (2, 4, 6))])
+def test_upsample_mel_is_its_formula(frames, strides):
+    rng = np.random.default_rng(frames)
+    mel, weights = normal(rng, 2, 6, frames), {}
+    want = mel
+    for number, stride in enumerate(strides, start=1):
+        weight, bias = normal(rng, 1, 1, 3, 2 * stride), normal(rng, 1)
+        weights[f"spectrogram_upsampler.conv{number}.weight"] = weight
+        weights[f"spectrogram_upsampler.conv{number}.bias"] = bias
+        batch, bands, columns = want.shape
+        full = np.zeros((batch, bands + 2, (columns + 1) * stride))
+        for band in range(bands):
+            for column in range(columns):
+                patch = want[:, band, column, None, None] * weight[0, 0]
+                full[:, band : band + 3, column * stride : (column + 2) * stride] += patch
+        kept = full[:, 1:-1, stride // 2 : stride // 2 + columns * stride] + bias
+        want = np.where(kept > 0.0, kept, 0.4 * kept)
+    got = reference.upsample_mel(torch.tensor(mel), reference.to_tensors(weights, torch.float64), strides)
+    assert got.shape == (2, 6, frames * math.prod(strides))
+    assert relative_error(got, want) < EXACT
+
+
+def test_pointwise_operations_are_their_formulas():
+    rng = np.random.default_rng(2)
+    x, mel_up, skip_sum = normal(rng, 2, 7), normal(rng, 2, 5, 7), normal(rng, 2, 4, 7)
+    w_in, w_mel, w_skip, w_out = normal(rng, 4, 1), normal(rng, 8, 5), normal(rng, 4, 4), normal(rng, 1, 4)
+    b_in, b_mel, b_skip, b_out = normal(rng, 4), normal(rng, 8), normal(rng, 4), normal(rng, 1)
+
+    def conv(weight, bias):
+        return torch.tensor(weight[:, :, None]), torch.tensor(bias)
+
+    h = reference.input_projection(torch.tensor(x), *conv(w_in, b_in))
+    assert relative_error(h, np.maximum(w_in * x[:, None] + b_in[:, None], 0.0)) < EXACT
+    conditioner = reference.project_conditioner(torch.tensor(mel_up), *conv(w_mel, b_mel))
+    assert relative_error(conditioner, w_mel @ mel_up + b_mel[:, None]) < EXACT
+    eps = reference.output_head(torch.tensor(skip_sum), *conv(w_skip, b_skip), *conv(w_out, b_out), 9)
+    hidden = np.maximum(w_skip @ skip_sum / 3.0 + b_skip[:, None], 0.0)
+    assert relative_error(eps, (w_out @ hidden)[:, 0] + b_out) < EXACT
+
+
+@pytest.mark.parametrize("t", [0.0, 0.894134, 24.0, 48.999, 49.0])
+def test_step_bias_agrees_with_the_engine(t):
+    network = random_network(SMALL, seed=3)
+    weights = reference.to_tensors(network, torch.float64)
+    embedding = reference.step_embedding(t, 50, torch.float64)
+    mlp = [weights[f"diffusion_embedding.projection{n}.{part}"] for n in (1, 2) for part in ("weight", "bias")]
+    features = reference.step_features(embedding, *mlp)
+    want = step_biases(network, SMALL, [t])[0]
+    for i in range(SMALL.residual_layers):
+        key = f"residual_layers.{i}.diffusion_projection"
+        d = reference.step_bias(features, weights[f"{key}.weight"], weights[f"{key}.bias"])
+        assert d.shape == (1, 32)
+        assert relative_error(d[0], want[i]) < TOLERANCES["step_biases"]
+
+
+@pytest.mark.parametrize("t", [-0.001, 49.001, math.inf])
+def test_step_outside_the_table_is_refused(t):
+    with pytest.raises((IndexError, OverflowError)):
+        reference.step_embedding(t, 50, torch.float64)
+
+
+def test_noise_update_is_its_formula():
+    x, eps, z = torch.tensor([[0.5, -0.5]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[-1.0, 1.0]])
+    free = reference.noise_update(x, eps, 2.0, -0.5, 0.25, z, clamp=False)
+    assert free.tolist() == [[0.25, -1.75]]
+    assert reference.noise_update(x, eps, 2.0, -0.5, 0.25, z).tolist() == [[0.25, -1.0]]
+    assert reference.noise_update(x, eps, 4.0, -0.5, 0.0, None).tolist() == [[1.0, -1.0]]
+    with pytest.raises(ValueError, match="z: expected noise"):
+        reference.noise_update(x, eps, 2.0, -0.5, 0.25, None)
+
+
+@pytest.mark.parametrize("config", EXAMPLES.values(), ids=EXAMPLES)
+def test_float32_is_near_float64_and_items_do_not_mix(config):
+    rng = np.random.default_rng(4)
+    network = random_network(config, seed=5)
+    length = 512
+    mel = rng.random((2, 80, 2)) if config.n_mels else None
+    x, z = normal(rng, 2, length), normal(rng, 5, 2, length)
+
+    def run(dtype, items):
+        return reference.sample(
+            reference.to_tensors(network, dtype),
+            config,
+            None if mel is None else torch.tensor(mel[items], dtype=dtype),
+            build_schedule(config),
+            torch.tensor(x[items], dtype=dtype),
+            torch.tensor(z[:, items], dtype=dtype),
+            clamp=False,
+        )
+
+    batch = run(torch.float64, slice(0, 2))
+    assert relative_error(run(torch.float32, slice(0, 2)), batch) < TOLERANCES["reference_fp32"]
+    for item in range(2):
+        assert relative_error(run(torch.float64, slice(item, item + 1)), batch[item : item + 1]) < EXACT
+
+
+def test_sample_adds_noise_in_the_order_given_and_clamps_every_step():
+    config = SMALL_UNCONDITIONAL
+    weights = reference.to_tensors(random_network(config, seed=6), torch.float64)
+    rng = np.random.default_rng(7)
+    x, z = torch.tensor(normal(rng, 1, 64)), torch.tensor(normal(rng, 2, 1, 64))
+    schedule = build_schedule(config, schedule=[0.01, 0.1, 0.4])
+    want = x
+    for n in range(3):
+        eps = reference.predict_noise(weights, config, want, schedule.t[n])
+        want = schedule.a[n] * want + schedule.b[n] * eps
+        if n < 2:
+            want = want + schedule.sigma[n] * z[n]
+        want = want.clamp(-1.0, 1.0)
+    assert torch.equal(reference.sample(weights, config, None, schedule, x, z), want)
+    with pytest.raises(ValueError, match="z: expected the noise of 2 steps, got 3"):
+        reference.sample(weights, config, None, schedule, x, torch.zeros(3, 1, 64))
+
+
+def test_mel_must_suit_the_network():
+    x = torch.zeros(1, 256)
+    weights = reference.to_tensors(random_network(SMALL, seed=8), torch.float32)
+    with pytest.raises(ValueError, match="mel: expected one for this network, got none"):
+        reference.predict_noise(weights, SMALL, x, 0.0)
+    with pytest.raises(ValueError, match="mel: expected none for this network, got one"):
+        reference.predict_noise(weights, SMALL_UNCONDITIONAL, x, 0.0, torch.zeros(1, 80, 1))
+
+
+def test_to_tensors_copies_and_converts():
+    array = np.ones(3, dtype=np.float32)
+    tensor = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    copied = reference.to_tensors({"array": array, "tensor": tensor}, torch.float64)
+    copied["array"][0] = copied["tensor"][0] = 5.0
+    assert array[0] == 1.0
+    assert tensor[0] == 1.0
+    assert all(value.dtype == torch.float64 and not value.requires_grad for value in copied.values())
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL_UNCONDITIONAL, replace(SMALL, upsample_strides=(10, 6, 4))])
+def test_random_networks_keep_the_signal_near_one(config):
+    """Relative errors mean something only if eps neither dies nor explodes, and depends on x."""
+    rng = np.random.default_rng(9)
+    mel = torch.tensor(rng.random((1, 80, 4))) if config.n_mels else None
+    x = torch.tensor(normal(rng, 1, 4 * config.hop if config.n_mels else 1000))
+    for seed in range(3):
+        weights = reference.to_tensors(random_network(config, seed), torch.float64)
+        eps = reference.predict_noise(weights, config, x, 20.5, mel)
+        moved = reference.predict_noise(weights, config, x + 1e-3, 20.5, mel)
+        assert 0.2 < eps.std() < 3.0
+        assert 1e-5 < (moved - eps).std() < 1e-2

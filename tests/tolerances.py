@@ -1,0 +1,50 @@
+"""The one table of tolerances. A line may only grow laxer with a new reason beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+# Errors relative to max |expected|, see `relative_error`, unless a line says otherwise.
+TOLERANCES: Mapping[str, float] = MappingProxyType(
+    {
+        # One evaluation in fp32 against a published implementation's own output: two orders of summation.
+        "fixture_eps_fp32": 1e-4,
+        # 6 steps of it: each step's error is multiplied by up to 1 / sqrt(1 - beta) and fed back.
+        "fixture_audio_fp32": 3e-4,
+        # The float64 reference against the same outputs: what remains is the fixture's own fp32 rounding.
+        "fixture_eps_float64": 2e-6,
+        "fixture_audio_float64": 2e-6,
+        # One operation in float64 against loops in NumPy float64: only the order of summation differs.
+        "reference_float64": 1e-13,
+        # The whole reference in fp32 against itself in float64, over 6 steps of a small network.
+        "reference_fp32": 1e-5,
+        # Absolute. Our sine is float64's, PyTorch's is float32's: half a unit in the last place of 1, 3e-8.
+        "embedding_table": 1e-7,
+        # Float64 against float64: the order of summation of 512 terms.
+        "step_biases": 1e-12,
+        # Absolute. The published code keeps aligned steps, up to 171 of them, in float32.
+        "schedule_t": 1e-5,
+        # Absolute. Published sigmas are printed with 6 digits after the point.
+        "schedule_sigma": 5e-7,
+        # Absolute, mels are in [0, 1]. Torchaudio's own float32 on speech, magnified by log10 in quiet bands.
+        "mel_fixture": 2e-4,
+        # Absolute. The same formula in float64: one rounding to float32.
+        "mel_formula": 1e-7,
+    }
+)
+
+
+def relative_error(actual: npt.ArrayLike, expected: npt.ArrayLike) -> float:
+    """``max |actual - expected| / max |expected|`` in float64.
+
+    NaN in either gives NaN, which no limit accepts.
+
+    Raises AssertionError when the shapes differ: broadcasting must not hide a wrong shape.
+    """
+    got, want = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}"
+    return float(np.max(np.abs(got - want)) / np.max(np.abs(want)))
