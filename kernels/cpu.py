@@ -17,8 +17,10 @@ from engine.config import Config
 
 Array = npt.NDArray[np.float32]
 
-# Rows of a tile per thread: enough to pay for a barrier per layer, few enough to stay in the second-level cache.
-TILE_ROWS = 192
+# Rows of a tile: many, so that a layer's weights, fetched once per tile, and its barrier are paid for; but every row
+# of a tile is kept for every layer and step.
+TILE_ROWS = 3072
+MIN_ROWS, MAX_ROWS = 192, 768  # of one thread
 
 
 class Sweep(Protocol):
@@ -77,7 +79,7 @@ class CpuNetwork:
         noise: Array | None = None,
         seed: int = 0,
         noise_step: int = 1,
-        rows: int = TILE_ROWS,
+        rows: int | None = None,
     ) -> Sweep:
         """Prepare S steps over x, which `Sweep.advance` then updates in place.
 
@@ -91,8 +93,10 @@ class CpuNetwork:
             noise: z [S or S-1, L] to be used, else normal(seed, noise_step + s, sample).
             seed: of the noise.
             noise_step: of the first of these steps.
-            rows: of a tile per thread, a multiple of 12. It changes no value.
+            rows: of a tile per thread, a multiple of 12; None for what suits the threads. It changes no value.
         """
+        if rows is None:
+            rows = min(max(TILE_ROWS // threads // 96 * 96, MIN_ROWS), MAX_ROWS)
         sweep: Sweep = self._sweep(self._native, x, mel, d, coefficients, clamp, noise, seed, noise_step, threads, rows)
         return sweep
 

@@ -38,7 +38,9 @@ DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& 
   Vec acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    __builtin_prefetch(at.ahead + r * 2L * channels + panel * 2 * kWidth);
+    const E* ahead = at.ahead + r * 2L * channels + panel * 2 * kWidth;
+    for (size_t byte = 0; byte < 2 * kWidth * sizeof(E); byte += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(ahead) + byte);
     const long row = r * static_cast<long>(channels) + c;
     acc[r][0] = fma(load(at.present + row), half, bias);
     acc[r][1] = load(op.skip_start ? op.skip_start + c : at.skip + row);

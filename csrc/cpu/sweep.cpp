@@ -7,6 +7,7 @@ namespace {
 
 // A register tile may begin up to a guard before the rows that are wanted and end up to a guard after them.
 constexpr long kMargin = 2 * kGuard;
+constexpr long kUnit = 12;
 
 }  // namespace
 
@@ -102,9 +103,13 @@ void Sweep<E>::work(int step, long begin, int rank) {
   const State& state = states_[static_cast<size_t>(step)];
   const Step& now = steps_[static_cast<size_t>(step)];
   const int C = net.channels;
+  // The rows of a tile inside the audio are shared out evenly, in units that every register tile divides.
   const auto rows = [&](long delay) {
-    const long first = begin - delay + rank * rows_;
-    return Rows{first, first + rows_, length_};
+    const long first = begin - delay, units = tile() / kUnit, size = team_.size();
+    const long from = std::clamp(-first / kUnit, 0L, units);
+    const long to = std::clamp((length_ - first + kUnit - 1) / kUnit, from, units);
+    const auto share = [&](long part) { return first + (from + (to - from) * part / size) * kUnit; };
+    return Rows{rank == 0 ? first : share(rank), rank + 1 == size ? first + tile() : share(rank + 1), length_};
   };
   const bool conditions = step == 0 && net.bands;
 
