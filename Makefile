@@ -17,8 +17,7 @@ bench: $(VENV)/installed-test  ## real-time factors, beside the peak and the pee
 	$(BIN)/python -m pytest --benchmark
 
 # engine.kernels is the folder kernels/: mypy needs to see it in its place.
-check: $(VENV)/installed-test  ## formatting, lint and types
-	$(BIN)/pip install -q '.[check]' --no-deps --dry-run >/dev/null && $(BIN)/pip install -q 'ruff>=0.14' 'mypy>=1.18' 'clang-format>=20'
+check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
@@ -38,6 +37,10 @@ $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
 $(VENV)/installed-test: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/pip install -q -e '.[test]'
 	touch $@ $(VENV)/installed
+
+$(VENV)/installed-check: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/pip install -q -e '.[test,check]'
+	touch $@ $(VENV)/installed-test $(VENV)/installed
 
 clean:
 	rm -rf build $(VENV) demo.wav engine/_native.*.so *.egg-info

@@ -41,26 +41,32 @@ class Buffer {
 };
 
 // Buffers kept for reuse: the system takes as long to clear a new one as a short utterance takes to compute. What a
-// reused buffer holds is arbitrary. At most kMost bytes are kept.
+// reused buffer holds is arbitrary. At most kMost bytes are kept. Nobody waits for the lock: whoever finds it taken
+// (for ever, in a process forked at that moment) goes without.
 class Spare {
  public:
   Buffer take(size_t bytes) {
+    std::vector<Buffer> too_small;  // freed after the lock
     {
-      std::lock_guard<std::mutex> lock(mutex_);
-      for (Buffer& buffer : buffers_)
-        if (buffer.bytes() >= bytes) {
-          std::swap(buffer, buffers_.back());
-          Buffer found = std::move(buffers_.back());
-          buffers_.pop_back();
-          return found;
-        }
-      buffers_.clear();  // all too small
+      std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+      if (lock) {
+        for (Buffer& buffer : buffers_)
+          if (buffer.bytes() >= bytes) {
+            std::swap(buffer, buffers_.back());
+            Buffer found = std::move(buffers_.back());
+            buffers_.pop_back();
+            return found;
+          }
+        too_small.swap(buffers_);
+      }
     }
+    too_small.clear();
     return Buffer(bytes);
   }
 
   void give(Buffer buffer) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock) return;
     size_t kept = buffer.bytes();
     for (const Buffer& other : buffers_) kept += other.bytes();
     if (kept <= kMost) buffers_.push_back(std::move(buffer));

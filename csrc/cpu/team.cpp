@@ -23,70 +23,81 @@ constexpr int kSpins = 4000;
 
 }  // namespace
 
-Team::Team(int size) : size_(size), process_(getpid()) { start(); }
+Team::Team(int size) : size_(size) { start(); }
 
 void Team::start() {
-  for (int rank = 1; rank < size_; ++rank) threads_.emplace_back([this, rank] { member(rank); });
+  process_ = getpid();
+  meeting_ = std::make_unique<Meeting>();
+  try {
+    for (int rank = 1; rank < size_; ++rank)
+      meeting_->threads.emplace_back([this, rank, meeting = meeting_.get()] { member(*meeting, rank); });
+  } catch (...) {  // the system has no more threads
+    dismiss();
+    throw;
+  }
 }
+
+void Team::dismiss() {
+  {
+    std::lock_guard<std::mutex> lock(meeting_->mutex);
+    meeting_->stop = true;
+    meeting_->round.fetch_add(1, std::memory_order_release);
+  }
+  meeting_->wake.notify_all();
+  for (std::thread& thread : meeting_->threads) thread.join();
+}
+
+// In a forked copy the threads are gone and a lock may be held for ever: what they shared is left as it is.
+void Team::forget_parent() { (void)meeting_.release(); }
 
 Team::~Team() {
-  if (process_ != getpid()) {  // a forked copy: the threads stayed in the parent
-    for (std::thread& thread : threads_) thread.detach();
-    return;
-  }
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-    round_.fetch_add(1, std::memory_order_release);
-  }
-  wake_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  if (process_ == getpid())
+    dismiss();
+  else
+    forget_parent();
 }
 
-void Team::member(int rank) {
-  long seen = 0;
-  for (;;) {
-    for (int spin = 0; spin < kSpins && round_.load(std::memory_order_acquire) == seen; ++spin) pause_briefly();
-    if (round_.load(std::memory_order_acquire) == seen) {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
+void Team::member(Meeting& meeting, int rank) {
+  for (long seen = 0;;) {
+    const auto called = [&] { return meeting.round.load(std::memory_order_acquire) != seen; };
+    for (int spin = 0; spin < kSpins && !called(); ++spin) pause_briefly();
+    if (!called()) {
+      std::unique_lock<std::mutex> lock(meeting.mutex);
+      meeting.wake.wait(lock, called);
     }
     ++seen;
-    if (stop_) return;
-    (*work_)(rank);
+    if (meeting.stop) return;
+    (*meeting.work)(rank);
     barrier();
   }
 }
 
 void Team::run(const std::function<void(int)>& work) {
   if (process_ != getpid()) {
-    for (std::thread& thread : threads_) thread.detach();
-    threads_.clear();
-    process_ = getpid();
-    round_ = 0;
-    arrived_ = 0;
+    forget_parent();
     start();
   }
   if (size_ == 1) return work(0);
   {
-    std::lock_guard<std::mutex> lock(mutex_);
-    work_ = &work;
-    round_.fetch_add(1, std::memory_order_release);
+    std::lock_guard<std::mutex> lock(meeting_->mutex);
+    meeting_->work = &work;
+    meeting_->round.fetch_add(1, std::memory_order_release);
   }
-  wake_.notify_all();
+  meeting_->wake.notify_all();
   work(0);
   barrier();
 }
 
 void Team::barrier() {
   if (size_ == 1) return;
-  const long now = passed_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    passed_.fetch_add(1, std::memory_order_release);
+  Meeting& meeting = *meeting_;
+  const long now = meeting.passed.load(std::memory_order_acquire);
+  if (meeting.arrived.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+    meeting.arrived.store(0, std::memory_order_relaxed);
+    meeting.passed.fetch_add(1, std::memory_order_release);
     return;
   }
-  for (int spin = 0; passed_.load(std::memory_order_acquire) == now; ++spin) {
+  for (int spin = 0; meeting.passed.load(std::memory_order_acquire) == now; ++spin) {
     if (spin < kSpins)
       pause_briefly();
     else

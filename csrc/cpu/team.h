@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -28,19 +29,25 @@ class Team {
   void barrier();
 
  private:
+  struct Meeting {
+    const std::function<void(int)>* work = nullptr;
+    std::atomic<long> round{0};
+    std::atomic<int> arrived{0};
+    std::atomic<long> passed{0};
+    bool stop = false;
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::vector<std::thread> threads;
+  };
+
   void start();
-  void member(int rank);
+  void dismiss();
+  void forget_parent();
+  void member(Meeting& meeting, int rank);
 
   const int size_;
   pid_t process_;
-  std::vector<std::thread> threads_;
-  const std::function<void(int)>* work_ = nullptr;
-  std::atomic<long> round_{0};
-  std::atomic<int> arrived_{0};
-  std::atomic<long> passed_{0};
-  bool stop_ = false;
-  std::mutex mutex_;
-  std::condition_variable wake_;
+  std::unique_ptr<Meeting> meeting_;
 };
 
 }  // namespace diffwave
