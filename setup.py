@@ -19,6 +19,10 @@ FLAGS += " -Wno-uninitialized -Wno-maybe-uninitialized"
 BUNDLE = "-bundle -undefined dynamic_lookup" if sys.platform == "darwin" else "-shared -Wl,-z,noexecstack"
 
 
+def escape(path):
+    return str(path).replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
+
+
 class NinjaBuild(build_ext):
     def build_extension(self, ext):
         cxx = os.environ.get("CXX", "c++")
@@ -27,24 +31,20 @@ class NinjaBuild(build_ext):
         folder, target = Path(self.build_temp).absolute(), Path(self.get_ext_fullpath(ext.name)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        include = f"-I{sysconfig.get_path('include')} -I{pybind11.get_include()}"
-        esc = lambda path: str(path).replace("$", "$$").replace(":", "$:").replace(" ", "$ ")  # noqa: E731
-        objects = {
-            str(Path(s).absolute()): folder / Path(s).with_suffix(".o").as_posix().replace("/", "_")
-            for s in ext.sources
-        }
-        rules = [f"rule cc\n command = {cxx} {FLAGS} {include} -MD -MF $out.d -c $in -o $out\n depfile = $out.d\n"]
-        rules += [f"rule link\n command = {cxx} {BUNDLE} -pthread $in -o $out\n"]
-        rules += [f"build {esc(o)}: cc {esc(s)}\n" for s, o in objects.items()]
-        rules += [f"build {esc(target)}: link {' '.join(esc(o) for o in objects.values())}\n"]
-        (folder / "build.ninja").write_text("".join(rules))
+        objects = {Path(s).absolute(): folder / Path(s).with_suffix(".o") for s in ext.sources}
+        include = f"-I'{sysconfig.get_path('include')}' -I'{pybind11.get_include()}'"
+        lines = [f"rule cc\n command = {cxx} {FLAGS} {include} -MD -MF $out.d -c $in -o $out\n depfile = $out.d"]
+        lines += [f"rule link\n command = {cxx} {BUNDLE} -pthread $in -o $out"]
+        lines += [f"build {escape(out)}: cc {escape(source)}" for source, out in objects.items()]
+        lines += [f"build {escape(target)}: link {' '.join(map(escape, objects.values()))}\n"]
+        (folder / "build.ninja").write_text("\n".join(lines))
         subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", folder], check=True)
 
 
 setup(
     packages=["engine", "engine.kernels"],
     package_dir={"engine.kernels": "kernels"},
-    package_data={"engine": ["assets/*", "py.typed"]},
+    package_data={"engine": ["assets/*", "py.typed", "*.pyi"]},
     ext_modules=[Extension("engine._native", SOURCES)],
     cmdclass={"build_ext": NinjaBuild},
 )

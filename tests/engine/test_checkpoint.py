@@ -255,9 +255,14 @@ def test_config_json_that_cannot_be_right(tmp_path: Path, more: Header, match: s
     refused(written(tmp_path, save(NETWORK), beside={**BESIDE, **more}), match)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", "[" * 100000, "{" + " " * (1 << 20) + "}"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", "[" * 100000])
 def test_config_json_that_is_none(tmp_path: Path, text: str) -> None:
-    refused(written(tmp_path, save(NETWORK), beside=text), "config.json: ")
+    refused(written(tmp_path, save(NETWORK), beside=text), "config.json: config: expected")
+
+
+def test_a_huge_config_json_is_refused(tmp_path: Path) -> None:
+    text = json.dumps({**BESIDE, "comment": " " * (1 << 20)})
+    refused(written(tmp_path, save(NETWORK), beside=text), "config.json: expected at most 1048576 bytes")
 
 
 def test_a_complete_file_needs_no_config_json(tmp_path: Path, good: bytes) -> None:
@@ -405,7 +410,28 @@ def test_mutated_bytes_never_surprise(folder: Path, good: bytes, data: st.DataOb
         assert len(str(error)) < 500 + len(str(folder))
 
 
-# The shared voice
+# The voices
+
+ASSETS = Path(__file__).resolve().parents[2] / "engine" / "assets"
+
+
+def test_the_bundled_voice_is_base_and_the_demo_mel_suits_it() -> None:
+    config = load_checkpoint(ASSETS / "voice.safetensors").config
+    np.testing.assert_allclose(config.train_schedule, BASE.train_schedule, rtol=1e-12)
+    assert replace(config, train_schedule=BASE.train_schedule) == BASE
+    mel = np.load(ASSETS / "demo_mel.npy")
+    assert mel.dtype == np.float32 and mel.shape == (80, 324)
+    assert mel.min() >= 0.0 and 0.5 < mel.max() <= 1.0
+
+
+def test_the_bundled_voice_is_the_trained_one_in_float16() -> None:
+    pytest.importorskip("torch")
+    source = SHARED / "weights" / "base_kerstin.pt"
+    if not source.is_file():
+        pytest.skip("no shared weights beside the project")
+    bundled = load_checkpoint(ASSETS / "voice.safetensors").tensors
+    for name, tensor in load_checkpoint(source).tensors.items():
+        np.testing.assert_array_equal(bundled[name], tensor.astype(np.float16).astype(np.float32))
 
 
 def test_the_first_voice_and_its_raw_weights_load() -> None:

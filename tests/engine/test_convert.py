@@ -187,6 +187,12 @@ def test_params_that_contradict_the_shapes(tmp_path: Path, change: dict[str, Any
         load_checkpoint(saved(tmp_path, lmnt(params={**PARAMS, **change})))
 
 
+@pytest.mark.parametrize("more", [{"use_prior": True}, {"use_prior": False, "std_min": 0.1}])
+def test_priorgrads_params_are_not_lmnts(tmp_path: Path, more: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="expected an LMNT network, got one of family 'priorgrad'"):
+        load_checkpoint(saved(tmp_path, lmnt(params={**PARAMS, **more})))
+
+
 class Hostile:
     """Unpickling it creates a file."""
 
@@ -207,6 +213,14 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) 
     assert not canary.exists()
     pickle.loads(pickle.dumps(Hostile(canary)))  # the canary does sing
     assert canary.exists()
+
+
+def test_torch_would_not_run_it_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary = tmp_path / "canary"
+    path = saved(tmp_path, lmnt(scaler=Hostile(canary)))
+    monkeypatch.setattr("engine.convert._check_pickle", lambda *_: None)
+    refused(path, "torch cannot read it: Weights only load failed")
+    assert not canary.exists()
 
 
 def test_code_is_refused_before_torch_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
