@@ -2,7 +2,7 @@
 #include "tier.h"
 
 #if defined(__x86_64__)
-DIFFWAVE_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+DIFFWAVE_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
 namespace diffwave::avx512bf16 {
 namespace {
 #include "vec_avx512.inl"
