@@ -1,6 +1,6 @@
 """The inner loops as the compiler left them: no accumulator in memory, nothing but broadcasts, loads and dot products.
 
-GCC 12 spills the accumulators of some intrinsics, which halves the speed and no other test would notice.
+A compiler that spills accumulators halves the speed, and no other test would notice.
 """
 
 import platform
