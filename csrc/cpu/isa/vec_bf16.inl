@@ -12,9 +12,7 @@ DIFFWAVE_INLINE Vec broadcast_group(const Bf16* p) {
   __builtin_memcpy(&pair, p, sizeof pair);
   return _mm512_castsi512_ps(_mm512_set1_epi32(pair));
 }
-DIFFWAVE_INLINE Vec dot(Vec acc, Vec x, Vec w, const Bf16*) {
-  return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)w);
-}
+DIFFWAVE_INLINE Vec dot(Vec acc, Vec x, Vec w, const Bf16*) { return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)w); }
 // To 12 bits, more than bf16 keeps.
 DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const Bf16*) { return a * _mm512_rcp14_ps(b); }
 // 2^f on [-1/2, 1/2] to 1e-4: minimax of degree 3
