@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Counter = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint32]
 Floats = npt.NDArray[np.float32]
 
@@ -42,23 +43,22 @@ def normal(seed: int, step: int, begin: int, count: int) -> Floats:
         float32 [count].
     """
     first, last = begin // 4, (begin + count + 3) // 4
-    word = philox4x32(np.arange(first, last, dtype=np.uint64), step, seed)
+    block = np.arange(first, last, dtype=np.uint64)
+    counter = (block & _LOW, block >> np.uint64(32), np.full_like(block, step), np.zeros_like(block))
+    word = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
     pairs = [*box_muller(word[0], word[1]), *box_muller(word[2], word[3])]
     return np.stack(pairs, axis=1).reshape(-1)[begin - 4 * first :][:count]
 
 
-def philox4x32(block: npt.NDArray[np.uint64], step: int, seed: int) -> tuple[Words, Words, Words, Words]:
-    """Philox4x32-10: four independent words for every block."""
-    c0, c1 = block & _LOW, block >> np.uint64(32)
-    c2, c3 = np.full_like(block, step), np.zeros_like(block)
-    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+def philox4x32(counter: tuple[Counter, Counter, Counter, Counter], key: tuple[int, int]) -> tuple[Words, ...]:
+    """Philox4x32-10: four independent 32-bit words for every counter. Counter and key words are below 2^32."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(10):
         p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
         c0, c2 = (p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0), (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1)
         c1, c3 = p1 & _LOW, p0 & _LOW
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    w0, w1, w2, w3 = (word.astype(np.uint32) for word in (c0, c1, c2, c3))
-    return w0, w1, w2, w3
+    return tuple(word.astype(np.uint32) for word in (c0, c1, c2, c3))
 
 
 def box_muller(radius_word: Words, angle_word: Words) -> tuple[Floats, Floats]:

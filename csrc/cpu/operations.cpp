@@ -99,22 +99,20 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   std::vector<float> step_row(static_cast<size_t>(2 * C));
   network.step_row(layer, d, step_row.data());
   Buffer gated(static_cast<size_t>(kBlockRows * C) * sizeof(E));
-  network.operations.residual_block({network.channels,
-                                     l.dilation,
-                                     x.ring,
-                                     y.ring,
-                                     sum.ring,
-                                     conditioner ? given.ring : l.constant,
-                                     step_row.data(),
-                                     l.dilated,
-                                     l.projection,
-                                     l.residual_bias,
-                                     layer == 0 ? network.skip_start : nullptr,
-                                     reinterpret_cast<E*>(gated.data()),
-                                     {nullptr, 0},
-                                     conditioner ? given.ring : l.constant,
-                                     0},
-                                    {0, length, length});
+  ResidualBlock<E> block{};
+  block.channels = network.channels;
+  block.dilation = l.dilation;
+  block.x = x.ring;
+  block.y = y.ring;
+  block.skip = sum.ring;
+  block.conditioner = block.next_conditioner = conditioner ? given.ring : l.constant;
+  block.step_bias = step_row.data();
+  block.dilated = l.dilated;
+  block.projection = l.projection;
+  block.residual_bias = l.residual_bias;
+  block.skip_start = layer == 0 ? network.skip_start : nullptr;
+  block.gated = reinterpret_cast<E*>(gated.data());
+  network.operations.residual_block(block, {0, length, length});
   y.read(h, length, C, same);
   sum.read(skip, length, C, same);
 }
@@ -124,19 +122,16 @@ void run_output_head(const Network<E>& network, const float* skip, long length, 
   Whole<float> sum(length, network.channels);
   sum.write(skip, length, network.channels, same);
   std::fill_n(eps, length, 0.0f);
-  network.operations.output_head({network.channels,
-                                  sum.ring,
-                                  network.head_weight,
-                                  network.head_bias,
-                                  network.out_weight,
-                                  network.out_bias,
-                                  eps,
-                                  0.0f,
-                                  1.0f,
-                                  0.0f,
-                                  false,
-                                  {nullptr, 0, 0}},
-                                 {0, length, length});
+  OutputHead head{};
+  head.channels = network.channels;
+  head.skip = sum.ring;
+  head.weight = network.head_weight;
+  head.bias = network.head_bias;
+  head.out_weight = network.out_weight;
+  head.out_bias = network.out_bias;
+  head.x = eps;
+  head.b = 1.0f;
+  network.operations.output_head(head, {0, length, length});
 }
 
 #define DIFFWAVE_OPERATIONS(E)                                                                                \

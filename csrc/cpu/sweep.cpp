@@ -116,24 +116,50 @@ void Sweep<E>::work(int step, long begin, int rank) {
   if (conditions) upsample_mel(net, mel_, rows(0).begin, rows(0).end, upsampled_);
   run.input_projection({C, x_, state.x[0], net.input_weight, net.input_bias, padding(state, 0)}, rows(0));
   team_.barrier();
+
+  ResidualBlock<E> block{};
+  block.channels = C;
+  block.skip = state.skip;
+  block.skip_start = net.skip_start;
+  block.gated = gated_[static_cast<size_t>(rank)];
   long delay = 0;
   for (size_t i = 0; i < net.layers.size(); ++i) {
     const Layer<E>& layer = net.layers[i];
+    const size_t next = std::min(i + 1, net.layers.size() - 1);
     delay += layer.dilation;
-    const size_t next = i + 1 < net.layers.size() ? i + 1 : i;
     if (conditions)
       run.project_conditioner({C, net.bands, upsampled_, conditioner_[i], layer.conditioner, layer.conditioner_bias},
                               rows(delay));
-    run.residual_block(
-        {C, layer.dilation, state.x[i], state.x[i + 1], state.skip, conditioner_[i], state.step_row[i], layer.dilated,
-         layer.projection, layer.residual_bias, i == 0 ? net.skip_start : nullptr, gated_[static_cast<size_t>(rank)],
-         padding(state, i + 1), conditioner_[next], rows(delay + net.layers[next].dilation).begin},
-        rows(delay));
+    block.dilation = layer.dilation;
+    block.x = state.x[i];
+    block.y = state.x[i + 1];
+    block.conditioner = conditioner_[i];
+    block.step_bias = state.step_row[i];
+    block.dilated = layer.dilated;
+    block.projection = layer.projection;
+    block.residual_bias = layer.residual_bias;
+    block.padding = padding(state, i + 1);
+    block.next_conditioner = conditioner_[next];
+    block.next_begin = rows(delay + net.layers[next].dilation).begin;
+    run.residual_block(block, rows(delay));
+    block.skip_start = nullptr;
     team_.barrier();
   }
-  run.output_head({C, state.skip, net.head_weight, net.head_bias, net.out_weight, net.out_bias, x_, now.a, now.b,
-                   now.sigma, now.clamp, now.noise},
-                  rows(delay));
+
+  OutputHead head{};
+  head.channels = C;
+  head.skip = state.skip;
+  head.weight = net.head_weight;
+  head.bias = net.head_bias;
+  head.out_weight = net.out_weight;
+  head.out_bias = net.out_bias;
+  head.x = x_;
+  head.a = now.a;
+  head.b = now.b;
+  head.sigma = now.sigma;
+  head.clamp = now.clamp;
+  head.noise = now.noise;
+  run.output_head(head, rows(delay));
 }
 
 template class Sweep<float>;
