@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
-import stat
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.arguments import check_sample_rate
 from engine.arrays import FloatArray, to_numpy
 from engine.errors import InputError
+from engine.replace import replacing
 
 PCM, EXTENSIBLE = 1, 0xFFFE
 FORMATS = {
@@ -55,9 +53,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
 def write_wav(path: str | os.PathLike[str], audio: Any, sample_rate: int) -> None:
     """Write 16-bit mono PCM: q = round(32768 * clip(audio, -1, 1)), at most 32767. `read_wav` inverts it.
 
-    The file appears under its name only when it is complete: it is written beside it and renamed, which
-    replaces a file or symbolic link of that name. On an error nothing is left behind
-    and what was there stays.
+    The file appears under its name only when it is complete (`engine.replace.replacing`).
 
     Args:
         path: where to, a regular file or nothing yet, in an existing directory.
@@ -80,32 +76,15 @@ def write_wav(path: str | os.PathLike[str], audio: Any, sample_rate: int) -> Non
     fmt = struct.pack("<HHIIHH", PCM, 1, rate, rate * 2, 2, 16)
     header = struct.pack("<4sI4s4sI16s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, fmt, b"data", size)
     try:
-        _replace(Path(path), header, quantised)
+        with replacing(path) as file:
+            file.write(header)
+            file.write(quantised.tobytes())
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"path: cannot write {path!r:.300}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _replace(target: Path, header: bytes, data: npt.NDArray[Any]) -> None:
-    # os.replace would turn /dev/null into a regular file for root, so only regular files may be in the way.
-    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-        raise OSError("it is a directory" if target.is_dir() else "it is not a regular file")
-    if not target.parent.is_dir():
-        raise OSError(f"there is no directory {str(target.parent)!r}")
-    temporary = target.parent / f".engine-{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as file:  # not mkstemp: its files are 0600 whatever the umask
-            file.write(header)
-            file.write(data.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _parse(content: bytes) -> tuple[FloatArray, int]:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.numpy import save
 from engine.config import MEL_KINDS, Config, parse_object
 from engine.convert import file_start, read_pytorch
 from engine.errors import CheckpointError, InputError
+from engine.replace import replacing
 
 METADATA_KEY = "diffwave"
 MAX_HEADER = 1 << 21  # bytes; the largest Config and 256 layers need 0.9 MB
@@ -149,17 +149,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
         if not np.isfinite(tensors[name]).all():
             raise InputError(f"dtype: float16 cannot hold {name}, which reaches {np.abs(tensor).max():.6g}")
     content = save(tensors, metadata={METADATA_KEY: checkpoint.config.to_json()})
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(unfinished, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(content)
 
 
 def _lmnt_shapes(C: int, N: int, M: int, strides: Shape) -> dict[str, Shape]:

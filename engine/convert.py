@@ -85,7 +85,7 @@ def read_pytorch(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArray[np
         import torch
     except ImportError:
         raise UnavailableError(
-            f"{path}: reading a PyTorch checkpoint needs torch: pip install 'diffwave-engine[convert]'"
+            f"{path}: reading a PyTorch checkpoint needs the extra 'convert' (pip install 'torch>=2.10,<2.14')"
         ) from None
     try:
         # Mapped: optimizer state costs no memory, and no storage can claim more than the file holds.

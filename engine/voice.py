@@ -117,8 +117,8 @@ class Voice:
         if self.config.n_mels:
             raise InputError("generate: this network wants a mel; use vocode(mel)")
         n = check_count(n, "n")
-        if samples is None and noise is not None and hasattr(noise[0], "shape"):
-            samples = noise[0].shape[-1]
+        if samples is None and isinstance(noise, (tuple, list)) and noise:
+            samples = next(iter(reversed(getattr(noise[0], "shape", ()))), None)
         samples = check_count(samples, "samples")
         plan = build_schedule(self.config, steps, schedule)
         items = _items([None] * n, [samples] * n, plan, seed, noise)
@@ -159,10 +159,10 @@ class Voice:
         """What was chosen when the network was loaded, and why."""
         config = self.config
         size = f"C={config.residual_channels} N={config.residual_layers} cycle={config.dilation_cycle}"
-        what = f"{config.n_mels} mel bands of kind {config.mel_kind}" if config.n_mels else "no mel"
+        mel = f"{config.n_mels} mel bands of kind {config.mel_kind}, hop {self.hop}"
         return "\n".join(
             [
-                f"network {size}, {what}, hop {self.hop}, {self.sample_rate} Hz",
+                f"network {size}, {mel if config.n_mels else 'no mel'}, {self.sample_rate} Hz",
                 *self.choice.reasons,
                 f"threads {self.threads}",
             ]

@@ -11,7 +11,7 @@ import torch
 from engine.arrays import device_of, dtype_name, is_torch, on_device, to_numpy
 from engine.errors import InputError
 
-MODULES = "engine.arrays, engine.mel, engine.inputs, engine.arguments, engine.audio, engine.report"
+MODULES = "engine.arrays, engine.frontend, engine.inputs, engine.arguments, engine.audio, engine.report"
 
 
 def test_nothing_here_imports_torch() -> None:

@@ -1,0 +1,301 @@
+"""The command `engine`: what the library does, for files."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import engine
+from engine.audio import read_wav, write_wav
+from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.config import MEL_KINDS
+from engine.errors import CheckpointError, InputError, UnavailableError
+from engine.files import check_output, is_wav, read_mel, write_mel
+from engine.frontend import HOP
+from engine.info import describe
+from engine.kernels import registry
+from engine.progress import progress_bar
+from engine.report import RealTime
+from engine.voice import BUNDLED, Voice
+
+FAILED, INTERRUPTED, CLOSED_PIPE = 2, 130, 141  # the last two as shells report SIGINT and SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status. What a user can cause is one line, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may have no spelling in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            status = _run(argv)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            _say("interrupted")
+            status = INTERRUPTED
+        except BrokenPipeError:
+            status = CLOSED_PIPE
+        except OSError as error:
+            named = f"{error.filename}: " if error.filename is not None else ""
+            _say(f"error: {named}{error.strerror or error}")
+            status = FAILED
+        except (CheckpointError, InputError, UnavailableError, MemoryError) as error:
+            _say(f"error: {str(error) or 'not enough memory'}")
+            status = FAILED
+    _discard_unwritable()
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = parser().parse_args(argv)
+    except SystemExit as stop:  # --help, --version or a usage error
+        return int(stop.code or 0)
+    run: Callable[[argparse.Namespace], None] = arguments.run
+    run(arguments)
+    return 0
+
+
+def _vocode(arguments: argparse.Namespace) -> None:
+    source: Path = arguments.input
+    check_output(arguments.output, ".wav", source)
+    recording = read_wav(str(source)) if is_wav(source) else None
+    mel = read_mel(source) if recording is None else None
+    voice = _load(arguments)
+    if recording is not None:
+        mel = _analyse(source, *recording, voice)
+    with progress_bar(sys.stderr) as progress:
+        begin = time.perf_counter()
+        audio = voice.vocode(mel, arguments.steps, arguments.seed, progress=progress)
+        seconds = time.perf_counter() - begin
+    write_wav(str(arguments.output), audio, voice.sample_rate)
+    print(f"wrote {arguments.output}")
+    print(RealTime(len(audio) / voice.sample_rate, seconds))
+
+
+def _mel(arguments: argparse.Namespace) -> None:
+    check_output(arguments.output, ".npy", arguments.input)
+    samples, rate = read_wav(str(arguments.input))
+    mel = engine.mel(samples, rate, arguments.kind)
+    write_mel(arguments.output, mel)
+    print(f"wrote {arguments.output}")
+    print(f"{mel.shape[0]} bands, {mel.shape[1]} frames of kind {arguments.kind} at {rate} Hz")
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    path: Path = arguments.model or BUNDLED
+    print(describe(path, load_checkpoint(path, arguments.mel_kind), _load(arguments)))
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    check_output(arguments.output, ".safetensors", arguments.checkpoint)
+    save_checkpoint(arguments.output, load_checkpoint(arguments.checkpoint, arguments.mel_kind), arguments.dtype)
+    print(f"wrote {arguments.output}")
+
+
+def _load(arguments: argparse.Namespace) -> Voice:
+    return engine.load(
+        arguments.model,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        isa=arguments.isa,
+        mel=arguments.mel_kind,
+    )
+
+
+def _analyse(path: Path, samples: Any, rate: int, voice: Voice) -> Any:
+    """The mel of a recording, as this voice wants it; InputError where there is none."""
+    if voice.config.n_mels == 0:
+        raise InputError(f"{path}: this network is unconditional and takes no mel, so it cannot re-synthesise")
+    if voice.config.mel_kind is None:
+        raise InputError(f"{path}: the checkpoint does not say which kind of mel it wants; pass --mel-kind")
+    if rate != voice.sample_rate:
+        raise InputError(
+            f"{path}: this voice speaks at {voice.sample_rate} Hz and the recording has {rate} Hz; resample it, for "
+            f"example with 'sox IN.wav -r {voice.sample_rate} OUT.wav' or 'ffmpeg -i IN.wav -ar {voice.sample_rate} "
+            "OUT.wav'"
+        )
+    if voice.hop != HOP:
+        raise InputError(f"{path}: this voice wants a mel frame every {voice.hop} samples, a recording gives {HOP}")
+    return engine.mel(samples, rate, voice.config.mel_kind)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(FAILED, f"engine: error: {message}; see '{self.prog} --help'\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    top = _Parser(prog="engine", description=_DESCRIPTION, epilog=_EXAMPLES, **style)
+    top.add_argument("--version", action="version", version=f"engine {engine.__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str, details: str) -> _Parser:
+        made = commands.add_parser(name, help=text, description=details, epilog=_COMMAND_EXAMPLES[name], **style)
+        made.set_defaults(run=run)
+        return made
+
+    vocode = command("vocode", _vocode, "turn a mel spectrogram, or a recording, into speech", _VOCODE)
+    vocode.add_argument("input", metavar="IN", type=Path, help="a mel (.npy, .npz, .safetensors) or a recording (.wav)")
+    _add_output(vocode, "OUT.wav", "the audio: 16-bit mono WAV")
+    vocode.add_argument(
+        "--steps", type=_steps, default=6, metavar="6|full", help="the fast schedule (6) or the training's (full)"
+    )
+    vocode.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise: the same seed, the same audio")
+    vocode.add_argument("--model", type=Path, metavar="CKPT", help="a checkpoint instead of the bundled voice")
+    _add_runtime(vocode)
+
+    mel = command("mel", _mel, "turn a recording into the mel spectrogram that a voice wants", _MEL)
+    mel.add_argument("input", metavar="IN.wav", type=Path, help="mono PCM, at the sample rate of the voice")
+    _add_output(mel, "OUT.npy", "the mel: float32 [bands, frames]")
+    mel.add_argument("--kind", choices=MEL_KINDS, default="lmnt", help="of which front-end (default: lmnt)")
+
+    info = command("info", _info, "what a checkpoint is, and how this machine would run it", _INFO)
+    info.add_argument("model", metavar="CKPT", type=Path, nargs="?", help="a checkpoint (default: the bundled voice)")
+    _add_runtime(info)
+
+    convert = command("convert", _convert, "turn a PyTorch checkpoint into a .safetensors file", _CONVERT)
+    convert.add_argument("checkpoint", metavar="CKPT", type=Path, help="a checkpoint in LMNT's layout")
+    _add_output(convert, "OUT.safetensors", "the converted checkpoint")
+    convert.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="of the stored weights (default: float32)"
+    )
+    _add_mel_kind(convert)
+    return top
+
+
+def _add_output(command: argparse.ArgumentParser, name: str, text: str) -> None:
+    text += "; written beside its name first, so it is never half there"
+    command.add_argument("-o", "--output", metavar=name, type=Path, required=True, help=text)
+
+
+def _add_runtime(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--precision",
+        choices=("auto", *sorted(registry.PRECISIONS, reverse=True)),
+        default="auto",
+        help="of the arithmetic (default: auto, the fastest of this processor)",
+    )
+    command.add_argument("--threads", type=int, metavar="N", help="how many (default: one per processor it may use)")
+    command.add_argument("--isa", metavar="TIER", help="instruction set (default: the best; see 'engine info')")
+    _add_mel_kind(command)
+
+
+def _add_mel_kind(command: argparse.ArgumentParser) -> None:
+    text = "the kind of mel that CKPT wants, where its file does not say"
+    command.add_argument("--mel-kind", choices=MEL_KINDS, help=text)
+
+
+def _steps(text: str) -> int | str:
+    try:
+        return text if text == "full" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected 6 or full, got {text!r:.80}") from None
+
+
+def _say(message: str) -> None:
+    if sys.stderr is not None:
+        with suppress(OSError):  # nobody is left to tell
+            print("engine: " + " ".join(message.splitlines()), file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _say(f"warning: {message}")
+
+
+def _discard_unwritable() -> None:
+    """What a stream could not take, a closed pipe or a full disk, would fail again, loudly, when Python exits."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+_DESCRIPTION = "DiffWave on this machine's processor: a mel spectrogram becomes speech."
+
+_EXAMPLES = """\
+examples:
+  engine vocode mel.npy -o speech.wav             a mel becomes speech, with the bundled voice
+  engine vocode recording.wav -o again.wav        a recording is analysed and spoken again
+  engine mel recording.wav -o mel.npy             the analysis alone
+  engine info                                     what the bundled voice is, and what this machine runs
+  engine convert weights.pt -o voice.safetensors  a PyTorch checkpoint, for 'vocode --model'
+
+'engine COMMAND --help' says more about each. Errors leave no file behind; the exit status is then 2.
+"""
+
+_VOCODE = """\
+Turn a mel spectrogram into speech. IN is one mel [bands, frames], as an array in an .npy file, or in an .npz or
+.safetensors file as the only array or the one called "mel"; or a mono WAV file at the voice's sample rate, which is
+analysed first. The mel must be of the kind that the voice was trained with ('engine info' says which): another kind
+gives noise or silence, and is refused where its values show it.
+
+The last line says how fast it was, for example
+  3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time
+where the time is that of vocoding alone, from a mel in memory to audio in memory: loading the voice, analysing a
+recording and writing the file are not in it.
+"""
+
+_MEL = """\
+Turn a recording into the mel spectrogram that checkpoints of one kind expect. Nothing is resampled: record or resample
+to the sample rate of the voice ('engine info' says which) beforehand.
+"""
+
+_INFO = """\
+Say what a checkpoint is, which instruction set and precision this machine would run it with and why, and which other
+tiers there are. The options are those of 'engine vocode': see what they would choose.
+"""
+
+_CONVERT = """\
+Turn a checkpoint in LMNT's layout, a PyTorch .pt (which needs torch: install the extra 'convert') or a .safetensors
+file, into one .safetensors file that says everything about itself. Hyper-parameters that CKPT lacks are taken from a
+config.json beside it. Nothing in CKPT is run. float16 halves the file; the network is computed as before.
+"""
+
+_COMMAND_EXAMPLES = {
+    "vocode": """\
+examples:
+  engine vocode mel.npy -o speech.wav
+  engine vocode mel.npy -o best.wav --steps full
+  engine vocode recording.wav -o again.wav --seed 7
+  engine vocode mel.npy -o speech.wav --model voice.safetensors --precision fp32 --threads 4
+""",
+    "mel": """\
+examples:
+  engine mel recording.wav -o mel.npy
+  sox recording.mp3 -r 22050 -c 1 -b 16 recording.wav    (or: ffmpeg -i recording.mp3 -ar 22050 -ac 1 recording.wav)
+""",
+    "info": """\
+examples:
+  engine info
+  engine info voice.safetensors
+  engine info --precision fp32 --isa avx2
+""",
+    "convert": """\
+examples:
+  engine convert weights.pt -o voice.safetensors
+  engine convert weights.pt -o small.safetensors --dtype float16
+  engine convert other.safetensors -o voice.safetensors --mel-kind lmnt
+""",
+}

@@ -1,0 +1,144 @@
+"""What the command line reads and writes beside WAV files and checkpoints: mels, and where results may go."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import safe_open
+
+from engine.arrays import FloatArray
+from engine.errors import InputError
+from engine.replace import replacing
+
+
+def is_wav(path: Path) -> bool:
+    """Whether a file is, or by its name wants to be, a WAV file; InputError when it cannot be read."""
+    return _start(path)[:4] == b"RIFF" or path.suffix.lower() == ".wav"
+
+
+def read_mel(path: Path) -> FloatArray:
+    """The mel [M, T] in an .npy, .npz or .safetensors file; the content decides which it is.
+
+    Of several arrays the one called "mel" is taken. A leading axis of 1 is dropped; float16 and float64 become
+    float32. Bands and values are for `Voice.vocode` to check. No pickle is ever loaded.
+
+    Raises:
+        InputError: unreadable, damaged, another format, or not one array of floats with two axes.
+    """
+    start = _start(path)
+    if start[:6] == b"\x93NUMPY":
+        array = _load(path, "an .npy array", _from_npy)
+    elif start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        array = _load(path, "an .npz archive", _from_npz)
+    elif start[8:] == b"{":
+        array = _load(path, "a safetensors file", _from_safetensors)
+    else:
+        raise InputError(
+            f"{path}: expected a mel (.npy, .npz or .safetensors) or a WAV file, got a file that starts with "
+            f"{start!r}; convert other audio first, for example with 'ffmpeg -i IN -ac 1 OUT.wav'"
+        )
+    if array.dtype.kind != "f":
+        raise InputError(f"{path}: expected float16, float32 or float64, got {array.dtype!s:.80}")
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 2:
+        raise InputError(f"{path}: expected one mel of shape [M, T] or [1, M, T], got shape {array.shape!s:.80}")
+    with np.errstate(over="ignore"):  # becomes infinite, which vocode refuses
+        return array.astype(np.float32, copy=False)
+
+
+def write_mel(path: Path, mel: FloatArray) -> None:
+    """Write an .npy file, which appears under its name only when it is complete; OSError when it cannot be."""
+    with replacing(path) as file:
+        np.save(file, mel, allow_pickle=False)
+
+
+def check_output(path: Path, suffix: str, source: Path) -> None:
+    """Refuse now, before the work, a result that could not be written after it, or that would replace its source.
+
+    The suffix is asked for because results replace files: a swapped argument must not cost a recording.
+
+    Raises:
+        InputError: the name does not end in suffix, or nothing can be written there.
+    """
+    refusal = f"-o: cannot write {str(path)!r}"
+    if path.is_dir():
+        raise InputError(f"{refusal}: it is a directory")
+    if path.suffix.lower() != suffix:
+        raise InputError(f"-o: expected a name that ends in {suffix}, got {str(path)!r}")
+    if path.exists():
+        if not path.is_file():
+            raise InputError(f"{refusal}: it is not a regular file")
+        if source.exists() and path.samefile(source):
+            raise InputError(f"{refusal}: it is the input")
+        if not os.access(path, os.W_OK):
+            raise InputError(f"{refusal}: it is write-protected")
+    if not path.parent.is_dir():
+        raise InputError(f"{refusal}: there is no directory {str(path.parent)!r}")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # more certain than asking for permissions
+    except OSError as error:
+        raise InputError(f"{refusal}: cannot create a file in {str(path.parent)!r}: {error.strerror}") from None
+
+
+def _start(path: Path) -> bytes:
+    """The first 9 bytes of a regular, non-empty file."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: expected a file, got a directory")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait, and it could not be read twice
+            raise InputError(f"{path}: expected a regular file, got a pipe or a device")
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from None
+    if not start:
+        raise InputError(f"{path}: expected a mel or a WAV file, got an empty file")
+    return start
+
+
+def _load(path: Path, expected: str, read: Any) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = read(path)
+        return array
+    except InputError:
+        raise
+    except Exception as error:  # zipfile alone raises nine kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: expected {expected}, got: {reason:.160}") from None
+
+
+def _from_npy(path: Path) -> Any:
+    return np.load(path, allow_pickle=False)
+
+
+def _from_npz(path: Path) -> Any:
+    with np.load(path, allow_pickle=False) as archive:
+        names = [name.removesuffix(".npy") for name in archive.zip.namelist() if name.endswith(".npy")]
+        return archive[_choose(path, names)]
+
+
+def _from_safetensors(path: Path) -> Any:
+    with safe_open(path, framework="numpy") as content:
+        name = _choose(path, list(content.keys()))
+        dtype = content.get_slice(name).get_dtype()
+        if dtype not in ("F16", "F32", "F64"):  # the library cannot give NumPy all of the others
+            raise InputError(f"{path}: {name!r:.80}: expected F16, F32 or F64, got {dtype}")
+        return content.get_tensor(name)
+
+
+def _choose(path: Path, names: Sequence[str]) -> str:
+    if "mel" in names or len(names) == 1:
+        return "mel" if "mel" in names else names[0]
+    if not names:
+        raise InputError(f"{path}: expected an array, got a file without any")
+    listed = ", ".join(f"{name!r:.80}" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+    raise InputError(f"{path}: expected one array, or one called 'mel', got {len(names)}: {listed}")

@@ -1,0 +1,520 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import random_network
+
+import engine
+from engine import cli
+from engine.audio import read_wav, write_wav
+from engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from engine.config import BASE, LARGE, Config
+from engine.kernels import cpu
+from engine.voice import BUNDLED, Voice
+
+SMALL = Config(residual_channels=16, residual_layers=3, dilation_cycle=2)
+FRAMES = 12
+MEL = np.random.default_rng(0).random((80, FRAMES)).astype(np.float32)
+REPORT = r"[\d.e+-]+ s of audio in [\d.e+-]+ s: RTF [\d.e+-]+, [\d.e+-]+x real time"
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """One command line in this process: status, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        status = cli.main([str(a) for a in arguments])
+        return status, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a mel, a recording and some checkpoints, which an error leaves as it is."""
+    np.save(tmp_path / "mel.npy", MEL)
+    write_wav(tmp_path / "in.wav", np.sin(np.arange(4000) / 9) * 0.3, SMALL.sample_rate)
+    saved(tmp_path / "small.safetensors", SMALL)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def saved(path: Path, config: Config) -> Path:
+    save_checkpoint(path, Checkpoint(config, random_network(config, 1)))
+    return path
+
+
+def unconditional(config: Config = SMALL) -> Config:
+    return replace(config, n_mels=0, upsample_strides=(), mel_kind=None)
+
+
+def refused(run: Run, *arguments: object) -> str:
+    """The one line of an error that leaves no file behind."""
+    before = sorted(os.listdir())
+    status, out, err = run(*arguments)
+    assert status == 2 and out == "" and sorted(os.listdir()) == before
+    assert err.startswith("engine: error: ") and err.count("\n") == 1 and err.endswith("\n")
+    return err[len("engine: error: ") : -1]
+
+
+def test_vocode_writes_what_the_library_makes(here: Path, run: Run) -> None:
+    status, out, err = run("vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors", "--seed", 3)
+    assert (status, err) == (0, "")
+    assert re.fullmatch(f"wrote out.wav\n{REPORT}\n", out)
+    audio, rate = read_wav("out.wav")
+    expected = engine.load("small.safetensors").vocode(MEL, seed=3)
+    assert rate == SMALL.sample_rate and len(audio) == FRAMES * SMALL.hop
+    np.testing.assert_allclose(audio, expected, atol=1.01 / 32768)  # 1 itself is not in 16 bits
+
+
+def test_every_option_reaches_the_library(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    class Spy(Voice):
+        def vocode(self, mel: Any, steps: Any = 6, seed: Any = 0, **options: Any) -> Any:
+            seen.update(steps=steps, seed=seed, threads=self.threads, choice=self.choice, kind=self.config.mel_kind)
+            return super().vocode(mel, steps, seed, **options)
+
+    monkeypatch.setattr("engine.voice.Voice", Spy)
+    saved(Path("unknown.safetensors"), replace(SMALL, mel_kind=None))
+    arguments = ["--model", "unknown.safetensors", "--steps", "full", "--seed", str(2**64 - 1), "--precision", "fp32"]
+    arguments += ["--threads", "3", "--isa", "generic", "--mel-kind", "lmnt"]
+    assert run("vocode", "mel.npy", "-o", "out.wav", *arguments)[0] == 0
+    choice = seen.pop("choice")
+    assert seen == {"steps": "full", "seed": 2**64 - 1, "threads": 3, "kind": "lmnt"}
+    assert (choice.isa, choice.precision) == ("generic", "fp32")
+    assert run("vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors", "--steps", "50")[0] == 0
+    assert seen["steps"] == 50 and seen["seed"] == 0
+
+
+def test_the_report_times_the_vocoding_alone(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*arguments: Any, **options: Any) -> Any:
+            now[0] += seconds
+            return function(*arguments, **options)
+
+        return slow
+
+    monkeypatch.setattr(cli.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(cli, "read_wav", taking(100, cli.read_wav))
+    monkeypatch.setattr(cli, "write_wav", taking(100, cli.write_wav))
+    monkeypatch.setattr(engine, "load", taking(100, engine.load))
+    monkeypatch.setattr(engine, "mel", taking(100, engine.mel))
+    monkeypatch.setattr(Voice, "vocode", taking(0.5, Voice.vocode))
+    status, out, _ = run("vocode", "in.wav", "-o", "out.wav", "--model", "small.safetensors")
+    # 1 + 4000 // 256 = 16 frames of 256 samples
+    assert status == 0 and out.splitlines()[-1] == "0.186 s of audio in 0.50 s: RTF 2.7, 0.37x real time"
+    assert now[0] == 400.5
+
+
+@pytest.mark.parametrize("name", ["m.npz", "m.safetensors"])
+def test_every_mel_format_gives_the_same_audio(here: Path, run: Run, name: str) -> None:
+    from safetensors.numpy import save_file
+
+    other = np.zeros(3, np.float32)
+    if name == "m.npz":
+        np.savez(name, mel=MEL[None], other=other)
+    else:
+        save_file({"mel": MEL[None], "other": other}, name)
+    for source, target in (("mel.npy", "a.wav"), (name, "b.wav")):
+        assert run("vocode", source, "-o", target, "--model", "small.safetensors")[0] == 0
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_a_recording_is_analysed_and_spoken_again(here: Path, run: Run) -> None:
+    status, out, err = run("mel", "in.wav", "-o", "made.npy")
+    assert (status, out, err) == (0, "wrote made.npy\n80 bands, 16 frames of kind lmnt at 22050 Hz\n", "")
+    np.testing.assert_array_equal(np.load("made.npy"), engine.mel(*read_wav("in.wav")))
+    for source, target in (("in.wav", "a.wav"), ("made.npy", "b.wav")):
+        assert run("vocode", source, "-o", target, "--model", "small.safetensors")[0] == 0
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_recordings_that_a_voice_cannot_take(here: Path, run: Run) -> None:
+    configs = {
+        "slow": replace(SMALL, sample_rate=16000),
+        "sparse": replace(SMALL, upsample_strides=(16, 32)),
+        "bands": replace(SMALL, n_mels=100),
+        "unknown": replace(SMALL, mel_kind=None),
+        "tacotron": replace(SMALL, mel_kind="tacotron"),
+        "unconditional": unconditional(),
+    }
+    said = {}
+    for name, config in configs.items():
+        saved(Path(f"{name}.safetensors"), config)
+        said[name] = refused(run, "vocode", "in.wav", "-o", "out.wav", "--model", f"{name}.safetensors")
+    assert said["slow"] == (
+        "in.wav: this voice speaks at 16000 Hz and the recording has 22050 Hz; resample it, for example with "
+        "'sox IN.wav -r 16000 OUT.wav' or 'ffmpeg -i IN.wav -ar 16000 OUT.wav'"
+    )
+    assert said["sparse"] == "in.wav: this voice wants a mel frame every 512 samples, a recording gives 256"
+    assert "expected shape [100, T]" in said["bands"]
+    assert "does not say which kind of mel it wants; pass --mel-kind" in said["unknown"]
+    assert "'tacotron' is not built yet" in said["tacotron"]
+    assert "this network is unconditional" in said["unconditional"]
+
+
+def test_bad_inputs(here: Path, run: Run) -> None:
+    Path("damaged.wav").write_bytes(b"RIFF\0\0\0\0WAVE")
+    Path("noise.bin").write_bytes(os.urandom(64).replace(b"P", b"Q"))
+    np.save("transposed.npy", MEL.T)
+    np.save("batch.npy", np.stack([MEL, MEL]))
+    np.save("nan.npy", np.where(MEL > 0.5, np.nan, MEL))
+    np.save("log.npy", MEL * -11)
+    np.savez("several.npz", a=MEL, b=MEL)
+    for name, message in {
+        "absent.npy": "absent.npy: cannot read it: No such file or directory",
+        "absent.wav": "absent.wav: cannot read it: No such file or directory",
+        "damaged.wav": "damaged.wav.*truncated or damaged WAV file",
+        "noise.bin": "noise.bin: expected a mel .* or a WAV file",
+        "transposed.npy": r"got \(12, 80\), which looks transposed",
+        "batch.npy": r"batch.npy: expected one mel .*, got shape \(2, 80, 12\)",
+        "nan.npy": "expected finite values, got nan",
+        "log.npy": "wants 'lmnt' mels in .* which look like a log mel",
+        "several.npz": "several.npz: expected one array, or one called 'mel', got 2: 'a', 'b'",
+        "small.safetensors": "expected one array, or one called 'mel', got 3",
+    }.items():
+        assert re.search(message, refused(run, "vocode", name, "-o", "out.wav", "--model", "small.safetensors")), name
+    assert "got: No such file" in refused(run, "vocode", "mel.npy", "-o", "out.wav", "--model", "absent.pt")
+    assert "first b'" in refused(run, "vocode", "mel.npy", "-o", "out.wav", "--model", "in.wav")
+    assert refused(run, "mel", "absent.wav", "-o", "a.npy").endswith(
+        "cannot read 'absent.wav': No such file or directory"
+    )
+    assert "starts with b'\\x93NUM'" in refused(run, "mel", "mel.npy", "-o", "a.npy")
+    assert "'hifigan' is not built yet" in refused(run, "mel", "in.wav", "-o", "a.npy", "--kind", "hifigan")
+    assert "unconditional" in refused(
+        run, "vocode", "mel.npy", "-o", "a.wav", "--model", saved(here.parent / "plain.safetensors", unconditional())
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "the following arguments are required: COMMAND; see 'engine --help'"),
+        ("sing", "invalid choice: 'sing'"),
+        ("vocode mel.npy", "the following arguments are required: -o/--output; see 'engine vocode --help'"),
+        ("vocode mel.npy -o a.wav --steps many", "argument --steps: expected 6 or full, got 'many'"),
+        ("vocode mel.npy -o a.wav --steps 7", "steps: expected one of steps=6"),
+        ("vocode mel.npy -o a.wav --seed -1", "seed: expected integers from 0 to 2**64 - 1, got -1"),
+        ("vocode mel.npy -o a.wav --seed x", "argument --seed: invalid int value: 'x'"),
+        ("vocode mel.npy -o a.wav --threads 0", "threads: expected"),
+        ("vocode mel.npy -o a.wav --isa sse9", "isa: expected one of 'generic'"),
+        ("vocode mel.npy -o a.wav --isa generic --precision bf16", "precision: 'bf16' needs a tier that has it"),
+        ("vocode mel.npy -o a.wav --precision fp64", "argument --precision: invalid choice: 'fp64'"),
+        ("vocode mel.npy -o a.wav --prec fp32", "unrecognized arguments: --prec"),
+        ("vocode mel.npy -o a.wav --mel-kind tacotron", "was made for 'lmnt' mels, got 'tacotron'"),
+        ("info --mel-kind opera", "invalid choice: 'opera'"),
+        ("convert small.safetensors -o b.safetensors --dtype int8", "invalid choice: 'int8'"),
+    ],
+)
+def test_bad_options(here: Path, run: Run, arguments: str, message: str) -> None:
+    given = arguments.split()
+    if given[:1] == ["vocode"]:
+        given += ["--model", "small.safetensors"]
+    assert message in refused(run, *given)
+
+
+@pytest.mark.parametrize(
+    ("command", "source", "name"),
+    [("vocode", "mel.npy", "a.wav"), ("mel", "in.wav", "a.npy"), ("convert", "small.safetensors", "a.safetensors")],
+)
+def test_the_output_is_checked_before_the_work(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, source: str, name: str
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("began to work")
+
+    for module, function in ((engine, "load"), (engine, "mel"), (cli, "load_checkpoint"), (cli, "read_wav")):
+        monkeypatch.setattr(module, function, work)
+    Path("folder" + Path(name).suffix).mkdir()
+    for output, message in {
+        f"absent/{name}": "there is no directory 'absent'",
+        "folder" + Path(name).suffix: "it is a directory",
+        "a.mp3": f"expected a name that ends in {Path(name).suffix}, got 'a.mp3'",
+        "x" * 300 + name: "File name too long",
+    }.items():
+        assert message in refused(run, command, source, "-o", output)
+    Path(f"same{Path(name).suffix}").touch()
+    assert "it is the input" in refused(run, command, f"same{Path(name).suffix}", "-o", f"same{Path(name).suffix}")
+
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.files.tempfile.TemporaryFile", full)
+    assert "cannot create a file in '.': No space left on device" in refused(run, command, source, "-o", name)
+
+
+def test_errors_of_the_system_are_one_line(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(error: Exception) -> Callable[..., None]:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        return fail
+
+    arguments = ("mel", "in.wav", "-o", "a.npy")
+    for error, text in (
+        (OSError(28, "No space left on device", "a.npy"), "a.npy: No space left on device"),
+        (OSError("odd"), "odd"),
+        (MemoryError(), "not enough memory"),
+        (engine.InputError("two\nlines"), "two lines"),
+        (engine.UnavailableError("no such thing"), "no such thing"),
+        (engine.CheckpointError("broken"), "broken"),
+    ):
+        monkeypatch.setattr(engine, "mel", failing(error))
+        assert refused(run, *arguments) == text
+    monkeypatch.setattr(engine, "mel", failing(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):  # our own mistakes are not hidden
+        run(*arguments)
+
+
+def test_warnings_are_one_line(here: Path, run: Run) -> None:
+    saved(Path("tacotron.safetensors"), replace(SMALL, mel_kind="tacotron"))
+    before = warnings.showwarning
+    status, out, err = run("vocode", "mel.npy", "-o", "out.wav", "--model", "tacotron.safetensors")
+    assert status == 0 and out.startswith("wrote out.wav\n")
+    assert re.fullmatch("engine: warning: mel: this checkpoint wants 'tacotron' mels [^\n]*\n", err)
+    assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize("config", [SMALL, unconditional(), replace(SMALL, fast_schedule=None, mel_kind=None)])
+def test_info(here: Path, run: Run, config: Config) -> None:
+    path = saved(Path("a.safetensors"), config)
+    status, out, err = run("info", path, "--isa", "generic", "--threads", 3)
+    assert (status, err) == (0, "")
+    lines = [re.sub(" +", " ", line) for line in out.splitlines()]
+    parameters = sum(tensor.size for tensor in random_network(config, 1).values())
+    fast = "6 steps, beta 0.0001 to 0.5" if config.fast_schedule else "none of its own"
+    kind = config.mel_kind or "unknown"
+    mel = (
+        f"80 bands of kind {kind}, a frame every 256 samples" if config.n_mels else "none: the network is unconditional"
+    )
+    assert lines[:9] == [
+        "file a.safetensors",
+        f"size {path.stat().st_size:,} bytes",
+        f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}",
+        f"network DiffWave of its own size in LMNT's layout: C=16, N=3, cycle 2, {parameters:,} parameters",
+        f"mel {mel}",
+        "sample rate 22050 Hz",
+        "training 50 steps, beta 0.0001 to 0.05",
+        f"fast {fast}",
+        "",
+    ]
+    explained = engine.load(path, isa="generic", threads=3).explain().splitlines()
+    assert [line.strip() for line in lines[10 : 10 + len(explained)]] == explained
+    assert "isa generic: asked for" in explained and "threads 3" in explained
+
+
+def test_info_knows_the_presets(here: Path, run: Run) -> None:
+    slim = {"residual_layers": 30, "dilation_cycle": 10}
+    for config, name in (
+        (BASE, "DiffWave BASE in"),
+        (replace(BASE, train_schedule=BASE.train_schedule[:20]), "DiffWave BASE in"),
+        (LARGE, "DiffWave LARGE in"),
+        (replace(SMALL, **slim), "DiffWave of its own size in"),
+    ):
+        assert f" {name} LMNT's layout" in run("info", saved(Path("a.safetensors"), config))[1]
+
+
+def test_info_lists_the_tiers(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiers = [
+        (*cpu.tiers()[0][:2], "any processor", ["fp32"]),
+        ("newest", False, "a chip of next year", ["fp32", "bf16"]),
+    ]
+    monkeypatch.setattr(cpu, "tiers", lambda: tiers)
+    out = run("info", "small.safetensors")[1]
+    assert "tier generic     available, fp32\n" in out
+    assert "tier newest      unavailable, needs a chip of next year\n" in out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_convert(here: Path, run: Run, dtype: str) -> None:
+    tensors = random_network(SMALL, 1)
+    params = {
+        "residual_channels": 16,
+        "dilation_cycle_length": 2,
+        "sample_rate": 22050,
+        "noise_schedule": list(SMALL.train_schedule),
+        "inference_noise_schedule": list(SMALL.fast_schedule or ()),
+    }
+    torch.save({"model": {k: torch.from_numpy(v) for k, v in tensors.items()}, "params": params}, "weights.pt")
+    status, out, err = run("convert", "weights.pt", "-o", "out.safetensors", "--dtype", dtype)
+    assert (status, out, err) == (0, "wrote out.safetensors\n", "")
+    made = load_checkpoint("out.safetensors")
+    assert made.config == SMALL
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(made.tensors[name], tensor.astype(dtype).astype(np.float32))
+
+
+def test_convert_records_the_kind_of_mel(here: Path, run: Run) -> None:
+    saved(Path("unknown.safetensors"), replace(SMALL, mel_kind=None))
+    assert run("convert", "unknown.safetensors", "-o", "out.safetensors", "--mel-kind", "hifigan")[0] == 0
+    assert load_checkpoint("out.safetensors").config.mel_kind == "hifigan"
+
+
+@pytest.mark.parametrize("command", ["", "vocode", "mel", "info", "convert"])
+def test_help(run: Run, command: str) -> None:
+    status, out, err = run(*command.split(), "--help")
+    assert (status, err) == (0, "") and "examples:\n  engine " in out
+    assert max(map(len, out.splitlines())) <= 120
+    for line in re.findall(r"^  engine (.*?)(?:  .*)?$", out, flags=re.MULTILINE):
+        cli.parser().parse_args(line.split())  # the examples are commands
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"engine {engine.__version__}\n", "")
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert f'\nversion = "{engine.__version__}"\n' in project and '\nengine = "engine.cli:main"\n' in project
+
+
+def test_the_bundled_voice_speaks_the_demo_mel(here: Path, run: Run) -> None:
+    demo = BUNDLED.with_name("demo_mel.npy")
+    np.save("part.npy", np.load(demo)[:, 60:100])
+    status, out, err = run("vocode", "part.npy", "-o", "demo.wav")
+    assert (status, err) == (0, "") and re.fullmatch(f"wrote demo.wav\n{REPORT}\n", out)
+    audio, rate = read_wav("demo.wav")
+    assert rate == 22050 and len(audio) == 40 * 256
+    # What is heard is what was asked for: its mel is nearer than an even murmur's would be.
+    wanted = np.load("part.npy")
+    error = np.abs(engine.mel(audio, rate)[:, :40] - wanted).mean()
+    assert error < 0.8 * np.abs(wanted - wanted.mean()).mean()
+    assert f"file         {BUNDLED}\n" in run("info")[1]
+
+
+SCRIPT = [str(Path(sys.executable).with_name("engine"))]
+MODULE = [sys.executable, "-m", "engine"]
+# pytest itself may run where SIGINT is ignored, which children inherit.
+INTERRUPTIBLE = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('engine', run_name='__main__', alter_sys=True)"
+)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def processed(command: list[str], *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, **options}
+    return subprocess.run([*command, *map(str, arguments)], text=True, timeout=60, **options)
+
+
+@pytest.mark.parametrize("command", [SCRIPT, MODULE], ids=["script", "module"])
+def test_as_a_program(here: Path, command: list[str]) -> None:
+    if not Path(command[0]).exists():
+        pytest.skip("the script is not installed beside this Python")
+    made = processed(command, "vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors")
+    assert (made.returncode, made.stderr) == (0, "")  # no bar in a pipe
+    assert re.fullmatch(f"wrote out.wav\n{REPORT}\n", made.stdout)
+    failed = processed(command, "vocode", "absent.npy", "-o", "out.wav")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == "engine: error: absent.npy: cannot read it: No such file or directory\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["info", "small.safetensors"], ["--help"]])
+def test_a_closed_pipe_is_quiet(here: Path, unbuffered: str, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}
+    closed = processed(MODULE, *arguments, stdout=writer, env=environment)
+    # argparse itself ignores that it cannot print its help
+    assert closed.stderr == "" and closed.returncode in ([141] if arguments[0] == "info" else [0, 141])
+    silent = processed(MODULE, "info", "absent", stdout=subprocess.PIPE, stderr=writer, env=environment)
+    os.close(writer)
+    assert (silent.returncode, silent.stdout) == (2, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_stdout(here: Path) -> None:
+    with open("/dev/full", "w") as full:
+        result = processed(MODULE, "info", "small.safetensors", stdout=full)
+    assert (result.returncode, result.stderr) == (2, "engine: error: No space left on device\n")
+
+
+def test_names_without_a_spelling(here: Path) -> None:
+    arguments = ["vocode", "mel.npy", "-o", "fünf.wav", "--model", "small.safetensors"]
+    result = processed(MODULE, *arguments, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0 and result.stdout.startswith("wrote f\\xfcnf.wav\n") and Path("fünf.wav").exists()
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    for descriptor in (ours, theirs):
+        os.close(descriptor)
+
+
+def read_until(terminal: int, text: bytes, seconds: float = 30) -> bytes:
+    os.set_blocking(terminal, False)
+    shown, deadline = b"", time.monotonic() + seconds
+    while text not in shown and time.monotonic() < deadline:
+        try:
+            shown += os.read(terminal, 65536)
+        except BlockingIOError:
+            time.sleep(0.01)
+    assert text in shown, shown
+    return shown
+
+
+def test_a_bar_on_a_terminal(here: Path, terminal: tuple[int, int]) -> None:
+    ours, theirs = terminal
+    arguments = ["vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors", "--steps", "full"]
+    result = processed(MODULE, *arguments, stderr=theirs)
+    assert result.returncode == 0 and re.fullmatch(f"wrote out.wav\n{REPORT}\n", result.stdout)
+    shown = read_until(ours, b" %, 0:0").decode()
+    assert re.match(r"\r\[#*\.+\] +\d+ %, 0:0\d elapsed, 0:0\d remaining", shown)
+    assert shown.endswith("\r") and set(shown.split("\r")[-2]) == {" "}  # erased
+
+
+def test_control_c_leaves_nothing(here: Path, terminal: tuple[int, int]) -> None:
+    ours, theirs = terminal
+    np.save("long.npy", np.tile(MEL, 4000))
+    before = sorted(os.listdir())
+    command = [sys.executable, "-c", INTERRUPTIBLE, "vocode", "long.npy", "-o", "out.wav"]
+    command += ["--model", "small.safetensors", "--steps", "full", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=ENVIRONMENT) as process:
+        try:
+            read_until(ours, b" remaining")
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, b"")
+    said = read_until(ours, b"interrupted\r\n")
+    assert said.split(b"\r")[-2:] == [b"engine: interrupted", b"\n"] and b"Traceback" not in said
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "source", "name"),
+    [("vocode", "mel.npy", "a.wav"), ("mel", "in.wav", "a.npy"), ("convert", "small.safetensors", "a.safetensors")],
+)
+def test_control_c_while_writing(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, source: str, name: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    Path(name).write_bytes(b"old")
+    before = sorted(os.listdir())
+    monkeypatch.setattr(os, "replace", interrupted)
+    options = ["--model", "small.safetensors"] if command == "vocode" else []
+    assert run(command, source, "-o", name, *options) == (130, "", "engine: interrupted\n")
+    assert sorted(os.listdir()) == before and Path(name).read_bytes() == b"old"

@@ -1,0 +1,66 @@
+"""The README stays true: its Python runs, its commands exist, its figures are those of the committed result."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+def test_python_snippets_run_in_order(monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 3
+    monkeypatch.chdir(ROOT)
+    scope = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert scope["again"].shape[0] == 80
+    assert "precision fp32: asked for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", re.findall(r"^    (engine .*?)(?:  +#.*)?$", README, flags=re.MULTILINE))
+def test_commands_are_what_the_program_understands(command):
+    from engine.cli import parser
+
+    parser().parse_args(command.split()[1:])
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_make_targets_exist(document):
+    text = (ROOT / document).read_text()
+    targets = set(re.findall(r"\bmake (demo|test|check|bench|slow|\w+)(?=    #|`)", text))
+    assert targets
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(document):
+    text = (ROOT / document).read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_figures_come_from_the_committed_result():
+    from report import markdown
+
+    shown = re.search(r"<!-- (benchmarks/results/\S+?): begin -->\n(.*?)\n<!--", README, flags=re.DOTALL)
+    results = json.loads((ROOT / shown[1]).read_text())
+    assert shown[2].strip() == markdown(results).strip()
+
+
+def test_missing_compiler_is_one_clear_sentence(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-temp", str(tmp_path), "--build-lib", str(tmp_path)]
+    environment = {"CXX": "no-such-compiler", "PATH": "/usr/bin:/bin"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert run.stderr.strip().splitlines()[-1] == (
+        "error: no C++17 compiler: 'no-such-compiler' was not found. Install g++ or clang++, or set CXX."
+    )
