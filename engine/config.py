@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.errors import CheckpointError
 
+FAMILIES = ("lmnt", "priorgrad", "amphion", "speechbrain", "philsyn")
 MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
 
 
@@ -30,6 +31,14 @@ class Config:
         mel_kind: which front-end the mel comes from (one of ``MEL_KINDS``), None when unknown.
         train_schedule: beta_1 .. beta_T of training.
         fast_schedule: the checkpoint's own inference schedule, None when it has none.
+        family: whose code trained it (one of ``FAMILIES``). The fields below are what follows from that; nothing
+            else asks for the family.
+        shared_upsampler: one mel upsampler for all layers; else each layer has its own.
+        step_embedding: "table", interpolated between the rows of the training steps, or "sinusoid", of t itself.
+        padding: what a dilated convolution sees beyond the ends: "zeros" or the signal's own reflection, "reflect".
+        step_bias_in_residual: the residual connection carries the step bias, too: (x + d + res) * sqrt(1/2).
+        clamp: limit x to [-1,1] after every step.
+        prior: noise is scaled by a standard deviation per sample that follows the mel's energy (PriorGrad).
     """
 
     residual_channels: int = 64
@@ -41,6 +50,13 @@ class Config:
     mel_kind: str | None = "lmnt"
     train_schedule: tuple[float, ...] = _linspace(1e-4, 0.05, 50)
     fast_schedule: tuple[float, ...] | None = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5)
+    family: str = "lmnt"
+    shared_upsampler: bool = True
+    step_embedding: str = "table"
+    padding: str = "zeros"
+    step_bias_in_residual: bool = False
+    clamp: bool = True
+    prior: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -62,6 +78,18 @@ class Config:
             raise _refusal("upsample_strides", f"{expected} (empty for an unconditional network)", strides)
         if self.mel_kind is not None and self.mel_kind not in MEL_KINDS:
             raise _refusal("mel_kind", f"one of {', '.join(MEL_KINDS)}", self.mel_kind)
+        for name, choices in (
+            ("family", FAMILIES),
+            ("step_embedding", ("table", "sinusoid")),
+            ("padding", ("zeros", "reflect")),
+            ("shared_upsampler", (True, False)),
+            ("step_bias_in_residual", (True, False)),
+            ("clamp", (True, False)),
+            ("prior", (True, False)),
+        ):
+            value = getattr(self, name)
+            if type(value) is not type(choices[0]) or value not in choices:
+                raise _refusal(name, f"one of {', '.join(map(repr, choices))}", value)
         for name in ("train_schedule", "fast_schedule"):
             betas = getattr(self, name)
             if betas is None and name == "fast_schedule":

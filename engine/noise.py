@@ -64,7 +64,7 @@ def philox4x32(counter: tuple[Counter, Counter, Counter, Counter], key: tuple[in
 def box_muller(radius_word: Words, angle_word: Words) -> tuple[Floats, Floats]:
     """Two uniform words become two independent standard normals, float32."""
     radius = np.sqrt(np.float32(-2.0) * _log_uniform(radius_word))
-    phi = ((angle_word & np.uint32(0x1FFFFFFF)) >> np.uint32(5)).astype(np.float32) * np.float32(4.6813964e-08)
+    phi = ((angle_word & np.uint32(0x1FFFFFFF)) >> np.uint32(5)).astype(np.float32) * np.float32(4.6813380e-08)
     z = phi * phi
     sine = _horner(_SIN, z) * z * phi + phi
     cosine = _horner(_COS, z) * z * z + np.float32(-0.5) * z + np.float32(1.0)

@@ -57,7 +57,8 @@ def test_figures_come_from_the_committed_result():
 
 
 def test_missing_compiler_is_one_clear_sentence(tmp_path):
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-temp", str(tmp_path), "--build-lib", str(tmp_path)]
+    folders = ["--build-temp", str(tmp_path), "--build-lib", str(tmp_path)]
+    command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
     environment = {"CXX": "no-such-compiler", "PATH": "/usr/bin:/bin"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode != 0
