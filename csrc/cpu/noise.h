@@ -61,7 +61,7 @@ inline float log_uniform(uint32_t u) {
 // Box-Muller: two uniform words become two independent standard normals.
 inline void box_muller(uint32_t radius_word, uint32_t angle_word, float* normal) {
   const float radius = std::sqrt(-2.0f * log_uniform(radius_word));
-  const float phi = static_cast<float>((angle_word & 0x1fffffff) >> 5) * 4.6813964e-08f;  // pi/4 * 2^-24
+  const float phi = static_cast<float>((angle_word & 0x1fffffff) >> 5) * 4.6813380e-08f;  // pi/4 * 2^-24
   const float z = phi * phi;
   float s = -1.9515295891e-4f * z + 8.3321608736e-3f;
   s = s * z + -1.6666654611e-1f;
