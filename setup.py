@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.cpp"))
 FLAGS = "-std=c++17 -O3 -g0 -fPIC -fvisibility=hidden -ffp-contract=off -pthread -Wall -Wextra"
 # GCC's own AVX-512 intrinsics trip these two.
-FLAGS += " -Wno-uninitialized -Wno-maybe-uninitialized -Wno-unknown-warning-option"
+FLAGS += " -Wno-uninitialized -Wno-maybe-uninitialized"
 BUNDLE = "-bundle -undefined dynamic_lookup" if sys.platform == "darwin" else "-shared -Wl,-z,noexecstack"
 
 

@@ -53,8 +53,11 @@ const float* checked(const py::dict& arrays, const char* name, std::vector<py::s
   return array.data();
 }
 
-diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, std::vector<int> strides, int bands) {
+diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, std::vector<int> strides, int bands,
+                                bool reflect, bool residual_carries_d) {
   diffwave::Parameters p;
+  p.reflect = reflect;
+  p.residual_carries_d = residual_carries_d;
   const py::ssize_t C = py::cast<Floats>(a["input_weight"]).size(), N = static_cast<py::ssize_t>(dilations.size());
   if (C < 16 || C % 16 || N < 1) throw std::invalid_argument("input_weight: expected a multiple of 16 channels");
   p.channels = static_cast<int>(C);
@@ -74,11 +77,18 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
   if (bands) {
     p.conditioner_weight = checked(a, "conditioner_weight", {N, 2 * C, bands});
     p.conditioner_bias = checked(a, "conditioner_bias", {N, 2 * C});
+    // One upsampler for all layers, or one for each: [1 or N][3][2 * stride] and [1 or N] per stride.
+    const py::ssize_t count = py::cast<Floats>(a["upsample_bias_0"]).size();
+    if (count != 1 && count != N) throw std::invalid_argument("upsample_bias_0: expected 1 or N upsamplers");
+    p.upsamplers.resize(static_cast<size_t>(count));
     for (size_t i = 0; i < strides.size(); ++i) {
       const std::string weight = "upsample_weight_" + std::to_string(i), bias = "upsample_bias_" + std::to_string(i);
-      const float* w = checked(a, weight.c_str(), {3, 2 * strides[i]});
-      p.upsample_weight.emplace_back(w, w + 6 * strides[i]);
-      p.upsample_bias.push_back(checked(a, bias.c_str(), {1})[0]);
+      const float* w = checked(a, weight.c_str(), {count, 3, 2 * strides[i]});
+      const float* b = checked(a, bias.c_str(), {count});
+      for (auto& upsampler : p.upsamplers) {
+        upsampler.push_back({std::vector<float>(w, w + 6 * strides[i]), *b++});
+        w += 6 * strides[i];
+      }
     }
     p.strides = std::move(strides);
   }
@@ -99,18 +109,19 @@ void expect(const Floats& array, std::vector<py::ssize_t> shape, const char* nam
 
 template <class E>
 std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const py::dict& arrays,
-                                                   std::vector<int> dilations, std::vector<int> strides, int bands) {
+                                                   std::vector<int> dilations, std::vector<int> strides, int bands,
+                                                   bool reflect, bool residual_carries_d) {
   const auto& operations = operations_of<E>(find_tier(isa));
   if (!operations.residual_block) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
-  return std::make_shared<diffwave::Network<E>>(parameters(arrays, std::move(dilations), std::move(strides), bands),
-                                                operations);
+  return std::make_shared<diffwave::Network<E>>(
+      parameters(arrays, std::move(dilations), std::move(strides), bands, reflect, residual_carries_d), operations);
 }
 
 // Keeps alive what the sweep points into.
 template <class E>
 struct SweepHandle {
   Floats x;
-  py::object mel, noise;
+  py::object mel, noise, scale;
   std::unique_ptr<diffwave::Sweep<E>> sweep;
   int steps;
 };
@@ -118,8 +129,8 @@ struct SweepHandle {
 // coefficients [S][3]: a, b, sigma. noise [steps with a sigma][L] is given, or None: normal(seed, noise_step + s, t).
 template <class E>
 SweepHandle<E> make_sweep(std::shared_ptr<diffwave::Network<E>> network, Floats x, py::object mel, const Floats& d,
-                          const Floats& coefficients, bool clamp, py::object noise, uint64_t seed, uint32_t noise_step,
-                          int threads, long rows) {
+                          const Floats& coefficients, bool clamp, py::object noise, py::object scale, uint64_t seed,
+                          uint32_t noise_step, int threads, long rows) {
   const py::ssize_t S = coefficients.shape(0), N = static_cast<py::ssize_t>(network->layers.size());
   const py::ssize_t L = x.size(), C = network->channels;
   expect(x, {L}, "x");
@@ -143,6 +154,16 @@ SweepHandle<E> make_sweep(std::shared_ptr<diffwave::Network<E>> network, Floats 
     expect(array, {given_steps, L}, "noise");
     given = array.data();
   }
+  const float* scales = nullptr;
+  if (!scale.is_none()) {
+    if (!py::isinstance<Floats>(scale)) throw std::invalid_argument("scale: expected contiguous float32");
+    const auto array = py::cast<Floats>(scale);
+    expect(array, {L}, "scale");
+    scales = array.data();
+  }
+  long furthest = 0;
+  for (const auto& layer : network->layers) furthest = std::max(furthest, static_cast<long>(layer.dilation));
+  if (network->reflect && L <= furthest) throw std::invalid_argument("x: shorter than its reflected padding");
   std::vector<diffwave::Step> steps;
   for (py::ssize_t s = 0; s < S; ++s) {
     const float *row = d.data() + s * N * C, *c = coefficients.data() + s * 3;
@@ -152,7 +173,7 @@ SweepHandle<E> make_sweep(std::shared_ptr<diffwave::Network<E>> network, Floats 
                      c[1],
                      c[2],
                      clamp,
-                     {given ? given + s * L : nullptr, seed, noise_step + static_cast<uint32_t>(s)}});
+                     {given ? given + s * L : nullptr, scales, seed, noise_step + static_cast<uint32_t>(s)}});
   }
   float* values = x.mutable_data();
   std::unique_ptr<diffwave::Sweep<E>> sweep;
@@ -160,22 +181,23 @@ SweepHandle<E> make_sweep(std::shared_ptr<diffwave::Network<E>> network, Floats 
     py::gil_scoped_release release;
     sweep = std::make_unique<diffwave::Sweep<E>>(network, L, frames, std::move(steps), values, threads, rows);
   }
-  return {std::move(x), std::move(mel), std::move(noise), std::move(sweep), static_cast<int>(S)};
-}
-
-template <class E>
-Floats upsample_mel(const diffwave::Network<E>& network, const py::array_t<float>& mel) {
-  const diffwave::Mel frames = view(mel, network.bands);
-  py::ssize_t length = frames.frames;
-  for (int stride : network.strides) length *= stride;
-  Floats out({length, static_cast<py::ssize_t>(network.bands)});
-  diffwave::run_upsample_mel(network, frames, out.mutable_data());
-  return out;
+  return {std::move(x), std::move(mel), std::move(noise), std::move(scale), std::move(sweep), static_cast<int>(S)};
 }
 
 template <class E>
 void check_layer(const diffwave::Network<E>& network, int layer) {
   if (layer < 0 || layer >= static_cast<int>(network.layers.size())) throw py::index_error("layer");
+}
+
+template <class E>
+Floats upsample_mel(const diffwave::Network<E>& network, int layer, const py::array_t<float>& mel) {
+  check_layer(network, layer);
+  const diffwave::Mel frames = view(mel, network.bands);
+  py::ssize_t length = frames.frames;
+  for (int stride : network.strides) length *= stride;
+  Floats out({length, static_cast<py::ssize_t>(network.bands)});
+  diffwave::run_upsample_mel(network, layer, frames, out.mutable_data());
+  return out;
 }
 
 template <class E>
@@ -210,6 +232,8 @@ void residual_block(const diffwave::Network<E>& network, int layer, py::object c
   } else if (network.bands) {
     throw std::invalid_argument("conditioner: this network has a mel");
   }
+  if (network.reflect && L <= network.layers[static_cast<size_t>(layer)].dilation)
+    throw std::invalid_argument("h: shorter than its reflected padding");
   diffwave::run_residual_block(network, layer, given, d.data(), L, h.mutable_data(), skip.mutable_data());
 }
 
@@ -248,7 +272,7 @@ void bind(py::module_& m, const std::string& suffix) {
   using Network = diffwave::Network<E>;
   py::class_<Network, std::shared_ptr<Network>>(m, ("Network_" + suffix).c_str())
       .def(py::init(&make_network<E>), py::arg("isa"), py::arg("arrays"), py::arg("dilations"), py::arg("strides"),
-           py::arg("bands"))
+           py::arg("bands"), py::arg("reflect"), py::arg("residual_carries_d"))
       .def_readonly("reach", &Network::reach)
       .def("upsample_mel", &upsample_mel<E>)
       .def("project_conditioner", &project_conditioner<E>)
@@ -258,8 +282,8 @@ void bind(py::module_& m, const std::string& suffix) {
   using Handle = SweepHandle<E>;
   py::class_<Handle>(m, ("Sweep_" + suffix).c_str())
       .def(py::init(&make_sweep<E>), py::arg("network"), py::arg("x").noconvert(), py::arg("mel"), py::arg("d"),
-           py::arg("coefficients"), py::arg("clamp"), py::arg("noise"), py::arg("seed"), py::arg("noise_step"),
-           py::arg("threads"), py::arg("rows"))
+           py::arg("coefficients"), py::arg("clamp"), py::arg("noise"), py::arg("scale"), py::arg("seed"),
+           py::arg("noise_step"), py::arg("threads"), py::arg("rows"))
       .def_property_readonly("tile", [](const Handle& h) { return h.sweep->tile(); })
       .def_property_readonly("bytes", [](const Handle& h) { return h.sweep->bytes(); })
       .def(

@@ -20,9 +20,11 @@ class Network_fp32:  # noqa: N801
         dilations: Sequence[int],
         strides: Sequence[int],
         bands: int,
+        reflect: bool,
+        residual_carries_d: bool,
     ) -> None: ...
     reach: int
-    def upsample_mel(self, mel: Array) -> Array: ...
+    def upsample_mel(self, layer: int, mel: Array) -> Array: ...
     def project_conditioner(self, layer: int, mel: Array) -> Array: ...
     def input_projection(self, x: Array) -> Array: ...
     def residual_block(self, layer: int, conditioner: Array | None, d: Array, h: Array, skip: Array) -> None: ...
@@ -38,6 +40,7 @@ class Sweep_fp32:  # noqa: N801
         coefficients: Array,
         clamp: bool,
         noise: Array | None,
+        scale: Array | None,
         seed: int,
         noise_step: int,
         threads: int,

@@ -44,6 +44,7 @@ class Network(Protocol):
         clamp: bool,
         threads: int,
         noise: Array | None = ...,
+        scale: Array | None = ...,
         seed: int = ...,
         noise_step: int = ...,
     ) -> Sweep:
@@ -59,12 +60,14 @@ class Item:
         mel: [M,T] float32, or None.
         seed: of the added noise.
         noise: z [S-1,L] to be used instead, in the order of execution.
+        scale: [L], the standard deviation of every sample's noise; None for 1. x is scaled already.
     """
 
     x: Array
     mel: Array | None
     seed: int = 0
     noise: Array | None = None
+    scale: Array | None = None
 
 
 def sample(
@@ -92,9 +95,10 @@ def sample(
             item.mel,
             np.ascontiguousarray(d[part], dtype=np.float32),
             terms[part],
-            clamp=True,
+            clamp=network.config.clamp,
             threads=threads,
             noise=None if item.noise is None else np.ascontiguousarray(item.noise[part]),
+            scale=item.scale,
             seed=item.seed,
             noise_step=first + 1,
         )

@@ -64,6 +64,8 @@ class CpuNetwork:
             list(config.dilations),
             list(config.upsample_strides),
             config.n_mels,
+            config.padding == "reflect",
+            config.step_bias_in_residual,
         )
         self._sweep = getattr(_native, f"Sweep_{precision}")
 
@@ -77,6 +79,7 @@ class CpuNetwork:
         clamp: bool,
         threads: int,
         noise: Array | None = None,
+        scale: Array | None = None,
         seed: int = 0,
         noise_step: int = 1,
         rows: int | None = None,
@@ -91,18 +94,21 @@ class CpuNetwork:
             clamp: limit x to [-1,1] after every step.
             threads: how many share a tile.
             noise: z [S or S-1, L] to be used, else normal(seed, noise_step + s, sample).
+            scale: [L], multiplies the noise of every sample.
             seed: of the noise.
             noise_step: of the first of these steps.
             rows: of a tile per thread, a multiple of 12; None for what suits the threads. It changes no value.
         """
         if rows is None:
             rows = min(max(TILE_ROWS // threads // 96 * 96, MIN_ROWS), MAX_ROWS)
-        sweep: Sweep = self._sweep(self._native, x, mel, d, coefficients, clamp, noise, seed, noise_step, threads, rows)
+        sweep: Sweep = self._sweep(
+            self._native, x, mel, d, coefficients, clamp, noise, scale, seed, noise_step, threads, rows
+        )
         return sweep
 
-    def upsample_mel(self, mel: Array) -> Array:
-        """[M,T] -> [M,L]; see `reference.upsample_mel`."""
-        return _transposed(self._native.upsample_mel(mel))
+    def upsample_mel(self, mel: Array, layer: int = 0) -> Array:
+        """[M,T] -> [M,L], by the layer's upsampler where each has its own; see `reference.upsample_mel`."""
+        return _transposed(self._native.upsample_mel(layer, mel))
 
     def project_conditioner(self, layer: int, mel_up: Array) -> Array:
         """[M,L] -> [2C,L], the dilated convolution's bias included; see `reference.project_conditioner`."""
@@ -160,8 +166,9 @@ def _arrays(config: Config, tensors: Mapping[str, Array]) -> dict[str, Array]:
     if M:
         arrays["conditioner_weight"] = layers("conditioner_projection.weight", [2 * C, M])
         arrays["conditioner_bias"] = layers("conditioner_projection.bias", [2 * C])
+        places = [""] if config.shared_upsampler else [f"residual_layers.{i}." for i in range(config.residual_layers)]
         for k, stride in enumerate(config.upsample_strides):
-            key = f"spectrogram_upsampler.conv{k + 1}"
-            arrays[f"upsample_weight_{k}"] = one(f"{key}.weight", [3, 2 * stride])
-            arrays[f"upsample_bias_{k}"] = one(f"{key}.bias", [1])
+            keys = [f"{place}spectrogram_upsampler.conv{k + 1}" for place in places]
+            arrays[f"upsample_weight_{k}"] = np.stack([one(f"{key}.weight", [3, 2 * stride]) for key in keys])
+            arrays[f"upsample_bias_{k}"] = np.concatenate([one(f"{key}.bias", [1]) for key in keys])
     return arrays

@@ -3,16 +3,13 @@ template <class E>
 void input_projection(const InputProjection<E>& op, Rows rows) {
   const Vec zero = broadcast(0.0f);
   for (long t = rows.begin; t < rows.end; t += kRows) {
-    if (!outside(t, rows.length)) {
-      E* row = op.y.at(t);
-      for (int r = 0; r < kRows; ++r, row += op.channels) {
-        const bool inside = t + r >= 0 && t + r < rows.length;
-        const Vec x = broadcast(inside ? op.x[t + r] : 0.0f);
-        for (int c = 0; c < op.channels; c += kWidth)
-          store(row + c, maximum(fma(load(op.weight + c), x, load(op.bias + c)), zero));
-      }
-      op.y.mirror(t, kRows);
+    for (long row = std::max(t, 0L); row < std::min(t + kRows, rows.length); ++row) {
+      E* y = op.y.at(row);
+      const Vec x = broadcast(op.x[row]);
+      for (int c = 0; c < op.channels; c += kWidth)
+        store(y + c, maximum(fma(load(op.weight + c), x, load(op.bias + c)), zero));
+      op.y.mirror(row, 1);
     }
-    pad(op.y, t, rows.length, op.padding);
+    extend(op.y, t, rows.length, op.edges);
   }
 }

@@ -19,12 +19,26 @@ struct Rows {
   long begin, end, length;
 };
 
-// What a ring must hold for times outside the audio, up to `reach` rows away: -d, since the network adds the step
-// bias d before it pads with zeros.
+// What a ring of layer inputs must hold for the `reach` samples on each side of the audio, which no layer computes: the
+// rows inside, reflected, or else `row`, which is -d where the padding is zero, since the network adds the step bias d
+// before it pads. Rows before the audio that do not reflect are filled once, beforehand.
 template <class E>
-struct Padding {
+struct Edges {
   const E* row;
   long reach;
+  bool reflect;
+};
+
+// One row of one stage of the upsampler, all bands: the two inputs in time that reach it, times three in bands.
+template <class T>
+struct UpsampleRow {
+  const float *newer, *older;  // [bands], with a zero before and after
+  const float* weight;         // [3][2 * stride], from this output's phase on
+  long stride;
+  float bias;
+  int bands;
+  T* out;
+  long width;  // of out: zero from bands on
 };
 
 template <class E>
@@ -42,7 +56,7 @@ struct InputProjection {
   const float* x;  // x[t]
   Ring<E> y;
   const float *weight, *bias;  // [C]
-  Padding<E> padding;
+  Edges<E> edges;
 };
 
 template <class E>
@@ -56,10 +70,10 @@ struct ResidualBlock {
   const float* step_bias;      // [2C] in panel order: the dilated convolution of d
   const E* dilated;            // packed, 3C inputs
   const E* projection;         // packed, C inputs, the residual half scaled by sqrt(1/2)
-  const float* residual_bias;  // [C], scaled by sqrt(1/2)
+  const float* residual_bias;  // [C], scaled by sqrt(1/2); with d where the residual carries it
   const float* skip_start;     // [C]: where the skip sum starts, in the first layer; else null
-  E* gated;                    // scratch: kBlockRows x C
-  Padding<E> padding;
+  E* scratch;                  // kScratchRows x C
+  Edges<E> edges;
   // Conditioner rows come from main memory: those of the next layer, whose rows begin here, are fetched ahead.
   Ring<E> next_conditioner;
   long next_begin;
@@ -67,6 +81,7 @@ struct ResidualBlock {
 
 struct Noise {
   const float* given;  // given[t], or null for normal(seed, step, t)
+  const float* scale;  // scale[t], or null for 1
   uint64_t seed;
   uint32_t step;
 };
@@ -86,9 +101,13 @@ struct OutputHead {
 
 // No register tile has more rows, no block more tiles.
 constexpr long kBlockRows = 96;
+// The gated rows of a block, and the register tiles that straddle the audio's two ends.
+constexpr long kScratchRows = kBlockRows + 2 * kGuard;
 
 template <class E>
 struct Operations {
+  void (*upsample_strip)(const UpsampleRow<float>&) = nullptr;
+  void (*upsample_row)(const UpsampleRow<E>&) = nullptr;
   void (*project_conditioner)(const ProjectConditioner<E>&, Rows) = nullptr;
   void (*input_projection)(const InputProjection<E>&, Rows) = nullptr;
   void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;

@@ -18,16 +18,3 @@ DIFFWAVE_INLINE void accumulate(Vec (&acc)[kRows][V], const E* x, long width, co
     weight += V * kWidth * kGroup<E>;
   }
 }
-
-DIFFWAVE_INLINE bool outside(long t, long length) { return t + kRows <= 0 || t >= length; }
-
-// Overwrites those of the kRows rows at t that lie outside the audio with what the next layer must see there.
-template <class E>
-DIFFWAVE_INLINE void pad(const Ring<E>& ring, long t, long length, const Padding<E>& padding) {
-  if (t >= 0 && t + kRows <= length) return;
-  for (long row = t; row < t + kRows; ++row) {
-    if ((row >= 0 && row < length) || row < -padding.reach || row >= length + padding.reach) continue;
-    __builtin_memcpy(ring.at(row), padding.row, static_cast<size_t>(ring.width) * sizeof(E));
-    ring.mirror(row, 1);
-  }
-}

@@ -32,9 +32,10 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
     : operations(ops),
       channels(p.channels),
       bands(p.bands),
+      reflect(p.reflect),
+      residual_carries_d(p.residual_carries_d),
       strides(p.strides),
-      upsample_weight(p.upsample_weight),
-      upsample_bias(p.upsample_bias) {
+      upsamplers(p.upsamplers) {
   layers.resize(static_cast<size_t>(p.layers));
   size_t bytes = 0;
   lay_out(Arena(), &bytes, p.layers);
@@ -133,6 +134,12 @@ void Network<E>::step_row(int layer, const float* d, float* row) const {
         sum += static_cast<double>(weight[(half * channels + c) * channels + k]) * d[k];
       row[panel_index(half, c)] = static_cast<float>(kGateScale[half] * sum);
     }
+}
+
+template <class E>
+void Network<E>::residual_row(int layer, const float* d, float* row) const {
+  const float* bias = layers[static_cast<size_t>(layer)].residual_bias;
+  for (int c = 0; c < channels; ++c) row[c] = residual_carries_d ? bias[c] + kHalf * d[c] : bias[c];
 }
 
 template class Network<float>;

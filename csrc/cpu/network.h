@@ -11,12 +11,18 @@ namespace diffwave {
 
 // As kernels/cpu.py hands them over: float32, C-contiguous. Of every 2C channels the first C are the sigmoid half of
 // the gate (or the residual), the second the tanh half (or the skip).
+struct UpsampleStage {
+  std::vector<float> weight;  // [3][2 * stride]
+  float bias;
+};
+
 struct Parameters {
   int channels = 0, layers = 0, bands = 0;                                 // C, N, M; no bands: no mel
   std::vector<int> dilations;                                              // [N]
   std::vector<int> strides;                                                // of the upsampler, in time
-  std::vector<std::vector<float>> upsample_weight;                         // per stride: [3][2*stride]
-  std::vector<float> upsample_bias;                                        // per stride
+  std::vector<std::vector<UpsampleStage>> upsamplers;                      // one for all layers, or one each
+  bool reflect = false;                                                    // how a dilated convolution pads
+  bool residual_carries_d = false;                                         // x <- (x + d + res) sqrt(1/2)
   const float *input_weight = nullptr, *input_bias = nullptr;              // [C]
   const float *dilated_weight = nullptr, *dilated_bias = nullptr;          // [N][2C][C][3], [N][2C]
   const float *conditioner_weight = nullptr, *conditioner_bias = nullptr;  // [N][2C][M], [N][2C]
@@ -42,6 +48,9 @@ class Network {
   // The dilated convolution of the step bias d [C], as a row [2C] in panel order, scaled for the gate.
   void step_row(int layer, const float* d, float* row) const;
 
+  // The residual bias [C] at a step with the bias d [C].
+  void residual_row(int layer, const float* d, float* row) const;
+
   // Where channel c of one half stands in a row of 2C in panel order.
   int panel_index(int half, int c) const {
     return (c / operations.width * 2 + half) * operations.width + c % operations.width;
@@ -50,10 +59,10 @@ class Network {
 
   const Operations<E> operations;
   int channels, bands;
+  bool reflect, residual_carries_d;
   std::vector<Layer<E>> layers;
   std::vector<int> strides;
-  std::vector<std::vector<float>> upsample_weight;
-  std::vector<float> upsample_bias;
+  std::vector<std::vector<UpsampleStage>> upsamplers;
   float *input_weight, *input_bias, *skip_start, *head_weight, *head_bias, *out_weight, out_bias;
   long reach = 0;       // the sum of the dilations
   mutable Spare spare;  // of finished sweeps, for the next ones

@@ -48,11 +48,11 @@ float gate_scale(long c, long channels) { return kGateScale[c >= channels]; }
 }  // namespace
 
 template <class E>
-void run_upsample_mel(const Network<E>& network, const Mel& mel, float* out) {
+void run_upsample_mel(const Network<E>& network, int layer, const Mel& mel, float* out) {
   long length = mel.frames;
   for (int stride : network.strides) length *= stride;
   Whole<E> rows(length, network.mel_width());
-  upsample_mel(network, mel, 0, length, rows.ring);
+  upsample_mel(network, network.upsamplers.size() == 1 ? 0 : static_cast<size_t>(layer), mel, 0, length, rows.ring);
   rows.read(out, length, network.bands, same);
 }
 
@@ -73,7 +73,8 @@ template <class E>
 void run_input_projection(const Network<E>& network, const float* x, long length, float* h) {
   Whole<E> rows(length, network.channels);
   network.operations.input_projection(
-      {network.channels, x, rows.ring, network.input_weight, network.input_bias, {nullptr, 0}}, {0, length, length});
+      {network.channels, x, rows.ring, network.input_weight, network.input_bias, {nullptr, 0, false}},
+      {0, length, length});
   rows.read(h, length, network.channels, same);
 }
 
@@ -87,7 +88,8 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   x.write(h, length, C, same);
   for (long t = -l.dilation; t < length + l.dilation; ++t) {
     if (t >= 0 && t < length) continue;
-    for (long c = 0; c < C; ++c) x.ring.at(t)[c] = from_float<E>(-d[c]);
+    const long source = t < 0 ? -t : 2 * (length - 1) - t;
+    for (long c = 0; c < C; ++c) x.ring.at(t)[c] = network.reflect ? x.ring.at(source)[c] : from_float<E>(-d[c]);
     x.ring.mirror(t, 1);
   }
   sum.write(skip, length, C, same);
@@ -96,9 +98,10 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
     for (size_t n = 0; n < scaled.size(); ++n) scaled[n] *= gate_scale(static_cast<long>(n) % (2 * C), C);
     given.write(scaled.data(), length, 2 * C, panel_order(network));
   }
-  std::vector<float> step_row(static_cast<size_t>(2 * C));
+  std::vector<float> step_row(static_cast<size_t>(2 * C)), residual_row(static_cast<size_t>(C));
   network.step_row(layer, d, step_row.data());
-  Buffer gated(static_cast<size_t>(kBlockRows * C) * sizeof(E));
+  network.residual_row(layer, d, residual_row.data());
+  Buffer scratch(static_cast<size_t>(kScratchRows * C) * sizeof(E));
   ResidualBlock<E> block{};
   block.channels = network.channels;
   block.dilation = l.dilation;
@@ -109,9 +112,9 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   block.step_bias = step_row.data();
   block.dilated = l.dilated;
   block.projection = l.projection;
-  block.residual_bias = l.residual_bias;
+  block.residual_bias = residual_row.data();
   block.skip_start = layer == 0 ? network.skip_start : nullptr;
-  block.gated = reinterpret_cast<E*>(gated.data());
+  block.scratch = reinterpret_cast<E*>(scratch.data());
   network.operations.residual_block(block, {0, length, length});
   y.read(h, length, C, same);
   sum.read(skip, length, C, same);
@@ -135,7 +138,7 @@ void run_output_head(const Network<E>& network, const float* skip, long length, 
 }
 
 #define DIFFWAVE_OPERATIONS(E)                                                                                \
-  template void run_upsample_mel(const Network<E>&, const Mel&, float*);                                      \
+  template void run_upsample_mel(const Network<E>&, int, const Mel&, float*);                                 \
   template void run_project_conditioner(const Network<E>&, int, const float*, long, float*);                  \
   template void run_input_projection(const Network<E>&, const float*, long, float*);                          \
   template void run_residual_block(const Network<E>&, int, const float*, const float*, long, float*, float*); \

@@ -8,7 +8,7 @@
 namespace diffwave {
 
 template <class E>
-void run_upsample_mel(const Network<E>& network, const Mel& mel, float* out);
+void run_upsample_mel(const Network<E>& network, int layer, const Mel& mel, float* out);
 
 template <class E>
 void run_project_conditioner(const Network<E>& network, int layer, const float* mel, long length, float* out);

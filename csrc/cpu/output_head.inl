@@ -38,7 +38,8 @@ static void output_head(const OutputHead& op, Rows rows) {
       normal(op.noise.seed, op.noise.step, first, last - first, noise);
     for (long i = first; i < last; ++i) {
       const float eps = sum_lanes(lanes[i - t]) + op.out_bias;
-      float x = op.a * op.x[i] + op.b * eps + op.sigma * noise[i - first];
+      const float z = op.noise.scale ? noise[i - first] * op.noise.scale[i] : noise[i - first];
+      float x = op.a * op.x[i] + op.b * eps + op.sigma * z;
       if (op.clamp) x = std::min(std::max(x, -1.0f), 1.0f);
       op.x[i] = x;
     }

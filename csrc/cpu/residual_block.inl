@@ -68,26 +68,27 @@ void residual_block_of(const ResidualBlock<E>& op, Rows rows) {
     int count = 0;
     for (long t = begin; t < std::min(begin + kBlockRows, rows.end); t += kRows) {
       if (outside(t, rows.length)) {
-        pad(op.y, t, rows.length, op.padding);
+        extend(op.y, t, rows.length, op.edges);
         continue;
       }
+      E* y = op.y.at(t);
+      if (straddles(t, rows.length)) y = op.scratch + (kBlockRows + (t < 0 ? 0 : kGuard)) * channels;
       time[count] = t;
-      at[count++] = {op.x.at(t - op.dilation),
-                     op.x.at(t),
-                     op.x.at(t + op.dilation),
-                     op.conditioner.at(t),
-                     op.y.at(t),
-                     op.skip.at(t),
-                     next.at(std::max(t + shift, 0L))};
+      at[count++] = {
+          op.x.at(t - op.dilation),        op.x.at(t), op.x.at(t + op.dilation), op.conditioner.at(t), y, op.skip.at(t),
+          next.at(std::max(t + shift, 0L))};
     }
     for (int panel = 0; panel < panels; ++panel)
-      for (int i = 0; i < count; ++i) gated_convolution<C>(op, at[i], panel, op.gated + i * kRows * channels);
+      for (int i = 0; i < count; ++i) gated_convolution<C>(op, at[i], panel, op.scratch + i * kRows * channels);
     for (int panel = 0; panel < panels; ++panel)
-      for (int i = 0; i < count; ++i) projection<C>(op, at[i], panel, op.gated + i * kRows * channels);
+      for (int i = 0; i < count; ++i) projection<C>(op, at[i], panel, op.scratch + i * kRows * channels);
     for (int i = 0; i < count; ++i) {
-      op.y.mirror(time[i], kRows);
+      if (straddles(time[i], rows.length))
+        keep_inside(op.y, time[i], rows.length, at[i].y);
+      else
+        op.y.mirror(time[i], kRows);
       op.skip.mirror(time[i], kRows);
-      pad(op.y, time[i], rows.length, op.padding);
+      extend(op.y, time[i], rows.length, op.edges);
     }
   }
 }

@@ -47,11 +47,15 @@ void Sweep<E>::lay_out(Arena arena, size_t* bytes) {
     state.x.resize(N + 1);
     state.padding.resize(N + 1);
     state.step_row.resize(N);
+    state.residual_row.resize(N);
     for (size_t i = 0; i <= N; ++i) {
       const long d = i < N ? network_->layers[i].dilation : 0;
-      ring(state.x[i], 2 * d, 2 * d, network_->channels);
+      // Reflected rows are written as soon as what they reflect is there, up to 2 d ahead.
+      ring(state.x[i], (network_->reflect ? 4 : 2) * d, 2 * d, network_->channels);
       state.padding[i] = arena.take<E>(C);
-      if (i < N) state.step_row[i] = arena.take<float>(2 * C);
+      if (i == N) continue;
+      state.step_row[i] = arena.take<float>(2 * C);
+      state.residual_row[i] = arena.take<float>(C);
     }
     ring(state.skip, network_->reach, 0, network_->channels);
   }
@@ -62,9 +66,9 @@ void Sweep<E>::lay_out(Arena arena, size_t* bytes) {
     else
       conditioner_[i] = network_->layers[i].constant;
   }
-  if (network_->bands) ring(upsampled_, network_->reach, 0, network_->mel_width());
-  gated_.resize(static_cast<size_t>(team_.size()));
-  for (E*& gated : gated_) gated = arena.take<E>(kBlockRows * C);
+  if (network_->bands) ring(upsampled_, shared_upsampler() ? network_->reach : 0, 0, network_->mel_width());
+  scratch_.resize(static_cast<size_t>(team_.size()));
+  for (E*& scratch : scratch_) scratch = arena.take<E>(kScratchRows * C);
   *bytes = arena.used();
 }
 
@@ -76,6 +80,7 @@ void Sweep<E>::fill() {
     for (size_t i = 0; i < network_->layers.size(); ++i) {
       const float* d = steps_[s].d.data() + i * static_cast<size_t>(C);
       network_->step_row(static_cast<int>(i), d, states_[s].step_row[i]);
+      network_->residual_row(static_cast<int>(i), d, states_[s].residual_row[i]);
       E* padding = states_[s].padding[i];
       for (int c = 0; c < C; ++c) padding[c] = from_float<E>(-d[c]);
       const Ring<E>& ring = states_[s].x[i];
@@ -87,8 +92,9 @@ void Sweep<E>::fill() {
 }
 
 template <class E>
-Padding<E> Sweep<E>::padding(const State& state, size_t layer) const {
-  return {state.padding[layer], layer < network_->layers.size() ? network_->layers[layer].dilation : 0};
+Edges<E> Sweep<E>::edges(const State& state, size_t layer) const {
+  const long reach = layer < network_->layers.size() ? network_->layers[layer].dilation : 0;
+  return {state.padding[layer], reach, network_->reflect};
 }
 
 template <class E>
@@ -113,23 +119,25 @@ void Sweep<E>::work(int step, long begin, int rank) {
   };
   const bool conditions = step == 0 && net.bands;
 
-  if (conditions) upsample_mel(net, mel_, rows(0).begin, rows(0).end, upsampled_);
-  run.input_projection({C, x_, state.x[0], net.input_weight, net.input_bias, padding(state, 0)}, rows(0));
+  if (conditions && shared_upsampler()) upsample_mel(net, 0, mel_, rows(0).begin, rows(0).end, upsampled_);
+  run.input_projection({C, x_, state.x[0], net.input_weight, net.input_bias, edges(state, 0)}, rows(0));
   team_.barrier();
 
   ResidualBlock<E> block{};
   block.channels = C;
   block.skip = state.skip;
   block.skip_start = net.skip_start;
-  block.gated = gated_[static_cast<size_t>(rank)];
+  block.scratch = scratch_[static_cast<size_t>(rank)];
   long delay = 0;
   for (size_t i = 0; i < net.layers.size(); ++i) {
     const Layer<E>& layer = net.layers[i];
     const size_t next = std::min(i + 1, net.layers.size() - 1);
     delay += layer.dilation;
-    if (conditions)
+    if (conditions) {
+      if (!shared_upsampler()) upsample_mel(net, i, mel_, rows(delay).begin, rows(delay).end, upsampled_);
       run.project_conditioner({C, net.bands, upsampled_, conditioner_[i], layer.conditioner, layer.conditioner_bias},
                               rows(delay));
+    }
     block.dilation = layer.dilation;
     block.x = state.x[i];
     block.y = state.x[i + 1];
@@ -137,8 +145,8 @@ void Sweep<E>::work(int step, long begin, int rank) {
     block.step_bias = state.step_row[i];
     block.dilated = layer.dilated;
     block.projection = layer.projection;
-    block.residual_bias = layer.residual_bias;
-    block.padding = padding(state, i + 1);
+    block.residual_bias = state.residual_row[i];
+    block.edges = edges(state, i + 1);
     block.next_conditioner = conditioner_[next];
     block.next_begin = rows(delay + net.layers[next].dilation).begin;
     run.residual_block(block, rows(delay));

@@ -41,14 +41,16 @@ class Sweep {
   struct State {             // of one step
     std::vector<Ring<E>> x;  // [N + 1]: the input of every layer, and what the last one leaves
     Ring<float> skip;
-    std::vector<E*> padding;       // [N + 1]
-    std::vector<float*> step_row;  // [N]
+    std::vector<E*> padding;           // [N + 1]: -d
+    std::vector<float*> step_row;      // [N]
+    std::vector<float*> residual_row;  // [N]
   };
 
   void lay_out(Arena arena, size_t* bytes);
   void fill();
+  bool shared_upsampler() const { return network_->upsamplers.size() == 1; }
   void work(int step, long begin, int rank);
-  Padding<E> padding(const State& state, size_t layer) const;
+  Edges<E> edges(const State& state, size_t layer) const;
 
   std::shared_ptr<const Network<E>> network_;
   const long length_, rows_;
@@ -60,7 +62,7 @@ class Sweep {
   std::vector<State> states_;
   std::vector<Ring<E>> conditioner_;  // [N]
   Ring<E> upsampled_;
-  std::vector<E*> gated_;  // scratch, per thread
+  std::vector<E*> scratch_;  // per thread
 };
 
 }  // namespace diffwave

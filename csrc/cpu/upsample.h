@@ -1,8 +1,6 @@
 // The mel upsampler (paper, section 3.2): transposed convolutions over (band, time), each followed by a leaky ReLU.
 #pragma once
 
-#include <vector>
-
 #include "network.h"
 
 namespace diffwave {
@@ -13,8 +11,10 @@ struct Mel {
   long band_stride = 0, frame_stride = 0, frames = 0;
 };
 
-// Rows [begin, end) of the upsampled mel, clipped to the audio, into `out`. Any range gives the same values.
+// Rows [begin, end) of the mel stretched by one of the network's upsamplers, clipped to the audio, into `out`. Any
+// range gives the same values.
 template <class E>
-void upsample_mel(const Network<E>& network, const Mel& mel, long begin, long end, const Ring<E>& out);
+void upsample_mel(const Network<E>& network, size_t upsampler, const Mel& mel, long begin, long end,
+                  const Ring<E>& out);
 
 }  // namespace diffwave

@@ -1,0 +1,32 @@
+// The ends of the audio. A register tile that straddles one computes all its rows; only those inside are kept.
+DIFFWAVE_INLINE bool outside(long t, long length) { return t + kRows <= 0 || t >= length; }
+DIFFWAVE_INLINE bool straddles(long t, long length) { return t < 0 || t + kRows > length; }
+
+template <class E>
+DIFFWAVE_INLINE void put_row(const Ring<E>& ring, long t, const E* row) {
+  __builtin_memcpy(ring.at(t), row, static_cast<size_t>(ring.width) * sizeof(E));
+  ring.mirror(t, 1);
+}
+
+// Keeps those of kRows freshly computed rows that lie inside.
+template <class E>
+DIFFWAVE_INLINE void keep_inside(const Ring<E>& ring, long t, long length, const E* rows) {
+  for (long row = std::max(t, 0L); row < std::min(t + kRows, length); ++row)
+    put_row(ring, row, rows + (row - t) * ring.width);
+}
+
+// After rows t .. t + kRows - 1 are there: gives the ring what follows from them outside the audio.
+template <class E>
+DIFFWAVE_INLINE void extend(const Ring<E>& ring, long t, long length, const Edges<E>& edges) {
+  const long last = length - 1;
+  if (!edges.reflect) {
+    for (long row = std::max(t, length); row < std::min(t + kRows, length + edges.reach); ++row)
+      put_row(ring, row, edges.row);
+    return;
+  }
+  if (t > edges.reach && t + kRows <= last - edges.reach) return;
+  for (long row = std::max(t, 0L); row < std::min(t + kRows, length); ++row) {
+    if (row >= 1 && row <= edges.reach) put_row(ring, -row, ring.at(row));
+    if (row < last && row >= last - edges.reach) put_row(ring, 2 * last - row, ring.at(row));
+  }
+}
