@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench slow clean
+.PHONY: demo test check bench slow fuzz clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
@@ -12,6 +12,9 @@ test: $(VENV)/installed-test  ## all tests
 
 slow: $(VENV)/installed-test  ## the longer proofs
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/installed-test  ## 20,000 damaged checkpoints
+	$(BIN)/python -m pytest -m fuzz
 
 bench: $(VENV)/installed-test  ## real-time factors, beside the peak and the peers
 	$(BIN)/python -m pytest --benchmark

@@ -11,40 +11,29 @@ import math
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from engine import families
+from engine.canonical import canonical
 from engine.config import MEL_KINDS, Config, parse_object
 from engine.convert import file_start, read_pytorch
 from engine.errors import CheckpointError, InputError
 from engine.replace import replacing
+from engine.stored import BFLOAT16, Array, Shape, Stored, as_float32, read_values
 
 METADATA_KEY = "diffwave"
 MAX_HEADER = 1 << 21  # bytes; the largest Config and 256 layers need 0.9 MB
 MAX_CONFIG = 1 << 20
 
-Array = npt.NDArray[np.float32]
-Shape = tuple[int, ...]
-
-# Other names for a Config field: LMNT's and PriorGrad's params.py.
-_ALIASES = {
-    "dilation_cycle_length": "dilation_cycle",
-    "noise_schedule": "train_schedule",
-    "inference_noise_schedule": "fast_schedule",
-}
-# Needed, in no tensor's shape, and under which name a config.json usually has it.
-_REQUIRED = {
-    "dilation_cycle": "dilation_cycle_length",
-    "sample_rate": "sample_rate",
-    "train_schedule": "noise_schedule",
-}
-_KNOWN = {f.name for f in fields(Config)} | {"hop_samples", "unconditional", "family"}
+# The element types of safetensors that weights can have, and their sizes.
+_DTYPES = {"F16": ("f2", 2), "BF16": (BFLOAT16, 2), "F32": ("f4", 4), "F64": ("f8", 8)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +50,8 @@ class Checkpoint:
     tensors: dict[str, Array]
 
     def __post_init__(self) -> None:
-        expected = expected_shapes(self.config)
-        _check_names(self.tensors, expected)
-        for name, shape in expected.items():
-            tensor = self.tensors[name]
-            if tensor.shape != shape:
-                raise CheckpointError(f"{name}: expected shape {shape}, got {tensor.shape!r:.80}")
+        _check_shapes({name: tensor.shape for name, tensor in self.tensors.items()}, self.config)
+        for name, tensor in self.tensors.items():
             if tensor.dtype != np.float32 or not tensor.flags.c_contiguous:
                 raise CheckpointError(f"{name}: expected contiguous float32 values, got {tensor.dtype}")
             if not np.isfinite(tensor).all():
@@ -74,46 +59,59 @@ class Checkpoint:
 
 
 def expected_shapes(config: Config) -> dict[str, Shape]:
-    """Name and shape of every tensor of a network, LMNT's layout (github.com/lmnt-com/diffwave, model.py)."""
-    return _lmnt_shapes(config.residual_channels, config.residual_layers, config.n_mels, config.upsample_strides)
+    """Name and shape of every tensor of a network, LMNT's layout (github.com/lmnt-com/diffwave, model.py).
+
+    Where each layer has its own upsampler, its names begin with the layer's.
+    """
+    return _shapes(
+        config.residual_channels,
+        config.residual_layers,
+        config.n_mels,
+        config.upsample_strides,
+        config.shared_upsampler,
+    )
 
 
-def load_checkpoint(path: str | os.PathLike[str], mel_kind: str | None = None) -> Checkpoint:
-    """Read a checkpoint; the content decides its format: safetensors, or a PyTorch zip archive.
+def load_checkpoint(
+    path: str | os.PathLike[str], mel_kind: str | None = None, config: str | os.PathLike[str] | None = None
+) -> Checkpoint:
+    """Read a checkpoint; the content decides its format (safetensors, or a PyTorch zip archive) and its family.
 
     A safetensors file written by `save_checkpoint` is complete. For every other file, a config.json beside it
-    supplies the hyper-parameters that the file lacks (LMNT's names or `Config`'s); it may not contradict.
+    supplies the hyper-parameters that the file lacks (its family's names or `Config`'s); it may not contradict.
 
     Args:
-        path: the file. PyTorch archives need the extra `convert`.
+        path: the file.
         mel_kind: the front-end of the mels, one of `MEL_KINDS`; wins over a family's default.
+        config: the config.json, if it is not beside the file under that name.
 
     Raises:
-        CheckpointError: missing, damaged, hostile, incomplete, or not a DiffWave network of LMNT's layout.
+        CheckpointError: missing, damaged, hostile, incomplete, or not a DiffWave network of a known family.
         InputError: an unknown `mel_kind`, one that contradicts the kind recorded in the file, or one for an
-            unconditional network.
-        UnavailableError: a PyTorch archive, and torch is not installed.
+            unconditional network; a `config` for a file that is complete.
     """
     if mel_kind is not None and mel_kind not in MEL_KINDS:
         raise InputError(f"mel_kind: expected one of {', '.join(MEL_KINDS)}, got {mel_kind!r:.80}")
     path = Path(path)
     size, start = file_start(path)
     recorded: Config | None = None
+    params: dict[Any, Any] = {}
+    container = ""
     if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{"):
-        tensors, params = read_pytorch(path)
-        sources = {"the checkpoint": {**_family(params), **params}}
+        archive = read_pytorch(path)
+        stored, params, container = archive.tensors, archive.params, archive.container
     elif start[8:] == b"{":
-        tensors, text = _read_safetensors(path, size)
+        stored, text = _read_safetensors(path, size)
         recorded = _recorded_config(path, text)
-        sources = {"the checkpoint": asdict(recorded) if recorded else {}}
     else:
         raise CheckpointError(
             f"{path}: expected safetensors or a PyTorch zip archive, got {size} bytes, the first {start!r}"
         )
-    if recorded is None:
-        sources["config.json"] = _config_beside(path)
+    if recorded is not None and config is not None:
+        raise InputError(f"config: {path} is complete and needs none, got {str(config)!r:.80}")
+    sources = {} if recorded else {"the checkpoint": params, "config.json": _settings_beside(path, config)}
     try:
-        checkpoint = _assemble(tensors, _merged(sources))
+        checkpoint = _recorded(stored, recorded) if recorded else _assembled(stored, container, sources)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     if mel_kind is None:
@@ -153,7 +151,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
         file.write(content)
 
 
-def _lmnt_shapes(C: int, N: int, M: int, strides: Shape) -> dict[str, Shape]:
+def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
 
     def add(name: str, *weight: int) -> None:
@@ -161,20 +159,35 @@ def _lmnt_shapes(C: int, N: int, M: int, strides: Shape) -> dict[str, Shape]:
         # Every layer writes as many channels as its weight has rows.
         shapes[f"{name}.bias"] = (weight[0],)
 
+    def add_upsampler(place: str) -> None:
+        for k, stride in enumerate(strides, start=1):
+            add(f"{place}spectrogram_upsampler.conv{k}", 1, 1, 3, 2 * stride)
+
     add("input_projection", C, 1, 1)
     add("diffusion_embedding.projection1", 512, 128)
     add("diffusion_embedding.projection2", 512, 512)
-    for k, stride in enumerate(strides, start=1):
-        add(f"spectrogram_upsampler.conv{k}", 1, 1, 3, 2 * stride)
+    if shared:
+        add_upsampler("")
     for i in range(N):
-        add(f"residual_layers.{i}.dilated_conv", 2 * C, C, 3)
-        add(f"residual_layers.{i}.diffusion_projection", C, 512)
+        layer = f"residual_layers.{i}."
+        add(f"{layer}dilated_conv", 2 * C, C, 3)
+        add(f"{layer}diffusion_projection", C, 512)
+        if not shared:
+            add_upsampler(layer)
         if M:
-            add(f"residual_layers.{i}.conditioner_projection", 2 * C, M, 1)
-        add(f"residual_layers.{i}.output_projection", 2 * C, C, 1)
+            add(f"{layer}conditioner_projection", 2 * C, M, 1)
+        add(f"{layer}output_projection", 2 * C, C, 1)
     add("skip_projection", C, C, 1)
     add("output_projection", 1, C, 1)
     return shapes
+
+
+def _check_shapes(shapes: Mapping[str, Shape], config: Config) -> None:
+    expected = expected_shapes(config)
+    _check_names(shapes, expected)
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            raise CheckpointError(f"{name}: expected shape {shape}, got {shapes[name]!r:.80}")
 
 
 def _check_names(names: Collection[str], expected: Mapping[str, Shape]) -> None:
@@ -182,7 +195,7 @@ def _check_names(names: Collection[str], expected: Mapping[str, Shape]) -> None:
     missing = [name for name in expected if name not in names]
     if missing or unexpected:
         raise CheckpointError(
-            f"expected the {len(expected)} tensors of an LMNT network, "
+            f"expected the {len(expected)} tensors of a DiffWave network, in LMNT's names "
             f"missing: {_some(missing)}; unexpected: {_some(unexpected)}"
         )
 
@@ -192,83 +205,82 @@ def _some(names: list[str]) -> str:
     return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed
 
 
-def _family(params: dict[str, Any]) -> dict[str, str]:
-    """Whose `params` these are: PriorGrad's keys are LMNT's, but its mel and its noise are not."""
-    if not params:
-        return {}
-    return {"family": "priorgrad" if {"use_prior", "std_min"} & set(params) else "lmnt"}
-
-
-def _assemble(tensors: dict[str, Array], settings: dict[str, Any]) -> Checkpoint:
-    """Shapes and settings to a network; CheckpointError where they disagree or something is missing."""
-    if settings.get("family", "lmnt") != "lmnt":
-        raise CheckpointError(f"expected an LMNT network, got one of family {settings['family']!r:.80}")
+def _assembled(stored: dict[str, Stored], container: str, sources: dict[str, dict[Any, Any]]) -> Checkpoint:
+    """A family's tensors and settings to a network; CheckpointError where they disagree or something is missing."""
+    family, told = families.identify(stored, container, sources)
+    settings = families.settings(family, sources)
+    tensors = canonical(stored, family)
     sizes = _sizes(tensors)
-    hop, unconditional = math.prod(sizes["upsample_strides"]), sizes["n_mels"] == 0
-    seen: dict[str, Any] = {**sizes, "hop_samples": hop, "unconditional": unconditional}
+    unconditional = sizes["n_mels"] == 0
     if unconditional:  # LMNT's params state these even when nothing uses them
-        settings = {k: v for k, v in settings.items() if k not in ("n_mels", "hop_samples")}
+        sizes["shared_upsampler"] = settings["shared_upsampler"] = True
+        settings = {k: v for k, v in settings.items() if k not in ("n_mels", "hop_samples", "upsample_strides")}
+    seen = {**sizes, "hop_samples": math.prod(sizes["upsample_strides"]), "unconditional": unconditional}
+    _check_agreement(settings, seen)
+    usual_rate = family.sample_rate[unconditional]
+    if usual_rate is not None:
+        settings.setdefault("sample_rate", usual_rate)
+    if missing := families.missing(family, settings):
+        raise CheckpointError(f"{', '.join(missing)} missing: put it into config.json beside the file")
+    usual_kind = family.mel_kind if told and not unconditional else None
+    settings = {"mel_kind": usual_kind, "fast_schedule": None, **settings, **sizes}
+    return _network(Config(**{k: v for k, v in settings.items() if k in Config.__dataclass_fields__}), tensors)
+
+
+def _recorded(stored: dict[str, Stored], config: Config) -> Checkpoint:
+    sizes = _sizes(stored)
+    if not sizes["n_mels"]:
+        del sizes["shared_upsampler"]
+    _check_agreement({name: getattr(config, name) for name in sizes}, sizes)
+    return _network(config, stored)
+
+
+def _check_agreement(settings: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
     for name, value in seen.items():
         if name in settings and settings[name] != value:
             raise CheckpointError(
                 f"{name}: the configuration says {settings[name]!r:.80}, the tensors' shapes say {value}"
             )
-    missing = [alias for name, alias in _REQUIRED.items() if name not in settings]
-    if missing:
-        raise CheckpointError(f"{', '.join(missing)} missing: put it into config.json beside the file")
-    family_kind = settings.get("family") if not unconditional else None  # one name for both
-    config = Config(
-        **sizes,
-        **{name: settings[name] for name in _REQUIRED},
-        mel_kind=settings.get("mel_kind", family_kind),
-        fast_schedule=settings.get("fast_schedule"),
-    )
-    return Checkpoint(config, tensors)
 
 
-def _sizes(tensors: dict[str, Array]) -> dict[str, Any]:
-    """C, N, M and the upsampler's strides (half its kernels' widths), from names and shapes."""
+def _network(config: Config, tensors: Mapping[str, Stored]) -> Checkpoint:
+    _check_shapes({name: tensor.shape for name, tensor in tensors.items()}, config)
+    return Checkpoint(config, {name: tensors[name].read() for name in expected_shapes(config)})
+
+
+def _sizes(tensors: Mapping[str, Stored]) -> dict[str, Any]:
+    """C, N, M, the upsamplers and their strides (half their kernels' widths), from names and shapes."""
     layers = {m[1] for name in tensors if (m := re.match(r"residual_layers\.(\d+)\.", name))}
-    stages = {m[1] for name in tensors if (m := re.match(r"spectrogram_upsampler\.conv(\d+)\.", name))}
+    pattern = r"(residual_layers\.\d+\.)?spectrogram_upsampler\.conv(\d+)\."
+    upsamplers = [m for name in tensors if (m := re.match(pattern, name))]
+    shared = not any(m[1] for m in upsamplers)
+    stages = {m[2] for m in upsamplers}
     conditional = bool(stages) or any(".conditioner_projection." in name for name in tensors)
     # The names follow from these counts alone; the 16, 1 and 2 stand for sizes not known yet.
-    expected = _lmnt_shapes(16, len(layers), int(conditional), (2,) * max(len(stages), int(conditional)))
+    strides = (2,) * max(len(stages), int(conditional))
+    expected = _shapes(16, len(layers), int(conditional), strides, shared)
     _check_names(tensors, expected)
     for name, shape in expected.items():
-        if tensors[name].ndim != len(shape):
+        if len(tensors[name].shape) != len(shape):
             raise CheckpointError(f"{name}: expected {len(shape)} dimensions, got {tensors[name].shape!r:.80}")
+    place = "" if shared else "residual_layers.0."
     return {
         "residual_channels": tensors["input_projection.weight"].shape[0],
         "residual_layers": len(layers),
         "n_mels": tensors["residual_layers.0.conditioner_projection.weight"].shape[1] if conditional else 0,
         "upsample_strides": tuple(
-            tensors[f"spectrogram_upsampler.conv{k + 1}.weight"].shape[3] // 2 for k in range(len(stages))
+            tensors[f"{place}spectrogram_upsampler.conv{k + 1}.weight"].shape[3] // 2 for k in range(len(stages))
         ),
+        "shared_upsampler": shared,
     }
 
 
-def _merged(sources: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Settings under Config's names; CheckpointError where two sources disagree."""
-    settings: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    for source, values in sources.items():
-        for given, value in values.items():
-            name = _ALIASES.get(given, given)
-            if name not in _KNOWN or value is None:
-                continue
-            value = tuple(value) if isinstance(value, list) else value
-            if name in settings and settings[name] != value:
-                raise CheckpointError(
-                    f"{given}: {origin[name]} says {settings[name]!r:.80}, {source} says {value!r:.80}"
-                )
-            settings[name], origin[name] = value, source
-    return settings
-
-
-def _config_beside(path: Path) -> dict[str, Any]:
-    beside = path.with_name("config.json")
+def _settings_beside(path: Path, config: str | os.PathLike[str] | None) -> dict[str, Any]:
+    beside = path.with_name("config.json") if config is None else Path(config)
     if not beside.is_file():
-        return {}
+        if config is None:
+            return {}
+        raise CheckpointError(f"{beside}: expected a configuration in JSON, got no such file")
     try:
         with open(beside, "rb") as file:
             text = file.read(MAX_CONFIG + 1)
@@ -286,37 +298,35 @@ def _recorded_config(path: Path, text: str | None) -> Config | None:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Array], str | None]:
-    """Float32 arrays, and our metadata if the file has it."""
+def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Stored], str | None]:
+    """The tensors, and our metadata if the file has it."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         limit = min(size - 8, MAX_HEADER)
         if length > limit:
             raise CheckpointError(f"{path}: expected a header of at most {limit} bytes, got a claim of {length}")
         header = file.read(length)
-    tensors: dict[str, Array] = {}
+    tensors: dict[str, Stored] = {}
     try:
         entries = json.loads(header)
         with safe_open(path, framework="numpy") as content:
             text = (content.metadata() or {}).get(METADATA_KEY)
             for name in content.keys():  # noqa: SIM118 - not a mapping
-                dtype = content.get_slice(name).get_dtype()
-                if dtype not in ("F16", "BF16", "F32", "F64"):
-                    raise CheckpointError(f"{path}: {name!r:.80}: expected float values, got {dtype}")
-                if dtype == "BF16":
-                    tensors[name] = _bfloat16(path, length, entries[name])
-                    continue
-                with np.errstate(over="ignore"):  # becomes infinite, which Checkpoint refuses
-                    tensors[name] = content.get_tensor(name).astype(np.float32, copy=False)
-    except CheckpointError:
-        raise
+                found = content.get_slice(name)
+                shape, dtype = tuple(found.get_shape()), found.get_dtype()
+                if dtype not in _DTYPES:
+                    raise CheckpointError(f"{name!r:.80}: expected float values, got {dtype}")
+                begin, end = entries[name]["data_offsets"]
+                if end - begin != math.prod(shape) * _DTYPES[dtype][1]:
+                    raise CheckpointError(f"{name!r:.80}: expected {dtype} values of shape {shape!r:.80}")
+                tensors[name] = Stored(shape, partial(_read, path, 8 + length + begin, dtype, shape))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:
         raise CheckpointError(f"{path}: expected safetensors, got: {error!s:.160}") from None
     return tensors, text
 
 
-def _bfloat16(path: Path, header: int, entry: dict[str, Any]) -> Array:
-    """NumPy has no bfloat16: its 16 bits are the upper half of a float32."""
-    begin, end = entry["data_offsets"]
-    bits = np.fromfile(path, "<u2", count=(end - begin) // 2, offset=8 + header + begin)
-    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+def _read(path: Path, begin: int, dtype: str, shape: Shape) -> Array:
+    values = read_values(path, begin, _DTYPES[dtype][0], math.prod(shape))
+    return as_float32(values).reshape(shape)

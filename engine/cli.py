@@ -10,16 +10,18 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import engine
-from engine.audio import read_wav, write_wav
+from engine.arrays import FloatArray
+from engine.audio import is_encoded, mixed, read_channels, resample, write_wav
 from engine.checkpoint import load_checkpoint, save_checkpoint
-from engine.config import MEL_KINDS
+from engine.config import MEL_KINDS, Config
 from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.files import check_output, is_wav, read_mel, write_mel
-from engine.frontend import HOP
+from engine.frontend import settings
 from engine.info import describe
 from engine.kernels import registry
 from engine.progress import progress_bar
@@ -69,14 +71,14 @@ def _run(argv: Sequence[str] | None) -> int:
 def _vocode(arguments: argparse.Namespace) -> None:
     source: Path = arguments.input
     check_output(arguments.output, ".wav", source)
-    recording = read_wav(str(source)) if is_wav(source) else None
+    recording = _read_recording(source) if is_wav(source) or is_encoded(source) else None
     mel = read_mel(source) if recording is None else None
     voice = _load(arguments)
     if recording is not None:
-        mel = _analyse(source, *recording, voice)
+        mel = _analyse(source, *recording, voice.config, "--mel-kind")
     with progress_bar(sys.stderr) as progress:
         begin = time.perf_counter()
-        audio = voice.vocode(mel, arguments.steps, arguments.seed, progress=progress)
+        audio = voice.vocode(mel, arguments.steps, arguments.seed, energy_min=arguments.energy_min, progress=progress)
         seconds = time.perf_counter() - begin
     write_wav(str(arguments.output), audio, voice.sample_rate)
     print(f"wrote {arguments.output}")
@@ -85,11 +87,15 @@ def _vocode(arguments: argparse.Namespace) -> None:
 
 def _mel(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, ".npy", arguments.input)
-    samples, rate = read_wav(str(arguments.input))
-    mel = engine.mel(samples, rate, arguments.kind)
+    recording = _read_recording(arguments.input)
+    config = load_checkpoint(arguments.model or BUNDLED).config
+    wanted, whose = config.mel_kind, str(arguments.model or "the bundled voice")
+    kind = arguments.kind or wanted
+    mel = _analyse(arguments.input, *recording, replace(config, mel_kind=kind), "--kind")
     write_mel(arguments.output, mel)
     print(f"wrote {arguments.output}")
-    print(f"{mel.shape[0]} bands, {mel.shape[1]} frames of kind {arguments.kind} at {rate} Hz")
+    wants = f", as {whose} wants" if kind == wanted else f"; {whose} {f'wants {wanted}' if wanted else 'does not say'}"
+    print(f"{mel.shape[0]} bands, {mel.shape[1]} frames of kind {kind} at {config.sample_rate} Hz{wants}")
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -99,7 +105,8 @@ def _info(arguments: argparse.Namespace) -> None:
 
 def _convert(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, ".safetensors", arguments.checkpoint)
-    save_checkpoint(arguments.output, load_checkpoint(arguments.checkpoint, arguments.mel_kind), arguments.dtype)
+    checkpoint = load_checkpoint(arguments.checkpoint, arguments.mel_kind, arguments.config)
+    save_checkpoint(arguments.output, checkpoint, arguments.dtype)
     print(f"wrote {arguments.output}")
 
 
@@ -113,21 +120,32 @@ def _load(arguments: argparse.Namespace) -> Voice:
     )
 
 
-def _analyse(path: Path, samples: Any, rate: int, voice: Voice) -> Any:
-    """The mel of a recording, as this voice wants it; InputError where there is none."""
-    if voice.config.n_mels == 0:
-        raise InputError(f"{path}: this network is unconditional and takes no mel, so it cannot re-synthesise")
-    if voice.config.mel_kind is None:
-        raise InputError(f"{path}: the checkpoint does not say which kind of mel it wants; pass --mel-kind")
-    if rate != voice.sample_rate:
-        raise InputError(
-            f"{path}: this voice speaks at {voice.sample_rate} Hz and the recording has {rate} Hz; resample it, for "
-            f"example with 'sox IN.wav -r {voice.sample_rate} OUT.wav' or 'ffmpeg -i IN.wav -ar {voice.sample_rate} "
-            "OUT.wav'"
-        )
-    if voice.hop != HOP:
-        raise InputError(f"{path}: this voice wants a mel frame every {voice.hop} samples, a recording gives {HOP}")
-    return engine.mel(samples, rate, voice.config.mel_kind)
+def _read_recording(path: Path) -> tuple[FloatArray, int]:
+    samples, rate = read_channels(str(path))
+    if samples.shape[1] > 1:
+        _say(f"{path}: {samples.shape[1]} channels were mixed into one")
+    return mixed(samples), rate
+
+
+def _analyse(path: Path, samples: FloatArray, rate: int, config: Config, option: str) -> FloatArray:
+    """The mel of a recording, as a network of this configuration wants it; InputError where there is none."""
+    try:
+        wanted = settings(config)
+    except InputError as error:
+        unknown = config.n_mels > 0 and config.mel_kind is None
+        raise InputError(f"{path}: {error}{f'; pass {option}' if unknown else ''}") from None
+    if rate != config.sample_rate:
+        try:
+            samples = resample(samples, rate, config.sample_rate)
+        except UnavailableError:
+            raise InputError(
+                f"{path}: this voice speaks at {config.sample_rate} Hz and the recording has {rate} Hz; resample it, "
+                f"for example with 'sox IN.wav -r {config.sample_rate} OUT.wav' or 'ffmpeg -i IN.wav -ar "
+                f"{config.sample_rate} OUT.wav', or install the extra 'audio' (pip install soxr)"
+            ) from None
+        _say(f"{path}: resampled from {rate} to {config.sample_rate} Hz")
+    mel: FloatArray = engine.mel(samples, config.sample_rate, **wanted)
+    return mel
 
 
 class _Parser(argparse.ArgumentParser):
@@ -148,29 +166,41 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     vocode = command("vocode", _vocode, "turn a mel spectrogram, or a recording, into speech", _VOCODE)
-    vocode.add_argument("input", metavar="IN", type=Path, help="a mel (.npy, .npz, .safetensors) or a recording (.wav)")
+    vocode.add_argument(
+        "input",
+        metavar="IN",
+        type=Path,
+        help="a mel (.npy, .npz, .safetensors) or a recording (.wav, .flac, .ogg, .mp3)",
+    )
     _add_output(vocode, "OUT.wav", "the audio: 16-bit mono WAV")
     vocode.add_argument(
         "--steps", type=_steps, default=6, metavar="6|full", help="the fast schedule (6) or the training's (full)"
     )
     vocode.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise: the same seed, the same audio")
     vocode.add_argument("--model", type=Path, metavar="CKPT", help="a checkpoint instead of the bundled voice")
+    vocode.add_argument(
+        "--energy-min", type=float, metavar="E", help="for PriorGrad: the smallest frame energy of its training data"
+    )
     _add_runtime(vocode)
 
     mel = command("mel", _mel, "turn a recording into the mel spectrogram that a voice wants", _MEL)
-    mel.add_argument("input", metavar="IN.wav", type=Path, help="mono PCM, at the sample rate of the voice")
+    mel.add_argument("input", metavar="IN", type=Path, help="a recording (.wav, .flac, .ogg, .mp3)")
     _add_output(mel, "OUT.npy", "the mel: float32 [bands, frames]")
-    mel.add_argument("--kind", choices=MEL_KINDS, default="lmnt", help="of which front-end (default: lmnt)")
+    mel.add_argument("--model", type=Path, metavar="CKPT", help="the voice to make it for (default: the bundled one)")
+    mel.add_argument("--kind", choices=MEL_KINDS, help="of which front-end (default: what the voice was trained with)")
 
     info = command("info", _info, "what a checkpoint is, and how this machine would run it", _INFO)
     info.add_argument("model", metavar="CKPT", type=Path, nargs="?", help="a checkpoint (default: the bundled voice)")
     _add_runtime(info)
 
-    convert = command("convert", _convert, "turn a PyTorch checkpoint into a .safetensors file", _CONVERT)
-    convert.add_argument("checkpoint", metavar="CKPT", type=Path, help="a checkpoint in LMNT's layout")
+    convert = command("convert", _convert, "turn any public checkpoint into a .safetensors file", _CONVERT)
+    convert.add_argument("checkpoint", metavar="CKPT", type=Path, help="a checkpoint (.pt, .pkl, .ckpt, .safetensors)")
     _add_output(convert, "OUT.safetensors", "the converted checkpoint")
     convert.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the stored weights (default: float32)"
+    )
+    convert.add_argument(
+        "--config", metavar="FILE.json", type=Path, help="hyper-parameters (default: config.json beside CKPT, if any)"
     )
     _add_mel_kind(convert)
     return top
@@ -240,15 +270,15 @@ examples:
   engine vocode recording.wav -o again.wav        a recording is analysed and spoken again
   engine mel recording.wav -o mel.npy             the analysis alone
   engine info                                     what the bundled voice is, and what this machine runs
-  engine convert weights.pt -o voice.safetensors  a PyTorch checkpoint, for 'vocode --model'
+  engine convert weights.pt -o voice.safetensors  a public checkpoint, for 'vocode --model'
 
 'engine COMMAND --help' says more about each. Errors leave no file behind; the exit status is then 2.
 """
 
 _VOCODE = """\
 Turn a mel spectrogram into speech. IN is one mel [bands, frames], as an array in an .npy file, or in an .npz or
-.safetensors file as the only array or the one called "mel"; or a mono WAV file at the voice's sample rate, which is
-analysed first. The mel must be of the kind that the voice was trained with ('engine info' says which): another kind
+.safetensors file as the only array or the one called "mel"; or a recording, which is analysed first as 'engine mel'
+does. The mel must be of the kind that the voice was trained with ('engine info' says which): another kind
 gives noise or silence, and is refused where its values show it.
 
 The last line says how fast it was, for example
@@ -258,8 +288,11 @@ recording and writing the file are not in it.
 """
 
 _MEL = """\
-Turn a recording into the mel spectrogram that checkpoints of one kind expect. Nothing is resampled: record or resample
-to the sample rate of the voice ('engine info' says which) beforehand.
+Turn a recording into the mel spectrogram that a voice wants: of its kind, with its bands, at its sample rate. The last
+line says which kind that is, for example
+  80 bands, 323 frames of kind lmnt at 22050 Hz, as the bundled voice wants
+WAV files are read as they are; FLAC, Ogg, MP3 and other sample rates need the extra 'audio' (soundfile and soxr).
+Several channels are averaged. A line on stderr says so when samples were mixed or resampled.
 """
 
 _INFO = """\
@@ -268,9 +301,9 @@ tiers there are. The options are those of 'engine vocode': see what they would c
 """
 
 _CONVERT = """\
-Turn a checkpoint in LMNT's layout, a PyTorch .pt (which needs torch: install the extra 'convert') or a .safetensors
-file, into one .safetensors file that says everything about itself. Hyper-parameters that CKPT lacks are taken from a
-config.json beside it. Nothing in CKPT is run. float16 halves the file; the network is computed as before.
+Turn a checkpoint of LMNT, PriorGrad, Amphion, SpeechBrain, philsyn or BDDM into one .safetensors file that says
+everything about itself. Hyper-parameters that CKPT lacks are taken from a config.json; what is still missing is named.
+PyTorch is not needed, and nothing in CKPT is run. float16 halves the file; the network is computed as before.
 """
 
 _COMMAND_EXAMPLES = {
@@ -284,6 +317,8 @@ examples:
     "mel": """\
 examples:
   engine mel recording.wav -o mel.npy
+  engine mel recording.flac -o mel.npy --model weights.pt
+  engine mel recording.wav -o mel.npy --kind hifigan
   sox recording.mp3 -r 22050 -c 1 -b 16 recording.wav    (or: ffmpeg -i recording.mp3 -ar 22050 -ac 1 recording.wav)
 """,
     "info": """\
@@ -296,6 +331,7 @@ examples:
 examples:
   engine convert weights.pt -o voice.safetensors
   engine convert weights.pt -o small.safetensors --dtype float16
+  engine convert 1000000.pkl -o voice.safetensors --config config_64.json
   engine convert other.safetensors -o voice.safetensors --mel-kind lmnt
 """,
 }

@@ -13,8 +13,9 @@ FAMILIES = ("lmnt", "priorgrad", "amphion", "speechbrain", "philsyn")
 MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
 
 
-def _linspace(first: float, last: float, count: int) -> tuple[float, ...]:
-    return tuple(first + (last - first) * n / (count - 1) for n in range(count))
+def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
+    """The betas of a training: count of them, evenly spaced from the first to the last."""
+    return tuple(first + (last - first) * n / max(count - 1, 1) for n in range(count))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Config:
     upsample_strides: tuple[int, ...] = (16, 16)
     sample_rate: int = 22050
     mel_kind: str | None = "lmnt"
-    train_schedule: tuple[float, ...] = _linspace(1e-4, 0.05, 50)
+    train_schedule: tuple[float, ...] = linear_schedule(1e-4, 0.05, 50)
     fast_schedule: tuple[float, ...] | None = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5)
     family: str = "lmnt"
     shared_upsampler: bool = True
@@ -133,7 +134,7 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> Config:
         """Read what `to_json` gives; anything else raises CheckpointError."""
-        return cls.from_dict(parse_object(text))
+        return cls.from_dict(plain_values(parse_object(text)))
 
 
 def _refusal(name: str, expected: str, got: object) -> CheckpointError:
@@ -141,14 +142,14 @@ def _refusal(name: str, expected: str, got: object) -> CheckpointError:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The plain values (see `plain_values`) of a JSON object; CheckpointError when the text is not one."""
+    """The JSON object that a text is; CheckpointError when it is none."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"config: expected JSON, got {error!s:.80}") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"config: expected a JSON object, got a {type(values).__name__}")
-    return plain_values(values)
+    return values
 
 
 def plain_values(values: dict[Any, Any]) -> dict[str, Any]:
@@ -170,6 +171,6 @@ def _is_plain(value: object) -> bool:
 BASE = Config()
 LARGE = Config(
     residual_channels=128,
-    train_schedule=_linspace(1e-4, 0.02, 200),
+    train_schedule=linear_schedule(1e-4, 0.02, 200),
     fast_schedule=(1e-4, 1e-3, 0.01, 0.05, 0.2, 0.7),
 )

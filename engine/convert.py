@@ -1,48 +1,51 @@
-"""PyTorch checkpoints, read without running what they contain.
+"""PyTorch checkpoints, read without PyTorch and without running what they contain.
 
-A .pt file is a zip archive of raw tensor bytes and one pickle. The archive and the names in the pickle are
-checked before torch sees the file, because torch trusts both: its own list of harmless names includes
-`bytearray` and `torch.Tensor`, which a pickle can ask for at any size.
+A .pt, .pkl or .ckpt file is a zip archive of raw tensor bytes and one pickle (`engine.pickles`). Whatever the archive
+or the pickle claims is checked against the file's size before memory is spent on it.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import pickletools
 import re
 import stat
 import zipfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.config import plain_values
-from engine.errors import CheckpointError, UnavailableError
+from engine.errors import CheckpointError
+from engine.pickles import Attributes, View, read_pickle
+from engine.stored import BFLOAT16, Array, Stored, as_float32, read_values
 
 MAX_DIRECTORY = 1 << 20  # bytes of zip directory: about 10,000 tensors
 MAX_PICKLE = 1 << 20  # LARGE with its Adam state needs 0.1 MB
-MAX_LIST = 10000  # entries of a hyper-parameter that is a tensor
+MAX_LIST = 10000  # values of all hyper-parameters that are tensors
 
 _ENTRY = re.compile(r"(?!\.\.?/)[^/\\]+/(data\.pkl|data/\d+|\.data/\w+|\.?\w+)")
-# The storages of torch.save and the bytes of one value. Complex and quantised ones are no weights.
-_STORAGES = {
-    "torch DoubleStorage": 8,
-    "torch FloatStorage": 4,
-    "torch HalfStorage": 2,
-    "torch BFloat16Storage": 2,
-    "torch LongStorage": 8,
-    "torch IntStorage": 4,
-    "torch ShortStorage": 2,
-    "torch CharStorage": 1,
-    "torch ByteStorage": 1,
-    "torch BoolStorage": 1,
-}
-_HARMLESS = re.compile(
-    r"collections (OrderedDict|Counter)|torch\._utils _rebuild_(tensor_v2|parameter)"
-    r"|torch (Size|device|(bfloat|float|int|uint)\d+|bool)|" + "|".join(_STORAGES)
-)
+_FLOATS = {"f2": 2, BFLOAT16: 2, "f4": 4, "f8": 8}
+# Under which key a trainer's dict has the weights, and under which its hyper-parameters.
+_CONTAINERS = {"model": "params", "model_state_dict": "config", "state_dict": "config"}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a PyTorch checkpoint holds.
+
+    Attributes:
+        tensors: the weights, under the file's own names.
+        params: the hyper-parameters beside them, {} when there are none.
+        container: the key of the dict that had the weights, "" for a bare state_dict.
+    """
+
+    tensors: dict[str, Stored]
+    params: dict[Any, Any]
+    container: str
 
 
 def file_start(path: str | os.PathLike[str]) -> tuple[int, bytes]:
@@ -64,69 +67,144 @@ def file_start(path: str | os.PathLike[str]) -> tuple[int, bytes]:
     return status.st_size, start
 
 
-def read_pytorch(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
+def read_pytorch(path: str | os.PathLike[str]) -> Archive:
     """The weights and hyper-parameters of a PyTorch checkpoint (zip format, torch 1.6 or later).
 
-    Reads dict{model, params, ...} as LMNT's trainer writes it (github.com/lmnt-com/diffwave, learner.py), and
-    a bare state_dict, which has no hyper-parameters. Optimizer state and storage devices do not matter.
-
-    Returns:
-        (tensors, params): contiguous float32 arrays by key, from tensors of float16, bfloat16, float32 or
-        float64; `params` as plain Python values, {} when there are none.
+    Reads a dict of weights under "model" (LMNT, PriorGrad), "model_state_dict" (philsyn, BDDM) or "state_dict", and a
+    bare state_dict. Optimizer state and storage devices do not matter.
 
     Raises:
         CheckpointError: not such a file, damaged, larger inside than outside, or asking for code.
-        UnavailableError: torch is not installed.
     """
-    path = os.fspath(path)
+    path = Path(path)
     size, start = file_start(path)
-    _check_archive(path, size, start)
     try:
-        import torch
-    except ImportError:
-        raise UnavailableError(
-            f"{path}: reading a PyTorch checkpoint needs the extra 'convert' (pip install 'torch>=2.10,<2.14')"
-        ) from None
-    try:
-        # Mapped: optimizer state costs no memory, and no storage can claim more than the file holds.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        model, params = _model_and_params(content, torch.Tensor)
-        floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-        total = 0
-        for name, tensor in model.items():
-            if type(name) is not str:
-                raise CheckpointError(f"expected tensors under names, got a key of type {type(name).__name__}")
-            if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-                raise CheckpointError(f"{name!r:.80}: expected a tensor, got a {type(tensor).__name__}")
-            if tensor.dtype not in floats or tensor.layout != torch.strided:
-                raise CheckpointError(f"{name!r:.80}: expected dense float values, got {tensor.dtype}")
-            total += tensor.numel() * tensor.element_size()
-        if total > size:  # expanded views: strides of zero
-            raise CheckpointError(f"expected at most the file's {size} bytes of weights, got {total}")
-        layout = torch.contiguous_format
-        tensors = {
-            name: tensor.detach().to(torch.float32, copy=True, memory_format=layout).numpy()
-            for name, tensor in model.items()
-        }
-        for name, value in params.items():
-            if isinstance(value, torch.Tensor) and value.numel() <= MAX_LIST:
-                params[name] = value.tolist()
+        if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise CheckpointError("expected a zip archive, got a legacy pickle: save it again with torch.save")
+        if start[:4] != b"PK\x03\x04":
+            raise CheckpointError(f"expected a PyTorch zip archive, got a file that begins with {start!r}")
+        with _Directory(path) as file, zipfile.ZipFile(file) as archive:
+            name = _checked_entries(archive.infolist(), size)
+            records = _Records(path, size, archive, name.removesuffix("data.pkl"))
+            content = _read_pickle(archive.read(name))
+            model, params, container = _model_and_params(content)
+            tensors = _tensors(records, model)
+            params.update(_lists(records, params))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: torch cannot read it: {reason:.160}") from None
-    return tensors, plain_values(params)
+    except Exception as error:  # zipfile alone raises nine kinds
+        raise CheckpointError(f"{path}: a damaged zip archive: {_one_line(error)}") from None
+    return Archive(tensors, params, container)
 
 
-def _model_and_params(content: object, tensor_type: type) -> tuple[dict[Any, Any], dict[Any, Any]]:
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        params = content.get("params")
-        return dict(content["model"]), dict(params) if isinstance(params, dict) else {}
-    if isinstance(content, dict) and content and all(isinstance(v, tensor_type) for v in content.values()):
-        return dict(content), {}
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _read_pickle(program: bytes) -> Any:
+    try:
+        return read_pickle(program)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged program fails in as many ways as a program can
+        raise CheckpointError(f"expected a pickle of tensors, got a damaged one: {_one_line(error)}") from None
+
+
+def _model_and_params(content: Any) -> tuple[dict[Any, Any], dict[Any, Any], str]:
+    if isinstance(content, dict):
+        for container, beside in _CONTAINERS.items():
+            if isinstance(content.get(container), dict):
+                params = content.get(beside)
+                if isinstance(params, Attributes):
+                    params = params.values
+                return content[container], dict(params) if isinstance(params, dict) else {}, container
+        if content and all(isinstance(value, View) for value in content.values()):
+            return content, {}, ""
     keys = [str(key)[:40] for key in list(content)[:3]] if isinstance(content, dict) else type(content).__name__
-    raise CheckpointError(f"expected a dict with 'model' or a state_dict, got {keys}")
+    raise CheckpointError(f"expected a dict with {', '.join(map(repr, _CONTAINERS))} or a state_dict, got {keys}")
+
+
+class _Records:
+    """The raw bytes of an archive's tensors."""
+
+    def __init__(self, path: Path, size: int, archive: zipfile.ZipFile, folder: str) -> None:
+        self.path, self.size, self.folder = path, size, folder
+        self.entries = {entry.filename: entry for entry in archive.infolist()}
+        order = self.entries.get(f"{folder}byteorder")
+        self.big_endian = order is not None and archive.read(order) == b"big"
+
+    def values(self, view: View) -> npt.NDArray[Any]:
+        """A tensor's values, of its own type; bfloat16 becomes float32."""
+        storage = view.storage
+        entry = self.entry(view)
+        width = 2 if storage.dtype == BFLOAT16 else np.dtype(storage.dtype).itemsize
+        whole = view.span == storage.count
+        begin = self.begin(entry) + width * view.offset
+        flat = read_values(
+            self.path, begin, storage.dtype, view.span, entry.CRC if whole else None, big_endian=self.big_endian
+        )
+        strides = tuple(stride * flat.itemsize for stride in view.strides)
+        return np.lib.stride_tricks.as_strided(flat, view.shape, strides)
+
+    def entry(self, view: View) -> zipfile.ZipInfo:
+        """The record of a tensor, which must be as long as the pickle says."""
+        storage = view.storage
+        name = f"{self.folder}data/{storage.key:.20}"
+        expected = storage.count * (2 if storage.dtype == BFLOAT16 else np.dtype(storage.dtype).itemsize)
+        entry = self.entries.get(name)
+        if entry is None or entry.file_size != expected:
+            got = "nothing" if entry is None else entry.file_size
+            raise CheckpointError(f"{name}: expected the {expected} bytes that the pickle claims, got {got}")
+        return entry
+
+    def begin(self, entry: zipfile.ZipInfo) -> int:
+        """Where the bytes of a record begin: behind a header of their own."""
+        with open(self.path, "rb") as file:
+            file.seek(entry.header_offset)
+            header = file.read(30)
+        if header[:4] != b"PK\x03\x04" or len(header) != 30:
+            raise CheckpointError(f"{entry.filename}: expected a header in the archive, got none")
+        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        begin = entry.header_offset + len(header) + lengths
+        if begin + entry.file_size > self.size:
+            raise CheckpointError(f"{entry.filename}: expected {entry.file_size} bytes in the archive, got fewer")
+        return begin
+
+    def read(self, name: str, view: View) -> Array:
+        try:
+            return as_float32(self.values(view))
+        except CheckpointError as error:
+            raise CheckpointError(f"{name:.80}: {error}") from None
+
+
+def _tensors(records: _Records, model: dict[Any, Any]) -> dict[str, Stored]:
+    total = 0
+    tensors = {}
+    for name, view in model.items():
+        if type(name) is not str:
+            raise CheckpointError(f"expected tensors under names, got a key of type {type(name).__name__}")
+        if not isinstance(view, View):
+            raise CheckpointError(f"{name!r:.80}: expected a tensor, got a {type(view).__name__}")
+        width = _FLOATS.get(view.storage.dtype)
+        if width is None:
+            raise CheckpointError(f"{name!r:.80}: expected float values, got {np.dtype(view.storage.dtype).name}")
+        records.entry(view)
+        total += width * max(view.size, view.span)
+        tensors[name] = Stored(view.shape, partial(records.read, name, view))
+    if total > records.size:  # views that repeat values, or of which many lie far apart in the same bytes
+        raise CheckpointError(f"expected at most the file's {records.size} bytes of weights, got {total}")
+    return tensors
+
+
+def _lists(records: _Records, params: dict[Any, Any]) -> dict[Any, Any]:
+    """Hyper-parameters that are tensors, as lists, until there are too many values to be any."""
+    left = MAX_LIST
+    lists = {}
+    for key, value in params.items():
+        if isinstance(value, View) and max(value.size, value.span) <= left:
+            lists[key] = records.values(value).tolist()
+            left -= value.size
+    return lists
 
 
 class _Directory(io.FileIO):
@@ -138,25 +216,8 @@ class _Directory(io.FileIO):
         return super().read(-1 if size is None else size) or b""
 
 
-def _check_archive(path: str, size: int, start: bytes) -> None:
-    """Refuse every archive that torch.save does not write; CheckpointError says why."""
-    try:
-        if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise CheckpointError("expected a zip archive, got a legacy pickle: save it again with torch.save")
-        if start[:4] != b"PK\x03\x04":
-            raise CheckpointError(f"expected a PyTorch zip archive, got a file that begins with {start!r}")
-        with _Directory(path) as file, zipfile.ZipFile(file) as archive:
-            name = _checked_entries(archive.infolist(), size)
-            records = {entry.filename: entry.file_size for entry in archive.infolist()}
-            _check_pickle(archive.read(name), name.removesuffix(".pkl"), records)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:  # zipfile alone raises nine kinds
-        raise CheckpointError(f"{path}: a damaged zip archive: {error!s:.160}") from None
-
-
 def _checked_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
-    """The name of the pickle among the entries."""
+    """The name of the pickle among the entries of an archive as torch.save writes it; CheckpointError for others."""
     seen = set()
     for entry in entries:
         name = entry.filename
@@ -167,7 +228,7 @@ def _checked_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
         seen.add(name.lower())
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             raise CheckpointError(f"expected plainly stored entries, got {name!r:.80} compressed or encrypted")
-        if name.endswith("/data.pkl") and entry.file_size > MAX_PICKLE:
+        if name.endswith(("/data.pkl", "/byteorder")) and entry.file_size > MAX_PICKLE:
             raise CheckpointError(f"expected a pickle of at most {MAX_PICKLE} bytes, got {entry.file_size}")
     total = sum(max(entry.file_size, entry.compress_size) for entry in entries)
     if total > size:
@@ -177,31 +238,3 @@ def _checked_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
     if len(roots) != 1 or len(pickles) != 1:
         raise CheckpointError(f"expected one folder with one data.pkl, got {len(roots)} with {len(pickles)}")
     return pickles[0]
-
-
-def _check_pickle(program: bytes, folder: str, records: dict[str, int]) -> None:
-    """Refuse a pickle that names more than tensors, or storages of another size than their records.
-
-    torch maps as many bytes as the pickle says, whatever the record has.
-    """
-    values: list[Any] = []  # what the operations push, as far as the id of a storage needs it
-    memo: dict[Any, Any] = {}
-    for opcode, argument, _ in pickletools.genops(program):
-        if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
-            raise CheckpointError(f"expected a pickle of tensors, got one with the operation {opcode.name}")
-        if opcode.name == "GLOBAL" and not _HARMLESS.fullmatch(str(argument)):
-            raise CheckpointError(f"expected a pickle of tensors, got one that asks for {argument!r:.80}")
-        if opcode.name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = values[-1] if values else None
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            values.append(memo.get(argument))
-        elif opcode.name == "BINPERSID":  # of ("storage", type, key, device, count)
-            kind, key, _, count = values[-4:]
-            record = f"{folder}/{key:.20}"
-            if records.get(record) != _STORAGES[kind] * count:
-                raise CheckpointError(
-                    f"{record}: expected the {_STORAGES[kind] * count} bytes that the pickle claims, "
-                    f"got {records.get(record, 'nothing')}"
-                )
-        elif argument is not None:
-            values.append(argument)

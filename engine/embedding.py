@@ -1,4 +1,4 @@
-"""What the network is told about the step: LMNT's embedding table and every layer's step bias, in NumPy."""
+"""What the network is told about the step: its sinusoids and every layer's step bias, in NumPy."""
 
 from __future__ import annotations
 
@@ -31,23 +31,34 @@ def step_embedding(t: float, steps_T: int) -> NDArray[np.float64]:
     Raises:
         InputError: t is not a number on the training scale.
     """
-    if not 0 <= t <= steps_T - 1:  # NaN is refused here, too
-        raise InputError(f"t: expected a step from 0 to {steps_T - 1}, got {t!r}")
+    _check_step(t, steps_T)
     low, high = _table_rows(math.floor(t), math.ceil(t))
     row: NDArray[np.float64] = low + (high - low) * (t - math.floor(t))
+    return row
+
+
+def step_embedding_sinusoid(t: float, steps_T: int) -> NDArray[np.float64]:
+    """The sinusoids of the step itself, ``[sin(f_k t) | cos(f_k t)]``, ``f_k = 10^(-4k/63)``: philsyn's form.
+
+    There is no table: a fractional t is as good as any. Arguments, results and errors are those of `step_embedding`.
+    """
+    _check_step(t, steps_T)
+    angle = t * 10.0 ** (-4.0 * np.arange(64) / 63.0)
+    row: NDArray[np.float64] = np.concatenate([np.sin(angle), np.cos(angle)])
     return row
 
 
 def step_biases(tensors: Mapping[str, NDArray[Any]], config: Config, t: Sequence[float]) -> NDArray[np.float64]:
     """What each layer adds to its input at each step (paper, section 3.1).
 
-    ``d[s,i] = W_i silu(W_2 silu(W_1 step_embedding(t[s]) + bias_1) + bias_2) + bias_i``
+    ``d[s,i] = W_i silu(W_2 silu(W_1 e(t[s]) + bias_1) + bias_2) + bias_i``, e the sinusoids of
+    `Config.step_embedding`.
 
     Args:
         tensors: the weights under LMNT's key names: ``diffusion_embedding.projection1`` (512,128) and
             ``projection2`` (512,512), ``residual_layers.i.diffusion_projection`` (C,512), each a weight and a
             bias; any floating dtype.
-        config: the network's sizes and its number of training steps.
+        config: the network's sizes, its number of training steps and its kind of sinusoids.
         t: S steps on the training scale.
 
     Returns:
@@ -62,11 +73,17 @@ def step_biases(tensors: Mapping[str, NDArray[Any]], config: Config, t: Sequence
         return rows @ weight.T + bias
 
     steps_T = len(config.train_schedule)
-    hidden = np.array([step_embedding(step, steps_T) for step in t]).reshape(-1, 128)
+    embed = {"table": step_embedding, "sinusoid": step_embedding_sinusoid}[config.step_embedding]
+    hidden = np.array([embed(step, steps_T) for step in t]).reshape(-1, 128)
     for number in (1, 2):
         hidden = _silu(linear(hidden, f"diffusion_embedding.projection{number}"))
     keys = [f"residual_layers.{i}.diffusion_projection" for i in range(config.residual_layers)]
     return np.stack([linear(hidden, key) for key in keys], axis=1)
+
+
+def _check_step(t: float, steps_T: int) -> None:
+    if not 0 <= t <= steps_T - 1:  # NaN is refused here, too
+        raise InputError(f"t: expected a step from 0 to {steps_T - 1}, got {t!r}")
 
 
 def _table_rows(*steps: int) -> NDArray[np.float64]:

@@ -18,20 +18,56 @@ def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
 
 def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
     config = checkpoint.config
-    content = path.read_bytes()
+    length, checksum = _size_and_sha256(path)
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     size = f"C={config.residual_channels}, N={config.residual_layers}, cycle {config.dilation_cycle}"
     mel = f"{config.n_mels} bands of kind {config.mel_kind or 'unknown'}, a frame every {config.hop} samples"
+    ways = _ways(config)
     return [
         f"file         {path}",
-        f"size         {len(content):,} bytes",
-        f"sha256       {hashlib.sha256(content).hexdigest()}",
-        f"network      {_preset(config)} in LMNT's layout: {size}, {parameters:,} parameters",
+        f"size         {length:,} bytes",
+        f"sha256       {checksum}",
+        f"family       {config.family}{': ' if ways else ''}{', '.join(ways)}",
+        f"network      {_preset(config)}: {size}, {parameters:,} parameters",
         f"mel          {mel if config.n_mels else 'none: the network is unconditional'}",
         f"sample rate  {config.sample_rate} Hz",
         f"training     {_schedule(config.train_schedule)}",
         f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'none of its own'}",
+        f"needs        {'; '.join(_needs(config))}",
     ]
+
+
+def _size_and_sha256(path: Path) -> tuple[int, str]:
+    checksum, length = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            checksum.update(block)
+            length += len(block)
+    return length, checksum.hexdigest()
+
+
+def _ways(config: Config) -> list[str]:
+    """What this network does otherwise than LMNT's."""
+    ways = {
+        "an upsampler per layer": not config.shared_upsampler,
+        "sinusoids of the step itself": config.step_embedding == "sinusoid",
+        "reflecting padding": config.padding == "reflect",
+        "the step in the residual": config.step_bias_in_residual,
+        "no clamp": not config.clamp,
+        "noise scaled by a prior": config.prior,
+    }
+    return [way for way, does in ways.items() if does]
+
+
+def _needs(config: Config) -> list[str]:
+    """What one must bring to hear it."""
+    if not config.n_mels:
+        needs = ["only a number of samples: generate(samples=)"]
+    elif config.mel_kind is None:
+        needs = ["a mel of a kind that the file does not say (mel= or --mel-kind does)"]
+    else:
+        needs = [f"a mel of kind {config.mel_kind}"]
+    return needs + ["energy_min or std (PriorGrad)"] * config.prior
 
 
 def _machine_lines(voice: Voice) -> list[str]:
@@ -48,7 +84,12 @@ def _preset(config: Config) -> str:
     def sizes(of: Config) -> tuple[object, ...]:
         return of.residual_channels, of.residual_layers, of.dilation_cycle, of.n_mels, of.upsample_strides
 
-    names = {sizes(BASE): "DiffWave BASE", sizes(LARGE): "DiffWave LARGE"}
+    names = {
+        sizes(BASE): "DiffWave BASE",
+        sizes(LARGE): "DiffWave LARGE",
+        (256, 36, 12, 0, ()): "DiffWave for SC09",
+        (128, 48, 12, 0, ()): "DiffWave for SC09, deep and thin",
+    }
     return names.get(sizes(config), "DiffWave of its own size")
 
 

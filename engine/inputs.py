@@ -13,7 +13,6 @@ import numpy.typing as npt
 from engine.arrays import FloatArray, device_of, is_torch, on_device, to_numpy
 from engine.config import Config
 from engine.errors import InputError
-from engine.frontend import BUILT_KINDS
 
 LOG_KINDS = ("tacotron", "hifigan", "speechbrain")
 LMNT_RANGE = (-0.01, 1.01)
@@ -172,6 +171,4 @@ def _quoted(kinds: tuple[str, ...]) -> str:
 
 
 def _remedy(kind: str) -> str:
-    if kind in BUILT_KINDS:
-        return f"make it with engine.mel(audio, sample_rate, kind={kind!r})"
-    return "make it with the front-end that the checkpoint was trained with"
+    return f"make it with engine.mel(audio, sample_rate, kind={kind!r})"

@@ -20,6 +20,7 @@ from engine.embedding import step_biases
 from engine.errors import InputError
 from engine.inputs import MelBatch, check_mel, check_range
 from engine.kernels import cpu, registry
+from engine.prior import check_prior
 from engine.sampler import Item, Progress
 from engine.schedule import Schedule, build_schedule
 
@@ -61,6 +62,8 @@ class Voice:
         *,
         schedule: Sequence[float] | None = None,
         noise: tuple[Any, Any] | None = None,
+        std: Any = None,
+        energy_min: float | None = None,
         progress: Progress | None = None,
     ) -> Any:
         """Turn a mel spectrogram into audio (paper, algorithm 2).
@@ -73,6 +76,8 @@ class Voice:
                 audio depends on its mel, its seed and the schedule, never on the batch it came in.
             schedule: betas of your own instead of `steps`, smallest first.
             noise: (x_T [B,L], z [S-1,B,L]) standard normal, in the order of use, instead of `seed`.
+            std: for a PriorGrad network, the standard deviation of the noise of every sample, [B,L].
+            energy_min: or the smallest frame energy of its training data, from which std follows (`engine.prior`).
             progress: called with the fraction that is done.
 
         Returns:
@@ -86,7 +91,9 @@ class Voice:
         check_range(batch.items, self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
         lengths = [item.shape[1] * self.hop for item in batch.items]
-        items = _items(batch.items, lengths, plan, seed, noise)
+        self._check_reflection(lengths)
+        prior = check_prior(self.config.prior, std, energy_min, batch.items, self.hop)
+        items = _items(batch.items, lengths, plan, seed, noise, prior)
         return batch.restore(self._run(items, plan, progress))
 
     def generate(
@@ -121,7 +128,8 @@ class Voice:
             samples = next(iter(reversed(getattr(noise[0], "shape", ()))), None)
         samples = check_count(samples, "samples")
         plan = build_schedule(self.config, steps, schedule)
-        items = _items([None] * n, [samples] * n, plan, seed, noise)
+        self._check_reflection([samples])
+        items = _items([None] * n, [samples] * n, plan, seed, noise, [None] * n)
         audio = np.stack(self._run(items, plan, progress))
         return on_device(audio, device_of(noise[0])) if noise is not None else audio
 
@@ -150,7 +158,8 @@ class Voice:
             mels = list(batch.items)
         elif mel is not None:
             raise InputError("mel: this network is unconditional and takes none")
-        d = self._step_biases((float(t),))
+        self._check_reflection([signal.shape[1]])
+        d = self._step_biases((_number(t),))
         rows = [Item(row.copy(), one) for row, one in zip(signal, mels, strict=True)]
         eps = np.stack([sampler.predict_noise(self._network, row, d, self.threads) for row in rows])
         return on_device(eps.reshape(x.shape), device_of(x))
@@ -167,6 +176,13 @@ class Voice:
                 f"threads {self.threads}",
             ]
         )
+
+    def _check_reflection(self, lengths: list[int]) -> None:
+        furthest = max(self.config.dilations)
+        if self.config.padding == "reflect" and min(lengths) <= furthest:
+            raise InputError(
+                f"mel: this network pads by reflection and needs more than {furthest} samples, got {min(lengths)}"
+            )
 
     def _compute_step_biases(self, t: tuple[float, ...]) -> Array:
         return step_biases(self._tensors, self.config, t).astype(np.float32)
@@ -241,12 +257,31 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _items(mels: Sequence[Array | None], lengths: list[int], plan: Schedule, seed: Any, noise: Any) -> list[Item]:
+def _items(
+    mels: Sequence[Array | None],
+    lengths: list[int],
+    plan: Schedule,
+    seed: Any,
+    noise: Any,
+    prior: Sequence[Array | None],
+) -> list[Item]:
     if noise is not None:
-        given = check_noise(noise, lengths, len(plan))
-        return [Item(x.copy(), m, noise=z) for m, (x, z) in zip(mels, given, strict=True)]
-    seeds = check_seed(seed, len(lengths))
-    return [Item(cpu.normal(s, 0, 0, L), m, s) for m, L, s in zip(mels, lengths, seeds, strict=True)]
+        given: Any = check_noise(noise, lengths, len(plan))
+        seeds = [0] * len(mels)
+    else:
+        seeds = check_seed(seed, len(mels))
+        given = [(cpu.normal(s, 0, 0, length), None) for s, length in zip(seeds, lengths, strict=True)]
+    return [
+        Item(x.copy() if scale is None else x * scale, mel, s, z, scale)
+        for mel, s, (x, z), scale in zip(mels, seeds, given, prior, strict=True)
+    ]
+
+
+def _number(t: Any) -> float:
+    try:
+        return float(t)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"t: expected a number, got {t!r:.80}") from None
 
 
 def _check_lengths(batch: MelBatch, signal: Array, hop: int) -> None:

@@ -5,7 +5,8 @@ the whole network follows. All tensors of one call share one dtype, float32 or f
 the accumulation and the result. Nothing is modified in place. Shapes that do not fit raise RuntimeError.
 
 Dims: B batch, M mel bands, T mel frames, L = T * hop samples, C residual channels, N layers, S steps.
-Weights are a flat dict with the key names of LMNT's checkpoints.
+Weights are a flat dict with the key names of LMNT's checkpoints (`engine.checkpoint.expected_shapes`). What the public
+families do differently is an argument here, and a field of `Config` for the functions of a whole network.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def to_tensors(weights: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tens
     return {key: tensor.to("cpu", dtype, copy=True) for key, tensor in tensors.items()}
 
 
-def upsample_mel(mel: Tensor, weights: Mapping[str, Tensor], strides: Sequence[int]) -> Tensor:
+def upsample_mel(
+    mel: Tensor, weights: Mapping[str, Tensor], strides: Sequence[int], layer: int | None = None
+) -> Tensor:
     """Stretch a mel over time, one transposed convolution per stride s (section 3.2, local conditioner).
 
     ``mel = leaky_relu(conv_transpose2d(mel, w[1,1,3,2s], bias, stride (1,s), padding (1,s/2)), 0.4)``
@@ -38,13 +41,15 @@ def upsample_mel(mel: Tensor, weights: Mapping[str, Tensor], strides: Sequence[i
         mel: [B,M,T], in the units of the checkpoint's own front-end.
         weights: holds ``spectrogram_upsampler.conv{1,2,..}.{weight,bias}``, one pair per stride.
         strides: even, in the order of use; their product is the hop.
+        layer: whose upsampler, where each has its own, under ``residual_layers.{layer}.``.
 
     Returns:
         [B,M,T*hop].
     """
     image = mel[:, None]
+    place = "" if layer is None else f"residual_layers.{layer}."
     for number, stride in enumerate(strides, start=1):
-        key = f"spectrogram_upsampler.conv{number}"
+        key = f"{place}spectrogram_upsampler.conv{number}"
         weight, bias = weights[f"{key}.weight"], weights[f"{key}.bias"]
         image = functional.conv_transpose2d(image, weight, bias, stride=(1, stride), padding=(1, stride // 2))
         image = functional.leaky_relu(image, 0.4)
@@ -107,6 +112,20 @@ def step_embedding(t: float, steps_T: int, dtype: torch.dtype) -> Tensor:
     return torch.lerp(table[0], table[1], t - low).to(dtype)
 
 
+def step_embedding_sinusoid(t: float, steps_T: int, dtype: torch.dtype) -> Tensor:
+    """The sinusoids of the step itself, ``[sin(f_k t) | cos(f_k t)]``, ``f_k = 10^(-4k/63)`` (section 3.1).
+
+    Philsyn's form, without a table. Arguments and results are those of `step_embedding`.
+
+    Raises:
+        IndexError: t lies outside the training.
+    """
+    if not 0 <= t <= steps_T - 1:
+        raise IndexError(f"t: expected 0 to {steps_T - 1}, got {t}")
+    angle = t * torch.pow(10.0, torch.arange(64, dtype=torch.float64) * (-4.0 / 63.0))
+    return torch.cat([angle.sin(), angle.cos()]).to(dtype)
+
+
 def step_features(embedding: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
     """``silu(W2 silu(W1 e + bias1) + bias2)``, shared by all layers (section 3.1).
 
@@ -147,16 +166,18 @@ def residual_block(
     output_weight: Tensor,
     output_bias: Tensor,
     dilation: int,
+    padding: str = "zeros",
+    step_bias_in_residual: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One residual layer (figure 2).
 
     ::
 
-        p[l] = h[l] + d for l in 0 .. L-1, 0 outside
+        p[l] = h[l] + d for l in 0 .. L-1; outside 0, or p[-l] and p[2(L-1)-l] if padding is "reflect"
         y[l] = sum_k W[:,:,k] p[l + (k-1) * dilation] + bias + conditioner[l]
         z    = sigmoid(y[:C]) * tanh(y[C:])
         o    = W_out z + bias_out
-        h_next, skip = (h + o[:C]) * sqrt(1/2), o[C:]
+        h_next, skip = (h + o[:C]) * sqrt(1/2), o[C:]    or (h + d + o[:C]) if step_bias_in_residual
 
     d is added before the zero padding: folded into the bias it would be wrong within `dilation` of each end.
 
@@ -168,19 +189,24 @@ def residual_block(
         dilated_bias: [2C].
         output_weight: [2C,C,1], residual rows first.
         output_bias: [2C].
-        dilation: in samples, at least 1; may exceed L.
+        dilation: in samples, at least 1; may exceed L, unless padding is "reflect".
+        padding: what the convolution sees outside, "zeros" or "reflect" (SpeechBrain's).
+        step_bias_in_residual: the residual connection carries d, too (philsyn's).
 
     Returns:
         h_next [B,C,L], the next layer's input, and skip [B,C,L], this layer's part of the skip sum.
     """
     stepped = h + d[:, :, None]
-    y = functional.conv1d(stepped, dilated_weight, dilated_bias, padding=dilation, dilation=dilation)
+    outside = {"zeros": "constant", "reflect": "reflect"}[padding]
+    padded = functional.pad(stepped, (dilation, dilation), mode=outside)
+    y = functional.conv1d(padded, dilated_weight, dilated_bias, dilation=dilation)
     if conditioner is not None:
         y = y + conditioner
     gate, filtered = y.chunk(2, dim=1)
     z = torch.sigmoid(gate) * torch.tanh(filtered)
     residual, skip = functional.conv1d(z, output_weight, output_bias).chunk(2, dim=1)
-    return (h + residual) * math.sqrt(0.5), skip
+    carried = stepped if step_bias_in_residual else h
+    return (carried + residual) * math.sqrt(0.5), skip
 
 
 def output_head(
@@ -249,9 +275,13 @@ def conditioners(weights: Mapping[str, Tensor], config: Config, mel: Tensor | No
         raise ValueError(f"mel: expected {'one' if config.n_mels else 'none'} for this network, got {got}")
     if mel is None:
         return [None] * config.residual_layers
-    mel_up = upsample_mel(mel, weights, config.upsample_strides)
-    keys = [f"residual_layers.{i}.conditioner_projection" for i in range(config.residual_layers)]
-    return [project_conditioner(mel_up, weights[f"{key}.weight"], weights[f"{key}.bias"]) for key in keys]
+    shared = upsample_mel(mel, weights, config.upsample_strides) if config.shared_upsampler else None
+    projected: list[Tensor | None] = []
+    for i in range(config.residual_layers):
+        mel_up = shared if shared is not None else upsample_mel(mel, weights, config.upsample_strides, i)
+        key = f"residual_layers.{i}.conditioner_projection"
+        projected.append(project_conditioner(mel_up, weights[f"{key}.weight"], weights[f"{key}.bias"]))
+    return projected
 
 
 def predict_noise(
@@ -261,7 +291,7 @@ def predict_noise(
 
     Args:
         weights: from `to_tensors`, LMNT's key names.
-        config: the network's sizes.
+        config: the network's sizes and variants.
         x: [B,L], the noisy audio; L = T * hop with a mel.
         t: the step on the training scale, 0 .. T-1, fractions allowed.
         mel: [B,M,T]; None for an unconditional network.
@@ -283,32 +313,38 @@ def sample(
     schedule: Schedule,
     x_T: Tensor,
     z: Tensor,
-    clamp: bool = True,
+    std: Tensor | None = None,
+    clamp: bool | None = None,
 ) -> Tensor:
     """The whole reverse process (algorithm 2), with the noise given.
 
     Args:
         weights: from `to_tensors`, LMNT's key names.
-        config: the network's sizes.
+        config: the network's sizes and variants.
         mel: [B,M,T]; None for an unconditional network.
         schedule: S steps, in the order of execution.
-        x_T: [B,L], the initial noise.
+        x_T: [B,L], the initial noise, standard normal.
         z: [S-1,B,L], the noise of steps 0 .. S-2 in the order of use (the last step adds none).
-        clamp: limit the audio to [-1,1] after every step.
+        std: [B,L], multiplies all noise of a network with a prior (PriorGrad); None for every other.
+        clamp: limit the audio to [-1,1] after every step; None for what the network does.
 
     Returns:
         audio [B,L].
 
     Raises:
-        ValueError: mel does not suit the network, or z has another number of steps.
+        ValueError: mel or std does not suit the network, or z has another number of steps.
     """
+    if (std is not None) != config.prior:
+        raise ValueError(f"std: expected {'one' if config.prior else 'none'} for this network")
     if len(z) != len(schedule) - 1:
         raise ValueError(f"z: expected the noise of {len(schedule) - 1} steps, got {len(z)}")
     per_layer = conditioners(weights, config, mel)
-    x = x_T
+    scale = torch.ones_like(x_T) if std is None else std
+    clamp = config.clamp if clamp is None else clamp
+    x = x_T * scale
     for n, t in enumerate(schedule.t):
         eps = _evaluate(weights, config, x, t, per_layer)
-        noise = z[n] if n < len(z) else None
+        noise = z[n] * scale if n < len(z) else None
         x = noise_update(x, eps, schedule.a[n], schedule.b[n], schedule.sigma[n], noise, clamp)
     return x
 
@@ -319,7 +355,8 @@ def _evaluate(
     def pair(key: str) -> tuple[Tensor, Tensor]:
         return weights[f"{key}.weight"], weights[f"{key}.bias"]
 
-    embedding = step_embedding(t, len(config.train_schedule), x.dtype)
+    embed = {"table": step_embedding, "sinusoid": step_embedding_sinusoid}[config.step_embedding]
+    embedding = embed(t, len(config.train_schedule), x.dtype)
     features = step_features(
         embedding, *pair("diffusion_embedding.projection1"), *pair("diffusion_embedding.projection2")
     )
@@ -329,6 +366,7 @@ def _evaluate(
         layer = f"residual_layers.{i}"
         d = step_bias(features, *pair(f"{layer}.diffusion_projection"))
         dilated, output = pair(f"{layer}.dilated_conv"), pair(f"{layer}.output_projection")
-        h, skip = residual_block(h, per_layer[i], d, *dilated, *output, dilation)
+        variant = config.padding, config.step_bias_in_residual
+        h, skip = residual_block(h, per_layer[i], d, *dilated, *output, dilation, *variant)
         skip_sum = skip_sum + skip
     return output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)

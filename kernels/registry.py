@@ -48,7 +48,7 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"precision: expected 'auto' or {_names(PRECISIONS)}, got {precision!r:.80}")
     tiers = {name: (supported, requires, precisions) for name, supported, requires, precisions in cpu.tiers()}
-    if isa is not None and isa not in tiers:
+    if isa is not None and isa not in tuple(tiers):
         raise InputError(f"isa: expected one of {_names(tuple(tiers))}, got {isa!r:.80}")
     if isa is not None and not tiers[isa][0]:
         raise UnavailableError(f"isa: {isa!r} needs {tiers[isa][1]}, which this processor does not have")

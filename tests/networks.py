@@ -1,4 +1,7 @@
-"""Networks for tests: random weights of any configuration, and the shared examples of the published code."""
+"""Networks for tests: random weights of any configuration, and the shared examples of the published code.
+
+`layouts.py` writes the former as each published implementation would.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import Config
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+EXAMPLES = ("lmnt", "lmnt_unconditional", "priorgrad", "speechbrain", "philsyn_vocoder", "philsyn_unconditional")
 
 # The sizes of the shared examples: small enough for every test, and the dilations begin again within them.
 SMALL = Config(residual_channels=32, residual_layers=9, dilation_cycle=5)
@@ -34,17 +40,24 @@ def random_network(config: Config, seed: int) -> Arrays:
     def add(key: str, shape: tuple[int, ...], fan_in: int, gain: float = 1.0) -> None:
         weight = rng.standard_normal(shape) * math.sqrt(gain / fan_in)
         tensors[f"{key}.weight"] = weight.astype(np.float32)
-        outputs = shape[1] if key.startswith("spectrogram_upsampler") else shape[0]
+        outputs = shape[1] if "spectrogram_upsampler" in key else shape[0]
         tensors[f"{key}.bias"] = (0.1 * rng.standard_normal(outputs)).astype(np.float32)
 
     add("input_projection", (channels, 1, 1), 1, gain=2.0)
     add("diffusion_embedding.projection1", (512, 128), 64)  # of 128 sinusoids the squares sum to 64
     add("diffusion_embedding.projection2", (512, 512), 512, gain=2.0)
-    for number, stride in enumerate(config.upsample_strides, start=1):
-        # Every output sums 3 x 2 taps.
-        add(f"spectrogram_upsampler.conv{number}", (1, 1, 3, 2 * stride), 6, gain=2.0)
+
+    def add_upsampler(place: str) -> None:
+        for number, stride in enumerate(config.upsample_strides, start=1):
+            # Every output sums 3 x 2 taps.
+            add(f"{place}spectrogram_upsampler.conv{number}", (1, 1, 3, 2 * stride), 6, gain=2.0)
+
+    if config.shared_upsampler:
+        add_upsampler("")
     for i in range(config.residual_layers):
         layer = f"residual_layers.{i}"
+        if not config.shared_upsampler:
+            add_upsampler(f"{layer}.")
         add(f"{layer}.dilated_conv", (2 * channels, channels, 3), 3 * channels)
         add(f"{layer}.diffusion_projection", (channels, 512), 512)
         if config.n_mels:
@@ -56,12 +69,17 @@ def random_network(config: Config, seed: int) -> Arrays:
     return tensors
 
 
-def shared_example(name: str) -> tuple[Arrays, dict[str, npt.NDArray[np.floating]]]:
-    """Weights and recorded outputs of published code in LMNT's layout; skips where they are absent."""
+def shared_file(name: str) -> Path:
+    """The checkpoint of a shared example; skips where there is none."""
     folder = SHARED / "fixtures" / name
-    if not folder.is_dir():
+    files = [path for path in sorted(folder.glob("*")) if path.suffix in (".pt", ".pkl", ".ckpt")]
+    if not files:
         pytest.skip(f"no shared examples beside the project ({name})")
-    torch = pytest.importorskip("torch")
-    model = torch.load(folder / "weights.pt", weights_only=True)["model"]
-    with np.load(folder / "case.npz") as case:
-        return {key: tensor.numpy() for key, tensor in model.items()}, dict(case)
+    return files[0]
+
+
+def shared_example(name: str) -> tuple[Checkpoint, dict[str, npt.NDArray[np.floating]]]:
+    """A checkpoint in a published layout and the outputs of the code that made it; skips where they are absent."""
+    path = shared_file(name)
+    with np.load(path.with_name("case.npz")) as case:
+        return load_checkpoint(path), dict(case)

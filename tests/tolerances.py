@@ -15,6 +15,9 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "fixture_eps_fp32": 1e-4,
         # 6 steps of it: each step's error is multiplied by up to 1 / sqrt(1 - beta) and fed back.
         "fixture_audio_fp32": 3e-4,
+        # The same in bf16, which keeps 8 bits of weights and rows; 1.1e-2 and 2.5e-3 were seen.
+        "fixture_eps_bf16": 3e-2,
+        "fixture_audio_bf16": 1e-2,
         # The float64 reference against the same outputs: what remains is the fixture's own fp32 rounding.
         "fixture_eps_float64": 2e-6,
         "fixture_audio_float64": 2e-6,
@@ -34,6 +37,22 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "mel_fixture": 2e-4,
         # Absolute. The same formula in float64: one rounding to float32.
         "mel_formula": 1e-7,
+        # Absolute, natural logarithms from -11.5 to 2: float32 on speech, magnified near the floor of 1e-5.
+        "mel_fixture_log": 1e-3,
+        # Absolute. The same in float64: one rounding to float32 of values up to 11.5.
+        "mel_formula_log": 1e-6,
+        # Absolute, for a sine of 0.5: soxr's high quality keeps 20 bits, 1e-6, and a pass band about as flat.
+        "resampled_sine": 1e-5,
+        # One operation against the reference in float64: sums of up to 384 products in float32.
+        "operation_fp32": 2e-6,
+        # The same in bf16, which keeps 8 bits: weights, inputs, gated rows and result are each rounded once.
+        "operation_bf16": 1e-2,
+        # A random network against the reference in float64. Up to 30 layers of the above.
+        "network_eps_fp32": 5e-6,
+        "network_eps_bf16": 4e-2,
+        # 6 steps or more: each step's error is multiplied by up to 1 / sqrt(1 - beta) and fed back.
+        "network_audio_fp32": 2e-5,
+        "network_audio_bf16": 1e-1,
         # Absolute, values reach 6.7. Cephes' float32 polynomials against float64: about two roundings of the result.
         "box_muller": 1e-6,
     }

@@ -248,7 +248,13 @@ def test_what_is_still_missing_is_named(tmp_path: Path, missing: str) -> None:
         ({"sample_rate": "fast"}, "config sample_rate: expected an integer"),
         ({"noise_schedule": [0.1, 2.0]}, "config train_schedule"),
         ({"mel_kind": "griffin"}, "config mel_kind"),
-        ({"family": "priorgrad"}, "expected an LMNT network, got one of family 'priorgrad'"),
+        ({"family": "philsyn"}, "config.json says 'philsyn', .* says lmnt or priorgrad or amphion"),
+        ({"family": 3}, "config.json says 3"),
+        ({"family": []}, "config.json says a list"),
+        ({"use_prior": True, "family": "lmnt"}, "config.json says 'lmnt', the rest of the checkpoint says priorgrad"),
+        ({"use_prior": True, "condition_prior": True}, "condition_prior: expected a network without"),
+        ({"padding": "reflect"}, "padding: family lmnt says 'zeros', config.json says 'reflect'"),
+        ({"use_prior": True, "prior": False}, "prior: family priorgrad says True, config.json says False"),
     ],
 )
 def test_config_json_that_cannot_be_right(tmp_path: Path, more: Header, match: str) -> None:

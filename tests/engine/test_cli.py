@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layouts import random_checkpoint
 from networks import random_network
 
 import engine
@@ -115,7 +116,7 @@ def test_the_report_times_the_vocoding_alone(here: Path, run: Run, monkeypatch: 
         return slow
 
     monkeypatch.setattr(cli.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(cli, "read_wav", taking(100, cli.read_wav))
+    monkeypatch.setattr(cli, "read_channels", taking(100, cli.read_channels))
     monkeypatch.setattr(cli, "write_wav", taking(100, cli.write_wav))
     monkeypatch.setattr(engine, "load", taking(100, engine.load))
     monkeypatch.setattr(engine, "mel", taking(100, engine.mel))
@@ -142,35 +143,113 @@ def test_every_mel_format_gives_the_same_audio(here: Path, run: Run, name: str) 
 
 def test_a_recording_is_analysed_and_spoken_again(here: Path, run: Run) -> None:
     status, out, err = run("mel", "in.wav", "-o", "made.npy")
-    assert (status, out, err) == (0, "wrote made.npy\n80 bands, 16 frames of kind lmnt at 22050 Hz\n", "")
+    made = "wrote made.npy\n80 bands, 16 frames of kind lmnt at 22050 Hz, as the bundled voice wants\n"
+    assert (status, out, err) == (0, made, "")
     np.testing.assert_array_equal(np.load("made.npy"), engine.mel(*read_wav("in.wav")))
     for source, target in (("in.wav", "a.wav"), ("made.npy", "b.wav")):
         assert run("vocode", source, "-o", target, "--model", "small.safetensors")[0] == 0
     assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
 
 
-def test_recordings_that_a_voice_cannot_take(here: Path, run: Run) -> None:
-    configs = {
-        "slow": replace(SMALL, sample_rate=16000),
-        "sparse": replace(SMALL, upsample_strides=(16, 32)),
-        "bands": replace(SMALL, n_mels=100),
-        "unknown": replace(SMALL, mel_kind=None),
-        "tacotron": replace(SMALL, mel_kind="tacotron"),
-        "unconditional": unconditional(),
-    }
-    said = {}
-    for name, config in configs.items():
-        saved(Path(f"{name}.safetensors"), config)
-        said[name] = refused(run, "vocode", "in.wav", "-o", "out.wav", "--model", f"{name}.safetensors")
-    assert said["slow"] == (
-        "in.wav: this voice speaks at 16000 Hz and the recording has 22050 Hz; resample it, for example with "
-        "'sox IN.wav -r 16000 OUT.wav' or 'ffmpeg -i IN.wav -ar 16000 OUT.wav'"
+KINDS = {
+    "lmnt": SMALL,
+    "tacotron": replace(SMALL, mel_kind="tacotron"),
+    "hifigan": replace(SMALL, mel_kind="hifigan"),
+    "speechbrain": replace(SMALL, mel_kind="speechbrain"),
+    "amphion": replace(SMALL, mel_kind="hifigan", sample_rate=24000, n_mels=100),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_recording_becomes_what_the_checkpoint_wants(here: Path, run: Run, name: str) -> None:
+    config = KINDS[name]
+    saved(Path("voice.safetensors"), config)
+    write_wav("in.wav", np.sin(np.arange(6000) / 9) * 0.3, config.sample_rate)
+    status, out, err = run("mel", "in.wav", "-o", "made.npy", "--model", "voice.safetensors")
+    sizes = {"n_mels": 100, "fmax": 12000} if name == "amphion" else {}
+    expected = engine.mel(*read_wav("in.wav"), config.mel_kind, **sizes)
+    assert (status, err) == (0, "")
+    assert out == (
+        f"wrote made.npy\n{config.n_mels} bands, {expected.shape[1]} frames of kind {config.mel_kind} at "
+        f"{config.sample_rate} Hz, as voice.safetensors wants\n"
     )
-    assert said["sparse"] == "in.wav: this voice wants a mel frame every 512 samples, a recording gives 256"
-    assert "expected shape [100, T]" in said["bands"]
-    assert "does not say which kind of mel it wants; pass --mel-kind" in said["unknown"]
-    assert "'tacotron' is not built yet" in said["tacotron"]
-    assert "this network is unconditional" in said["unconditional"]
+    np.testing.assert_array_equal(np.load("made.npy"), expected)
+    for source, target in (("in.wav", "a.wav"), ("made.npy", "b.wav")):
+        assert run("vocode", source, "-o", target, "--model", "voice.safetensors")[::2] == (0, "")
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_the_kind_can_be_overridden(here: Path, run: Run) -> None:
+    made = {}
+    for kind in ("lmnt", "tacotron", "hifigan", "speechbrain"):
+        status, out, err = run("mel", "in.wav", "-o", "made.npy", "--kind", kind)
+        made[kind] = np.load("made.npy")
+        np.testing.assert_array_equal(made[kind], engine.mel(*read_wav("in.wav"), kind))
+        says = ", as the bundled voice wants" if kind == "lmnt" else "; the bundled voice wants lmnt"
+        assert (status, err) == (0, "") and out.endswith(f" frames of kind {kind} at 22050 Hz{says}\n")
+    assert made["hifigan"].shape == (80, 15) and made["tacotron"].shape == (80, 16)
+
+
+def test_a_checkpoint_that_does_not_say_its_kind(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments: Any, **options: Any) -> Checkpoint:
+        checkpoint = load_checkpoint(*arguments, **options)
+        return replace(checkpoint, config=replace(checkpoint.config, mel_kind=None))
+
+    for name in ("engine.voice.load_checkpoint", "engine.cli.load_checkpoint"):
+        monkeypatch.setattr(name, load)
+    said = "in.wav: the checkpoint does not say which kind of mel it wants; pass "
+    arguments = ["mel", "in.wav", "-o", "made.npy", "--model", "small.safetensors"]
+    assert refused(run, *arguments) == said + "--kind"
+    out = run(*arguments, "--kind", "hifigan")[1]
+    assert out.endswith("15 frames of kind hifigan at 22050 Hz; small.safetensors does not say\n")
+    assert refused(run, "vocode", "in.wav", "-o", "a.wav", "--model", "small.safetensors") == said + "--mel-kind"
+
+
+def test_other_rates_and_several_channels_are_announced(here: Path, run: Run) -> None:
+    pytest.importorskip("soxr")
+    soundfile = pytest.importorskip("soundfile")
+    t = np.arange(48000) / 48000
+    stereo = np.stack([0.5 * np.sin(2 * np.pi * 440 * t), np.zeros_like(t)], axis=1)
+    notice = "engine: in.flac: 2 channels were mixed into one\nengine: in.flac: resampled from 48000 to 22050 Hz\n"
+    for name in ("in.flac", "song"):
+        soundfile.write(name, stereo, 48000, format="FLAC")
+        for command, output in (("mel", "out.npy"), ("vocode", "out.wav")):
+            status, _, err = run(command, name, "-o", output, "--model", "small.safetensors")
+            assert (status, err) == (0, notice.replace("in.flac", name))
+    expected = engine.mel(0.25 * np.sin(2 * np.pi * 440 * np.arange(22050) / 22050), 22050)
+    assert np.load("out.npy").shape == expected.shape and len(read_wav("out.wav")[0]) == expected.shape[1] * 256
+    middle = slice(5, -5)  # the sine's ends differ: reflected before or after resampling
+    assert np.abs(np.load("out.npy") - expected)[:, middle].mean() < 0.01
+
+
+def test_without_the_extra(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("soundfile", "soxr"):
+        monkeypatch.setitem(sys.modules, name, None)
+    Path("in.flac").write_bytes(b"fLaC" + bytes(100))
+    saved(Path("slow.safetensors"), replace(SMALL, sample_rate=16000))
+    for command, output in (("mel", "out.npy"), ("vocode", "out.wav")):
+        assert run(command, "in.wav", "-o", output, "--model", "small.safetensors")[::2] == (0, "")
+        Path(output).unlink()
+        assert refused(run, command, "in.flac", "-o", output) == (
+            "path: 'in.flac': reading FLAC needs soundfile: pip install soundfile (the extra 'audio')"
+        )
+        assert refused(run, command, "in.wav", "-o", output, "--model", "slow.safetensors") == (
+            "in.wav: this voice speaks at 16000 Hz and the recording has 22050 Hz; resample it, for example with "
+            "'sox IN.wav -r 16000 OUT.wav' or 'ffmpeg -i IN.wav -ar 16000 OUT.wav', or install the extra 'audio' "
+            "(pip install soxr)"
+        )
+
+
+def test_recordings_that_a_voice_cannot_take(here: Path, run: Run) -> None:
+    for config, message in (
+        (replace(SMALL, upsample_strides=(16, 32)), "a mel frame every 512 samples, a recording gives 256"),
+        (unconditional(), "this network is unconditional and takes no mel"),
+        (replace(SMALL, sample_rate=8000, mel_kind="tacotron"), "fmax: expected at most half the sample rate, 4000 Hz"),
+    ):
+        write_wav("in.wav", np.zeros(5000), config.sample_rate)
+        saved(Path("a.safetensors"), config)
+        for command, output in (("mel", "out.npy"), ("vocode", "out.wav")):
+            assert message in refused(run, command, "in.wav", "-o", output, "--model", "a.safetensors")
 
 
 def test_bad_inputs(here: Path, run: Run) -> None:
@@ -200,7 +279,7 @@ def test_bad_inputs(here: Path, run: Run) -> None:
         "cannot read 'absent.wav': No such file or directory"
     )
     assert "starts with b'\\x93NUM'" in refused(run, "mel", "mel.npy", "-o", "a.npy")
-    assert "'hifigan' is not built yet" in refused(run, "mel", "in.wav", "-o", "a.npy", "--kind", "hifigan")
+    assert "invalid choice: 'opera'" in refused(run, "mel", "in.wav", "-o", "a.npy", "--kind", "opera")
     assert "unconditional" in refused(
         run, "vocode", "mel.npy", "-o", "a.wav", "--model", saved(here.parent / "plain.safetensors", unconditional())
     )
@@ -243,7 +322,7 @@ def test_the_output_is_checked_before_the_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError("began to work")
 
-    for module, function in ((engine, "load"), (engine, "mel"), (cli, "load_checkpoint"), (cli, "read_wav")):
+    for module, function in ((engine, "load"), (engine, "mel"), (cli, "load_checkpoint"), (cli, "read_channels")):
         monkeypatch.setattr(module, function, work)
     Path("folder" + Path(name).suffix).mkdir()
     for output, message in {
@@ -295,8 +374,27 @@ def test_warnings_are_one_line(here: Path, run: Run) -> None:
     assert warnings.showwarning is before
 
 
-@pytest.mark.parametrize("config", [SMALL, unconditional(), replace(SMALL, fast_schedule=None, mel_kind=None)])
-def test_info(here: Path, run: Run, config: Config) -> None:
+OTHER = {"family": "philsyn", "shared_upsampler": False, "clamp": False, "padding": "reflect", "prior": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "needs"),
+    [
+        (SMALL, "lmnt", "a mel of kind lmnt"),
+        (unconditional(), "lmnt", "only a number of samples: generate(samples=)"),
+        (
+            replace(SMALL, fast_schedule=None, mel_kind=None),
+            "lmnt",
+            "a mel of a kind that the file does not say (mel= or --mel-kind does)",
+        ),
+        (
+            replace(SMALL, **OTHER),
+            "philsyn: an upsampler per layer, reflecting padding, no clamp, noise scaled by a prior",
+            "a mel of kind lmnt; energy_min or std (PriorGrad)",
+        ),
+    ],
+)
+def test_info(here: Path, run: Run, config: Config, family: str, needs: str) -> None:
     path = saved(Path("a.safetensors"), config)
     status, out, err = run("info", path, "--isa", "generic", "--threads", 3)
     assert (status, err) == (0, "")
@@ -307,31 +405,33 @@ def test_info(here: Path, run: Run, config: Config) -> None:
     mel = (
         f"80 bands of kind {kind}, a frame every 256 samples" if config.n_mels else "none: the network is unconditional"
     )
-    assert lines[:9] == [
+    assert lines[:11] == [
         "file a.safetensors",
         f"size {path.stat().st_size:,} bytes",
         f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}",
-        f"network DiffWave of its own size in LMNT's layout: C=16, N=3, cycle 2, {parameters:,} parameters",
+        f"family {family}",
+        f"network DiffWave of its own size: C=16, N=3, cycle 2, {parameters:,} parameters",
         f"mel {mel}",
         "sample rate 22050 Hz",
         "training 50 steps, beta 0.0001 to 0.05",
         f"fast {fast}",
+        f"needs {needs}",
         "",
     ]
     explained = engine.load(path, isa="generic", threads=3).explain().splitlines()
-    assert [line.strip() for line in lines[10 : 10 + len(explained)]] == explained
+    assert [line.strip() for line in lines[12 : 12 + len(explained)]] == explained
     assert "isa generic: asked for" in explained and "threads 3" in explained
 
 
 def test_info_knows_the_presets(here: Path, run: Run) -> None:
     slim = {"residual_layers": 30, "dilation_cycle": 10}
     for config, name in (
-        (BASE, "DiffWave BASE in"),
-        (replace(BASE, train_schedule=BASE.train_schedule[:20]), "DiffWave BASE in"),
-        (LARGE, "DiffWave LARGE in"),
-        (replace(SMALL, **slim), "DiffWave of its own size in"),
+        (BASE, "DiffWave BASE"),
+        (replace(BASE, train_schedule=BASE.train_schedule[:20]), "DiffWave BASE"),
+        (LARGE, "DiffWave LARGE"),
+        (replace(SMALL, **slim), "DiffWave of its own size"),
     ):
-        assert f" {name} LMNT's layout" in run("info", saved(Path("a.safetensors"), config))[1]
+        assert f" {name}: C=" in run("info", saved(Path("a.safetensors"), config))[1]
 
 
 def test_info_lists_the_tiers(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,6 +462,17 @@ def test_convert(here: Path, run: Run, dtype: str) -> None:
     assert made.config == SMALL
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(made.tensors[name], tensor.astype(dtype).astype(np.float32))
+
+
+def test_convert_takes_the_configuration_from_elsewhere(here: Path, run: Run) -> None:
+    made = random_checkpoint(here, "philsyn")
+    (here / "config.json").rename("config_64.json")
+    arguments = ["convert", made.path.name, "-o", "out.safetensors"]
+    assert run(*arguments)[0] == 2
+    assert run(*arguments, "--config", "absent.json")[0] == 2
+    assert not Path("out.safetensors").exists()
+    assert run(*arguments, "--config", "config_64.json") == (0, "wrote out.safetensors\n", "")
+    assert load_checkpoint("out.safetensors").config == made.config
 
 
 def test_convert_records_the_kind_of_mel(here: Path, run: Run) -> None:

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 
-from engine.config import BASE, LARGE, Config, parse_object, plain_values
+from engine.config import BASE, LARGE, Config, linear_schedule, parse_object, plain_values
 from engine.errors import CheckpointError
 
 UNCONDITIONAL = replace(BASE, n_mels=0, upsample_strides=(), mel_kind=None, fast_schedule=None)
@@ -18,6 +18,11 @@ def test_presets_are_the_papers() -> None:
     assert LARGE.train_schedule[-1] == 0.02
     assert (BASE.hop, BASE.reach, UNCONDITIONAL.hop) == (256, 3069, 1)
     assert BASE.dilations[:11] == (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1)
+
+
+def test_linear_schedules_end_where_they_should() -> None:
+    assert linear_schedule(0.1, 0.3, 3) == (0.1, 0.2, 0.3)
+    assert linear_schedule(0.1, 0.3, 1) == (0.1,)
 
 
 @pytest.mark.parametrize("config", [BASE, LARGE, UNCONDITIONAL])
@@ -68,6 +73,14 @@ def test_config_is_frozen() -> None:
         ("train_schedule", (0.1,) * 10001),
         ("fast_schedule", ()),
         ("fast_schedule", 0.1),
+        ("family", "wavegrad"),
+        ("family", None),
+        ("shared_upsampler", 1),
+        ("step_embedding", "learned"),
+        ("padding", 0),
+        ("step_bias_in_residual", None),
+        ("clamp", "no"),
+        ("prior", 1.0),
     ],
 )
 def test_impossible_values_are_named(name: str, value: object) -> None:
@@ -99,4 +112,4 @@ def test_only_plain_values_are_kept() -> None:
     keep = {"a": 1, "b": [0.1, 2], "c": "x", "d": None, "e": True, "f": (1.0,)}
     drop = {"g": {"x": 1}, "h": [[1]], "i": loop, "j": object(), "k": 10**5000, 3: 3, "l": ["x"]}
     assert plain_values({**keep, **drop}) == keep
-    assert parse_object('{"a": 1, "b": {"c": 2}}') == {"a": 1}
+    assert parse_object('{"a": 1, "b": {"c": 2}}') == {"a": 1, "b": {"c": 2}}

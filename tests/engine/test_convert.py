@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import subprocess
 import sys
 import tracemalloc
 import zipfile
@@ -13,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SHARED, random_network
+from networks import random_network, shared_file
 
 from engine.checkpoint import load_checkpoint
 from engine.config import Config
 from engine.convert import read_pytorch
-from engine.errors import CheckpointError, UnavailableError
+from engine.errors import CheckpointError
 
 torch = pytest.importorskip("torch")
 
@@ -75,6 +76,10 @@ def refused(path: Path, match: str) -> None:
         assert str(path.parent) in message and len(message) < 400 + len(str(path)) and "\n" not in message
 
 
+def values(path: Path) -> dict[str, Any]:
+    return {name: stored.read() for name, stored in read_pytorch(path).tensors.items()}
+
+
 def equal(tensors: dict[str, Any], expected: dict[str, Any]) -> None:
     assert set(tensors) == set(expected)
     for name, tensor in tensors.items():
@@ -92,9 +97,9 @@ def test_a_trainers_checkpoint(tmp_path: Path) -> None:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     path = saved(tmp_path, lmnt(model=parameters, optimizer=optimizer.state_dict()))
-    tensors, params = read_pytorch(path)
-    equal(tensors, {name: parameter.detach().numpy() for name, parameter in parameters.items()})
-    assert params == PARAMS
+    archive = read_pytorch(path)
+    equal(values(path), {name: parameter.detach().numpy() for name, parameter in parameters.items()})
+    assert (archive.params, archive.container) == (PARAMS, "model")
     assert load_checkpoint(path).config == SMALL
 
 
@@ -106,7 +111,7 @@ def test_the_kind_is_lmnts_unless_the_caller_knows_better(tmp_path: Path) -> Non
 
 def test_a_bare_state_dict_needs_config_json(tmp_path: Path) -> None:
     path = saved(tmp_path, model())
-    equal(read_pytorch(path)[0], NETWORK)
+    equal(values(path), NETWORK)
     with pytest.raises(CheckpointError, match="dilation_cycle_length, sample_rate, noise_schedule missing"):
         load_checkpoint(path)
     (tmp_path / "config.json").write_text('{"dilation_cycle_length": 1, "sample_rate": 8000, "noise_schedule": [0.1]}')
@@ -128,7 +133,7 @@ def test_config_json_fills_gaps_but_may_not_contradict(tmp_path: Path) -> None:
 def test_float_types(tmp_path: Path, dtype: Any) -> None:
     tensors = {name: tensor.to(dtype) for name, tensor in model().items()}
     expected = {name: tensor.to(torch.float32).numpy() for name, tensor in tensors.items()}
-    equal(read_pytorch(saved(tmp_path, lmnt(model=tensors)))[0], expected)
+    equal(values(saved(tmp_path, lmnt(model=tensors))), expected)
 
 
 def test_views_are_copied(tmp_path: Path) -> None:
@@ -137,7 +142,7 @@ def test_views_are_copied(tmp_path: Path) -> None:
     large[1, :, :, 5:37] = tensors[KEY].permute(1, 2, 0)
     tensors[KEY] = large[1, :, :, 5:37].permute(2, 0, 1)
     assert not tensors[KEY].is_contiguous()
-    equal(read_pytorch(saved(tmp_path, lmnt(model=tensors)))[0], NETWORK)
+    equal(values(saved(tmp_path, lmnt(model=tensors))), NETWORK)
 
 
 def test_storage_devices_do_not_matter(tmp_path: Path) -> None:
@@ -145,14 +150,18 @@ def test_storage_devices_do_not_matter(tmp_path: Path) -> None:
     name = "weights/data.pkl"
     assert content[name].count(b"X\x03\x00\x00\x00cpu") == 1  # the rest refers to it
     content[name] = content[name].replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
-    equal(read_pytorch(packed(tmp_path / "weights.pt", content))[0], NETWORK)
+    equal(values(packed(tmp_path / "weights.pt", content)), NETWORK)
 
 
 def test_hyper_parameters_in_tensors_are_read(tmp_path: Path) -> None:
     params = {**PARAMS, "noise_schedule": torch.tensor(SMALL.train_schedule, dtype=torch.float64)}
     assert load_checkpoint(saved(tmp_path, lmnt(params=params))).config == SMALL
-    params["unused"] = torch.zeros(1).expand(10**10)
-    assert "unused" not in read_pytorch(saved(tmp_path, lmnt(params=params)))[1]
+    params.update(unused=torch.zeros(1).expand(10**10), apart=torch.zeros(20000)[::19999])
+    read = read_pytorch(saved(tmp_path, lmnt(params=params))).params
+    assert not isinstance(read["unused"], list) and not isinstance(read["apart"], list)
+    many = {f"list{n}": torch.zeros(4000) for n in range(9)}
+    read = read_pytorch(saved(tmp_path, lmnt(params=many))).params
+    assert sum(isinstance(value, list) for value in read.values()) == 2
 
 
 # What is refused
@@ -161,7 +170,7 @@ def test_hyper_parameters_in_tensors_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ([1, 2], "expected a dict with 'model' or a state_dict, got list"),
+        ([1, 2], "expected a dict with 'model', .* or a state_dict, got list"),
         ({}, "got \\[\\]"),
         ({"model": 3}, "got \\['model'\\]"),
         (lmnt(model={**model(), KEY: [1.0]}), f"'{KEY}': expected a tensor, got a list"),
@@ -169,7 +178,7 @@ def test_hyper_parameters_in_tensors_are_read(tmp_path: Path) -> None:
         (lmnt(model={**model(), KEY: torch.zeros(32, 16, 3).to_sparse()}), "asks for"),
         (
             lmnt(model={**model(), KEY: torch.zeros(32, 16, 3).int()}),
-            "expected dense float values, got torch.int32",
+            "expected float values, got int32",
         ),
         (lmnt(model={**model(), KEY: torch.zeros(1).expand(10**10)}), "bytes of weights, got 400"),
         (lmnt(scaler=bytearray(9)), "asks for '__builtin__ bytearray'"),
@@ -187,12 +196,6 @@ def test_params_that_contradict_the_shapes(tmp_path: Path, change: dict[str, Any
         load_checkpoint(saved(tmp_path, lmnt(params={**PARAMS, **change})))
 
 
-@pytest.mark.parametrize("more", [{"use_prior": True}, {"use_prior": False, "std_min": 0.1}])
-def test_priorgrads_params_are_not_lmnts(tmp_path: Path, more: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="expected an LMNT network, got one of family 'priorgrad'"):
-        load_checkpoint(saved(tmp_path, lmnt(params={**PARAMS, **more})))
-
-
 class Hostile:
     """Unpickling it creates a file."""
 
@@ -207,26 +210,12 @@ class Hostile:
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
     canary = tmp_path / "canary"
     path = saved(tmp_path, lmnt(scaler=Hostile(canary)), pickle_protocol=protocol)
-    refused(path, "asks for 'posix mkdir'|STACK_GLOBAL")
+    refused(path, "asks for 'posix mkdir'|operation FRAME")
     with pytest.raises(CheckpointError):
         load_checkpoint(packed(path, {**entries(path), "weights/data.pkl": pickle.dumps(Hostile(canary))}))
     assert not canary.exists()
     pickle.loads(pickle.dumps(Hostile(canary)))  # the canary does sing
     assert canary.exists()
-
-
-def test_torch_would_not_run_it_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    canary = tmp_path / "canary"
-    path = saved(tmp_path, lmnt(scaler=Hostile(canary)))
-    monkeypatch.setattr("engine.convert._check_pickle", lambda *_: None)
-    refused(path, "torch cannot read it: Weights only load failed")
-    assert not canary.exists()
-
-
-def test_code_is_refused_before_torch_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path, lmnt(scaler=Hostile(tmp_path / "canary")))
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch saw it"))
-    refused(path, "asks for 'posix mkdir'")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -313,11 +302,15 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, "a directory")
 
 
-def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_is_not_needed(tmp_path: Path) -> None:
     path = saved(tmp_path, lmnt())
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UnavailableError, match="extra 'convert'"):
-        load_checkpoint(path)
+    program = (
+        "import sys; sys.modules['torch'] = None; from engine.checkpoint import load_checkpoint;"
+        "print(len(load_checkpoint(sys.argv[1]).tensors))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program, str(path)], cwd=root, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{len(NETWORK)}\n", "")
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +324,6 @@ def good(folder: Path) -> bytes:
     return saved(folder, lmnt(model=half)).read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore")  # from pickletools and torch, about what the mutations spell
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_mutated_bytes_never_surprise(folder: Path, good: bytes, data: st.DataObject) -> None:
@@ -348,7 +340,6 @@ def test_mutated_bytes_never_surprise(folder: Path, good: bytes, data: st.DataOb
         assert len(str(error)) < 500 + len(str(folder))
 
 
-@pytest.mark.filterwarnings("ignore")  # from pickletools and torch, about what the mutations spell
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_mutated_pickles_never_surprise(folder: Path, good: bytes, data: st.DataObject) -> None:
@@ -372,9 +363,7 @@ def test_mutated_pickles_never_surprise(folder: Path, good: bytes, data: st.Data
 
 @pytest.mark.parametrize(("name", "n_mels", "kind"), [("lmnt", 80, "lmnt"), ("lmnt_unconditional", 0, None)])
 def test_shared_examples(tmp_path: Path, name: str, n_mels: int, kind: str | None) -> None:
-    source = SHARED / "fixtures" / name / "weights.pt"
-    if not source.is_file():
-        pytest.skip(f"no shared examples beside the project ({name})")
+    source = shared_file(name)
     expected = torch.load(source, weights_only=True)
     loaded = load_checkpoint(source)
     config = loaded.config
@@ -385,18 +374,3 @@ def test_shared_examples(tmp_path: Path, name: str, n_mels: int, kind: str | Non
     alone = tmp_path / "weights.pt"  # without the config.json beside the original
     alone.write_bytes(source.read_bytes())
     assert load_checkpoint(alone).config == config
-
-
-@pytest.mark.parametrize(
-    "name", ["philsyn_vocoder/1000.pkl", "philsyn_unconditional/1000.pkl", "priorgrad/weights-1000.pt"]
-)
-def test_other_families_are_refused(tmp_path: Path, name: str) -> None:
-    source = SHARED / "fixtures" / name
-    if not source.is_file():
-        pytest.skip(f"no shared examples beside the project ({name})")
-    with pytest.raises(CheckpointError, match="expected"):
-        load_checkpoint(source)
-    alone = tmp_path / source.name
-    alone.write_bytes(source.read_bytes())
-    with pytest.raises(CheckpointError, match="expected"):
-        load_checkpoint(alone)

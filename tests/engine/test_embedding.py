@@ -1,4 +1,4 @@
-"""The embedding is LMNT's table, and the step biases are the network's own."""
+"""The embeddings are LMNT's table and philsyn's sinusoids, and the step biases are the network's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from networks import SMALL, random_network
 from tolerances import TOLERANCES
 
-from engine.embedding import step_biases, step_embedding
+from engine.embedding import step_biases, step_embedding, step_embedding_sinusoid
 from engine.errors import InputError
 
 
@@ -45,8 +45,21 @@ def test_the_first_row_is_zeros_and_ones_and_the_last_is_reachable():
 
 @pytest.mark.parametrize("t", [-1e-9, 49.0 + 1e-9, math.nan, math.inf, -math.inf])
 def test_steps_outside_the_table_are_refused(t):
-    with pytest.raises(InputError, match="t: expected a step from 0 to 49"):
-        step_embedding(t, 50)
+    for embed in (step_embedding, step_embedding_sinusoid):
+        with pytest.raises(InputError, match="t: expected a step from 0 to 49"):
+            embed(t, 50)
+
+
+@pytest.mark.parametrize("t", [0, 1, 6, 50, 199, 13.430278])
+def test_sinusoids_are_philsyns(t):
+    torch = pytest.importorskip("torch")
+    frequencies = torch.exp(torch.arange(64) * -(np.log(10000) / 63))  # its own roundings, in float32
+    angles = t * frequencies
+    want = torch.cat([torch.sin(angles), torch.cos(angles)]).double().numpy()
+    got = step_embedding_sinusoid(t, 200)
+    assert got.shape == (128,) and got.dtype == np.float64
+    assert np.abs(got - want).max() < (1.0 + t) * TOLERANCES["embedding_table"]
+    assert np.abs(got - step_embedding(t, 200)).max() > 0.1 or t == 0
 
 
 def test_step_biases_are_their_formula():
@@ -68,6 +81,21 @@ def test_step_biases_are_their_formula():
             key = f"residual_layers.{i}.diffusion_projection"
             want = network[f"{key}.weight"] @ hidden + network[f"{key}.bias"]
             np.testing.assert_allclose(biases[s, i], want, rtol=0, atol=TOLERANCES["step_biases"])
+
+
+def test_step_biases_of_sinusoids_are_their_formula():
+    network = random_network(SMALL, seed=4)
+    frequent = replace(SMALL, step_embedding="sinusoid")
+    first = step_biases(network, frequent, [0.0, 12.5])
+    origin = step_biases(network, SMALL, [0.0])[0]  # sin 0 and cos 0 have no frequency
+    np.testing.assert_allclose(first[0], origin, rtol=0, atol=TOLERANCES["step_biases"])
+    hidden = step_embedding_sinusoid(12.5, 50)
+    for key in ("diffusion_embedding.projection1", "diffusion_embedding.projection2"):
+        hidden = network[f"{key}.weight"].astype(np.float64) @ hidden + network[f"{key}.bias"]
+        hidden = hidden / (1.0 + np.exp(-hidden))
+    key = "residual_layers.8.diffusion_projection"
+    want = network[f"{key}.weight"].astype(np.float64) @ hidden + network[f"{key}.bias"]
+    np.testing.assert_allclose(first[1, 8], want, rtol=0, atol=TOLERANCES["step_biases"])
 
 
 def test_step_biases_stay_finite_for_huge_weights():

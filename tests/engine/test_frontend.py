@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from banks import direct_bank
 from tolerances import TOLERANCES
 
-from engine.errors import InputError, UnavailableError
-from engine.frontend import BLOCK, filter_bank, mel
+from engine.config import MEL_KINDS, Config
+from engine.errors import InputError
+from engine.frontend import BLOCK, KINDS, mel, settings
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 CLIPS = ("LJ001-0017", "LJ001-0018", "LJ001-0019", "LJ001-0020")
@@ -25,37 +29,37 @@ def compress(magnitude: np.ndarray) -> np.ndarray:
 
 
 def direct_filter_bank(rate: int) -> np.ndarray:
-    """One triangle at a time, with the scalar formulas of HTK."""
-    low, high = (2595 * math.log10(1 + f / 700) for f in (20.0, rate / 2))
-    edges = [700 * (10 ** ((low + (high - low) * i / 81) / 2595) - 1) for i in range(82)]
-    bank = np.zeros((80, 513))
-    for b in range(80):
-        left, centre, right = edges[b : b + 3]
-        for k in range(513):
-            f = k * (rate // 2) / 512
-            if left < f <= centre:
-                bank[b, k] = (f - left) / (centre - left)
-            elif centre < f < right:
-                bank[b, k] = (right - f) / (right - centre)
-    return bank
+    return direct_bank("htk", rate, 80, 20.0, rate / 2, rate // 2)
 
 
+def through_torch(audio: np.ndarray, rate: int, kind: str, n_mels: int = 80, fmax: float = 8000.0) -> np.ndarray:
+    """The logarithmic kinds as their own code has them, in float64."""
+    x = torch.from_numpy(audio).double()
+    window = torch.hann_window(1024, dtype=torch.float64)
+    options = {"window": window, "return_complex": True}
+    if kind == "hifigan":
+        padded = torch.nn.functional.pad(x[None, None], (384, 384), mode="reflect")[0, 0]
+        spectrum = torch.stft(padded, 1024, 256, center=False, **options)
+        magnitude = torch.sqrt(torch.view_as_real(spectrum).pow(2).sum(-1) + 1e-9)
+    else:
+        magnitude = torch.stft(x, 1024, 256, center=True, pad_mode="reflect", **options).abs()
+    nyquist = rate // 2 if kind == "speechbrain" else rate / 2
+    bank = torch.from_numpy(direct_bank("slaney", rate, n_mels, 0.0, fmax, nyquist))
+    return torch.log(torch.clamp(bank @ magnitude, min=1e-5)).numpy()
+
+
+@pytest.mark.parametrize("kind", ["lmnt", "tacotron"])
 @pytest.mark.parametrize("clip", CLIPS)
-def test_lmnt_matches_the_fixtures(clip: str) -> None:
+def test_the_fixtures(clip: str, kind: str) -> None:
     soundfile = pytest.importorskip("soundfile")
     fixture, speech = SHARED / f"fixtures/mel/{clip}.npz", SHARED / f"data/ljspeech16/{clip}.flac"
     if not fixture.exists() or not speech.exists():
         pytest.skip("the shared fixtures are not beside the project")
     audio, rate = soundfile.read(speech, dtype="float32")
-    expected = np.load(fixture)["lmnt"]
-    got = mel(audio, rate)
+    expected = np.load(fixture)[kind]
+    got = mel(audio, rate, kind)
     assert got.shape == expected.shape and got.dtype == np.float32
-    assert np.abs(got - expected).max() <= TOLERANCES["mel_fixture"]
-
-
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, RATE, 24000, 48000])
-def test_filter_bank_is_the_direct_formula(rate: int) -> None:
-    np.testing.assert_allclose(filter_bank(rate), direct_filter_bank(rate), rtol=0, atol=1e-9)
+    assert np.abs(got - expected).max() <= TOLERANCES["mel_fixture" if kind == "lmnt" else "mel_fixture_log"]
 
 
 def test_one_frame_against_a_slow_dft() -> None:
@@ -165,10 +169,124 @@ def test_bad_sample_rate_is_refused(rate: object) -> None:
         mel(noise(1000), rate)  # type: ignore[arg-type]
 
 
+LOG_KINDS = ["tacotron", "hifigan", "speechbrain"]
+
+
+@pytest.mark.parametrize("kind", LOG_KINDS)
+@pytest.mark.parametrize("n", [513, 1000, 1280, 5000, 256 * (BLOCK + 3) - 1, 256 * (2 * BLOCK)])
+def test_the_logarithmic_kinds_against_torch_stft(kind: str, n: int) -> None:
+    audio = noise(n, seed=n)
+    audio[: n // 2] *= 1e-5  # reaches the floors
+    expected = through_torch(audio, RATE, kind)
+    got = mel(audio, RATE, kind)
+    assert got.shape == expected.shape == (80, n // 256 if kind == "hifigan" else 1 + n // 256)
+    assert got.dtype == np.float32
+    assert np.abs(got - expected).max() <= TOLERANCES["mel_formula_log"]
+
+
+@pytest.mark.parametrize("kind", LOG_KINDS)
+@pytest.mark.parametrize(
+    ("rate", "n_mels", "fmax"), [(24000, 100, 12000), (16000, 80, 8000), (48000, 128, 16000.5), (11025, 40, 5512)]
+)
+def test_sizes(kind: str, rate: int, n_mels: int, fmax: float) -> None:
+    audio = noise(3000)
+    got = mel(audio, rate, kind, n_mels=n_mels, fmax=fmax)
+    assert np.abs(got - through_torch(audio, rate, kind, n_mels, fmax)).max() <= TOLERANCES["mel_formula_log"]
+    assert len(mel(audio, rate, "lmnt", n_mels=n_mels)) == n_mels
+
+
+def test_fmin_is_where_the_bands_begin() -> None:
+    audio = 0.5 * np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)
+    for kind in MEL_KINDS:
+        low, high = mel(audio, RATE, kind)[:, 40], mel(audio, RATE, kind, fmin=1000)[:, 40]
+        assert low.max() - high.max() > (0.3 if kind == "lmnt" else 3)
+
+
+def test_the_kinds_differ_as_their_sources_say() -> None:
+    audio = noise(5000)
+    # torchaudio and librosa place the bins of an odd rate differently, and of an even one alike
+    np.testing.assert_array_equal(mel(audio, RATE, "tacotron"), mel(audio, RATE, "speechbrain"))
+    assert np.abs(mel(audio, 16001, "tacotron") - mel(audio, 16001, "speechbrain")).max() > 1e-5
+    # hifigan's frame t lies between the centred frames t and t + 1
+    assert mel(audio, RATE, "hifigan").shape[1] + 1 == mel(audio, RATE, "tacotron").shape[1]
+    shifted = mel(np.concatenate([noise(128, 9), audio]), RATE, "tacotron")[:, 4:15]
+    np.testing.assert_allclose(mel(audio, RATE, "hifigan")[:, 3:14], shifted, atol=1e-3)
+
+
+def test_silence_has_a_floor() -> None:
+    for kind in LOG_KINDS:
+        np.testing.assert_array_equal(mel(np.zeros(3000), RATE, kind), np.float32(math.log(1e-5)))
+
+
+def test_only_lmnt_clips_the_audio() -> None:
+    audio = noise(4000, scale=0.5) * 1.5
+    for kind in LOG_KINDS:
+        assert np.abs(mel(audio, RATE, kind) - mel(audio.clip(-1, 1), RATE, kind)).max() > 1e-3
+
+
+def test_memory_is_bounded_by_the_result() -> None:
+    audio = noise(256 * 20000)
+    for kind in MEL_KINDS:
+        tracemalloc.start()
+        result = mel(audio, RATE, kind)
+        peak = tracemalloc.get_traced_memory()[1] - result.nbytes
+        tracemalloc.stop()
+        assert peak < min(audio.nbytes, 20e6)  # not even a copy of the audio
+
+
+@pytest.mark.parametrize("kind", MEL_KINDS)
+def test_the_shortest_audio(kind: str) -> None:
+    pad = 384 if kind == "hifigan" else 512
+    assert mel(noise(pad + 1), RATE, kind).shape == (80, 1 if kind == "hifigan" else 3)
+    with pytest.raises(InputError, match=f"audio: expected more than {pad} samples .*, got {pad}"):
+        mel(noise(pad), RATE, kind)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "tacotron", "sample_rate": 8000}, "fmax: expected at most half the sample rate, 4000 Hz, got 8000 "),
+        ({"kind": "hifigan", "fmax": 11026}, r"fmax: expected at most half the sample rate, 11025 Hz, got 11026$"),
+        ({"fmax": 11025.5}, "fmax: expected at most half"),
+        ({"fmin": 11025}, "fmin: expected from 0 to less than fmax, 11025 Hz, got 11025"),
+        ({"fmin": 5000, "fmax": 4000.0}, "fmin: expected from 0 to less than fmax, 4000 Hz, got 5000"),
+        ({"fmin": -1}, "fmin: expected from 0"),
+        ({"fmax": 0}, "fmin: expected from 0 to less than fmax, 0 Hz, got 20"),
+        ({"fmax": math.nan}, "fmax: expected a frequency in Hz, got nan"),
+        ({"fmax": math.inf}, "fmax: expected a frequency in Hz, got inf"),
+        ({"fmax": 10**400}, "fmax: expected a frequency in Hz, got 1000"),
+        ({"fmin": "20"}, "fmin: expected a frequency in Hz, got '20'"),
+        ({"fmin": True}, "fmin: expected a frequency in Hz, got True"),
+        ({"n_mels": 0}, "n_mels: expected an integer from 1 to 1024, got 0"),
+        ({"n_mels": 1025}, "n_mels: expected"),
+        ({"n_mels": 80.0}, "n_mels: expected"),
+        ({"n_mels": None}, "n_mels: expected"),
+    ],
+)
+def test_bad_sizes_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        mel(noise(1000), **{"sample_rate": RATE, **options})
+
+
 def test_kinds() -> None:
-    for kind in ("tacotron", "hifigan", "speechbrain"):
-        with pytest.raises(UnavailableError, match=f"kind '{kind}' is not built yet: expected 'lmnt'"):
-            mel(noise(1000), RATE, kind=kind)
+    assert tuple(KINDS) == MEL_KINDS
     for kind in ("LMNT", "", None, ["lmnt"]):
         with pytest.raises(InputError, match="kind: expected one of lmnt, tacotron, hifigan, speechbrain, got"):
             mel(noise(1000), RATE, kind=kind)  # type: ignore[arg-type]
+
+
+def test_settings_are_what_a_checkpoint_wants() -> None:
+    assert settings(Config()) == {"kind": "lmnt", "n_mels": 80, "fmax": None}
+    assert settings(Config(mel_kind="tacotron")) == {"kind": "tacotron", "n_mels": 80, "fmax": None}
+    amphion = Config(family="amphion", mel_kind="hifigan", sample_rate=24000, n_mels=100)
+    assert settings(amphion) == {"kind": "hifigan", "n_mels": 100, "fmax": 12000.0}
+    audio = noise(3000)
+    got = mel(audio, amphion.sample_rate, **settings(amphion))
+    assert np.abs(got - through_torch(audio, 24000, "hifigan", 100, 12000)).max() <= TOLERANCES["mel_formula_log"]
+    for config, message in (
+        (Config(n_mels=0, upsample_strides=(), mel_kind=None), "unconditional and takes no mel"),
+        (Config(mel_kind=None), "does not say which kind of mel"),
+        (Config(upsample_strides=(16, 20)), "a mel frame every 320 samples, a recording gives 256"),
+    ):
+        with pytest.raises(InputError, match=message):
+            settings(config)

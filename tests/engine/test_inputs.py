@@ -220,7 +220,7 @@ def test_impossible_lmnt_mels(low: float, high: float) -> None:
 @pytest.mark.parametrize(("low", "high"), [(-12.1, 0), (-11.5, 5.1), (-80, 0), (0, 255)])
 def test_impossible_log_mels(kind: str, low: float, high: float) -> None:
     with pytest.raises(
-        InputError, match=f"wants '{kind}' mels .* fit no kind this engine knows; make it with the front"
+        InputError, match=f"wants '{kind}' mels .* fit no kind this engine knows; make it with engine.mel"
     ):
         check_range(spread(low, high), kind)
 

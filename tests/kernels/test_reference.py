@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, SMALL_UNCONDITIONAL, random_network, shared_example
+from networks import EXAMPLES, SMALL, SMALL_UNCONDITIONAL, random_network, shared_example
 from tolerances import TOLERANCES, relative_error
 
 from engine.embedding import step_biases
 from engine.kernels import reference
 from engine.schedule import build_schedule
 
-EXAMPLES = {"lmnt": SMALL, "lmnt_unconditional": SMALL_UNCONDITIONAL}
+CONFIGS = {"lmnt": SMALL, "lmnt_unconditional": SMALL_UNCONDITIONAL}
 DTYPES = {"fp32": torch.float32, "float64": torch.float64}
 EXACT = TOLERANCES["reference_float64"]
 
@@ -35,11 +35,11 @@ def sigmoid(values):
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_one_evaluation_is_the_published_one(name, precision):
-    weights, case = shared_example(name)
+    checkpoint, case = shared_example(name)
     given = tensors(case, DTYPES[precision])
     eps = reference.predict_noise(
-        reference.to_tensors(weights, DTYPES[precision]),
-        EXAMPLES[name],
+        reference.to_tensors(checkpoint.tensors, DTYPES[precision]),
+        checkpoint.config,
         given["x"],
         float(case["t"]),
         given.get("mel"),
@@ -51,16 +51,18 @@ def test_one_evaluation_is_the_published_one(name, precision):
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_six_steps_are_the_published_ones(name, precision):
-    weights, case = shared_example(name)
+    checkpoint, case = shared_example(name)
     given = tensors(case, DTYPES[precision])
-    schedule = build_schedule(EXAMPLES[name], schedule=case["schedule"])
+    schedule = build_schedule(checkpoint.config, schedule=case["schedule"])
+    np.testing.assert_allclose(schedule.t[::-1], case["t_aligned"], rtol=0, atol=TOLERANCES["schedule_t"])
     audio = reference.sample(
-        reference.to_tensors(weights, DTYPES[precision]),
-        EXAMPLES[name],
+        reference.to_tensors(checkpoint.tensors, DTYPES[precision]),
+        checkpoint.config,
         given.get("mel"),
         schedule,
         given["x0"],
         given["z"],
+        given.get("std"),
     )
     assert audio.dtype == DTYPES[precision]
     assert relative_error(audio, case["audio"]) < TOLERANCES[f"fixture_audio_{precision}"]
@@ -78,12 +80,23 @@ def block_arguments(rng, batch=2, channels=4, length=11, rows_d=1, conditioned=T
     }
 
 
-def run_block(arguments, dilation):
+def run_block(arguments, dilation, **variant):
     given = {key: None if value is None else torch.tensor(value) for key, value in arguments.items()}
-    return reference.residual_block(**given, dilation=dilation)
+    return reference.residual_block(**given, dilation=dilation, **variant)
 
 
-def naive_block(h, conditioner, d, dilated_weight, dilated_bias, output_weight, output_bias, dilation):
+def naive_block(
+    h,
+    conditioner,
+    d,
+    dilated_weight,
+    dilated_bias,
+    output_weight,
+    output_bias,
+    dilation,
+    padding="zeros",
+    step_bias_in_residual=False,
+):
     batch, channels, length = h.shape
     h_next, skip = np.empty_like(h), np.empty_like(h)
     for n in range(batch):
@@ -92,13 +105,16 @@ def naive_block(h, conditioner, d, dilated_weight, dilated_bias, output_weight, 
             y = dilated_bias.copy()
             for k in range(3):
                 source = at + (k - 1) * dilation
+                if padding == "reflect":
+                    source = length - 1 - abs(length - 1 - abs(source))
                 if 0 <= source < length:
                     y += dilated_weight[:, :, k] @ (h[n, :, source] + step)
             if conditioner is not None:
                 y += conditioner[n, :, at]
             z = sigmoid(y[:channels]) * np.tanh(y[channels:])
             o = output_weight[:, :, 0] @ z + output_bias
-            h_next[n, :, at] = (h[n, :, at] + o[:channels]) / math.sqrt(2.0)
+            carried = h[n, :, at] + step if step_bias_in_residual else h[n, :, at]
+            h_next[n, :, at] = (carried + o[:channels]) / math.sqrt(2.0)
             skip[n, :, at] = o[channels:]
     return h_next, skip
 
@@ -114,6 +130,24 @@ def test_residual_block_is_its_formula(length, dilation, rows_d, conditioned):
     want_next, want_skip = naive_block(**arguments, dilation=dilation)
     assert relative_error(h_next, want_next) < EXACT
     assert relative_error(skip, want_skip) < EXACT
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+@pytest.mark.parametrize("step_bias_in_residual", [False, True])
+@pytest.mark.parametrize(("length", "dilation"), [(11, 1), (11, 10), (2, 1), (20, 7)])
+def test_variants_of_the_residual_block_are_their_formulas(length, dilation, padding, step_bias_in_residual):
+    arguments = block_arguments(np.random.default_rng(length * dilation), length=length)
+    variant = {"padding": padding, "step_bias_in_residual": step_bias_in_residual}
+    got = run_block(arguments, dilation, **variant)
+    for one, want in zip(got, naive_block(**arguments, dilation=dilation, **variant), strict=True):
+        assert relative_error(one, want) < EXACT
+    if variant != {"padding": "zeros", "step_bias_in_residual": False}:
+        assert relative_error(got[0], run_block(arguments, dilation)[0]) > 0.01
+
+
+def test_reflection_needs_more_samples_than_the_dilation():
+    with pytest.raises(RuntimeError, match=r"[Pp]adding"):
+        run_block(block_arguments(np.random.default_rng(0), length=4), 4, padding="reflect")
 
 
 def test_step_bias_is_added_before_the_zero_padding():
@@ -150,6 +184,23 @@ def test_upsample_mel_is_its_formula(frames, strides):
     assert relative_error(got, want) < EXACT
 
 
+def test_every_layer_may_have_its_own_upsampler():
+    config = replace(SMALL, shared_upsampler=False, upsample_strides=(4, 2))
+    weights = reference.to_tensors(random_network(config, seed=1), torch.float64)
+    mel = torch.tensor(np.random.default_rng(1).random((1, 80, 3)))
+    made = reference.conditioners(weights, config, mel)
+    for i, conditioner in enumerate(made):
+        shared = {
+            key.removeprefix(f"residual_layers.{i}."): value
+            for key, value in weights.items()
+            if key.startswith(f"residual_layers.{i}.spectrogram_upsampler")
+        }
+        mel_up = reference.upsample_mel(mel, shared, config.upsample_strides)
+        key = f"residual_layers.{i}.conditioner_projection"
+        want = reference.project_conditioner(mel_up, weights[f"{key}.weight"], weights[f"{key}.bias"])
+        assert torch.equal(conditioner, want)
+
+
 def test_pointwise_operations_are_their_formulas():
     rng = np.random.default_rng(2)
     x, mel_up, skip_sum = normal(rng, 2, 7), normal(rng, 2, 5, 7), normal(rng, 2, 4, 7)
@@ -168,14 +219,16 @@ def test_pointwise_operations_are_their_formulas():
     assert relative_error(eps, (w_out @ hidden)[:, 0] + b_out) < EXACT
 
 
+@pytest.mark.parametrize("kind", ["table", "sinusoid"])
 @pytest.mark.parametrize("t", [0.0, 0.894134, 24.0, 48.999, 49.0])
-def test_step_bias_agrees_with_the_engine(t):
+def test_step_bias_agrees_with_the_engine(t, kind):
     network = random_network(SMALL, seed=3)
     weights = reference.to_tensors(network, torch.float64)
-    embedding = reference.step_embedding(t, 50, torch.float64)
+    embed = {"table": reference.step_embedding, "sinusoid": reference.step_embedding_sinusoid}[kind]
+    embedding = embed(t, 50, torch.float64)
     mlp = [weights[f"diffusion_embedding.projection{n}.{part}"] for n in (1, 2) for part in ("weight", "bias")]
     features = reference.step_features(embedding, *mlp)
-    want = step_biases(network, SMALL, [t])[0]
+    want = step_biases(network, replace(SMALL, step_embedding=kind), [t])[0]
     for i in range(SMALL.residual_layers):
         key = f"residual_layers.{i}.diffusion_projection"
         d = reference.step_bias(features, weights[f"{key}.weight"], weights[f"{key}.bias"])
@@ -185,8 +238,17 @@ def test_step_bias_agrees_with_the_engine(t):
 
 @pytest.mark.parametrize("t", [-0.001, 49.001, math.inf])
 def test_step_outside_the_table_is_refused(t):
-    with pytest.raises((IndexError, OverflowError)):
-        reference.step_embedding(t, 50, torch.float64)
+    for embed in (reference.step_embedding, reference.step_embedding_sinusoid):
+        with pytest.raises((IndexError, OverflowError)):
+            embed(t, 50, torch.float64)
+
+
+def test_sinusoids_are_their_formula():
+    for t in (0.0, 7.25, 199.0):
+        got = reference.step_embedding_sinusoid(t, 200, torch.float64)
+        angles = [t * 10.0 ** (-4.0 * k / 63.0) for k in range(64)]
+        want = [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-13)
 
 
 def test_noise_update_is_its_formula():
@@ -199,7 +261,7 @@ def test_noise_update_is_its_formula():
         reference.noise_update(x, eps, 2.0, -0.5, 0.25, None)
 
 
-@pytest.mark.parametrize("config", EXAMPLES.values(), ids=EXAMPLES)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_float32_is_near_float64_and_items_do_not_mix(config):
     rng = np.random.default_rng(4)
     network = random_network(config, seed=5)
@@ -240,6 +302,32 @@ def test_sample_adds_noise_in_the_order_given_and_clamps_every_step():
     assert torch.equal(reference.sample(weights, config, None, schedule, x, z), want)
     with pytest.raises(ValueError, match="z: expected the noise of 2 steps, got 3"):
         reference.sample(weights, config, None, schedule, x, torch.zeros(3, 1, 64))
+
+
+def test_a_prior_scales_the_initial_noise_and_every_other():
+    config = replace(SMALL_UNCONDITIONAL, prior=True)
+    weights = reference.to_tensors(random_network(config, seed=6), torch.float64)
+    rng = np.random.default_rng(8)
+    x, z = torch.tensor(normal(rng, 2, 64)), torch.tensor(normal(rng, 2, 2, 64))
+    std = torch.tensor(rng.uniform(0.1, 1.0, (2, 64)))
+    schedule = build_schedule(config, schedule=[0.01, 0.1, 0.4])
+    got = reference.sample(weights, config, None, schedule, x, z, std)
+    assert torch.equal(got, reference.sample(weights, SMALL_UNCONDITIONAL, None, schedule, x * std, z * std))
+    with pytest.raises(ValueError, match="std: expected one"):
+        reference.sample(weights, config, None, schedule, x, z)
+    with pytest.raises(ValueError, match="std: expected none"):
+        reference.sample(weights, SMALL_UNCONDITIONAL, None, schedule, x, z, std)
+
+
+def test_the_network_says_whether_samples_are_clamped():
+    config = replace(SMALL_UNCONDITIONAL, clamp=False)
+    weights = reference.to_tensors(random_network(config, seed=6), torch.float64)
+    x, schedule = 3.0 * torch.ones(1, 64, dtype=torch.float64), build_schedule(config, schedule=[0.4])
+    given = None, schedule, x, torch.zeros(0, 1, 64)
+    free = reference.sample(weights, config, *given)
+    assert free.abs().max() > 1.0
+    assert torch.equal(reference.sample(weights, SMALL_UNCONDITIONAL, *given), free.clamp(-1.0, 1.0))
+    assert torch.equal(reference.sample(weights, config, *given, clamp=True), free.clamp(-1.0, 1.0))
 
 
 def test_mel_must_suit_the_network():

@@ -1,0 +1,72 @@
+"""The networks that are timed, and the report at the end of `pytest --benchmark`."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+import report
+from networks import random_network
+
+import engine
+from engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from engine.config import BASE
+from engine.voice import BUNDLED
+
+KEPT = pytest.StashKey()
+
+# PyTorch's OpenMP reads it when it starts. Its threads spin while they wait, and beside a busy neighbour that alone
+# made PyTorch five times slower: a rival must not look slow for that.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_configure(config):
+    load = os.getloadavg() if hasattr(os, "getloadavg") else ()
+    config.stash[KEPT] = {"load": load, "calls": [], "duels": []}
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    return load_checkpoint(BUNDLED) if BUNDLED.is_file() else Checkpoint(BASE, random_network(BASE, 1))
+
+
+@pytest.fixture(scope="session")
+def voice_of(checkpoint, tmp_path_factory):
+    """A function: precision -> voice, on all threads; raises UnavailableError."""
+    path = BUNDLED
+    if not path.is_file():
+        path = tmp_path_factory.mktemp("random") / "base.safetensors"
+        save_checkpoint(path, checkpoint)
+    return cache(lambda precision: engine.load(path, precision=precision))
+
+
+@pytest.fixture
+def kept(request, voice_of):
+    """Where the report finds its figures."""
+    found = request.config.stash[KEPT]
+    voice = voice_of("fp32")
+    name = "the bundled voice" if BUNDLED.is_file() else "random weights"
+    size = f"C={voice.config.residual_channels} N={voice.config.residual_layers}"
+    found["setting"] = {"network": f"BASE ({size}), {name}", "steps": 6, "threads": voice.threads}
+    return found
+
+
+@pytest.hookimpl(trylast=True)  # after the tables of pytest-benchmark
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    found = config.stash.get(KEPT, None)
+    if found is None or not config.getoption("--benchmark") or not (found["calls"] or found["duels"]):
+        return
+    parts = {"calls": found["calls"], "duels": found["duels"]}
+    results = {**report.environment(found["load"]), **found["setting"], **parts}
+    terminalreporter.section("real-time factors")
+    for line in report.section(results):
+        terminalreporter.line(line)
+    file = config.getoption("--results")
+    if file and exitstatus == 0:
+        Path(file).write_text(json.dumps(results, indent=1) + "\n")
+        terminalreporter.line(f"written to {file}")
+    elif file:
+        terminalreporter.line(f"not written to {file}: something failed", red=True)

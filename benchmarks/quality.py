@@ -1,0 +1,107 @@
+"""How close the voice comes to recordings that it re-synthesises from their mel: PESQ-WB and STOI, 6 steps.
+
+python benchmarks/quality.py [--model FILE] [--clips FOLDER ...] [--count N] [--precision fp32 bf16]
+
+Needs the extra `quality`. Without --clips, the shared recordings beside the project: 16 clips of LJ Speech, a voice
+that the bundled one never heard, and 10 of Kerstin, its own voice, which may be among the clips it was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from report import snr
+
+import engine
+from engine import Voice
+from engine.errors import UnavailableError
+
+try:
+    import soundfile
+    from pesq import pesq
+    from pystoi import stoi
+    from scipy.signal import resample_poly
+except ImportError as error:
+    sys.exit(f"quality: {error.name} is missing; run pip install -e '.[quality]'")
+
+Array = npt.NDArray[np.float32]
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+DEFAULT = {SHARED / "ljspeech16": 16, SHARED / "kerstin_22k": 10}
+SEED = 0
+
+
+def score(recording: Array, audio: Array, rate: int) -> tuple[float, float]:
+    """(PESQ-WB, STOI) of audio against a recording of the same length; 16 kHz is all that PESQ-WB knows."""
+    wanted, got = (resample_poly(signal.astype(np.float64), 16000, rate) for signal in (recording, audio))
+    return float(pesq(16000, wanted, got, "wb")), float(stoi(recording, audio, rate))
+
+
+def measure(voices: Sequence[Voice], file: Path) -> list[float]:
+    """PESQ-WB and STOI of each voice on one clip, then the SNR of the second voice against the first."""
+    recording, rate = soundfile.read(file, dtype="float32")
+    if rate != voices[0].sample_rate:
+        sys.exit(f"quality: {file.name}: expected {voices[0].sample_rate} Hz, got {rate}")
+    mel = engine.mel(recording, rate, voices[0].config.mel_kind)
+    # The last frame is centred on the clip's end, so the audio is up to a frame longer.
+    made = [voice.vocode(mel, seed=SEED)[: len(recording)] for voice in voices]
+    figures = [figure for audio in made for figure in score(recording[: len(audio)], audio, rate)]
+    return [*figures, *(snr(made[0], audio) for audio in made[1:])]
+
+
+def choose(folder: Path, count: int) -> list[Path]:
+    """Count clips spread evenly over a folder, the same ones each time."""
+    files = sorted([*folder.glob("*.flac"), *folder.glob("*.wav")])
+    if not files:
+        sys.exit(f"quality: no .flac or .wav files in {folder}")
+    return [files[i * len(files) // count] for i in range(count)] if count < len(files) else files
+
+
+def print_table(name: str, voices: Sequence[Voice], files: Sequence[Path]) -> None:
+    """A line per clip, as it is ready, and the means."""
+    precisions = [voice.choice.precision for voice in voices]
+    heads = [f"{what} {p}" for p in precisions for what in ("PESQ-WB", "STOI")]
+    heads += [f"SNR dB {p}/{precisions[0]}" for p in precisions[1:]]
+    print(f"\n{name}\n{'clip':<22}" + "".join(f"{head:>18}" for head in heads), flush=True)
+    found = []
+    for file in files:
+        found.append(measure(voices, file))
+        print(_line(file.stem, found[-1]), flush=True)
+    print(_line(f"mean of {len(files)}", np.mean(found, axis=0)), flush=True)
+
+
+def _line(name: str, figures: Any) -> str:
+    return f"{name:<22}" + "".join(f"{figure:>18.3f}" for figure in figures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a checkpoint; without it, the bundled voice")
+    parser.add_argument("--clips", type=Path, nargs="+", help="folders of recordings at the voice's sample rate")
+    parser.add_argument("--count", type=int, help="clips of each folder, spread evenly")
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    options = parser.parse_args()
+    voices = []
+    for precision in options.precision:
+        try:
+            voices.append(engine.load(options.model, precision=precision))
+        except UnavailableError as error:
+            print(f"left out: {error}")
+    if not voices:
+        sys.exit("quality: none of the precisions is available here")
+    print(f"engine {engine.__version__}, 6 steps, seed {SEED}\n{voices[0].explain().splitlines()[0]}")
+    folders = dict.fromkeys(options.clips, None) if options.clips else DEFAULT
+    for folder, count in folders.items():
+        if not folder.is_dir():
+            sys.exit(f"quality: no folder {folder}; name one with --clips")
+        print_table(folder.name, voices, choose(folder, options.count or count or sys.maxsize))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""What a run of the benchmarks says: as JSON, in words, and as the README's table.
+
+python benchmarks/report.py FILE prints the Markdown of a file that `pytest --benchmark --results=FILE` wrote.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import engine
+from engine.kernels import cpu
+from engine.report import RealTime
+
+SCHEMA = 1
+CLOCK = (
+    "the whole vocode call: validation, noise, conditioner, all steps, mel in memory to audio in memory; "
+    "loading and packing weights are outside"
+)
+TARGET = 5.0  # times real time
+QUIET = 0.9  # p20 of the peak over its p80 on a machine without neighbours, at least
+PAPER = "the paper's BASE in 6 steps ran 5.6x real time on a V100"
+Results = dict[str, Any]
+
+
+def environment(load: Iterable[float]) -> Results:
+    """What the figures depend on besides the code; nothing that names the machine or its user."""
+    import torch
+
+    return {
+        "schema": SCHEMA,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "tiers": [name for name, supported, _, _ in cpu.tiers() if supported],
+            "load_at_start": [round(value, 2) for value in load],
+        },
+        "versions": {
+            "engine": engine.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+        },
+        "openmp": f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}",
+        "clock": CLOCK,
+    }
+
+
+def section(results: Results) -> list[str]:
+    """The lines for the terminal."""
+    lines = [*_setting(results), f"clock   {results['clock']}", f"target  {TARGET:g}x real time ({PAPER})"]
+    if results["calls"]:
+        lines += ["", "one after the other (not to be compared with each other on a busy machine)"]
+        for row in results["calls"]:
+            lines.append(f"  {row['case']:<10} {row['contender']:<19} {RealTime(*_totals(row))}")
+    for duel in results["duels"]:
+        figures = ", ".join(f"{name} {value:.2g}" for name, value in duel["gate"].items())
+        lines += ["", f"taking turns, {duel['case']} of audio; accuracy gate: {figures}"]
+        lines += [f"  {_fixed(cells)}" for cells in [_HEAD, *(_cells(row) for row in duel["rows"])]]
+    if results["duels"]:
+        lines += ["", *(f"{head:<7} {text}" for head, text in _NOTES), *_disturbed(results)]
+    return lines
+
+
+def markdown(results: Results) -> str:
+    """The README's table."""
+    if results["schema"] != SCHEMA:
+        raise ValueError(f"schema: expected {SCHEMA}, got {results['schema']}")
+    lines = [
+        "| audio | " + " | ".join(_HEAD) + " |",
+        "|---|---|" + "---:|" * (len(_HEAD) - 1),
+    ]
+    for duel in results["duels"]:
+        lines += [f"| {duel['case']} | " + " | ".join(_cells(row)) + " |" for row in duel["rows"]]
+    return "\n".join([*lines, "", *(f"- {line}" for line in _prose(results))])
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """The 20th, 50th and 80th percentile."""
+    return dict(zip(("p20", "p50", "p80"), np.quantile(values, (0.2, 0.5, 0.8)).tolist(), strict=True))
+
+
+def snr(signal: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """``10 log10(sum signal^2 / sum (signal - other)^2)`` in dB; infinite where both are the same."""
+    wanted, got = np.asarray(signal, np.float64), np.asarray(other, np.float64)
+    assert wanted.shape == got.shape, f"shape {got.shape}, expected {wanted.shape}"
+    with np.errstate(divide="ignore"):
+        return float(10.0 * np.log10(np.sum(wanted**2) / np.sum((wanted - got) ** 2)))
+
+
+_HEAD = ("contender", "rounds", "seconds p20 / p50 / p80", "RTF", "x real time", "share", "peak GFLOP/s", "x eager")
+_NOTES = (
+    ("RTF", "sum of work / sum of audio over the rounds; x real time is its inverse"),
+    ("share", "the residual layers' multiply-accumulates alone per second, of the peak beside each call; median"),
+    ("peak", "2 x multiply-accumulates per second on registers alone, before and after each call; median"),
+    (
+        "eager",
+        "PyTorch, same weights, mel, noise and threads, the conditioner in every step; median of ratios",
+    ),
+)
+
+
+def _cells(row: Results) -> tuple[str, ...]:
+    speed = RealTime(*_totals(row))
+    seconds = " / ".join(f"{row['seconds'][name]:.2f}" for name in ("p20", "p50", "p80"))
+    return (
+        row["contender"],
+        str(row["rounds"]),
+        seconds,
+        f"{speed.rtf:.2f}",
+        f"{speed.times:.2f}",
+        f"{row['share_of_peak']['p50']:.0%}",
+        f"{row['peak_gflops']['p50']:.0f}",
+        f"{row['times_eager']['p50']:.1f}",
+    )
+
+
+def _fixed(cells: Iterable[str]) -> str:
+    widths = (19, 7, 25, 8, 12, 6, 13, 8)
+    return "".join(f"{cell:<{w}}" if w == 19 else f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
+
+
+def _totals(row: Results) -> tuple[float, float]:
+    return row["audio_seconds"], row["work_seconds"]
+
+
+def _setting(results: Results) -> list[str]:
+    machine, versions = results["machine"], results["versions"]
+    return [
+        f"run     {results['date']}, commit {results['commit']}, {results['network']}, {results['steps']} steps, "
+        f"{results['threads']} threads",
+        f"machine {machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
+        f"load at start {' '.join(map(str, machine['load_at_start']))}",
+        f"tiers   {', '.join(machine['tiers'])}",
+        "with    " + ", ".join(f"{name} {version}" for name, version in versions.items()) + f", {results['openmp']}",
+    ]
+
+
+def _prose(results: Results) -> list[str]:
+    gates = [duel["gate"] for duel in results["duels"]]
+    worst = f"fp32 within {max(g['fp32_error'] for g in gates):.1g} of PyTorch's peak amplitude"
+    if all("bf16_snr_db" in g for g in gates):
+        worst += f", bf16 at {min(g['bf16_snr_db'] for g in gates):.0f} dB SNR against fp32"
+    machine = results["machine"]
+    return [
+        f"{results['network']}, {results['steps']} steps, {results['threads']} threads of {machine['cpu']} "
+        f"({machine['cores']} cores, load {machine['load_at_start'][0]} at the start), {results['date'][:10]}, "
+        f"commit {results['commit']}, PyTorch {results['versions']['torch']} with {results['openmp']}.",
+        f"The clock holds {results['clock']}.",
+        *(f"{head[0].upper()}{head[1:]}: {text}." for head, text in _NOTES),
+        f"Accuracy gate, same noise: {worst}.",
+        f"Target: {TARGET:g}x real time; {PAPER}.",
+        *_disturbed(results),
+    ]
+
+
+def _disturbed(results: Results) -> list[str]:
+    """One sentence when the machine was not quiet: then the figures of this run are not for quoting."""
+    peaks = [row["peak_gflops"] for duel in results["duels"] for row in duel["rows"]]
+    if all(peak["p20"] >= QUIET * peak["p80"] for peak in peaks):
+        return []
+    return ["DISTURBED: the peak itself varied by more than a tenth between rounds; repeat on a quiet machine"]
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short", "HEAD").strip() + (" with changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    print(markdown(json.loads(Path(sys.argv[1]).read_text())))

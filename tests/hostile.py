@@ -1,0 +1,684 @@
+"""Files that must be refused: a corpus, generated, and a watched process that tries to load each of it.
+
+`python hostile.py FOLDER` loads every case of FOLDER/cases.json in one process that reports, line by line, what
+happened: the error, whether anything but reading was attempted, how much memory and time it took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import struct
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from layouts import SMALL, content_of, layout_config
+from networks import random_network
+from safetensors.numpy import save
+
+Header = dict[str, Any]
+Make = Callable[["Corpus"], Any]
+
+TINY = replace(SMALL, residual_layers=1, dilation_cycle=1)
+CASES: dict[str, Make] = {}
+
+
+def case(make: Make) -> Make:
+    """Its name becomes the case's; it writes `corpus.path` and perhaps more, or returns another path."""
+    CASES[make.__name__] = make
+    return make
+
+
+class Corpus:
+    """Where one case writes, and what a sound file of each format holds."""
+
+    def __init__(self, folder: Path, sound: dict[str, bytes]) -> None:
+        self.path = folder / "checkpoint"
+        self.canary = folder / "canary"
+        self.sound = sound
+        with zipfile.ZipFile(self.write(sound["pt"])) as archive:
+            self.entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        self.path.unlink()
+        self.folder = next(iter(self.entries)).split("/")[0]
+
+    def write(self, content: bytes) -> Path:
+        self.path.write_bytes(content)
+        return self.path
+
+    def pack(self, changes: dict[str, bytes | None], compression: int = zipfile.ZIP_STORED) -> None:
+        """A sound archive with some entries changed."""
+        entries = {**self.entries, **{f"{self.folder}/{name}": value for name, value in changes.items()}}
+        with zipfile.ZipFile(self.path, "w", compression) as archive:
+            for name, value in entries.items():
+                if value is not None:
+                    archive.writestr(name, value)
+
+    def program(self, code: bytes) -> None:
+        """An archive whose pickle is this."""
+        self.pack({"data.pkl": b"\x80\x02" + code})
+
+    def calls(self, name: str, *arguments: Any) -> None:
+        """An archive whose weights are sound and whose pickle calls something on the way."""
+        call = b"c" + name.replace(" ", "\n").encode() + b"\n" + pickle.dumps(arguments, protocol=2)[2:-1] + b"R"
+        sound = self.entries[f"{self.folder}/data.pkl"]
+        self.program(call + b"\x85q\xff" + sound[2:-1] + b"\x86.")
+
+    def safetensors(self, change: Callable[[Header, bytes], bytes | None]) -> None:
+        """A sound safetensors file with a changed header, and data."""
+        content = self.sound["safetensors"]
+        length = struct.unpack("<Q", content[:8])[0]
+        header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+        data = change(header, data) or data
+        text = json.dumps(header).encode()
+        self.write(struct.pack("<Q", len(text)) + text + data)
+
+    def config(self, content: str | bytes) -> None:
+        """A sound SpeechBrain checkpoint beside this config.json."""
+        self.write(self.sound["ckpt"])
+        self.path.with_name("config.json").write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sound_files(folder: Path) -> dict[str, bytes]:
+    """A checkpoint of each format that loads (beside `BESIDE`)."""
+    import torch
+
+    tensors = {name: tensor.astype(np.float16) for name, tensor in random_network(TINY, 1).items()}
+    sound = {"safetensors": save(tensors, metadata={"diffwave": TINY.to_json()})}
+    for suffix, layout in (("pt", "lmnt"), ("ckpt", "speechbrain"), ("pkl", "philsyn")):
+        config = layout_config(layout, residual_layers=1, dilation_cycle=1)
+        _, content, _ = content_of(layout, config, random_network(config, 1))
+        for box in (content, content.get("model", {}), content.get("model_state_dict", {})):
+            for name, value in box.items():
+                if isinstance(value, torch.Tensor):
+                    box[name] = value.half()
+        torch.save(content, folder / "sound")
+        sound[suffix] = (folder / "sound").read_bytes()
+    return sound
+
+
+# Pickles that execute
+
+
+def _executing(name: str, target: str, *arguments: str) -> None:
+    def make(corpus: Corpus) -> None:
+        corpus.calls(target, *(argument.format(canary=corpus.canary) for argument in arguments))
+
+    CASES[name] = make
+
+
+_executing("os_system", "posix system", "touch {canary}")
+_executing("nt_system", "nt system", "touch {canary}")
+_executing("os_mkdir", "posix mkdir", "{canary}")
+_executing("builtin_eval", "__builtin__ eval", "open('{canary}', 'w')")
+_executing("builtins_exec", "builtins exec", "open('{canary}', 'w')")
+_executing("builtin_open", "builtins open", "{canary}", "w")
+_executing("builtin_getattr", "__builtin__ getattr", "os", "system")
+_executing("subprocess_popen", "subprocess check_output", "touch {canary}")
+_executing("import_module", "importlib import_module", "antigravity")
+_executing("run_module", "runpy run_module", "antigravity")
+_executing("open_a_socket", "socket create_connection", "localhost:9")
+_executing("nested_pickle", "torch.storage _load_from_bytes", "cposix\nsystem\n(S'touch {canary}'\ntR.")
+_executing("numpy_load", "numpy load", "{canary}")
+_executing("dynamic_code", "types CodeType", "x")
+_executing("partial_call", "functools partial", "os.system")
+_executing("dotted_name", "collections OrderedDict.__class__", "x")
+
+
+@case
+def build_with_setstate(corpus: Corpus) -> None:
+    corpus.program(b"cfunctools\npartial\n)\x81(cposix\nsystem\nX\x01\x00\x00\x00x\x85}NtbN\x86.")
+
+
+@case
+def inst_opcode(corpus: Corpus) -> None:
+    corpus.program(b"(S'touch %s'\niposix\nsystem\n." % bytes(corpus.canary))
+
+
+@case
+def stack_global(corpus: Corpus) -> None:
+    corpus.program(pickle.dumps(_Mkdir(str(corpus.canary)), protocol=4)[2:])
+
+
+@case
+def extension_registry(corpus: Corpus) -> None:
+    corpus.program(b"\x82\x01\x85R.")
+
+
+@case
+def legacy_pickle(corpus: Corpus) -> None:
+    corpus.write(pickle.dumps(_Mkdir(str(corpus.canary)), protocol=2))
+
+
+@case
+def text_pickle(corpus: Corpus) -> None:
+    corpus.write(pickle.dumps(_Mkdir(str(corpus.canary)), protocol=0))
+
+
+@case
+def legacy_torch(corpus: Corpus) -> None:
+    import torch
+
+    torch.save({"model": {"x": torch.zeros(1)}}, corpus.path, _use_new_zipfile_serialization=False)
+
+
+class _Mkdir:
+    def __init__(self, canary: str) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.canary,)
+
+
+# Pickles that lie, or never end
+
+
+@case
+def bytearray_of_any_size(corpus: Corpus) -> None:
+    corpus.calls("__builtin__ bytearray", 10 << 30)
+
+
+@case
+def ten_gigabytes_in_a_pickle(corpus: Corpus) -> None:
+    """A storage of 10 GB, claimed in 100 bytes."""
+    place = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+    corpus.program(b"}X\x01\x00\x00\x00x" + place + b"\x8a\x05\x00\x00\x00\xa0\x00tQs.")
+
+
+@case
+def ten_gigabytes_in_a_shape(corpus: Corpus) -> None:
+    program = corpus.entries[f"{corpus.folder}/data.pkl"]
+    shape = struct.pack("<BBBBB", 0x4B, 16, 0x4B, 1, 0x4B) + b"\x01\x87"  # (16, 1, 1)
+    assert shape in program
+    corpus.pack({"data.pkl": program.replace(shape, b"J\x00\x00\x00\x70K\x01K\x01\x87")})
+
+
+@case
+def ten_gigabytes_of_one_value(corpus: Corpus) -> None:
+    import torch
+
+    model = {name: torch.zeros(1).expand(1 << 16, 1 << 16) for name in ("input_projection.weight", "x")}
+    torch.save({"model": model}, corpus.path)
+
+
+@case
+def many_views_of_one_record(corpus: Corpus) -> None:
+    import torch
+
+    record = torch.zeros(1 << 20)
+    torch.save({f"x{n}": record[:: (1 << 20) - 1] for n in range(2000)}, corpus.path)
+
+
+@case
+def billion_laughs(corpus: Corpus) -> None:
+    corpus.program(b"(NNNNNNNNtq\x00" + b"(h\x00h\x00h\x00h\x00h\x00h\x00h\x00h\x00tq\x00" * 60 + b"\x85.")
+
+
+@case
+def keys_that_collide(corpus: Corpus) -> None:
+    keys = (b"\x8a\x10" + (k * (2**61 - 1)).to_bytes(16, "little") + b"N" for k in range(40000))
+    corpus.program(b"}(" + b"".join(keys) + b"u.")
+
+
+@case
+def a_million_marks(corpus: Corpus) -> None:
+    corpus.program(b"(" * 1000000 + b".")
+
+
+@case
+def endless_string(corpus: Corpus) -> None:
+    corpus.program(b"X\xff\xff\xff\xff.")
+
+
+@case
+def memo_of_any_index(corpus: Corpus) -> None:
+    corpus.program(b"]r\xff\xff\xff\xff.")
+
+
+@case
+def huge_pickle(corpus: Corpus) -> None:
+    corpus.program(b"N" * (2 << 20) + b".")
+
+
+@case
+def recursive_dict(corpus: Corpus) -> None:
+    corpus.program(b"}q\x00X\x05\x00\x00\x00modelh\x00s.")
+
+
+# Archives
+
+
+@case
+def zip_bomb(corpus: Corpus) -> None:
+    corpus.pack({"data/999": bytes(300 << 20)}, zipfile.ZIP_DEFLATED)
+
+
+@case
+def zip_bomb_in_the_pickle(corpus: Corpus) -> None:
+    corpus.pack({"data.pkl": b"N" * (300 << 20) + b"."}, zipfile.ZIP_DEFLATED)
+
+
+@case
+def lzma_bomb(corpus: Corpus) -> None:
+    corpus.pack({"data/999": bytes(100 << 20)}, zipfile.ZIP_LZMA)
+
+
+@case
+def nested_zip(corpus: Corpus) -> None:
+    inner = corpus.sound["pt"]
+    for _ in range(3):
+        corpus.pack({"data.pkl": inner})
+        inner = corpus.path.read_bytes()
+
+
+@case
+def overlapping_records(corpus: Corpus) -> None:
+    _claim(corpus, 3000, "data/{}", 3000)
+
+
+@case
+def crowded_directory(corpus: Corpus) -> None:
+    _claim(corpus, 30000, "data/{}", 3000)
+
+
+def _claim(corpus: Corpus, count: int, name: str, first: int) -> None:
+    """Many entries for the same bytes."""
+    import copy
+
+    corpus.pack({"data/1000": bytes(100000)})
+    with zipfile.ZipFile(corpus.path, "a") as archive:
+        archive.comment = b"changed"
+        last = archive.infolist()[-1]
+        for number in range(first, first + count):
+            clone = copy.copy(last)
+            clone.filename = f"{corpus.folder}/{name.format(number)}"
+            archive.filelist.append(clone)
+
+
+def _directory(corpus: Corpus, change: Callable[[bytearray, int], None]) -> None:
+    """A sound archive, the directory entry of its first tensor changed."""
+    corpus.pack({})
+    content = bytearray(corpus.path.read_bytes())
+    place = content.index(b"PK\x01\x02", content.rindex(b"PK\x01\x02", 0, content.rindex(b"/data/0")))
+    change(content, place)
+    corpus.write(bytes(content))
+
+
+@case
+def ten_gigabytes_in_a_directory(corpus: Corpus) -> None:
+    """Sizes of 4 GB in the directory of a small archive, as many as entries."""
+
+    def change(content: bytearray, place: int) -> None:
+        content[place + 20 : place + 28] = struct.pack("<II", 0xFFFFFFF0, 0xFFFFFFF0)
+
+    _directory(corpus, change)
+
+
+@case
+def record_beyond_the_end(corpus: Corpus) -> None:
+    def change(content: bytearray, place: int) -> None:
+        content[place + 42 : place + 46] = struct.pack("<I", len(content) - 10)
+
+    _directory(corpus, change)
+
+
+@case
+def wrong_checksum(corpus: Corpus) -> None:
+    def change(content: bytearray, place: int) -> None:
+        content[place + 16 : place + 20] = b"none"
+
+    _directory(corpus, change)
+
+
+@case
+def encrypted_record(corpus: Corpus) -> None:
+    def change(content: bytearray, place: int) -> None:
+        content[place + 8] |= 1
+
+    _directory(corpus, change)
+
+
+@case
+def shifted_record(corpus: Corpus) -> None:
+    """Its own header sends its bytes beyond the end."""
+    corpus.pack({})
+    content = bytearray(corpus.path.read_bytes())
+    place = content.index(b"PK\x03\x04", content.index(b"/data/0") - 60)
+    content[place + 28 : place + 30] = b"\xff\xff"
+    corpus.write(bytes(content))
+
+
+def _entry(label: str, name: str) -> None:
+    def make(corpus: Corpus) -> None:
+        corpus.pack({})
+        import warnings
+
+        with zipfile.ZipFile(corpus.path, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr(name.format(folder=corpus.folder), corpus.entries[f"{corpus.folder}/data.pkl"])
+
+    CASES[label] = make
+
+
+_entry("entry_twice", "{folder}/data.pkl")
+_entry("entry_twice_in_capitals", "{folder}/DATA.PKL")
+_entry("second_folder", "other/data.pkl")
+_entry("path_upwards", "../{folder}/data.pkl")
+_entry("path_from_the_root", "/etc/passwd")
+_entry("path_of_windows", "C:\\x")
+_entry("name_of_a_megabyte", "{folder}/data/" + "9" * 60000)
+_entry("torchscript", "{folder}/constants.pkl")
+
+
+@case
+def no_pickle(corpus: Corpus) -> None:
+    corpus.pack({"data.pkl": None})
+
+
+@case
+def record_too_short(corpus: Corpus) -> None:
+    corpus.pack({"data/3": b"12"})
+
+
+@case
+def prepended_archive(corpus: Corpus) -> None:
+    corpus.write(corpus.sound["pt"] + b"PK\x03\x04" + corpus.sound["pt"][4:-22])
+
+
+@case
+def gzip_file(corpus: Corpus) -> None:
+    import gzip
+
+    corpus.write(gzip.compress(corpus.sound["pt"]))
+
+
+@case
+def tar_file(corpus: Corpus) -> None:
+    import tarfile
+
+    with tarfile.open(corpus.path, "w") as archive:
+        archive.add(__file__)
+
+
+# Truncations
+
+
+def _truncated(suffix: str, percent: float) -> None:
+    def make(corpus: Corpus) -> None:
+        content = corpus.sound[suffix]
+        corpus.write(content[: int(len(content) * percent / 100)] if percent > 0 else content[: int(percent)])
+
+    CASES[f"{suffix}_truncated_{str(percent).replace('.', '_').replace('-', 'by_')}"] = make
+
+
+for _suffix in ("pt", "safetensors"):
+    for _percent in (0.0005, 0.01, 1, 50, 99, 99.9, -1, -22):
+        _truncated(_suffix, _percent)
+
+
+# Headers of safetensors that lie
+
+
+def _header(label: str, change: Callable[[Header, bytes], bytes | None]) -> None:
+    CASES[label] = lambda corpus: corpus.safetensors(change)
+
+
+WEIGHT = "skip_projection.weight"
+
+
+def _set(**values: Any) -> Callable[[Header, bytes], None]:
+    def change(header: Header, data: bytes) -> None:
+        header[WEIGHT].update(values)
+
+    return change
+
+
+_header("header_ten_gigabytes", _set(shape=[10 << 30], data_offsets=[0, 10 << 30]))
+_header("header_overflowing_shape", _set(shape=[1 << 62, 1 << 62]))
+_header("header_negative_shape", _set(shape=[-16, 16, 1]))
+_header("header_shape_of_floats", _set(shape=[16.0, 16, 1]))
+_header("header_offsets_reversed", _set(data_offsets=[512, 0]))
+_header("header_offsets_overlap", _set(data_offsets=[0, 512]))
+_header("header_wrong_dtype", _set(dtype="F64"))
+_header("header_integers", _set(dtype="I16"))
+_header("header_unknown_dtype", _set(dtype="F7"))
+_header("header_without_offsets", lambda header, data: header[WEIGHT].pop("data_offsets") and None)
+_header("header_of_lists", lambda header, data: header.update({WEIGHT: [1, 2]}))
+_header("header_metadata_no_dict", lambda header, data: header.update(__metadata__=["x"]))
+_header("extra_bytes", lambda header, data: data + b"x")
+_header("extra_tensor", lambda header, data: header.update(x={"dtype": "F16", "shape": [0], "data_offsets": [0, 0]}))
+_header("empty_network", lambda header, data: header.clear() or b"")
+_header("wrong_keys", lambda header, data: header.update({"x": header.pop(WEIGHT)}))
+_header(
+    "layer_of_a_huge_number",
+    lambda header, data: header.update({f"residual_layers.{'9' * 4000}.x": header.pop(WEIGHT)}),
+)
+
+
+def _metadata(label: str, **values: Any) -> None:
+    def change(header: Header, data: bytes) -> None:
+        config = {**json.loads(TINY.to_json()), **values}
+        header["__metadata__"] = {"diffwave": json.dumps(config)}
+
+    _header(label, change)
+
+
+_metadata("metadata_other_sizes", residual_channels=1024, residual_layers=256)
+_metadata("metadata_absurd_sizes", residual_channels=1 << 40)
+_metadata("metadata_long_schedule", train_schedule=[1e-4] * 20000)
+_metadata("metadata_nan_schedule", train_schedule=[float("nan")])
+_metadata("metadata_unknown_family", family="x" * 100000)
+_metadata("metadata_more", more=1)
+
+
+def _length(label: str, claim: int) -> None:
+    CASES[label] = lambda corpus: corpus.write(struct.pack("<Q", claim) + corpus.sound["safetensors"][8:])
+
+
+_length("header_length_all_ones", (1 << 64) - 1)
+_length("header_length_ten_gigabytes", 10 << 30)
+_length("header_length_of_the_file", 1 << 20)
+_length("header_length_zero", 0)
+
+
+def _text(label: str, text: bytes) -> None:
+    CASES[label] = lambda corpus: corpus.write(struct.pack("<Q", len(text)) + text + bytes(100))
+
+
+_text("header_deep_nesting", b'{"x":' + b"[" * 100000)
+_text("header_deep_objects", b'{"x":' * 100000)
+_text("header_no_utf8", b'{"\xff\xfe": 1}')
+_text("header_spaces", b"{" + b" " * (2 << 20) + b"}")
+_text("header_digits", b'{"x": ' + b"9" * 100000 + b"}")
+_text("ten_gigabytes_in_100_bytes", b'{"x":{"dtype":"F32","shape":[2684354560],"data_offsets":[0,10737418240]}}')
+
+
+@case
+def sparse_gigabyte(corpus: Corpus) -> None:
+    corpus.write(corpus.sound["safetensors"])
+    os.truncate(corpus.path, 1 << 30)
+
+
+@case
+def sparse_archive(corpus: Corpus) -> None:
+    corpus.write(corpus.sound["pt"])
+    os.truncate(corpus.path, 1 << 30)
+
+
+# Weights
+
+
+def _weights(label: str, suffix: str, value: float) -> None:
+    def make(corpus: Corpus) -> None:
+        place = corpus.sound[suffix].rindex(b"PK\x01\x02") if suffix != "safetensors" else 0
+        content = bytearray(corpus.sound[suffix])
+        if suffix == "safetensors":
+            content[-2:] = np.float16(value).tobytes()
+            corpus.write(bytes(content))
+            return
+        del place
+        with zipfile.ZipFile(corpus.write(bytes(content))) as archive:
+            entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        with zipfile.ZipFile(corpus.path, "w") as archive:
+            for name, data in entries.items():
+                changed = np.float16(value).tobytes() + data[2:] if name.endswith("/data/3") else data
+                archive.writestr(name, changed)
+        beside = content_of("philsyn", TINY, random_network(layout_config("philsyn", **_TINY), 1))[2]
+        if suffix == "pkl":
+            corpus.path.with_name("config.json").write_text(json.dumps(beside))
+
+    CASES[label] = make
+
+
+_TINY = {"residual_layers": 1, "dilation_cycle": 1}
+for _name, _value in (("nan", float("nan")), ("infinity", float("inf"))):
+    for _suffix in ("safetensors", "pt", "pkl"):
+        _weights(f"{_name}_in_{_suffix}", _suffix, _value)
+
+
+# Configurations
+
+
+def _config(label: str, content: str | bytes) -> None:
+    CASES[label] = lambda corpus: corpus.config(content)
+
+
+_config("config_deep", "[" * 200000)
+_config("config_deep_section", '{"diffusion_config": ' * 50000)
+_config("config_of_two_megabytes", '{"x": "' + "x" * (2 << 20) + '"}')
+_config("config_huge_number", '{"total_steps": ' + "9" * 10000 + "}")
+_config("config_a_billion_steps", '{"dilation_cycle_length": 1, "total_steps": 1000000000}')
+_config("config_infinite_beta", '{"dilation_cycle_length": 1, "total_steps": 50, "beta_end": Infinity}')
+_config("config_list_for_a_family", '{"family": ["lmnt"]}')
+_config("config_no_utf8", b"\xff\xfe\x00{")
+_config("config_absurd_cycle", '{"dilation_cycle_length": 1000000000, "total_steps": 50}')
+
+
+@case
+def config_a_pipe(corpus: Corpus) -> None:
+    corpus.write(corpus.sound["ckpt"])
+    os.mkfifo(corpus.path.with_name("config.json"))
+
+
+@case
+def config_a_directory(corpus: Corpus) -> None:
+    corpus.write(corpus.sound["ckpt"])
+    corpus.path.with_name("config.json").mkdir()
+
+
+# What is no file
+
+
+@case
+def absent(corpus: Corpus) -> None:
+    pass
+
+
+@case
+def empty(corpus: Corpus) -> None:
+    corpus.write(b"")
+
+
+@case
+def directory(corpus: Corpus) -> None:
+    corpus.path.mkdir()
+
+
+@case
+def pipe(corpus: Corpus) -> None:
+    os.mkfifo(corpus.path)
+
+
+@case
+def unix_socket(corpus: Corpus) -> None:
+    here = os.getcwd()
+    os.chdir(corpus.path.parent)  # addresses are short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(corpus.path.name)
+    finally:
+        os.chdir(here)
+
+
+@case
+def link_to_an_endless_device(corpus: Corpus) -> None:
+    corpus.path.symlink_to("/dev/zero")
+
+
+@case
+def link_to_nothing(corpus: Corpus) -> None:
+    corpus.path.symlink_to("absent")
+
+
+@case
+def link_to_itself(corpus: Corpus) -> None:
+    corpus.path.symlink_to(corpus.path.name)
+
+
+# The watched process
+
+
+def main(folder: Path) -> None:
+    """Load every case of FOLDER/cases.json; a line of JSON on stdout for each."""
+    from engine.checkpoint import load_checkpoint
+    from engine.errors import CheckpointError, InputError
+
+    cases = json.loads((folder / "cases.json").read_text())
+    for warm in cases["sound"]:  # imports whatever loading imports
+        load_checkpoint(warm)
+    attempts: list[str] = []
+    watching = False
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if not watching:
+            return
+        reading = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) == 0
+        if not reading:
+            attempts.append(f"{event} {arguments!r:.100}")
+
+    sys.addaudithook(watch)
+    for path in cases["hostile"]:
+        attempts.clear()
+        _forget_peak()
+        before = _status("VmRSS")
+        result: dict[str, Any] = {"path": path}
+        print(json.dumps({"begin": path}), flush=True)
+        begin = time.perf_counter()
+        try:
+            watching = True
+            load_checkpoint(path)
+            result["error"] = None
+        except BaseException as error:
+            watching = False
+            expected = type(error) in (CheckpointError, InputError) and error.__suppress_context__ | (
+                not error.__context__
+            )
+            result.update(error=str(error), type=type(error).__name__, expected=bool(expected))
+        watching = False
+        seconds = time.perf_counter() - begin
+        print(
+            json.dumps({**result, "seconds": seconds, "memory": _status("VmHWM") - before, "attempts": attempts}),
+            flush=True,
+        )
+
+
+def _forget_peak() -> None:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def _status(field: str) -> int:
+    """Bytes, from /proc/self/status."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

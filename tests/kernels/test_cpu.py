@@ -1,0 +1,339 @@
+"""Every operation on every tier against the reference in float64, and what the native module refuses."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from networks import SMALL
+from targets import exact, float64, network, one_torch_thread, targets, weights  # noqa: F401
+from tolerances import TOLERANCES, relative_error
+
+from engine import _native
+from engine.config import Config
+from engine.kernels import cpu, reference
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+TARGETS = targets()
+LENGTHS = (1, 2, 5, 11, 12, 13, 95, 97, 200)
+CHANNELS = (16, 32, 48, 64, 80, 128)  # 64 and 128 have code of their own
+# All dilations up to 256, more than the longest of the lengths.
+WIDE = replace(SMALL, residual_layers=9, dilation_cycle=9)
+MELS = {
+    "80 bands": SMALL,
+    "79 bands": replace(SMALL, n_mels=79, upsample_strides=(4, 8)),
+    "100 bands": replace(SMALL, n_mels=100, upsample_strides=(2, 2, 4)),
+    "one stage": replace(SMALL, n_mels=33, upsample_strides=(16,)),
+    "one for each layer": replace(SMALL, n_mels=17, upsample_strides=(4, 2), shared_upsampler=False),
+}
+# What the public families do differently in a residual layer.
+VARIANTS = {
+    "mel": {},
+    "no mel": {"n_mels": 0, "upsample_strides": ()},
+    "reflect": {"padding": "reflect"},
+    "step bias in residual": {"step_bias_in_residual": True},
+    "reflect, no mel, step bias in residual": {
+        "n_mels": 0,
+        "upsample_strides": (),
+        "padding": "reflect",
+        "step_bias_in_residual": True,
+    },
+}
+
+
+def generator(*seed: int):
+    return np.random.default_rng(seed)
+
+
+def random(rng, *shape):
+    return rng.standard_normal(shape, np.float32)
+
+
+@pytest.mark.parametrize("name", MELS)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_upsample_mel(isa, precision, name):
+    config = MELS[name]
+    for frames, layer in itertools.product((1, 2, 7), (0, 8)):
+        mel = random(generator(frames), config.n_mels, frames)
+        got = network(config, isa, precision).upsample_mel(mel, layer)
+        whose = None if config.shared_upsampler else layer
+        expected = reference.upsample_mel(float64(mel), exact(config), config.upsample_strides, whose)[0]
+        assert relative_error(got, expected) < TOLERANCES[f"operation_{precision}"], f"{frames} frames"
+
+
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_upsample_mel_takes_any_strides(isa, precision):
+    net, mel = network(SMALL, isa, precision), random(generator(0), 80, 6)
+    expected = net.upsample_mel(mel)
+    wide, backwards = np.zeros((160, 12), np.float32), np.ascontiguousarray(mel[::-1, ::-1])
+    wide[::2, ::2] = mel
+    for view in (np.asfortranarray(mel), wide[::2, ::2], backwards[::-1, ::-1]):
+        np.testing.assert_array_equal(net.upsample_mel(view), expected)
+
+
+@pytest.mark.parametrize("name", MELS)
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_project_conditioner_adds_the_bias_of_the_dilated_convolution(isa, precision, channels, name):
+    config = replace(MELS[name], residual_channels=channels)
+    for layer, length in zip(itertools.cycle((0, 5, 8)), LENGTHS, strict=False):
+        mel_up = random(generator(length), config.n_mels, length)
+        key, tensors = f"residual_layers.{layer}", exact(config)
+        expected = reference.project_conditioner(
+            float64(mel_up),
+            tensors[f"{key}.conditioner_projection.weight"],
+            tensors[f"{key}.conditioner_projection.bias"] + tensors[f"{key}.dilated_conv.bias"],
+        )
+        got = network(config, isa, precision).project_conditioner(layer, mel_up)
+        assert relative_error(got, expected[0]) < TOLERANCES[f"operation_{precision}"], f"{length} samples"
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_input_projection(isa, precision, channels):
+    config = replace(SMALL, residual_channels=channels)
+    tensors = exact(config)
+    for length in LENGTHS:
+        x = random(generator(length), length)
+        got = network(config, isa, precision).input_projection(x)
+        expected = reference.input_projection(
+            float64(x), tensors["input_projection.weight"], tensors["input_projection.bias"]
+        )
+        assert relative_error(got, expected[0]) < TOLERANCES[f"operation_{precision}"], f"{length} samples"
+
+
+def expected_block(config, layer, h, conditioner, d, skip):
+    """What `CpuNetwork.residual_block` is to give: it keeps the skip biases of all layers in layer 0's sum."""
+    tensors, key = exact(config), f"residual_layers.{layer}"
+    bias = tensors[f"{key}.dilated_conv.bias"]
+    skip_biases = torch.stack(
+        [
+            tensors[f"residual_layers.{i}.output_projection.bias"][config.residual_channels :]
+            for i in range(config.residual_layers)
+        ]
+    )
+    h_next, own = reference.residual_block(
+        float64(h),
+        float64(conditioner),
+        float64(d),
+        tensors[f"{key}.dilated_conv.weight"],
+        bias if conditioner is None else torch.zeros_like(bias),
+        tensors[f"{key}.output_projection.weight"],
+        tensors[f"{key}.output_projection.bias"],
+        config.dilations[layer],
+        config.padding,
+        config.step_bias_in_residual,
+    )
+    start = skip_biases.sum(0)[:, None] if layer == 0 else torch.tensor(skip).double()
+    return h_next[0], start + own[0] - skip_biases[layer][:, None]
+
+
+@cache
+def block_cases(config: Config):
+    """Inputs and exact outputs of all layers at all lengths."""
+    cases = []
+    for length, layer in itertools.product(LENGTHS, range(config.residual_layers)):
+        if config.padding == "reflect" and length <= config.dilations[layer]:
+            continue
+        rng, C = generator(length, layer), config.residual_channels
+        conditioner = random(rng, 2 * C, length) if config.n_mels else None
+        given = (random(rng, C, length), conditioner, random(rng, C), random(rng, C, length))
+        cases.append((length, layer, given, expected_block(config, layer, *given)))
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("channels", "variant"),
+    [
+        *itertools.product(CHANNELS, ("mel", "no mel")),
+        *itertools.product((32, 64), ("reflect", "step bias in residual")),
+        (128, "reflect, no mel, step bias in residual"),
+    ],
+)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_residual_block(isa, precision, channels, variant):
+    config = replace(WIDE, residual_channels=channels, **VARIANTS[variant])
+    tolerance = TOLERANCES[f"operation_{precision}"]
+    for length, layer, given, (expected_h, expected_skip) in block_cases(config):
+        before = [None if array is None else array.copy() for array in given]
+        h, skip = network(config, isa, precision).residual_block(layer, *given)
+        where = f"{length} samples, dilation {config.dilations[layer]}"
+        assert relative_error(h, expected_h) < tolerance, where
+        assert relative_error(skip, expected_skip) < tolerance, where
+        for array, copy in zip(given, before, strict=True):
+            assert array is None or np.array_equal(array, copy), "an input was written to"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_the_step_bias_is_added_before_the_padding(isa, precision, variant):
+    """Where h = -d the convolution sees only zeros, padding or not: every row is the same to the last bit."""
+    config = replace(WIDE, **VARIANTS[variant])
+    for layer, length in itertools.product(range(config.residual_layers), (1, 5, 97, 200)):
+        if config.padding == "reflect" and length <= config.dilations[layer]:
+            continue
+        rng, C, ones = generator(layer), config.residual_channels, np.ones(length, np.float32)
+        d = 3.0 * random(rng, C)
+        conditioner = np.outer(random(rng, 2 * C), ones) if config.n_mels else None
+        skip = np.outer(random(rng, C), ones)
+        for rows in network(config, isa, precision).residual_block(layer, np.outer(-d, ones), conditioner, d, skip):
+            np.testing.assert_array_equal(rows, np.broadcast_to(rows[:, length // 2, None], rows.shape))
+
+
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_a_saturated_gate(isa, precision):
+    rng, C = generator(0), WIDE.residual_channels
+    for size in (1e2, 1e4, 1e30):
+        h, d, skip = random(rng, C, 40), random(rng, C), random(rng, C, 40)
+        conditioner = size * random(rng, 2 * C, 40)
+        got = network(WIDE, isa, precision).residual_block(3, h, conditioner, d, skip)
+        for values, expected in zip(got, expected_block(WIDE, 3, h, conditioner, d, skip), strict=True):
+            assert relative_error(values, expected) < TOLERANCES[f"operation_{precision}"], f"size {size}"
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_output_head(isa, precision, channels):
+    config = replace(SMALL, residual_channels=channels)
+    net, tensors = network(config, isa, precision), exact(config)
+    skip = 3.0 * random(generator(channels), channels, LENGTHS[-1])
+    expected = reference.output_head(
+        float64(skip),
+        tensors["skip_projection.weight"],
+        tensors["skip_projection.bias"],
+        tensors["output_projection.weight"],
+        tensors["output_projection.bias"],
+        config.residual_layers,
+    )
+    eps = net.output_head(skip)
+    # The head is float32 in every precision.
+    assert relative_error(eps, expected[0]) < TOLERANCES["operation_fp32"]
+    for length in LENGTHS:
+        np.testing.assert_array_equal(net.output_head(skip[:, :length]), eps[:length])
+
+
+# What does not fit is refused
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def sweep_arguments(**changes):
+    given = {
+        "x": zeros(768),
+        "mel": zeros(80, 3),
+        "d": zeros(2, 9, 32),
+        "coefficients": zeros(2, 3),
+        "clamp": True,
+        "threads": 1,
+    }
+    return {**given, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"x": zeros(1, 768)}, ValueError, "x: wrong shape"),
+        ({"x": zeros(0), "mel": zeros(80, 0)}, ValueError, "expected steps, samples"),
+        ({"x": zeros(767)}, ValueError, r"x: its length is not mel frames \* hop"),
+        ({"x": zeros(1536)[::2]}, TypeError, "incompatible"),
+        ({"x": np.zeros(768)}, TypeError, "incompatible"),
+        ({"mel": zeros(79, 3)}, ValueError, r"mel: expected \[M, T\]"),
+        ({"mel": zeros(80)}, ValueError, r"mel: expected \[M, T\]"),
+        ({"mel": None}, ValueError, r"mel: expected \[M, T\]"),
+        ({"d": zeros(2, 9, 16)}, ValueError, "d: wrong shape"),
+        ({"d": zeros(1, 9, 32)}, ValueError, "d: wrong shape"),
+        ({"d": zeros(9, 32)}, ValueError, "d: wrong shape"),
+        ({"coefficients": zeros(2, 2)}, ValueError, "coefficients: wrong shape"),
+        ({"coefficients": zeros(0, 3), "d": zeros(0, 9, 32)}, ValueError, "expected steps"),
+        ({"coefficients": np.zeros((2, 3))}, TypeError, "incompatible"),
+        ({"coefficients": zeros(2, 3) + 1, "noise": zeros(1, 768)}, ValueError, "noise: too few steps"),
+        ({"noise": zeros(2, 767)}, ValueError, "noise: wrong shape"),
+        ({"noise": zeros(768)}, ValueError, "noise: wrong shape"),
+        ({"noise": np.zeros((2, 768))}, ValueError, "noise: expected contiguous float32"),
+        ({"scale": zeros(767)}, ValueError, "scale: wrong shape"),
+        ({"scale": zeros(1, 768)}, ValueError, "scale: wrong shape"),
+        ({"scale": np.zeros(768)}, ValueError, "scale: expected contiguous float32"),
+        ({"threads": 0, "rows": 12}, ValueError, "threads"),
+        ({"threads": 1025}, ValueError, "threads"),
+        ({"rows": 0}, ValueError, "rows"),
+        ({"rows": 100}, ValueError, "rows a multiple of 12"),
+        ({"rows": -12}, ValueError, "rows"),
+        ({"seed": -1}, TypeError, "incompatible"),
+    ],
+)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_a_sweep_refuses_what_does_not_fit(isa, precision, changes, error, message):
+    given = sweep_arguments(**changes)
+    with pytest.raises(error, match=message):
+        network(SMALL, isa, precision).sweep(given.pop("x"), given.pop("mel"), **given)
+
+
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_operations_refuse_what_does_not_fit(isa, precision):
+    net = network(SMALL, isa, precision)
+    good = {"h": zeros(32, 5), "conditioner": zeros(64, 5), "d": zeros(32), "skip": zeros(32, 5)}
+    for name, bad in (
+        ("h", zeros(16, 5)),
+        ("conditioner", None),
+        ("conditioner", zeros(32, 5)),
+        ("conditioner", zeros(64, 4)),
+        ("d", zeros(16)),
+        ("d", zeros(1, 32)),
+        ("skip", zeros(32, 4)),
+    ):
+        with pytest.raises(ValueError, match=name):
+            net.residual_block(1, **{**good, name: bad})
+    for layer in (-1, 9):
+        with pytest.raises(IndexError, match="layer"):
+            net.residual_block(layer, **good)
+        with pytest.raises(IndexError, match="layer"):
+            net.project_conditioner(layer, zeros(80, 5))
+    for call in (net.upsample_mel, lambda mel: net.project_conditioner(0, mel)):
+        with pytest.raises(ValueError, match="mel"):
+            call(zeros(79, 5))
+    with pytest.raises(ValueError, match="skip: wrong shape"):
+        net.output_head(zeros(16, 5))
+    sweep = net.sweep(zeros(768), zeros(80, 3), zeros(1, 9, 32), zeros(1, 3), clamp=True, threads=1)
+    for step in (-1, 1):
+        with pytest.raises(IndexError, match="step"):
+            sweep.advance(step, 0)
+
+
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_reflection_needs_more_samples_than_the_dilation(isa, precision):
+    net = network(replace(WIDE, n_mels=0, upsample_strides=(), padding="reflect"), isa, precision)
+    terms = {"d": zeros(1, 9, 32), "coefficients": zeros(1, 3), "clamp": True, "threads": 1}
+    for length in (1, 256):
+        with pytest.raises(ValueError, match="x: shorter than its reflected padding"):
+            net.sweep(zeros(length), None, **terms)
+        with pytest.raises(ValueError, match="h: shorter than its reflected padding"):
+            net.residual_block(8, zeros(32, length), None, zeros(32), zeros(32, length))
+    net.sweep(zeros(257), None, **terms)
+
+
+def test_a_network_refuses_what_does_not_fit():
+    def build(arrays, layers=9):
+        return _native.Network_fp32("generic", arrays, [1] * layers, [16, 16], 80, False, False)
+
+    with pytest.raises(ValueError, match="isa: this processor has no tier 'sse9'"):
+        cpu.CpuNetwork(SMALL, weights(SMALL), "sse9", "fp32")
+    with pytest.raises(ValueError, match="precision: tier 'generic' does not have it"):
+        cpu.CpuNetwork(SMALL, weights(SMALL), "generic", "bf16")
+    arrays = cpu._arrays(SMALL, weights(SMALL))
+    build(arrays)
+    for name, array in arrays.items():
+        with pytest.raises(ValueError, match=f"{name}: |input_weight: "):
+            build({**arrays, name: zeros(*array.shape, 3)})
+        with pytest.raises(KeyError, match=name):
+            build({key: value for key, value in arrays.items() if key != name})
+    with pytest.raises(ValueError, match="dilated_weight: wrong shape"):
+        build(arrays, layers=8)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        build({**arrays, "input_weight": zeros(24)})

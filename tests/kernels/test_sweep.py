@@ -1,0 +1,202 @@
+"""The sweep of all operations over time, on every tier: against the reference in float64, and byte by byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from networks import SMALL, SMALL_UNCONDITIONAL
+from targets import exact, float64, network, one_torch_thread, targets, weights  # noqa: F401
+from tolerances import TOLERANCES, relative_error
+
+from engine import sampler
+from engine.config import BASE, LARGE, Config
+from engine.embedding import step_biases
+from engine.kernels import cpu, reference
+from engine.noise import normal
+from engine.sampler import Item
+from engine.schedule import Schedule, build_schedule
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+TARGETS = targets()
+ODD = replace(SMALL, residual_channels=16, n_mels=79, upsample_strides=(4, 8))
+
+
+def training(count: int) -> tuple[float, ...]:
+    return tuple(np.linspace(1e-4, 0.05, count).tolist())
+
+
+def normal_values(rng, *shape):
+    return rng.standard_normal(shape, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One item, its schedule and the exact results."""
+
+    config: Config
+    plan: Schedule
+    mel: np.ndarray | None
+    x: np.ndarray
+    z: np.ndarray
+    std: np.ndarray | None
+    d: np.ndarray
+
+    def item(self, **changes) -> Item:
+        x = self.x.copy() if self.std is None else self.x * self.std
+        return replace(Item(x, self.mel, noise=self.z, scale=self.std), **changes)
+
+    def eps(self):
+        x, mel = float64(self.item().x), float64(self.mel)
+        return reference.predict_noise(exact(self.config), self.config, x, self.plan.t[0], mel)[0]
+
+    def audio(self):
+        z = torch.tensor(self.z).double()[:, None]
+        given = float64(self.mel), self.plan, float64(self.x), z, float64(self.std)
+        return reference.sample(exact(self.config), self.config, *given)[0]
+
+
+@cache
+def case(config: Config, size: int, steps: int | str = 6) -> Case:
+    """Size is in frames, or in samples for an unconditional network."""
+    rng, plan, length = np.random.default_rng(size), build_schedule(config, steps), size * config.hop
+    return Case(
+        config,
+        plan,
+        mel=rng.random((config.n_mels, size), np.float32) if config.n_mels else None,
+        x=normal_values(rng, length),
+        z=normal_values(rng, len(plan) - 1, length),
+        std=rng.uniform(0.1, 1.0, length).astype(np.float32) if config.prior else None,
+        d=step_biases(weights(config), config, plan.t),
+    )
+
+
+@cache
+def expected(config: Config, size: int, steps: int | str):
+    one = case(config, size, steps)
+    return one.eps(), one.audio()
+
+
+REFLECT = {"padding": "reflect"}
+SWEEPS = {
+    "base": (BASE, 4, 6),
+    "large": (replace(LARGE, residual_layers=6, dilation_cycle=3), 3, 6),
+    "80 bands": (SMALL, 7, 6),
+    "79 bands": (ODD, 31, 6),
+    "100 bands": (replace(SMALL, residual_channels=48, n_mels=100, upsample_strides=(2, 2, 4)), 60, 6),
+    "one stage": (replace(SMALL, residual_channels=80, n_mels=33, upsample_strides=(16,)), 60, 6),
+    "2 sweeps": (replace(SMALL, train_schedule=training(8)), 5, "full"),
+    "3 sweeps": (replace(SMALL, train_schedule=training(13)), 5, "full"),
+    "3 sweeps, no mel": (replace(SMALL_UNCONDITIONAL, train_schedule=training(13)), 1111, "full"),
+    "one step": (replace(SMALL, train_schedule=(0.1,)), 3, "full"),
+    "reflect": (replace(ODD, **REFLECT), 31, 6),
+    "reflect, 2 sweeps": (replace(SMALL_UNCONDITIONAL, train_schedule=training(8), **REFLECT), 301, "full"),
+    "reflect, shortest": (replace(SMALL_UNCONDITIONAL, **REFLECT), 17, 6),
+    "an upsampler for each layer": (replace(ODD, shared_upsampler=False), 31, 6),
+    "prior": (replace(SMALL, prior=True), 3, 6),
+    **{f"{length} samples": (SMALL_UNCONDITIONAL, length, 6) for length in (1, 2, 5, 11, 12, 13, 95, 97, 200)},
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_sweeps_are_the_reference(isa, precision, name):
+    one, net = case(*SWEEPS[name]), network(SWEEPS[name][0], isa, precision)
+    eps, audio = expected(*SWEEPS[name])
+    got = sampler.predict_noise(net, one.item(), one.d[:1], threads=2)
+    assert relative_error(got, eps) < TOLERANCES[f"network_eps_{precision}"]
+    got = sampler.sample(net, one.item(), one.plan, one.d, threads=2)
+    assert relative_error(got, audio) < TOLERANCES[f"network_audio_{precision}"]
+
+
+def sampled(net, one, threads=1, **changes):
+    return sampler.sample(net, one.item(**changes), one.plan, one.d, threads).tobytes()
+
+
+@pytest.mark.parametrize("name", ["80 bands", "3 sweeps", "3 sweeps, no mel", "prior"])
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_a_seed_is_the_noise_it_stands_for(isa, precision, name):
+    """Across sweeps, too: step n adds normal(seed, n + 1)."""
+    one, net, seed = case(*SWEEPS[name]), network(SWEEPS[name][0], isa, precision), 2**40 + 5
+    noise = np.stack([normal(seed, n + 1, 0, len(one.x)) for n in range(len(one.plan) - 1)])
+    assert sampled(net, one, noise=None, seed=seed) == sampled(net, one, noise=noise)
+    assert sampled(net, one, noise=None, seed=seed) != sampled(net, one, noise=None, seed=seed + 1)
+
+
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_one_step_is_the_update_of_its_own_eps(isa, precision):
+    one, net = case(*SWEEPS["80 bands"]), network(SMALL, isa, precision)
+    eps = sampler.predict_noise(net, one.item(), one.d[:1], threads=1)
+    a, b, sigma = np.float32([0.75, -1.25, 0.5])
+    for clamp in (False, True):
+        x = one.x.copy()
+        terms = np.array([[a, b, sigma]])
+        sweep = net.sweep(x, one.mel, np.float32(one.d[:1]), terms, clamp=clamp, threads=1, noise=one.z[:1])
+        sampler.run(sweep, 1, len(x), one.config.reach)
+        unlimited = a * one.x + b * eps + sigma * one.z[0]
+        assert np.abs(unlimited).max() > 2.0
+        np.testing.assert_array_equal(x, np.clip(unlimited, -1.0, 1.0) if clamp else unlimited)
+
+
+# Bytes
+
+# Dilations of more than the smallest tile. None is what the engine chooses.
+TILED = replace(SMALL, residual_channels=16, residual_layers=7, dilation_cycle=6, n_mels=17, upsample_strides=(2, 4))
+LAYOUTS = [(1, 12), (1, 96), (1, 384), (2, 24), (2, 192), (3, 12), (3, 96), (5, 24), (5, 384), (1, None), (3, None)]
+TILINGS = {
+    "C=16": (TILED, 150),
+    "C=64": (replace(TILED, residual_channels=64), 100),
+    "C=128": (replace(TILED, residual_channels=128), 60),
+    "no mel": (replace(TILED, n_mels=0, upsample_strides=()), 1201),
+    "reflect": (replace(TILED, padding="reflect", shared_upsampler=False), 60),
+    "reflect, shortest": (replace(TILED, n_mels=0, upsample_strides=(), padding="reflect"), 33),
+}
+
+
+@pytest.mark.parametrize("name", TILINGS)
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_threads_and_tiles_change_no_byte(isa, precision, name):
+    one, net = case(*TILINGS[name]), network(TILINGS[name][0], isa, precision)
+    once = sampled(net, one)
+    for threads, rows in LAYOUTS:
+        tiled = SimpleNamespace(config=net.config, sweep=partial(net.sweep, rows=rows))
+        assert sampled(tiled, one, threads) == once, f"{threads} threads, {rows} rows"
+
+
+@pytest.mark.parametrize("name", ["80 bands", "79 bands", "3 sweeps, no mel", "reflect", "an upsampler for each layer"])
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_used_memory_changes_no_byte(isa, precision, name):
+    """A buffer that finished sweeps left behind, with NaN and infinity in it, is as good as a new one."""
+    config, size, steps = SWEEPS[name]
+    one, longer, shorter = case(config, size, steps), case(config, size + 3, steps), case(config, size - 2, steps)
+    fresh = sampled(cpu.CpuNetwork(config, weights(config), isa, precision), one)
+    begun = {"d": np.float32(one.d[:6]), "coefficients": np.ones((6, 3), np.float32), "clamp": True, "threads": 1}
+    # In x a NaN ends at the first ReLU; an infinity goes on to every layer's rows.
+    for x, mel, d in ((np.nan, np.nan, np.nan), (np.inf, np.nan, np.nan), (-3e38, 3e38, np.inf), (3e38, -3e38, -3e38)):
+        net = cpu.CpuNetwork(config, weights(config), isa, precision)
+        new = net.sweep(one.x.copy(), one.mel, **begun).bytes
+        sampled(net, shorter)
+        bad = longer.item(x=np.full_like(longer.x, x), mel=None if one.mel is None else np.full_like(longer.mel, mel))
+        sampler.predict_noise(net, bad, np.full_like(longer.d[:1], d), threads=2)
+        bad.x[:] = x
+        sampler.sample(net, bad, longer.plan, np.full_like(longer.d, d), threads=2)
+        used = net.sweep(one.x.copy(), one.mel, **begun)
+        assert used.bytes > new, "nothing was reused, so this test shows nothing"
+        del used
+        assert sampled(net, one) == fresh, f"after {x}, {mel}, {d}"
+        assert sampled(net, one, threads=2) == fresh, f"after {x}, {mel}, {d}, 2 threads"
+
+
+@pytest.mark.parametrize(
+    "name", ["base", "large", "79 bands", "one stage", "3 sweeps, no mel", "13 samples", "reflect"]
+)
+@pytest.mark.parametrize(("isa", "precision"), [p for p in targets("fp32") if p.values[0].startswith("avx512")])
+def test_vectors_of_any_width_give_the_same_bytes(isa, precision, name):
+    """Where multiply and add are fused; the generic tier rounds twice."""
+    config, one = SWEEPS[name][0], case(*SWEEPS[name])
+    assert sampled(network(config, isa, precision), one) == sampled(network(config, "avx2", precision), one)

@@ -1,0 +1,108 @@
+"""What the public families do differently, in the sweep of every tier, against the reference in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from networks import SMALL, SMALL_UNCONDITIONAL, random_network
+from targets import targets
+from tolerances import TOLERANCES, relative_error
+
+from engine import sampler
+from engine.embedding import step_biases
+from engine.kernels import cpu, reference
+from engine.noise import normal
+from engine.sampler import Item
+from engine.schedule import build_schedule
+
+VARIANTS = {
+    "reflect": replace(SMALL, padding="reflect"),
+    "step bias in the residual": replace(SMALL, step_bias_in_residual=True),
+    "an upsampler per layer": replace(SMALL, shared_upsampler=False),
+    "an upsampler per layer, three stages": replace(SMALL, shared_upsampler=False, upsample_strides=(2, 2, 4)),
+    "no clamp": replace(SMALL, clamp=False),
+    "sinusoid": replace(SMALL, step_embedding="sinusoid"),
+    "prior": replace(SMALL, prior=True),
+    "all": replace(
+        SMALL,
+        padding="reflect",
+        step_bias_in_residual=True,
+        shared_upsampler=False,
+        clamp=False,
+        step_embedding="sinusoid",
+        prior=True,
+    ),
+    "philsyn unconditional": replace(
+        SMALL_UNCONDITIONAL, step_bias_in_residual=True, step_embedding="sinusoid", clamp=False
+    ),
+}
+# With hop 256: less than a register tile past the furthest reflection, and several tiles.
+FRAMES = (1, 5)
+
+
+@cache
+def weights(name):
+    return random_network(VARIANTS[name], seed=7)
+
+
+@cache
+def case(name, frames):
+    """(mel, x_T, z, std, audio in float64)"""
+    config = VARIANTS[name]
+    length = frames * (config.hop if config.n_mels else 256)
+    rng = np.random.default_rng(frames)
+    mel = rng.random((config.n_mels, frames), dtype=np.float32) if config.n_mels else None
+    plan = build_schedule(config)
+    x, *z = [normal(3, n, 0, length) for n in range(len(plan))]
+    std = rng.uniform(0.1, 1.0, length).astype(np.float32) if config.prior else None
+    exact = [None if a is None else torch.tensor(a, dtype=torch.float64)[None] for a in (mel, x, std)]
+    noise = torch.tensor(np.array(z), dtype=torch.float64)[:, None]
+    tensors = reference.to_tensors(weights(name), torch.float64)
+    audio = reference.sample(tensors, config, exact[0], plan, exact[1], noise, std=exact[2])
+    return mel, x, np.array(z), std, audio[0].numpy()
+
+
+def run(net, name, frames, threads=1, z=None):
+    mel, x, _, std, _ = case(name, frames)
+    config = VARIANTS[name]
+    plan = build_schedule(config)
+    start = x.copy() if std is None else x * std
+    d = step_biases(weights(name), config, plan.t).astype(np.float32)
+    return sampler.sample(net, Item(start, mel, 3, z, std), plan, d, threads)
+
+
+@pytest.mark.parametrize("frames", FRAMES)
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("isa", "precision"), targets())
+def test_variants_are_the_reference(isa, precision, name, frames):
+    *_, z, _, audio = case(name, frames)
+    net = cpu.CpuNetwork(VARIANTS[name], weights(name), isa, precision)
+    assert relative_error(run(net, name, frames, z=z), audio) < TOLERANCES[f"network_audio_{precision}"]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("isa", "precision"), targets())
+def test_variants_depend_on_neither_threads_nor_tiles_nor_the_noise_being_given(isa, precision, name):
+    z = case(name, 5)[2]
+    net = cpu.CpuNetwork(VARIANTS[name], weights(name), isa, precision)
+    expected = run(net, name, 5, z=z).tobytes()
+    sweep = net.sweep
+    for threads, rows in ((1, 12), (2, 24), (3, 96), (5, 192)):
+        net.sweep = lambda *a, rows=rows, **k: sweep(*a, rows=rows, **k)
+        assert run(net, name, 5, threads).tobytes() == expected
+
+
+def test_each_variant_changes_the_audio():
+    """Else the tests above would pass without it."""
+    plain = run(cpu.CpuNetwork(SMALL, weights("reflect"), "generic", "fp32"), "reflect", 1)
+    for name in ("reflect", "step bias in the residual", "no clamp", "sinusoid", "prior"):
+        net = cpu.CpuNetwork(VARIANTS[name], weights("reflect"), "generic", "fp32")
+        mel, x, _, std, _ = case(name, 1)
+        plan = build_schedule(VARIANTS[name])
+        d = step_biases(weights("reflect"), VARIANTS[name], plan.t).astype(np.float32)
+        audio = sampler.sample(net, Item(x.copy() if std is None else x * std, mel, 3, None, std), plan, d, 1)
+        assert relative_error(audio, plain) > 1e-2, name

@@ -1,0 +1,182 @@
+"""Nothing in the corpus is loaded, run or believed: one sentence each, in bounded time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import CASES, Corpus, sound_files
+
+from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.cli import main as engine_command
+
+pytest.importorskip("torch")
+
+ROOT = Path(__file__).resolve().parents[1]
+MEMORY = 64 << 20  # beyond the size of the file
+SECONDS = 20.0  # each takes less than one
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the whole corpus, one case in each folder."""
+    folder = tmp_path_factory.mktemp("hostile")
+    sound = sound_files(folder)
+    cases: dict[str, list[str]] = {"sound": [], "hostile": []}
+    for name, content in sound.items():
+        if name != "pkl":
+            place = folder / "sound_files" / name
+            place.mkdir(parents=True)
+            (place / name).write_bytes(content)
+            (place / "config.json").write_text('{"dilation_cycle_length": 1, "total_steps": 50}')
+            if name in ("pt", "safetensors"):
+                (place / "config.json").unlink()
+            cases["sound"].append(str(place / name))
+    for name, make in CASES.items():
+        (folder / name).mkdir()
+        made = Corpus(folder / name, sound)
+        make(made)
+        cases["hostile"].append(str(made.path))
+    (folder / "cases.json").write_text(json.dumps(cases))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a process that tried to load every case reports."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("measuring memory needs Linux's /proc")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, str(ROOT / "tests" / "hostile.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, f"{lines[-1:]} {done.stderr[-2000:]}"
+    assert done.stderr == ""
+    return {Path(line["path"]).parent.name: line for line in lines if "path" in line}
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CASES) >= 100
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused(folder: Path, results: dict[str, dict[str, Any]], name: str) -> None:
+    result = results[name]
+    path = folder / name / "checkpoint"
+    assert result["error"], "it was loaded"
+    assert result["expected"], f"{result['type']}: {result['error']}"
+    message = result["error"].replace(str(folder), "")
+    assert re.fullmatch(r"[^\n\r]{20,400}", message) and str(folder) in result["error"]
+    assert result["attempts"] == []
+    assert not (folder / name / "canary").exists()
+    size = path.stat().st_size if path.is_file() else 0
+    assert result["memory"] <= size + MEMORY
+    assert result["seconds"] < SECONDS
+
+
+def test_what_the_corpus_is_made_from_is_sound(folder: Path) -> None:
+    for path in json.loads((folder / "cases.json").read_text())["sound"]:
+        assert load_checkpoint(path).config.residual_channels == 16
+
+
+def test_the_watch_notices(folder: Path, tmp_path: Path) -> None:
+    """A loader that unpickled would be seen: by the canary, by the hook and by the memory."""
+    (tmp_path / "case").mkdir()
+    path, canary = tmp_path / "case" / "checkpoint", tmp_path / "case" / "canary"
+    program = pickle.dumps([os.mkdir, bytearray(1)], protocol=2)  # names that the loader below may call
+    assert b"mkdir" in program
+    path.write_bytes(b"cposix\nmkdir\n(S'%s'\ntR." % bytes(canary))
+    (tmp_path / "cases.json").write_text(json.dumps({"sound": [], "hostile": [str(path)]}))
+    loader = (
+        "import pickle, sys, hostile, pathlib, engine.checkpoint;"
+        "engine.checkpoint.load_checkpoint = lambda p: (bytes(200 << 20), pickle.loads(open(p, 'rb').read()));"
+        "hostile.main(pathlib.Path(sys.argv[1]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-c", loader, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert canary.is_dir() and result["error"] is None
+    assert any("os.mkdir" in attempt for attempt in result["attempts"])
+    assert any("pickle.find_class" in attempt for attempt in result["attempts"])
+    assert result["memory"] > MEMORY
+
+
+# Results that would go where they should not
+
+
+def run(*arguments: object) -> int:
+    return engine_command([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def source(folder: Path, tmp_path: Path) -> Path:
+    source = tmp_path / "weights.pt"
+    source.write_bytes((folder / "sound_files" / "pt" / "pt").read_bytes())
+    return source
+
+
+def test_a_link_in_the_way_is_replaced_and_not_followed(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    precious = tmp_path / "elsewhere" / "precious"
+    precious.write_text("precious")
+    for target in (precious, tmp_path / "elsewhere" / "absent"):
+        out = tmp_path / "out.safetensors"
+        out.symlink_to(target)
+        assert run("convert", source, "-o", out) == 0
+        assert out.is_file() and not out.is_symlink()
+        assert os.listdir(tmp_path / "elsewhere") == ["precious"] and precious.read_text() == "precious"
+        out.unlink()
+
+
+def test_the_source_is_never_replaced(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tmp_path / "x.safetensors", load_checkpoint(source))
+    original = (tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / "soft.safetensors").symlink_to("x.safetensors")
+    os.link(tmp_path / "x.safetensors", tmp_path / "hard.safetensors")
+    for out in ("x.safetensors", "soft.safetensors", "hard.safetensors"):
+        assert run("convert", tmp_path / "x.safetensors", "-o", tmp_path / out) == 2
+        assert "it is the input" in capsys.readouterr().err
+    assert (tmp_path / "x.safetensors").read_bytes() == original
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "device", "link to a directory", "loop", "no folder", "suffix"])
+def test_no_result_in_an_impossible_place(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    out = tmp_path / "out.safetensors"
+    if kind == "directory":
+        out.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(out)
+    elif kind == "device":
+        out.symlink_to("/dev/null")
+    elif kind == "link to a directory":
+        out.symlink_to(tmp_path)
+    elif kind == "loop":
+        out.symlink_to(out.name)
+    elif kind == "no folder":
+        out = tmp_path / "absent" / "out.safetensors"
+    else:
+        out = tmp_path / "out.pt"
+    before = sorted(os.listdir(tmp_path))
+    status = run("convert", source, "-o", out)
+    error = capsys.readouterr().err
+    assert (status, error.count("\n")) == ((0, 0) if kind == "loop" else (2, 1))
+    assert sorted(os.listdir(tmp_path)) == before
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_refused_file_leaves_no_result(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("os_system", "zip_bomb", "nan_in_safetensors", "header_ten_gigabytes"):
+        assert run("convert", folder / name / "checkpoint", "-o", tmp_path / "out.safetensors") == 2
+        captured = capsys.readouterr()
+        assert captured.out == "" and captured.err.count("\n") == 1
+        assert os.listdir(tmp_path) == []

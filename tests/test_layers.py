@@ -1,0 +1,172 @@
+"""cli -> engine -> kernels -> csrc, never upward: read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def files(folder: str, pattern: str) -> dict[str, Path]:
+    paths = sorted(path for path in (ROOT / folder).rglob(pattern) if path.is_file())
+    return {path.relative_to(ROOT).as_posix(): path for path in paths}
+
+
+ENGINE, KERNELS, CSRC = files("engine", "*.py"), files("kernels", "*.py"), files("csrc", "*")
+CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
+# What stands above the library and is imported by nothing in it: the command line, and its "engine info".
+COMMAND_LINE = {"engine/cli.py", "engine/__main__.py", "engine/info.py"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, or name of a module.
+
+    Attributes:
+        name: dotted: "engine.config.Config" for "from engine.config import Config".
+        at_once: when the file is imported, not when a function runs.
+        for_types: only under TYPE_CHECKING.
+    """
+
+    name: str
+    at_once: bool
+    for_types: bool
+
+    def of(self, module: str) -> bool:
+        return f"{self.name}.".startswith(f"{module}.")
+
+
+def imports(source: str) -> Iterator[Import]:
+    def visit(node: ast.AST, at_once: bool, for_types: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, at_once and not for_types, for_types)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            for alias in node.names:
+                yield Import(f"{node.module}.{alias.name}", at_once and not for_types, for_types)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for child in node.body:
+                yield from visit(child, at_once, True)
+            for child in node.orelse:
+                yield from visit(child, at_once, for_types)
+        else:
+            function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            for child in ast.iter_child_nodes(node):
+                yield from visit(child, at_once and not function, for_types)
+
+    yield from visit(ast.parse(source), True, False)
+
+
+def importers(among: dict[str, Path], module: str, at_once: bool = False) -> set[str]:
+    """The files that import a module (for more than types), or that do so at once."""
+    return {
+        name
+        for name, path in among.items()
+        for one in imports(path.read_text())
+        if one.of(module) and not one.for_types and (one.at_once or not at_once)
+    }
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = """
+import a, b.c as d
+from e import f
+if TYPE_CHECKING:
+    from g import h
+try:
+    import i
+except ImportError:
+    def later():
+        if True:
+            from j import k
+class C:
+    import m
+"""
+    found = {one.name: (one.at_once, one.for_types) for one in imports(source)}
+    now, later, types = (True, False), (False, False), (False, True)
+    assert found == {"a": now, "b.c": now, "e.f": now, "g.h": types, "i": now, "j.k": later, "m": now}
+    assert Import("a.b", True, False).of("a") and not Import("ab", True, False).of("a")
+
+
+def test_there_is_something_to_read() -> None:
+    assert {"engine/voice.py", "engine/cli.py"} <= set(ENGINE)
+    assert {"kernels/cpu.py", "kernels/reference.py"} <= set(KERNELS)
+    assert "csrc/bindings.cpp" in CSRC and len(CSRC_CPU) > 20
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_know_of_the_engine_only_what_a_network_is(name: str) -> None:
+    below = ("engine.config", "engine.errors", "engine._native", "engine.kernels")
+    for one in imports(KERNELS[name].read_text()):
+        if one.of("engine") and not any(one.of(module) for module in below):
+            assert one.of("engine.schedule") and one.for_types and name == "kernels/reference.py", one.name
+
+
+def test_only_the_voice_and_the_command_line_reach_for_kernels() -> None:
+    assert importers(ENGINE, "engine.kernels") <= {"engine/voice.py"} | COMMAND_LINE
+
+
+def test_only_the_cpu_backend_calls_the_native_module() -> None:
+    assert importers(ENGINE, "engine._native") == {"engine/__init__.py"}  # to say what to do when it is missing
+    assert importers(KERNELS, "engine._native") == {"kernels/cpu.py"}
+
+
+def test_nothing_below_imports_what_is_above() -> None:
+    assert importers(ENGINE | KERNELS, "engine.cli") <= {"engine/__main__.py"}
+    assert importers(ENGINE | KERNELS, "engine.info") <= COMMAND_LINE
+    assert importers(ENGINE | KERNELS, "engine.voice") <= {"engine/__init__.py"} | COMMAND_LINE
+    assert importers(ENGINE | KERNELS, "engine.sampler") <= {"engine/voice.py"}
+    for other in ("tests", "benchmarks", "networks", "tolerances", "targets"):
+        assert not importers(ENGINE | KERNELS, other)
+
+
+def test_only_the_reference_needs_torch() -> None:
+    assert not importers(ENGINE, "torch", at_once=True)
+    assert importers(KERNELS, "torch") == {"kernels/reference.py"}
+    assert not importers(ENGINE | KERNELS, "engine.kernels.reference")
+
+
+@pytest.mark.parametrize("name", ["scipy", "soundfile", "soxr", "librosa", "triton"])
+def test_extras_are_imported_where_they_are_used(name: str) -> None:
+    assert not importers(ENGINE | KERNELS, name, at_once=True)
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", CSRC_CPU)
+def test_kernels_in_cpp_know_neither_python_nor_torch(name: str) -> None:
+    for header in includes(CSRC[name]):
+        assert not re.match(r"Python\.h|pybind11|torch|ATen|c10|numpy", header), header
+
+
+def test_only_the_bindings_know_python() -> None:
+    assert [name for name in CSRC if any("pybind11" in header for header in includes(CSRC[name]))] == [
+        "csrc/bindings.cpp"
+    ]
+
+
+def test_kernels_in_cpp_stay_among_themselves() -> None:
+    inside = {path.resolve() for path in CSRC_CPU.values()}
+    for path in CSRC_CPU.values():
+        for header in re.findall(r'^\s*#\s*include\s*"([^"]+)"', path.read_text(), re.MULTILINE):
+            assert (path.parent / header).resolve() in inside, f"{path.name}: {header}"
+
+
+def test_an_instruction_set_is_a_few_lines() -> None:
+    for path in (ROOT / "csrc/cpu/isa").glob("*.cpp"):
+        assert len(path.read_text().splitlines()) <= 40, path.name
+
+
+def test_files_stay_readable() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in (ENGINE | KERNELS | CSRC).items()}
+    assert {name: length for name, length in lengths.items() if length > 500} == {}
+    assert len((ROOT / "setup.py").read_text().splitlines()) < 60
