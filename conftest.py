@@ -22,6 +22,8 @@ def pytest_configure(config):
         raise pytest.UsageError(f"--results: expected --benchmark and a file in an existing folder, got {results}")
     if config.getoption("--benchmark"):
         config.option.benchmark_only = True
+        if config.args_source == pytest.Config.ArgsSource.TESTPATHS:
+            config.args = [str(config.rootpath / "benchmarks")]
         config.option.benchmark_enable = True
     else:
         config.option.benchmark_disable = not config.getoption("benchmark_enable", False)

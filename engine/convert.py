@@ -24,7 +24,7 @@ from engine.pickles import Attributes, View, read_pickle
 from engine.stored import BFLOAT16, Array, Stored, as_float32, read_values
 
 MAX_DIRECTORY = 1 << 20  # bytes of zip directory: about 10,000 tensors
-MAX_PICKLE = 1 << 20  # LARGE with its Adam state needs 0.1 MB
+MAX_PICKLE = 1 << 19  # of which a reader makes up to 80 times as much; SC09 with its Adam state needs 0.2 MB
 MAX_LIST = 10000  # values of all hyper-parameters that are tensors
 
 _ENTRY = re.compile(r"(?!\.\.?/)[^/\\]+/(data\.pkl|data/\d+|\.data/\w+|\.?\w+)")

@@ -1,0 +1,293 @@
+"""Whatever bytes a file holds, loading gives a network or one sentence, soon, in memory bounded by the file.
+
+`make fuzz` runs 20,000 cases, the normal tests some hundred of the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickletools
+import struct
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile import BESIDE_PHILSYN, sound_files
+from hostile_watch import forget_peak, status
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.config import Config
+from engine.errors import CheckpointError
+
+pytest.importorskip("torch")
+
+BESIDE = {
+    "ckpt": '{"dilation_cycle_length": 1, "total_steps": 50}',
+    "pkl": BESIDE_PHILSYN,
+}
+MEMORY = 64 << 20  # beyond the size of the file
+SECONDS = 20.0
+
+BYTES = st.one_of(st.integers(0, 255), st.sampled_from(b'0123456789{}[],:"-.e \x00\xff.QRbc)('))
+NUMBERS = st.one_of(
+    st.integers(0, 300),
+    st.sampled_from([2**k + d for k in (7, 8, 15, 16, 31, 32, 40, 63, 64) for d in (-1, 0, 1)]),
+    st.integers(),
+    st.floats(),
+)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=20)),
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.text(max_size=10), inner, max_size=5)),
+    max_leaves=20,
+)
+Mutate = Callable[["Files", st.DataObject], None]
+
+
+class Files:
+    """Sound files, and the one that a case writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sound = sound_files(folder)
+        self.path = folder / "mutated" / "checkpoint"
+        self.path.parent.mkdir()
+        self.outcomes = {"loaded": 0, "refused": 0}
+
+    def write(self, suffix: str, content: bytes, beside: str | None = None) -> None:
+        self.path.write_bytes(content)
+        config = self.path.with_name("config.json")
+        config.unlink(missing_ok=True)
+        if beside is None:
+            beside = BESIDE.get(suffix)
+        if beside is not None:
+            config.write_bytes(beside.encode("utf-8", "surrogatepass"))
+
+    def entries(self, suffix: str) -> dict[str, bytes]:
+        self.write(suffix, self.sound[suffix])
+        with zipfile.ZipFile(self.path) as archive:
+            return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+
+    def pack(self, suffix: str, entries: dict[str, bytes]) -> None:
+        self.write(suffix, b"")
+        with zipfile.ZipFile(self.path, "w") as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+
+    def load(self) -> None:
+        """Load what was written, and judge."""
+        size = self.path.stat().st_size
+        watched = Path("/proc/self/clear_refs").exists()
+        if watched:
+            forget_peak()
+            before = status("VmRSS")
+        begin = time.perf_counter()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                checkpoint = load_checkpoint(self.path)
+        except CheckpointError as error:
+            self.outcomes["refused"] += 1
+            message = str(error)
+            assert message.startswith(str(self.path.parent)) and len(message) < 400 + len(str(self.path))
+            assert "\n" not in message and "\r" not in message
+        else:
+            self.outcomes["loaded"] += 1
+            assert isinstance(checkpoint, Checkpoint)
+            assert Config.from_json(checkpoint.config.to_json()) == checkpoint.config
+        assert time.perf_counter() - begin < SECONDS
+        if watched:
+            assert status("VmHWM") - before <= size + MEMORY
+
+
+SUFFIXES = st.sampled_from(["pt", "pkl", "ckpt", "safetensors"])
+
+
+def _places(content: bytes, suffix: str) -> st.SearchStrategy[int]:
+    """Anywhere, but mostly where structure is: a header, the pickle, the directory."""
+    end = len(content) - 1
+    if suffix == "safetensors":
+        length = struct.unpack("<Q", content[:8])[0]
+        return st.one_of(st.integers(0, 8), st.integers(0, 8 + length), st.integers(0, end))
+    pickled = content.index(b"\x80\x02")
+    return st.one_of(st.integers(0, 4096), st.integers(pickled, pickled + 3000), st.integers(end - 2500, end))
+
+
+def bytes_changed(files: Files, data: st.DataObject) -> None:
+    suffix = data.draw(SUFFIXES)
+    content = bytearray(files.sound[suffix])
+    for place, value in data.draw(st.lists(st.tuples(_places(content, suffix), BYTES), min_size=1, max_size=8)):
+        content[place] = value
+    files.write(suffix, bytes(content))
+
+
+def pieces_moved(files: Files, data: st.DataObject) -> None:
+    """Pieces cut out, doubled, or replaced by those of another file."""
+    suffix, other = data.draw(SUFFIXES), data.draw(SUFFIXES)
+    content = files.sound[suffix]
+    for _ in range(data.draw(st.integers(1, 3))):
+        begin, end = sorted(data.draw(st.tuples(_places(content, suffix), _places(content, suffix))))
+        foreign = files.sound[other]
+        start = data.draw(_places(foreign, other))
+        piece = {"cut": b"", "double": content[begin:end] * 2, "foreign": foreign[start : start + end - begin]}
+        content = content[:begin] + piece[data.draw(st.sampled_from(sorted(piece)))] + content[end:]
+        if len(content) < 5000 or b"\x80\x02" not in content:
+            break
+        if suffix == "safetensors" and struct.unpack("<Q", content[:8])[0] > len(content) - 8:
+            break
+    files.write(suffix, content)
+
+
+def directory_changed(files: Files, data: st.DataObject) -> None:
+    """Fields of headers and directory entries of an archive."""
+    suffix = data.draw(st.sampled_from(["pt", "pkl", "ckpt"]))
+    content = bytearray(files.sound[suffix])
+    fields = [(b"PK\x01\x02", 46), (b"PK\x03\x04", 30), (b"PK\x05\x06", 22), (b"PK\x06\x06", 56), (b"PK\x06\x07", 20)]
+    for _ in range(data.draw(st.integers(1, 4))):
+        mark, length = data.draw(st.sampled_from(fields))
+        places = _all(content, mark)
+        if not places:
+            continue
+        place = data.draw(st.sampled_from(places)) + data.draw(st.integers(4, length - 1))
+        width = data.draw(st.sampled_from([1, 2, 4, 8]))
+        value = data.draw(st.one_of(st.sampled_from([0, 2 ** (8 * width) - 1]), st.integers(0, 2 ** (8 * width) - 1)))
+        content[place : place + width] = value.to_bytes(width, "little")
+    files.write(suffix, bytes(content))
+
+
+def _all(content: bytearray, mark: bytes) -> list[int]:
+    places, place = [], content.find(mark)
+    while place >= 0:
+        places.append(place)
+        place = content.find(mark, place + 1)
+    return places
+
+
+def pickle_changed(files: Files, data: st.DataObject) -> None:
+    """A sound archive around a changed program: operations dropped, doubled, moved, replaced, and bytes in them."""
+    suffix = data.draw(st.sampled_from(["pt", "pkl", "ckpt"]))
+    entries = files.entries(suffix)
+    name = next(name for name in entries if name.endswith("/data.pkl"))
+    program = entries[name]
+    starts = [place for _, _, place in pickletools.genops(program)]
+    operations = [program[begin:end] for begin, end in zip(starts, [*starts[1:], len(program)], strict=True)]
+    snippets = [*(code.code.encode("latin-1") for code in pickletools.opcodes), *operations[:40], b"K\xff", b"h\x00"]
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(operations) - 1))
+        what = data.draw(st.sampled_from(["drop", "double", "replace", "insert", "swap", "byte"]))
+        if what == "drop":
+            operations[at] = b""
+        elif what == "double":
+            operations[at] *= 2
+        elif what == "replace":
+            operations[at] = data.draw(st.sampled_from(snippets))
+        elif what == "insert":
+            operations[at] += data.draw(st.sampled_from(snippets))
+        elif what == "swap":
+            other = data.draw(st.integers(0, len(operations) - 1))
+            operations[at], operations[other] = operations[other], operations[at]
+        elif operations[at]:
+            changed = bytearray(operations[at])
+            changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(BYTES)
+            operations[at] = bytes(changed)
+    files.pack(suffix, {**entries, name: b"".join(operations)})
+
+
+def header_changed(files: Files, data: st.DataObject) -> None:
+    """The values of a safetensors header, those of our own metadata included."""
+    content = files.sound["safetensors"]
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    config = json.loads(header["__metadata__"]["diffwave"])
+    for _ in range(data.draw(st.integers(1, 3))):
+        what = data.draw(st.sampled_from(["config", "tensor", "field", "name", "more"]))
+        names = sorted(set(header) - {"__metadata__"})
+        if what == "config":
+            config[data.draw(st.sampled_from(sorted(config)))] = data.draw(JSON)
+        elif what == "more" or not names:
+            header[data.draw(st.text(max_size=20))] = data.draw(JSON)
+        elif what == "tensor":
+            header[data.draw(st.sampled_from(names))] = data.draw(JSON)
+        elif what == "name":
+            renamed = data.draw(st.one_of(st.text(max_size=50), st.sampled_from(names)))
+            header[renamed] = header.pop(data.draw(st.sampled_from(names)))
+        else:
+            entry = header[data.draw(st.sampled_from(names))]
+            if isinstance(entry, dict) and entry:
+                key = data.draw(st.sampled_from(sorted(entry)))
+                entry[key] = data.draw(st.one_of(JSON, st.lists(NUMBERS, max_size=4)))
+    if isinstance(header.get("__metadata__"), dict):
+        header["__metadata__"]["diffwave"] = json.dumps(config)
+    text = json.dumps(header).encode("utf-8", "surrogatepass")
+    files.write("safetensors", struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def settings_changed(files: Files, data: st.DataObject) -> None:
+    """The config.json beside a sound file: other values under known names, and unknown ones."""
+    suffix = data.draw(st.sampled_from(["pkl", "ckpt", "pt"]))
+    values = json.loads(BESIDE.get(suffix, "{}"))
+    known = ["family", "mel_kind", "T", "beta_0", "total_steps", "dilation_cycle", "noise_schedule", "sample_rate"]
+    known += ["use_prior", "condition_prior", "wavenet_config", "diffusion_config", "preprocess", "model", "n_mels"]
+    known += [
+        "noise_schedule_factors",
+        "upsample_factors",
+        "hop_length",
+        "unconditional",
+        "beta_start",
+        "clamp",
+        "prior",
+    ]
+    for _ in range(data.draw(st.integers(1, 4))):
+        section = values
+        if isinstance(values.get("diffusion_config"), dict) and data.draw(st.booleans()):
+            section = values["diffusion_config"]
+        name = data.draw(st.one_of(st.sampled_from(known), st.text(max_size=10)))
+        families = st.sampled_from(["lmnt", "priorgrad", "amphion", "speechbrain", "philsyn"])
+        section[name] = data.draw(st.one_of(JSON, families, st.lists(st.floats(), max_size=5)))
+    files.write(suffix, files.sound[suffix], json.dumps(values))
+
+
+MUTATIONS = (bytes_changed, pieces_moved, directory_changed, pickle_changed, header_changed, settings_changed)
+MANY = 3500  # of each
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("fuzz"))
+
+
+def run(files: Files, mutate: Mutate, examples: int) -> None:
+    files.outcomes = {"loaded": 0, "refused": 0}
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    )
+    @given(st.data())
+    def one(data: st.DataObject) -> None:
+        mutate(files, data)
+        files.load()
+
+    handles = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    one()
+    assert not handles or len(os.listdir("/proc/self/fd")) <= handles + 2
+    print(f"{mutate.__name__}: {files.outcomes['loaded']} loaded, {files.outcomes['refused']} refused")
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS)
+def test_damaged_files_give_a_network_or_a_sentence(files: Files, mutate: Mutate) -> None:
+    run(files, mutate, 50)
+    assert files.outcomes["refused"] > 0
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("mutate", MUTATIONS)
+def test_many_damaged_files(files: Files, mutate: Mutate) -> None:
+    run(files, mutate, MANY)
+    assert sum(files.outcomes.values()) >= 0.95 * MANY  # hypothesis leaves out what it has seen
