@@ -87,8 +87,8 @@ def content_of(layout: str, config: Config, tensors: Arrays, seed: int = 0) -> t
         model = _torch(_philsyn(layout, config, tensors, np.random.default_rng(seed)))
         if layout == "bddm":
             model["schedule_net.ratio_nn.0.weight"] = _torch({"x": np.ones((2, 2), np.float32)})["x"]
-            settings = argparse.Namespace(T=20, beta_0=1e-4, beta_T=0.02, tau=66, N=12, load="x.pkl", hop_len=config.hop)
-            vars(settings).update(_wavenet(config), sampling_rate=config.sample_rate)
+            settings = argparse.Namespace(T=20, beta_0=1e-4, beta_T=0.02, tau=66, N=12, load="x.pkl")
+            vars(settings).update(_wavenet(config), hop_len=config.hop, sampling_rate=config.sample_rate)
             return "DiffWave_GALR.pkl", {"config": settings, "model_state_dict": model}, None
         beside = {
             "wavenet_config": _wavenet(config),
@@ -175,7 +175,8 @@ def _philsyn(layout: str, config: Config, tensors: Arrays, rng: np.random.Genera
         axes = tuple(range(1, weight.ndim))
         v = (weight * rng.uniform(0.5, 2.0, (len(weight), *(1 for _ in axes)))).astype(np.float32)
         g = np.sqrt(np.square(weight, dtype=np.float64).sum(axes, keepdims=True)).astype(np.float32)
-        folded = (g.astype(np.float64) * v / np.sqrt(np.square(v, dtype=np.float64).sum(axes, keepdims=True))).astype("f4")
+        norm = np.sqrt(np.square(v, dtype=np.float64).sum(axes, keepdims=True))
+        folded = (g.astype(np.float64) * v / norm).astype("f4")
         begin = 0
         for o in order:
             count = len(tensors[f"{key}.weight"][o])
