@@ -85,9 +85,9 @@ def _folded(tensors: dict[str, Stored]) -> dict[str, Stored]:
             v, g = folded.pop(name), folded.pop(stem + length)
             expected = (*v.shape[:1], *(1 for _ in v.shape[1:]))
             if not v.shape or g.shape != expected:
-                raise CheckpointError(f"{stem + length:.80}: expected shape {expected}, got {g.shape}")
+                raise CheckpointError(f"{stem + length!r:.80}: expected shape {expected}, got {g.shape}")
             if stem + "weight" in folded:
-                raise CheckpointError(f"{stem + 'weight':.80}: expected it with weight norm or without, got both")
+                raise CheckpointError(f"{stem + 'weight'!r:.80}: expected it with weight norm or without, got both")
             folded[stem + "weight"] = Stored(v.shape, partial(_read_folded, v, g))
     return folded
 
@@ -100,7 +100,9 @@ def _joined(tensors: dict[str, Stored]) -> dict[str, Stored]:
         if match and other in tensors:
             first, second = joined.pop(name), joined.pop(other)
             if first.shape[1:] != second.shape[1:] or not first.shape or not second.shape:
-                raise CheckpointError(f"{name:.80}: expected what fits {other:.80}, {second.shape}, got {first.shape}")
+                raise CheckpointError(
+                    f"{name!r:.80}: expected what fits {other!r:.80}, {second.shape}, got {first.shape}"
+                )
             shape = (first.shape[0] + second.shape[0], *first.shape[1:])
             joined[f"{match[1]}output_projection{match[2]}"] = Stored(shape, partial(_stacked, first, second))
     return joined

@@ -26,7 +26,7 @@ from engine.config import MEL_KINDS, Config, parse_object
 from engine.convert import file_start, read_pytorch
 from engine.errors import CheckpointError, InputError
 from engine.replace import replacing
-from engine.stored import BFLOAT16, Array, Shape, Stored, as_float32, read_values
+from engine.stored import BFLOAT16, Array, Shape, Stored, as_float32, one_line, read_values
 
 METADATA_KEY = "diffwave"
 MAX_HEADER = 1 << 21  # bytes; the largest Config and 256 layers need 0.9 MB
@@ -323,7 +323,7 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Stored], str | N
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:
-        raise CheckpointError(f"{path}: expected safetensors, got: {error!s:.160}") from None
+        raise CheckpointError(f"{path}: expected safetensors, got: {one_line(error)}") from None
     return tensors, text
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from engine.errors import CheckpointError
 from engine.pickles import Attributes, View, read_pickle
-from engine.stored import BFLOAT16, Array, Stored, as_float32, read_values
+from engine.stored import BFLOAT16, Array, Stored, as_float32, one_line, read_values
 
 MAX_DIRECTORY = 1 << 20  # bytes of zip directory: about 10,000 tensors
 MAX_PICKLE = 1 << 19  # of which a reader makes up to 80 times as much; SC09 with its Adam state needs 0.2 MB
@@ -93,12 +93,8 @@ def read_pytorch(path: str | os.PathLike[str]) -> Archive:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # zipfile alone raises nine kinds
-        raise CheckpointError(f"{path}: a damaged zip archive: {_one_line(error)}") from None
+        raise CheckpointError(f"{path}: a damaged zip archive: {one_line(error)}") from None
     return Archive(tensors, params, container)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _read_pickle(program: bytes) -> Any:
@@ -107,7 +103,7 @@ def _read_pickle(program: bytes) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged program fails in as many ways as a program can
-        raise CheckpointError(f"expected a pickle of tensors, got a damaged one: {_one_line(error)}") from None
+        raise CheckpointError(f"expected a pickle of tensors, got a damaged one: {one_line(error)}") from None
 
 
 def _model_and_params(content: Any) -> tuple[dict[Any, Any], dict[Any, Any], str]:
@@ -174,7 +170,7 @@ class _Records:
         try:
             return as_float32(self.values(view))
         except CheckpointError as error:
-            raise CheckpointError(f"{name:.80}: {error}") from None
+            raise CheckpointError(f"{name!r:.80}: {error}") from None
 
 
 def _tensors(records: _Records, model: dict[Any, Any]) -> dict[str, Stored]:
@@ -223,7 +219,7 @@ def _checked_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
         name = entry.filename
         if not _ENTRY.fullmatch(name):
             raise CheckpointError(f"expected the entries of torch.save, got {name!r:.80}")
-        if name.lower() in seen:  # torch looks names up without regard to case
+        if name.lower() in seen:  # torch finds either, and we must see what it sees
             raise CheckpointError(f"expected every entry once, got {name!r:.80} twice")
         seen.add(name.lower())
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:

@@ -64,3 +64,9 @@ def as_float32(values: npt.NDArray[Any]) -> Array:
     """Native float32 in C order, without a copy where they are that already."""
     with np.errstate(over="ignore"):  # becomes infinite, which `engine.checkpoint.Checkpoint` refuses
         return np.asarray(values, dtype=np.float32, order="C")
+
+
+def one_line(error: Exception) -> str:
+    """What another library's exception says: short, and without what a terminal would obey."""
+    text = " ".join(str(error)[:1000].split())[:160] or type(error).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

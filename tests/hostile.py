@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import struct
@@ -16,6 +17,8 @@ import numpy as np
 from layouts import SMALL, content_of, layout_config
 from networks import random_network
 from safetensors.numpy import save
+
+from engine.checkpoint import expected_shapes
 
 Header = dict[str, Any]
 Make = Callable[["Corpus"], Any]
@@ -60,10 +63,10 @@ class Corpus:
         self.pack({"data.pkl": b"\x80\x02" + code})
 
     def calls(self, name: str, *arguments: Any) -> None:
-        """An archive whose weights are sound and whose pickle calls something on the way."""
+        """A sound checkpoint, but for one more entry of its dict, which calls something."""
         call = b"c" + name.replace(" ", "\n").encode() + b"\n" + pickle.dumps(arguments, protocol=2)[2:-1] + b"R"
         sound = self.entries[f"{self.folder}/data.pkl"]
-        self.program(call + b"\x85q\xff" + sound[2:-1] + b"\x86.")
+        self.program(sound[2:-1] + pickle.dumps("hook", protocol=2)[2:-1] + call + b"s.")
 
     def safetensors(self, change: Callable[[Header, bytes], bytes | None]) -> None:
         """A sound safetensors file with a changed header, and data."""
@@ -196,20 +199,32 @@ def ten_gigabytes_in_a_shape(corpus: Corpus) -> None:
     corpus.pack({"data.pkl": program.replace(shape, b"J\x00\x00\x00\x70K\x01K\x01\x87")})
 
 
-@case
-def ten_gigabytes_of_one_value(corpus: Corpus) -> None:
+def _of_one_record(corpus: Corpus, view: Callable[[Any, tuple[int, ...]], Any], values: int, **sizes: int) -> None:
+    """A network of the right names and shapes, all of them views of one record."""
     import torch
 
-    model = {name: torch.zeros(1).expand(1 << 16, 1 << 16) for name in ("input_projection.weight", "x")}
-    torch.save({"model": model}, corpus.path)
+    record = torch.full((values,), 0.1)
+    config = replace(TINY, **sizes)
+    params = {"dilation_cycle": 1, "sample_rate": 22050, "noise_schedule": [1e-4, 0.05]}
+    model = {name: view(record, shape) for name, shape in expected_shapes(config).items()}
+    torch.save({"model": model, "params": params}, corpus.path)
+
+
+@case
+def gigabytes_of_one_value(corpus: Corpus) -> None:
+    """12 GB of weights in 70 KB."""
+    _of_one_record(corpus, lambda record, shape: record.expand(shape), 1, residual_channels=1024, residual_layers=256)
 
 
 @case
 def many_views_of_one_record(corpus: Corpus) -> None:
-    import torch
+    """Reading each from its first value to its last would read the record 50 times."""
 
-    record = torch.zeros(1 << 20)
-    torch.save({f"x{n}": record[:: (1 << 20) - 1] for n in range(2000)}, corpus.path)
+    def spread(record: Any, shape: tuple[int, ...]) -> Any:
+        count = math.prod(shape)
+        return record[:: (len(record) - 1) // max(count - 1, 1)][:count].reshape(shape)
+
+    _of_one_record(corpus, spread, 1 << 20, residual_layers=16)
 
 
 @case

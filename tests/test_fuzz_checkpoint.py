@@ -94,7 +94,7 @@ class Files:
             self.outcomes["refused"] += 1
             message = str(error)
             assert message.startswith(str(self.path.parent)) and len(message) < 400 + len(str(self.path))
-            assert "\n" not in message and "\r" not in message
+            assert message.isprintable()
         else:
             self.outcomes["loaded"] += 1
             assert isinstance(checkpoint, Checkpoint)

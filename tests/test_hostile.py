@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +71,7 @@ def test_refused(folder: Path, results: dict[str, dict[str, Any]], name: str) ->
     assert result["error"], "it was loaded"
     assert result["expected"], f"{result['type']}: {result['error']}"
     message = result["error"].replace(str(folder), "")
-    assert re.fullmatch(r"[^\n\r]{20,400}", message) and str(folder) in result["error"]
+    assert message.isprintable() and 20 < len(message) < 400 and str(folder) in result["error"]
     assert result["attempts"] == []
     assert not (folder / name / "canary").exists()
     size = path.stat().st_size if path.is_file() else 0

@@ -153,6 +153,17 @@ def test_storage_devices_do_not_matter(tmp_path: Path) -> None:
     equal(values(packed(tmp_path / "weights.pt", content)), NETWORK)
 
 
+def test_bytes_may_come_in_the_other_order(tmp_path: Path) -> None:
+    """As torch.save writes them on a big-endian machine."""
+    content = entries(saved(tmp_path, lmnt()))
+    assert content["weights/byteorder"] == b"little"
+    content["weights/byteorder"] = b"big"
+    for name, record in content.items():
+        if "/data/" in name:
+            content[name] = np.frombuffer(record, "<f4").astype(">f4").tobytes()
+    equal(values(packed(tmp_path / "weights.pt", content)), NETWORK)
+
+
 def test_hyper_parameters_in_tensors_are_read(tmp_path: Path) -> None:
     params = {**PARAMS, "noise_schedule": torch.tensor(SMALL.train_schedule, dtype=torch.float64)}
     assert load_checkpoint(saved(tmp_path, lmnt(params=params))).config == SMALL

@@ -114,6 +114,17 @@ def test_sweeps_are_the_reference(isa, precision, name):
     assert relative_error(got, audio) < TOLERANCES[f"network_audio_{precision}"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["base", "large"])
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_the_whole_training_schedule(isa, precision, size):
+    """50 and 200 steps, in 9 and 34 sweeps."""
+    config, frames = {"base": (BASE, 2), "large": (replace(LARGE, dilation_cycle=5), 1)}[size]
+    one, net = case(config, frames, "full"), network(config, isa, precision)
+    got = sampler.sample(net, one.item(), one.plan, one.d, threads=2)
+    assert relative_error(got, expected(config, frames, "full")[1]) < TOLERANCES[f"network_audio_{precision}"]
+
+
 def sampled(net, one, threads=1, **changes):
     return sampler.sample(net, one.item(**changes), one.plan, one.d, threads).tobytes()
 
@@ -176,8 +187,9 @@ def test_used_memory_changes_no_byte(isa, precision, name):
     one, longer, shorter = case(config, size, steps), case(config, size + 3, steps), case(config, size - 2, steps)
     fresh = sampled(cpu.CpuNetwork(config, weights(config), isa, precision), one)
     begun = {"d": np.float32(one.d[:6]), "coefficients": np.ones((6, 3), np.float32), "clamp": True, "threads": 1}
-    # In x a NaN ends at the first ReLU; an infinity goes on to every layer's rows.
-    for x, mel, d in ((np.nan, np.nan, np.nan), (np.inf, np.nan, np.nan), (-3e38, 3e38, np.inf), (3e38, -3e38, -3e38)):
+    inf, nan = np.inf, np.nan
+    # In x a NaN ends at the first ReLU; an infinity goes on to all layers in the channels where it is positive.
+    for x, mel, d in ((nan, nan, nan), (inf, nan, nan), (-inf, nan, nan), (3e38, -3e38, -3e38), (-3e38, 3e38, inf)):
         net = cpu.CpuNetwork(config, weights(config), isa, precision)
         new = net.sweep(one.x.copy(), one.mel, **begun).bytes
         sampled(net, shorter)
