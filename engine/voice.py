@@ -223,7 +223,7 @@ def load(
     """Load a checkpoint and pack it for this machine.
 
     Args:
-        path: a .safetensors file, or LMNT's .pt with the extra `convert`; None for the bundled voice.
+        path: a checkpoint of any public implementation (docs/checkpoints.md); None for the bundled voice.
         device: "auto" or "cpu".
         precision: "auto", "fp32" or "bf16".
         threads: how many a call may use; None for all processors this process may run on.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from layouts import LAYOUTS, random_checkpoint
 from networks import SHARED
-from targets import targets
+from targets import one_torch_thread, targets  # noqa: F401
 from tolerances import TOLERANCES, relative_error
 
 import engine
@@ -22,6 +22,8 @@ from engine.schedule import build_schedule
 from engine.voice import Voice
 
 torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 FAMILIES = ("lmnt", "lmnt_unconditional", "priorgrad", "speechbrain", "philsyn_vocoder", "philsyn_unconditional")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from networks import SMALL, SMALL_UNCONDITIONAL, random_network
-from targets import targets
+from targets import one_torch_thread, targets  # noqa: F401
 from tolerances import TOLERANCES, relative_error
 
 from engine import sampler
@@ -18,6 +18,8 @@ from engine.kernels import cpu, reference
 from engine.noise import normal
 from engine.sampler import Item
 from engine.schedule import build_schedule
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 VARIANTS = {
     "reflect": replace(SMALL, padding="reflect"),
