@@ -22,6 +22,8 @@ _LMNT_NAMES = {
 }
 # Settings that are not Config's: what they say is compared with the tensors, or becomes a schedule.
 _OTHERS = {"hop_samples", "unconditional", "use_prior", "condition_prior", "condition_prior_global"}
+# The constants of PriorGrad's noise that `engine.prior` computes with.
+_PRIOR = {"std_min": 0.1, "max_energy_override": 4.0}
 _ENDPOINTS = ("beta_first", "beta_last", "train_steps")
 # What the paper leaves open, the way LMNT does it.
 _LMNT_FACTS = {
@@ -206,7 +208,7 @@ def identify(names: Iterable[str], container: str, sources: Mapping[str, Mapping
 
 def settings(family: Family, sources: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
     """Settings under Config's names; CheckpointError where two sources disagree, or one with what the family does."""
-    known = set(Config.__dataclass_fields__) | _OTHERS | {"beta_range", *_ENDPOINTS}
+    known = set(Config.__dataclass_fields__) | _OTHERS | set(_PRIOR) | {"beta_range", *_ENDPOINTS}
     merged: dict[str, Any] = {"family": family.name, **_LMNT_FACTS, **family.facts}
     origin = dict.fromkeys(merged, f"family {family.name}")
     for source, values in sources.items():
@@ -221,6 +223,9 @@ def settings(family: Family, sources: Mapping[str, Mapping[Any, Any]]) -> dict[s
     for name in ("condition_prior", "condition_prior_global"):
         if merged.pop(name, False):
             raise CheckpointError(f"{name}: expected a network without the prior among its inputs, got one with it")
+    for name, usual in _PRIOR.items():
+        if merged.pop(name, usual) != usual:
+            raise CheckpointError(f"{name}: expected PriorGrad's usual {usual}, got another, which is not built")
     if merged.pop("use_prior", True) is False and family.facts.get("prior"):
         merged["prior"] = False  # PriorGrad's code without its point
     return _with_schedule(merged, family)

@@ -14,7 +14,7 @@ from tolerances import TOLERANCES, relative_error
 
 import engine
 from engine.cli import main
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError
 from engine.prior import energy_std
 
 MELS = -8.0 + np.random.default_rng(0).random((2, 4, 3), dtype=np.float32) * 9
@@ -69,6 +69,17 @@ def test_energy_min_is_the_std_that_follows_from_it(voice):
 def test_impossible_priors_are_refused(voice, arguments, message):
     with pytest.raises(InputError, match=message):
         voice.vocode(MELS, **arguments)
+
+
+@pytest.mark.parametrize("name", ["std_min", "max_energy_override"])
+def test_other_constants_are_refused(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    path = random_checkpoint(tmp_path, "priorgrad").path
+    content = torch.load(path, weights_only=True)
+    content["params"][name] = 0.25
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=f"{name}: expected PriorGrad's usual"):
+        engine.load(path)
 
 
 def test_other_networks_take_no_prior(tmp_path):
