@@ -2,14 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pty
 import re
-import signal
-import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,53 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import FRAMES, MEL, REPORT, SMALL, Run, saved, unconditional
 from layouts import random_checkpoint
 from networks import random_network
 
 import engine
 from engine import cli
 from engine.audio import read_wav, write_wav
-from engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import BASE, LARGE, Config
 from engine.kernels import cpu
 from engine.voice import BUNDLED, Voice
-
-SMALL = Config(residual_channels=16, residual_layers=3, dilation_cycle=2)
-FRAMES = 12
-MEL = np.random.default_rng(0).random((80, FRAMES)).astype(np.float32)
-REPORT = r"[\d.e+-]+ s of audio in [\d.e+-]+ s: RTF [\d.e+-]+, [\d.e+-]+x real time"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """One command line in this process: status, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        status = cli.main([str(a) for a in arguments])
-        return status, *capfd.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with a mel, a recording and some checkpoints, which an error leaves as it is."""
-    np.save(tmp_path / "mel.npy", MEL)
-    write_wav(tmp_path / "in.wav", np.sin(np.arange(4000) / 9) * 0.3, SMALL.sample_rate)
-    saved(tmp_path / "small.safetensors", SMALL)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def saved(path: Path, config: Config) -> Path:
-    save_checkpoint(path, Checkpoint(config, random_network(config, 1)))
-    return path
-
-
-def unconditional(config: Config = SMALL) -> Config:
-    return replace(config, n_mels=0, upsample_strides=(), mel_kind=None)
 
 
 def refused(run: Run, *arguments: object) -> str:
@@ -508,109 +468,6 @@ def test_the_bundled_voice_speaks_the_demo_mel(here: Path, run: Run) -> None:
     error = np.abs(engine.mel(audio, rate)[:, :40] - wanted).mean()
     assert error < 0.8 * np.abs(wanted - wanted.mean()).mean()
     assert f"file         {BUNDLED}\n" in run("info")[1]
-
-
-SCRIPT = [str(Path(sys.executable).with_name("engine"))]
-MODULE = [sys.executable, "-m", "engine"]
-# pytest itself may run where SIGINT is ignored, which children inherit.
-INTERRUPTIBLE = (
-    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "runpy.run_module('engine', run_name='__main__', alter_sys=True)"
-)
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def processed(command: list[str], *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, **options}
-    return subprocess.run([*command, *map(str, arguments)], text=True, timeout=60, **options)
-
-
-@pytest.mark.parametrize("command", [SCRIPT, MODULE], ids=["script", "module"])
-def test_as_a_program(here: Path, command: list[str]) -> None:
-    if not Path(command[0]).exists():
-        pytest.skip("the script is not installed beside this Python")
-    made = processed(command, "vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors")
-    assert (made.returncode, made.stderr) == (0, "")  # no bar in a pipe
-    assert re.fullmatch(f"wrote out.wav\n{REPORT}\n", made.stdout)
-    failed = processed(command, "vocode", "absent.npy", "-o", "out.wav")
-    assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr == "engine: error: absent.npy: cannot read it: No such file or directory\n"
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["info", "small.safetensors"], ["--help"]])
-def test_a_closed_pipe_is_quiet(here: Path, unbuffered: str, arguments: list[str]) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}
-    closed = processed(MODULE, *arguments, stdout=writer, env=environment)
-    # argparse itself ignores that it cannot print its help
-    assert closed.stderr == "" and closed.returncode in ([141] if arguments[0] == "info" else [0, 141])
-    silent = processed(MODULE, "info", "absent", stdout=subprocess.PIPE, stderr=writer, env=environment)
-    os.close(writer)
-    assert (silent.returncode, silent.stdout) == (2, "")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_under_stdout(here: Path) -> None:
-    with open("/dev/full", "w") as full:
-        result = processed(MODULE, "info", "small.safetensors", stdout=full)
-    assert (result.returncode, result.stderr) == (2, "engine: error: No space left on device\n")
-
-
-def test_names_without_a_spelling(here: Path) -> None:
-    arguments = ["vocode", "mel.npy", "-o", "fünf.wav", "--model", "small.safetensors"]
-    result = processed(MODULE, *arguments, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
-    assert result.returncode == 0 and result.stdout.startswith("wrote f\\xfcnf.wav\n") and Path("fünf.wav").exists()
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    for descriptor in (ours, theirs):
-        os.close(descriptor)
-
-
-def read_until(terminal: int, text: bytes, seconds: float = 30) -> bytes:
-    os.set_blocking(terminal, False)
-    shown, deadline = b"", time.monotonic() + seconds
-    while text not in shown and time.monotonic() < deadline:
-        try:
-            shown += os.read(terminal, 65536)
-        except BlockingIOError:
-            time.sleep(0.01)
-    assert text in shown, shown
-    return shown
-
-
-def test_a_bar_on_a_terminal(here: Path, terminal: tuple[int, int]) -> None:
-    ours, theirs = terminal
-    arguments = ["vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors", "--steps", "full"]
-    result = processed(MODULE, *arguments, stderr=theirs)
-    assert result.returncode == 0 and re.fullmatch(f"wrote out.wav\n{REPORT}\n", result.stdout)
-    shown = read_until(ours, b" %, 0:0").decode()
-    assert re.match(r"\r\[#*\.+\] +\d+ %, 0:0\d elapsed, 0:0\d remaining", shown)
-    assert shown.endswith("\r") and set(shown.split("\r")[-2]) == {" "}  # erased
-
-
-def test_control_c_leaves_nothing(here: Path, terminal: tuple[int, int]) -> None:
-    ours, theirs = terminal
-    np.save("long.npy", np.tile(MEL, 4000))
-    before = sorted(os.listdir())
-    command = [sys.executable, "-c", INTERRUPTIBLE, "vocode", "long.npy", "-o", "out.wav"]
-    command += ["--model", "small.safetensors", "--steps", "full", "--threads", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=ENVIRONMENT) as process:
-        try:
-            read_until(ours, b" remaining")
-            process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert (process.returncode, out) == (130, b"")
-    said = read_until(ours, b"interrupted\r\n")
-    assert said.split(b"\r")[-2:] == [b"engine: interrupted", b"\n"] and b"Traceback" not in said
-    assert sorted(os.listdir()) == before
 
 
 @pytest.mark.parametrize(
