@@ -66,3 +66,13 @@ def test_inner_loops_keep_their_accumulators_in_registers(disassembly, tier):
         spills = [text for text in loop if re.search(r"[yz]mm\d", text) and re.search(r"\(%r[sb]p", text)]
         assert multiply_adds % count == 0
         assert not spills, f"{tier}: vectors on the stack in an inner loop: {spills}"
+
+
+def test_what_runs_on_every_processor_uses_no_tiers_instructions(disassembly):
+    """Tiers are listed before it is known which of them the processor has."""
+    asked = [
+        name for name in disassembly if re.fullmatch(r"diffwave::\w+::(fp32|bf16)\(\)|diffwave::tiers\(\).*", name)
+    ]
+    assert len(asked) >= 5
+    for name in asked:
+        assert not [text for _, text in disassembly[name] if text.startswith("v")], name

@@ -9,8 +9,11 @@ namespace {
 #include "vec_fp32.inl"
 #include "operations.inl"
 }  // namespace
-
-Operations<float> fp32() { return operations<float>(); }
 }  // namespace diffwave::avx2
 DIFFWAVE_TARGET_END
+
+// Outside the region: it is called on every processor.
+namespace diffwave::avx2 {
+Operations<float> fp32() { return kOperations<float>; }
+}  // namespace diffwave::avx2
 #endif

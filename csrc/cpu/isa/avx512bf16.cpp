@@ -10,8 +10,11 @@ namespace {
 #include "vec_bf16.inl"
 #include "operations.inl"
 }  // namespace
-
-Operations<Bf16> bf16() { return operations<Bf16>(); }
 }  // namespace diffwave::avx512bf16
 DIFFWAVE_TARGET_END
+
+// Outside the region: it is called on every processor.
+namespace diffwave::avx512bf16 {
+Operations<Bf16> bf16() { return kOperations<Bf16>; }
+}  // namespace diffwave::avx512bf16
 #endif

@@ -8,5 +8,5 @@ namespace {
 #include "operations.inl"
 }  // namespace
 
-Operations<float> fp32() { return operations<float>(); }
+Operations<float> fp32() { return kOperations<float>; }
 }  // namespace diffwave::generic

@@ -9,14 +9,13 @@
 #include "../output_head.inl"
 #include "../peak.inl"
 
+// Data, not code: a function in here could use the tier's instructions before anybody knows whether they are there.
 template <class E>
-Operations<E> operations() {
-  return {upsample_row<float>,
-          upsample_row<E>,
-          project_conditioner<E>,
-          input_projection<E>,
-          residual_block<E>,
-          output_head,
-          peak<E>,
-          kWidth};
-}
+constexpr Operations<E> kOperations = {upsample_row<float>,
+                                       upsample_row<E>,
+                                       project_conditioner<E>,
+                                       input_projection<E>,
+                                       residual_block<E>,
+                                       output_head,
+                                       peak<E>,
+                                       kWidth};
