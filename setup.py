@@ -42,7 +42,7 @@ class NinjaBuild(build_ext):
 
 
 setup(
-    packages=["engine", "engine.kernels"],
+    packages=["engine", "engine.kernels", "engine.kernels.triton"],
     package_dir={"engine.kernels": "kernels"},
     package_data={"engine": ["assets/*", "py.typed", "*.pyi"]},
     ext_modules=[Extension("engine._native", SOURCES)],

@@ -1,8 +1,9 @@
-"""NumPy arrays and torch tensors at the edge of the engine: inside it there is only NumPy."""
+"""NumPy arrays and torch tensors at the edge of the engine: inside it there is only NumPy, and on a GPU its tensors."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,13 @@ def device_of(value: Any) -> Any | None:
     return value.device if is_torch(value) else None
 
 
-def on_device(array: npt.NDArray[Any], device: Any | None) -> Any:
-    """The array itself when device is None, else a tensor on that torch.device (shared on the CPU)."""
-    if device is None:
-        return array
-    return sys.modules["torch"].from_numpy(np.ascontiguousarray(array)).to(device)
+def on_device(array: Any, device: Any | None) -> Any:
+    """Either kind as a numpy array (device None) or as a tensor on that torch.device; memory is shared where it can be."""
+    if is_torch(array):
+        return array.cpu().numpy() if device is None else array.to(device)
+    return array if device is None else sys.modules["torch"].from_numpy(np.ascontiguousarray(array)).to(device)
+
+
+def stacked(arrays: Sequence[Any]) -> Any:
+    """Numpy arrays or tensors of one shape as one, along a new first axis."""
+    return sys.modules["torch"].stack(list(arrays)) if is_torch(arrays[0]) else np.stack(arrays)

@@ -19,6 +19,7 @@ from engine.arrays import FloatArray
 from engine.audio import is_encoded, mixed, read_channels, resample, write_wav
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.config import MEL_KINDS, Config
+from engine.doctor import examine
 from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.files import check_output, is_wav, read_mel, write_mel
 from engine.frontend import settings
@@ -103,6 +104,10 @@ def _info(arguments: argparse.Namespace) -> None:
     print(describe(path, load_checkpoint(path, arguments.mel_kind), _load(arguments)))
 
 
+def _doctor(arguments: argparse.Namespace) -> None:
+    print(examine())
+
+
 def _convert(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, ".safetensors", arguments.checkpoint)
     checkpoint = load_checkpoint(arguments.checkpoint, arguments.mel_kind, arguments.config)
@@ -113,6 +118,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 def _load(arguments: argparse.Namespace) -> Voice:
     return engine.load(
         arguments.model,
+        device=arguments.device,
         precision=arguments.precision,
         threads=arguments.threads,
         isa=arguments.isa,
@@ -193,6 +199,8 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("model", metavar="CKPT", type=Path, nargs="?", help="a checkpoint (default: the bundled voice)")
     _add_runtime(info)
 
+    command("doctor", _doctor, "what this machine can run, and why not", _DOCTOR)
+
     convert = command("convert", _convert, "turn any public checkpoint into a .safetensors file", _CONVERT)
     convert.add_argument("checkpoint", metavar="CKPT", type=Path, help="a checkpoint (.pt, .pkl, .ckpt, .safetensors)")
     _add_output(convert, "OUT.safetensors", "the converted checkpoint")
@@ -213,12 +221,15 @@ def _add_output(command: argparse.ArgumentParser, name: str, text: str) -> None:
 
 def _add_runtime(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--precision",
-        choices=("auto", *sorted(registry.PRECISIONS, reverse=True)),
-        default="auto",
-        help="of the arithmetic (default: auto, the fastest of this processor)",
+        "--device", default="auto", metavar="cpu|cuda", help="where (default: auto, a GPU if one can be used)"
     )
-    command.add_argument("--threads", type=int, metavar="N", help="how many (default: one per processor it may use)")
+    command.add_argument(
+        "--precision",
+        choices=("auto", *reversed(registry.PRECISIONS)),
+        default="auto",
+        help="of the arithmetic (default: auto, the fastest of the device)",
+    )
+    command.add_argument("--threads", type=int, metavar="N", help="of a CPU (default: one per processor it may use)")
     command.add_argument("--isa", metavar="TIER", help="instruction set (default: the best; see 'engine info')")
     _add_mel_kind(command)
 
@@ -262,14 +273,15 @@ def _discard_unwritable() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-_DESCRIPTION = "DiffWave on this machine's processor: a mel spectrogram becomes speech."
+_DESCRIPTION = "DiffWave on this machine's processor or GPU: a mel spectrogram becomes speech."
 
 _EXAMPLES = """\
 examples:
   engine vocode mel.npy -o speech.wav             a mel becomes speech, with the bundled voice
   engine vocode recording.wav -o again.wav        a recording is analysed and spoken again
   engine mel recording.wav -o mel.npy             the analysis alone
-  engine info                                     what the bundled voice is, and what this machine runs
+  engine info                                     what the bundled voice is, and how this machine would run it
+  engine doctor                                   what this machine can run, and why not
   engine convert weights.pt -o voice.safetensors  a public checkpoint, for 'vocode --model'
 
 'engine COMMAND --help' says more about each. Errors leave no file behind; the exit status is then 2.
@@ -300,6 +312,11 @@ Say what a checkpoint is, which instruction set and precision this machine would
 tiers there are. The options are those of 'engine vocode': see what they would choose.
 """
 
+_DOCTOR = """\
+Say which instruction sets, GPUs and optional packages this machine has, what is missing and how to get it, and what
+'engine vocode' would choose. Nothing is loaded or run.
+"""
+
 _CONVERT = """\
 Turn a checkpoint of LMNT, PriorGrad, Amphion, SpeechBrain, philsyn or BDDM into one .safetensors file that says
 everything about itself. Hyper-parameters that CKPT lacks are taken from a config.json; what is still missing is named.
@@ -326,6 +343,10 @@ examples:
   engine info
   engine info voice.safetensors
   engine info --precision fp32 --isa avx2
+""",
+    "doctor": """\
+examples:
+  engine doctor
 """,
     "convert": """\
 examples:

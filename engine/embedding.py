@@ -48,6 +48,12 @@ def step_embedding_sinusoid(t: float, steps_T: int) -> NDArray[np.float64]:
     return row
 
 
+def sinusoids(config: Config, t: Sequence[float]) -> NDArray[np.float64]:
+    """[S,128], the network's kind of sinusoids (`Config.step_embedding`) for S steps on the training scale."""
+    embed = {"table": step_embedding, "sinusoid": step_embedding_sinusoid}[config.step_embedding]
+    return np.array([embed(step, len(config.train_schedule)) for step in t]).reshape(-1, 128)
+
+
 def step_biases(tensors: Mapping[str, NDArray[Any]], config: Config, t: Sequence[float]) -> NDArray[np.float64]:
     """What each layer adds to its input at each step (paper, section 3.1).
 
@@ -72,9 +78,7 @@ def step_biases(tensors: Mapping[str, NDArray[Any]], config: Config, t: Sequence
         weight, bias = (tensors[f"{key}.{part}"].astype(np.float64) for part in ("weight", "bias"))
         return rows @ weight.T + bias
 
-    steps_T = len(config.train_schedule)
-    embed = {"table": step_embedding, "sinusoid": step_embedding_sinusoid}[config.step_embedding]
-    hidden = np.array([embed(step, steps_T) for step in t]).reshape(-1, 128)
+    hidden = sinusoids(config, t)
     for number in (1, 2):
         hidden = _silu(linear(hidden, f"diffusion_embedding.projection{number}"))
     keys = [f"residual_layers.{i}.diffusion_projection" for i in range(config.residual_layers)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.arrays import to_numpy
+from engine.arrays import on_device, to_numpy
 from engine.errors import InputError
 
 ENERGY_MAX = 4.0
@@ -16,23 +16,23 @@ STD_MIN = 0.1
 Array = npt.NDArray[np.float32]
 
 
-def energy_std(mel: Array, hop: int, energy_min: float) -> Array:
+def energy_std(mel: Any, hop: int, energy_min: float) -> Array:
     """``max((min(E, 4) - energy_min) / (4 - energy_min), 0.1)``, ``E = sqrt(sum over bands of exp(mel))``.
 
     Args:
-        mel: [M,T], the natural logarithm of magnitudes.
+        mel: [M,T], the natural logarithm of magnitudes; numpy or a tensor.
         hop: samples per frame.
         energy_min: the smallest E of the training data, a figure that no checkpoint carries.
 
     Returns:
         std [T * hop], constant over a frame.
     """
-    energy = np.sqrt(np.exp(mel.astype(np.float64)).sum(axis=0))
+    energy = np.sqrt(np.exp(np.asarray(on_device(mel, None), np.float64)).sum(axis=0))
     std = (np.minimum(energy, ENERGY_MAX) - energy_min) / (ENERGY_MAX - energy_min)
     return np.repeat(np.maximum(std, STD_MIN), hop).astype(np.float32)
 
 
-def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Array], hop: int) -> list[Array | None]:
+def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: int) -> list[Array | None]:
     """The standard deviation of every item's noise, [L_i] each; None where the network was trained with 1.
 
     Args:

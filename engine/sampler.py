@@ -34,6 +34,9 @@ class Network(Protocol):
 
     config: Config
 
+    def normal(self, seed: int, step: int, begin: int, count: int) -> Array:
+        """`engine.noise.normal`."""
+
     def sweep(
         self,
         x: Array,

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from engine import sampler
 from engine.arguments import check_count, check_noise, check_seed, check_signal
-from engine.arrays import device_of, on_device
+from engine.arrays import device_of, on_device, stacked
 from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.embedding import step_biases
+from engine.cpu_loop import CpuLoop
 from engine.errors import InputError
+from engine.gpu_loop import GpuLoop
 from engine.inputs import MelBatch, check_mel, check_range
-from engine.kernels import cpu, registry
+from engine.kernels import registry
 from engine.prior import check_prior
 from engine.sampler import Item, Progress
 from engine.schedule import Schedule, build_schedule
 
-Array = npt.NDArray[np.float32]
-
 BUNDLED = Path(__file__).parent / "assets" / "voice.safetensors"
 
-# Items up to this many samples are spread over the threads one by one: they are too short to share a tile well,
-# and their working memory is bounded by their length.
-SHORT = 16384
+
+class Loop(Protocol):
+    """What a voice asks of a backend's loop over the steps: `engine.cpu_loop` and `engine.gpu_loop`."""
+
+    def draw(self, seed: int, length: int) -> Any:
+        """x_T [L]."""
+
+    def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
+        """Eps [L_i] per item."""
+
+    def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = ...) -> list[Any]:
+        """Audio [L_i] per item."""
+
+
+LOOPS: Mapping[str, Callable[[Any, Any, int], Loop]] = MappingProxyType(
+    {"cpu": CpuLoop, "cuda": lambda network, tensors, threads: GpuLoop(network)}
+)
 
 
 class Voice:
@@ -50,9 +59,8 @@ class Voice:
         self.hop = checkpoint.config.hop
         self.choice = choice
         self.threads = threads
-        self._tensors = {k: v for k, v in checkpoint.tensors.items() if "diffusion" in k}
-        self._network = registry.build(checkpoint.config, checkpoint.tensors, choice)
-        self._step_biases = lru_cache(maxsize=8)(self._compute_step_biases)
+        network = registry.build(checkpoint.config, checkpoint.tensors, choice)
+        self._loop = LOOPS[choice.device](network, checkpoint.tensors, threads)
 
     def vocode(
         self,
@@ -87,14 +95,14 @@ class Voice:
         Raises:
             InputError: an argument has an impossible value; the message names it.
         """
-        batch = check_mel(mel, self.config)
+        batch = check_mel(mel, self.config, self.choice.device)
         check_range(batch.items, self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
         lengths = [item.shape[1] * self.hop for item in batch.items]
         self._check_reflection(lengths)
         prior = check_prior(self.config.prior, std, energy_min, batch.items, self.hop)
-        items = _items(batch.items, lengths, plan, seed, noise, prior)
-        return batch.restore(self._run(items, plan, progress))
+        items = self._items(batch.items, lengths, plan, seed, noise, prior)
+        return batch.restore(self._loop.sample(items, plan, progress))
 
     def generate(
         self,
@@ -129,9 +137,9 @@ class Voice:
         samples = check_count(samples, "samples")
         plan = build_schedule(self.config, steps, schedule)
         self._check_reflection([samples])
-        items = _items([None] * n, [samples] * n, plan, seed, noise, [None] * n)
-        audio = np.stack(self._run(items, plan, progress))
-        return on_device(audio, device_of(noise[0])) if noise is not None else audio
+        items = self._items([None] * n, [samples] * n, plan, seed, noise, [None] * n)
+        where = None if noise is None else device_of(noise[0])
+        return stacked([on_device(row, where) for row in self._loop.sample(items, plan, progress)])
 
     def predict_noise(self, x: Any, t: float, mel: Any = None) -> Any:
         """One evaluation of the network: the noise eps that it sees in x (paper, equation 5).
@@ -148,21 +156,20 @@ class Voice:
             InputError: an argument has an impossible value.
         """
         signal = check_signal(x)
-        mels: list[Array | None] = [None] * len(signal)
+        mels: list[Any] = [None] * len(signal)
         if self.config.n_mels:
             if mel is None:
                 raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
-            batch = check_mel(mel, self.config)
+            batch = check_mel(mel, self.config, self.choice.device)
             check_range(batch.items, self.config.mel_kind)
             _check_lengths(batch, signal, self.hop)
             mels = list(batch.items)
         elif mel is not None:
             raise InputError("mel: this network is unconditional and takes none")
         self._check_reflection([signal.shape[1]])
-        d = self._step_biases((_number(t),))
-        rows = [Item(row.copy(), one) for row, one in zip(signal, mels, strict=True)]
-        eps = np.stack([sampler.predict_noise(self._network, row, d, self.threads) for row in rows])
-        return on_device(eps.reshape(x.shape), device_of(x))
+        rows = [Item(row, one) for row, one in zip(signal, mels, strict=True)]
+        eps = [on_device(row, device_of(x)) for row in self._loop.predict_noise(rows, _number(t))]
+        return stacked(eps).reshape(x.shape)
 
     def explain(self) -> str:
         """What was chosen when the network was loaded, and why."""
@@ -184,32 +191,25 @@ class Voice:
                 f"mel: this network pads by reflection and needs more than {furthest} samples, got {min(lengths)}"
             )
 
-    def _compute_step_biases(self, t: tuple[float, ...]) -> Array:
-        return step_biases(self._tensors, self.config, t).astype(np.float32)
-
-    def _run(self, items: list[Item], plan: Schedule, progress: Progress | None) -> list[Array]:
-        d = self._step_biases(plan.t)
-        total = sum(len(item.x) for item in items)
-        done = 0
-
-        def one(item: Item, threads: int, report: Progress | None) -> Array:
-            return sampler.sample(self._network, item, plan, d, threads, report)
-
-        audio: dict[int, Array] = {}
-        short = [i for i, item in enumerate(items) if len(item.x) <= SHORT] if self.threads > 1 else []
-        if len(short) > 1:
-            with ThreadPoolExecutor(min(self.threads, len(short))) as pool:
-                for i, made in zip(short, pool.map(lambda i: one(items[i], 1, None), short), strict=True):
-                    audio[i] = made
-                    done += len(made)
-                    if progress is not None:
-                        progress(done / total)
-        for i, item in enumerate(items):
-            if i in audio:
-                continue
-            audio[i] = one(item, self.threads, _scaled(progress, done / total, len(item.x) / total))
-            done += len(item.x)
-        return [audio[i] for i in range(len(items))]
+    def _items(
+        self,
+        mels: Sequence[Any],
+        lengths: list[int],
+        plan: Schedule,
+        seed: Any,
+        noise: Any,
+        prior: Sequence[Any],
+    ) -> list[Item]:
+        if noise is not None:
+            given: Any = check_noise(noise, lengths, len(plan))
+            seeds = [0] * len(mels)
+        else:
+            seeds = check_seed(seed, len(mels))
+            given = [(self._loop.draw(s, length), None) for s, length in zip(seeds, lengths, strict=True)]
+        return [
+            Item(x if scale is None else x * on_device(scale, device_of(x)), mel, s, z, scale)
+            for mel, s, (x, z), scale in zip(mels, seeds, given, prior, strict=True)
+        ]
 
 
 def load(
@@ -224,10 +224,10 @@ def load(
 
     Args:
         path: a checkpoint of any public implementation (docs/checkpoints.md); None for the bundled voice.
-        device: "auto" or "cpu".
-        precision: "auto", "fp32" or "bf16".
-        threads: how many a call may use; None for all processors this process may run on.
-        isa: the instruction set; None for the best of this processor.
+        device: "auto", a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
+        precision: "auto", the fastest; on a CPU "fp32" or "bf16", on a GPU "fp16", "bf16", "tf32" or "fp32".
+        threads: how many a call may use on a CPU; None for all processors this process may run on.
+        isa: the instruction set of a CPU; None for the best of this processor.
         mel: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
 
     Raises:
@@ -257,26 +257,6 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _items(
-    mels: Sequence[Array | None],
-    lengths: list[int],
-    plan: Schedule,
-    seed: Any,
-    noise: Any,
-    prior: Sequence[Array | None],
-) -> list[Item]:
-    if noise is not None:
-        given: Any = check_noise(noise, lengths, len(plan))
-        seeds = [0] * len(mels)
-    else:
-        seeds = check_seed(seed, len(mels))
-        given = [(cpu.normal(s, 0, 0, length), None) for s, length in zip(seeds, lengths, strict=True)]
-    return [
-        Item(x.copy() if scale is None else x * scale, mel, s, z, scale)
-        for mel, s, (x, z), scale in zip(mels, seeds, given, prior, strict=True)
-    ]
-
-
 def _number(t: Any) -> float:
     try:
         return float(t)
@@ -284,11 +264,7 @@ def _number(t: Any) -> float:
         raise InputError(f"t: expected a number, got {t!r:.80}") from None
 
 
-def _check_lengths(batch: MelBatch, signal: Array, hop: int) -> None:
+def _check_lengths(batch: MelBatch, signal: Any, hop: int) -> None:
     want = [item.shape[1] * hop for item in batch.items]
     if want != [signal.shape[1]] * len(signal):
         raise InputError(f"x: expected [{len(want)}, {want[0]}] for this mel (frames * hop), got {signal.shape}")
-
-
-def _scaled(progress: Progress | None, done: float, share: float) -> Callable[[float], None] | None:
-    return None if progress is None else lambda fraction: progress(done + share * fraction)

@@ -69,6 +69,10 @@ class CpuNetwork:
         )
         self._sweep = getattr(_native, f"Sweep_{precision}")
 
+    def normal(self, seed: int, step: int, begin: int, count: int) -> Array:
+        """engine.noise.normal, natively."""
+        return normal(seed, step, begin, count)
+
     def sweep(
         self,
         x: Array,

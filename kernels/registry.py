@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,12 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.errors import InputError, UnavailableError
-from engine.kernels import cpu
+from engine.kernels import cpu, cuda
 
-DEVICES = ("cpu",)
-PRECISIONS = ("bf16", "fp32")  # the fastest first
+# The fastest first.
+CPU_PRECISIONS = ("bf16", "fp32")
+GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
+PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 
 
 @dataclass(frozen=True)
@@ -22,41 +25,84 @@ class Choice:
     """What was chosen, and why.
 
     Attributes:
-        device: "cpu".
-        isa: the tier, one of `engine.kernels.cpu.tiers`.
-        precision: "fp32" or "bf16".
+        device: "cpu" or "cuda".
+        isa: the tier, one of `engine.kernels.cpu.tiers`, or the GPU's architecture, "sm_90".
+        precision: one of PRECISIONS.
         reasons: one sentence per choice, for `Voice.explain`.
+        index: which GPU.
     """
 
     device: str
     isa: str
     precision: str
     reasons: tuple[str, ...]
+    index: int = 0
 
 
 def select(device: str = "auto", precision: str = "auto", isa: str | None = None) -> Choice:
     """Choose a backend; "auto" and None take the fastest that this machine has.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or an instruction set for a GPU.
         UnavailableError: something known that this machine or build does not have.
     """
-    if device not in ("auto", *DEVICES):
-        raise UnavailableError(
-            f"device: this build has no backend for {device!r:.80}; expected 'auto' or {_names(DEVICES)}"
-        )
+    kind, index = _parsed(device)
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"precision: expected 'auto' or {_names(PRECISIONS)}, got {precision!r:.80}")
+    if kind == "cuda" and isa is not None:
+        raise InputError(f"isa: a GPU's follows from the GPU; expected None with device={device!r}, got {isa!r:.80}")
+    obstacle = None if kind == "cpu" or isa is not None else cuda.obstacle(index)
+    if kind == "cuda" and obstacle:
+        raise UnavailableError(f"device: {device!r} cannot be used: {obstacle}; device='cpu' can")
+    if kind == "cuda" or (kind == "auto" and isa is None and not obstacle):
+        return _gpu(device, precision, index)
+    if precision not in ("auto", *CPU_PRECISIONS):
+        why = obstacle or "this is a CPU's choice"
+        raise UnavailableError(f"precision: {precision!r} needs a GPU: {why}; use precision='auto' or 'fp32'")
+    return _cpu(device, precision, isa, obstacle)
+
+
+def build(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], choice: Choice) -> Any:
+    """The network, packed for the chosen backend: a CpuNetwork or a GpuNetwork."""
+    if choice.device == "cpu":
+        return cpu.CpuNetwork(config, tensors, choice.isa, choice.precision)
+    from engine.kernels.gpu import GpuNetwork
+
+    return GpuNetwork(config, tensors, cuda.CudaDevice(choice.index), choice.precision)
+
+
+def _parsed(device: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d{1,3}))?", device) if isinstance(device, str) else None
+    if match is None or (match[2] and match[1] != "cuda"):
+        raise UnavailableError(
+            f"device: this build has no backend for {device!r:.80}; expected 'auto', 'cpu', 'cuda' or 'cuda:1'"
+        )
+    return match[1], int(match[2] or 0)
+
+
+def _gpu(device: str, precision: str, index: int) -> Choice:
+    chosen = GPU_PRECISIONS[0] if precision == "auto" else precision
+    reasons = (
+        f"device cuda:{index}: {cuda.describe(index)}, {'found' if device == 'auto' else 'asked for'}",
+        f"isa {cuda.isa(index)}: what its kernels are compiled for",
+        f"precision {chosen}: {'the fastest' if precision == 'auto' else 'asked for'}",
+    )
+    return Choice("cuda", cuda.isa(index), chosen, reasons, index)
+
+
+def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None) -> Choice:
     tiers = {name: (supported, requires, precisions) for name, supported, requires, precisions in cpu.tiers()}
     if isa is not None and isa not in tuple(tiers):
         raise InputError(f"isa: expected one of {_names(tuple(tiers))}, got {isa!r:.80}")
     if isa is not None and not tiers[isa][0]:
         raise UnavailableError(f"isa: {isa!r} needs {tiers[isa][1]}, which this processor does not have")
     usable = [name for name, (supported, _, _) in tiers.items() if supported] if isa is None else [isa]
-    for wanted in PRECISIONS if precision == "auto" else (precision,):
+    for wanted in CPU_PRECISIONS if precision == "auto" else (precision,):
         able = [name for name in usable if wanted in tiers[name][2]]
         if able:
-            return Choice("cpu", able[-1], wanted, _reasons(device, precision, isa, able[-1], wanted, tiers))
+            why = "asked for" if device == "cpu" else f"no GPU: {obstacle}" if obstacle else "isa was asked for"
+            reasons = (f"device cpu: {why}", *_reasons(precision, isa, able[-1], wanted, tiers))
+            return Choice("cpu", able[-1], wanted, reasons)
     have = [name for name, (_, _, precisions) in tiers.items() if precision in precisions]
     raise UnavailableError(
         f"precision: {precision!r} needs a tier that has it ({_names(tuple(have)) or 'none in this build'}), "
@@ -65,18 +111,10 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     )
 
 
-def build(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], choice: Choice) -> cpu.CpuNetwork:
-    """The network, packed for the chosen backend."""
-    return cpu.CpuNetwork(config, tensors, choice.isa, choice.precision)
-
-
-def _reasons(
-    device: str, precision: str, isa: str | None, tier: str, chosen: str, tiers: Mapping[str, Any]
-) -> tuple[str, ...]:
+def _reasons(precision: str, isa: str | None, tier: str, chosen: str, tiers: Mapping[str, Any]) -> tuple[str, ...]:
     above = [name for name in list(tiers)[list(tiers).index(tier) + 1 :]]
     lacking = ", ".join(f"{name} ({tiers[name][1]})" for name in above if not tiers[name][0])
     return (
-        "device cpu: " + ("asked for" if device != "auto" else "the only backend of this build"),
         f"isa {tier}: "
         + ("asked for" if isa else f"the fastest tier with {chosen}")
         + (f"; not on this processor: {lacking}" if lacking else ""),

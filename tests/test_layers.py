@@ -20,8 +20,8 @@ def files(folder: str, pattern: str) -> dict[str, Path]:
 
 ENGINE, KERNELS, CSRC = files("engine", "*.py"), files("kernels", "*.py"), files("csrc", "*")
 CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
-# What stands above the library and is imported by nothing in it: the command line, and its "engine info".
-COMMAND_LINE = {"engine/cli.py", "engine/__main__.py", "engine/info.py"}
+# What stands above the library and is imported by nothing in it: the command line, and what it prints.
+COMMAND_LINE = {"engine/cli.py", "engine/__main__.py", "engine/info.py", "engine/doctor.py"}
 
 
 @dataclass(frozen=True)
@@ -122,18 +122,28 @@ def test_nothing_below_imports_what_is_above() -> None:
     assert importers(ENGINE | KERNELS, "engine.cli") <= {"engine/__main__.py"}
     assert importers(ENGINE | KERNELS, "engine.info") <= COMMAND_LINE
     assert importers(ENGINE | KERNELS, "engine.voice") <= {"engine/__init__.py"} | COMMAND_LINE
-    assert importers(ENGINE | KERNELS, "engine.sampler") <= {"engine/voice.py"}
+    assert importers(ENGINE | KERNELS, "engine.sampler") <= {
+        "engine/voice.py",
+        "engine/cpu_loop.py",
+        "engine/gpu_loop.py",
+    }
     for other in ("tests", "benchmarks", "networks", "tolerances", "targets"):
         assert not importers(ENGINE | KERNELS, other)
 
 
-def test_only_the_reference_needs_torch() -> None:
+def test_torch_and_triton_come_late() -> None:
+    """Neither is imported before a GPU, or the reference, is asked for."""
+    gpu = {name for name in KERNELS if name.startswith("kernels/triton/")} | {"kernels/gpu.py"}
     assert not importers(ENGINE, "torch", at_once=True)
-    assert importers(KERNELS, "torch") == {"kernels/reference.py"}
+    assert importers(KERNELS, "torch", at_once=True) == {"kernels/reference.py"}
+    assert importers(KERNELS, "torch") == {"kernels/reference.py", "kernels/cuda.py"}
+    assert importers(ENGINE | KERNELS, "triton", at_once=True) <= gpu
+    assert importers(ENGINE | KERNELS, "engine.kernels.triton", at_once=True) <= gpu
+    assert not importers(ENGINE | KERNELS, "engine.kernels.gpu", at_once=True)
     assert not importers(ENGINE | KERNELS, "engine.kernels.reference")
 
 
-@pytest.mark.parametrize("name", ["scipy", "soundfile", "soxr", "librosa", "triton"])
+@pytest.mark.parametrize("name", ["scipy", "soundfile", "soxr", "librosa"])
 def test_extras_are_imported_where_they_are_used(name: str) -> None:
     assert not importers(ENGINE | KERNELS, name, at_once=True)
 

@@ -19,10 +19,10 @@ import engine
 from engine import InputError, UnavailableError, Voice
 from engine.checkpoint import Checkpoint, save_checkpoint
 from engine.config import Config
+from engine.cpu_loop import SHORT
 from engine.kernels import cpu, reference
 from engine.noise import normal
 from engine.schedule import build_schedule
-from engine.voice import SHORT
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -380,8 +380,8 @@ def test_what_is_not_here_is_unavailable(paths: dict[Config, Path], monkeypatch:
         engine.load(paths[CONFIG], isa="avx2")
     with pytest.raises(UnavailableError, match="precision: 'bf16' needs a tier that has it"):
         engine.load(paths[CONFIG], precision="bf16")
-    with pytest.raises(UnavailableError, match="device: this build has no backend for 'cuda'"):
-        engine.load(paths[CONFIG], "cuda")
+    with pytest.raises(UnavailableError, match="device: this build has no backend for 'tpu'"):
+        engine.load(paths[CONFIG], "tpu")
     text = engine.load(paths[CONFIG]).explain()
     assert "isa generic: the fastest tier with fp32; not on this processor: avx2 (AVX2 and FMA)" in text
 
@@ -390,7 +390,7 @@ def test_what_is_not_here_is_unavailable(paths: dict[Config, Path], monkeypatch:
     ("options", "message"),
     [
         ({"isa": "sse9"}, "isa: expected one of 'generic'.*, got 'sse9'"),
-        ({"precision": "int3"}, "precision: expected 'auto' or 'bf16', 'fp32', got 'int3'"),
+        ({"precision": "int3"}, "precision: expected 'auto' or 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
         ({"threads": 0}, "threads: expected an integer from 1 to 1024, got 0"),
         ({"threads": 1.5}, "threads: expected an integer from 1 to 1024, got 1.5"),
         ({"threads": 1025}, "threads: expected an integer from 1 to 1024, got 1025"),

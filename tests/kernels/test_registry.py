@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -7,7 +10,7 @@ from networks import SMALL, random_network
 from targets import targets
 
 from engine.errors import InputError, UnavailableError
-from engine.kernels import cpu, registry
+from engine.kernels import cpu, cuda, registry
 
 NAMES = {"generic": "any processor", "avx2": "AVX2", "avx512": "AVX-512", "avx512bf16": "AVX-512 with BF16"}
 
@@ -23,6 +26,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
             for i, (name, requires) in enumerate(NAMES.items())
         ]
         monkeypatch.setattr(cpu, "tiers", lambda: tiers)
+        monkeypatch.setattr(cuda, "obstacle", lambda index: "none here")
 
     return pretend
 
@@ -62,7 +66,7 @@ def test_the_fastest_that_was_asked_for(
             "avx2",
             {},
             (
-                "device cpu: the only backend of this build",
+                "device cpu: no GPU: none here",
                 "isa avx2: the fastest tier with fp32; not on this processor: "
                 "avx512 (AVX-512), avx512bf16 (AVX-512 with BF16)",
                 "precision fp32: the fastest that this tier has",
@@ -77,7 +81,7 @@ def test_the_fastest_that_was_asked_for(
             "avx512bf16",
             {"precision": "bf16"},
             (
-                "device cpu: the only backend of this build",
+                "device cpu: no GPU: none here",
                 "isa avx512bf16: the fastest tier with bf16",
                 "precision bf16: asked for",
             ),
@@ -92,7 +96,13 @@ def test_reasons(processor: Any, fastest: str, asked: dict[str, str], reasons: t
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"device": "cuda"}, "device: this build has no backend for 'cuda'; expected 'auto' or 'cpu'"),
+        ({"device": "cuda"}, "device: 'cuda' cannot be used: none here; device='cpu' can"),
+        ({"device": "cuda:7"}, "device: 'cuda:7' cannot be used: none here; device='cpu' can"),
+        ({"device": "tpu"}, "device: this build has no backend for 'tpu'; expected 'auto', 'cpu', 'cuda' or 'cuda:1'"),
+        ({"device": "cpu:1"}, "device: this build has no backend for 'cpu:1'"),
+        ({"device": 0}, "device: this build has no backend for 0"),
+        ({"precision": "fp16"}, "precision: 'fp16' needs a GPU: none here; use precision='auto' or 'fp32'"),
+        ({"precision": "tf32", "device": "cpu"}, "precision: 'tf32' needs a GPU: this is a CPU's choice"),
         ({"isa": "avx512"}, "isa: 'avx512' needs AVX-512, which this processor does not have"),
         ({"isa": "avx512bf16", "precision": "bf16"}, "isa: 'avx512bf16' needs AVX-512 with BF16, which this processor"),
         (
@@ -112,7 +122,8 @@ def test_what_is_not_here_is_refused_with_the_reason(processor: Any, asked: dict
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"precision": "fp16"}, "precision: expected 'auto' or 'bf16', 'fp32', got 'fp16'"),
+        ({"precision": "int3"}, "precision: expected 'auto' or 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
+        ({"device": "cuda", "isa": "avx2"}, "isa: a GPU's follows from the GPU; expected None with device='cuda'"),
         ({"precision": None}, "precision: expected .*, got None"),
         ({"isa": "sse9"}, "isa: expected one of 'generic', 'avx2', 'avx512', 'avx512bf16', got 'sse9'"),
         ({"isa": ["avx2"]}, r"isa: expected one of .*, got \['avx2'\]"),
@@ -144,3 +155,48 @@ def test_build_packs_for_the_choice(isa: str, precision: str) -> None:
     network = registry.build(SMALL, random_network(SMALL, 1), registry.select(isa=isa, precision=precision))
     assert isinstance(network, cpu.CpuNetwork) and network.config is SMALL
     assert type(network._native).__name__ == f"Network_{precision}"
+
+
+@pytest.fixture
+def graphics(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend to have one GPU."""
+    processor("avx512bf16")
+    monkeypatch.setattr(cuda, "obstacle", lambda index: f"there are 1 GPUs, not {index}" if index else None)
+    monkeypatch.setattr(cuda, "describe", lambda index: "a GPU")
+    monkeypatch.setattr(cuda, "isa", lambda index: "sm_90")
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        ({}, ("cuda", "sm_90", "fp16")),
+        ({"device": "cuda"}, ("cuda", "sm_90", "fp16")),
+        ({"device": "cuda:0", "precision": "fp32"}, ("cuda", "sm_90", "fp32")),
+        ({"precision": "bf16"}, ("cuda", "sm_90", "bf16")),
+        ({"device": "cpu"}, ("cpu", "avx512bf16", "bf16")),
+        ({"isa": "avx2"}, ("cpu", "avx2", "fp32")),
+    ],
+)
+@pytest.mark.usefixtures("graphics")
+def test_a_gpu_goes_first(asked: dict[str, str], chosen: tuple[str, str, str]) -> None:
+    choice = registry.select(**asked)
+    assert (choice.device, choice.isa, choice.precision) == chosen
+    assert choice.reasons[0].startswith(f"device {chosen[0]}") and len(choice.reasons) == 3
+
+
+@pytest.mark.usefixtures("graphics")
+def test_another_gpu_than_there_is_is_refused() -> None:
+    with pytest.raises(UnavailableError, match="device: 'cuda:1' cannot be used: there are 1 GPUs, not 1"):
+        registry.select("cuda:1")
+
+
+def test_this_machine_says_why_it_has_no_gpu() -> None:
+    assert cuda.obstacle() is None or re.search("driver|install|PyTorch|capability", cuda.obstacle())
+
+
+def test_without_a_driver_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; from engine.kernels import cuda; cuda._DRIVERS = ('no-such-library.so',); "
+        "assert 'no NVIDIA driver' in cuda.obstacle(); print({'torch', 'triton'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

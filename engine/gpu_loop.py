@@ -1,0 +1,166 @@
+"""The reverse process over a batch of utterances on a GPU: what is copied into plans, and when they run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.embedding import sinusoids
+from engine.plan import STEPS, Network, Plan, PlanCache, Shape
+from engine.sampler import Item, Progress
+from engine.schedule import Schedule
+from engine.windows import Window, cut, pack, padded_items, padded_length
+
+GRAIN = 128  # see engine.kernels.gpu
+# Of a plan's buffers. 2 GiB are 12 s of audio for BASE, enough rows to fill any GPU; longer audio is cut.
+PLAN_BYTES = 2 << 30
+CACHE_BYTES = 6 << 30  # of idle plans
+
+
+class GpuLoop:
+    """Runs items on a GPU, in plans of `engine.plan`; what `engine.cpu_loop` does on a CPU.
+
+    Every sample's value depends on its item alone: not on the batch, the windows, the capacity or the stream.
+    """
+
+    def __init__(self, network: Network, plan_bytes: int = PLAN_BYTES, cache_bytes: int = CACHE_BYTES) -> None:
+        self.plans = PlanCache(network, cache_bytes)
+        self._network = network
+        self._device = network.device
+        self._budget = plan_bytes // network.bytes_per_sample()
+        self._rows = lru_cache(maxsize=8)(self._fold_steps)
+
+    def draw(self, seed: int, length: int) -> Any:
+        """x_T [L]: `engine.noise.normal(seed, 0, 0, length)` on the device."""
+        with self._device.scope():
+            x = self._device.empty((1, length), "fp32")
+            vectors = [
+                self._device.tensor(v, t) for v, t in ([[_signed(seed)], "i64"], [[0], "i64"], [[length], "i32"])
+            ]
+            self._device.bind(self._network.initial_noise(x, *vectors))()
+            return x[0]
+
+    def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Any]:
+        """The reverse process (paper, algorithm 2) over every item.
+
+        Args:
+            items: their x is a tensor of the device or an array, and is left as it is; so are mel, noise and scale.
+            schedule: S steps.
+            progress: called with the fraction done; waits for the device each time.
+
+        Returns:
+            float32 [L_i] per item, on the device, enqueued on the current stream.
+        """
+        terms = np.array([schedule.a, schedule.b, schedule.sigma]).T
+        return self._sample(items, schedule.t, terms, self._network.config.clamp, progress)
+
+    def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
+        """One evaluation of the network: eps [L_i] per item, at step t of the training scale."""
+        return self._sample(items, (t,), np.array([[0.0, 1.0, 0.0]]), clamp=False)
+
+    def _sample(
+        self,
+        items: Sequence[Item],
+        t: tuple[float, ...],
+        terms: npt.NDArray[np.float64],
+        clamp: bool,
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        with self._device.scope():
+            tables = self._tables(t, terms, clamp)
+            audio = [self._device.tensor(item.x, "fp32").clone() for item in items]
+            config = self._network.config
+            halo = min(STEPS, len(t)) * config.reach + 2 * config.hop
+            windows = cut([len(x) for x in audio], halo, config.hop, self._budget)
+            batches = pack(windows, self._budget)
+            groups = [(first, min(first + STEPS, len(t))) for first in range(0, len(t), STEPS)]
+            # Windows of one item read each other's samples, so these wait for one another after every group.
+            stretches = [groups] if len(windows) == len(items) else [[group] for group in groups]
+            done, total = 0, len(stretches) * len(batches)
+            for stretch in stretches:
+                following = [x.clone() for x in audio]
+                for batch in batches:
+                    self._run(batch, items, stretch, tables, audio, following)
+                    done += 1
+                    if progress is not None:
+                        self._device.mark().synchronize()
+                        progress(done / total)
+                audio = following
+            return audio
+
+    def _run(
+        self,
+        batch: list[Window],
+        items: Sequence[Item],
+        groups: list[tuple[int, int]],
+        tables: tuple[Any, Any, Any],
+        audio: list[Any],
+        following: list[Any],
+    ) -> None:
+        given = any(items[window.item].noise is not None for window in batch)
+        shape = Shape(padded_items(len(batch)), padded_length(batch[0].length, GRAIN), given)
+        with self.plans.plan(shape) as plan:
+            self._fill(plan, batch, items, audio)
+            plan.prepare()
+            for first, last in groups:
+                buffers = (plan.buffers.rows, plan.buffers.terms, plan.buffers.noise_steps)
+                for buffer, table in zip(buffers, tables, strict=True):
+                    buffer[: last - first].copy_(table[first:last])
+                if given:
+                    self._fill_noise(plan, batch, items, first, last)
+                plan.run(last - first)
+            for row, window in enumerate(batch):
+                kept = slice(window.keep_begin - window.begin, window.keep_end - window.begin)
+                following[window.item][window.keep_begin : window.keep_end].copy_(plan.buffers.x[row, kept])
+
+    def _fill(self, plan: Plan, batch: list[Window], items: Sequence[Item], audio: list[Any]) -> None:
+        buffers, hop = plan.buffers, self._network.config.hop
+        spare = [0] * (plan.shape.items - len(batch))
+        columns = (
+            (buffers.seeds, [_signed(items[window.item].seed) for window in batch], "i64"),
+            (buffers.begins, [window.begin for window in batch], "i64"),
+            (buffers.lengths, [window.length for window in batch], "i32"),
+        )
+        for buffer, values, dtype in columns:
+            buffer.copy_(self._device.tensor(values + spare, dtype))
+        for row, window in enumerate(batch):
+            item, part = items[window.item], slice(window.begin, window.end)
+            buffers.x[row, : window.length].copy_(audio[window.item][part])
+            if item.mel is not None:
+                mel = item.mel[:, window.begin // hop : window.end // hop]
+                buffers.mel[row, :, : mel.shape[1]].copy_(self._device.tensor(mel, "fp32"))
+            if item.scale is not None:
+                buffers.scale[row, : window.length].copy_(self._device.tensor(item.scale[part], "fp32"))
+
+    def _fill_noise(self, plan: Plan, batch: list[Window], items: Sequence[Item], first: int, last: int) -> None:
+        for row, window in enumerate(batch):
+            noise = items[window.item].noise
+            assert noise is not None
+            part = noise[first:last, window.begin : window.end]  # the last step of all adds none
+            plan.buffers.given[: len(part), row, : window.length].copy_(self._device.tensor(part, "fp32"))
+
+    def _tables(self, t: tuple[float, ...], terms: npt.NDArray[np.float64], clamp: bool) -> tuple[Any, Any, Any]:
+        """rows [S,N,7C], terms [S,4] and noise steps [S,4]: what the plan's buffers of these names want, for all S."""
+        limit = np.full((len(t), 1), 1.0 if clamp else math.inf)
+        steps = np.repeat(np.arange(1, len(t) + 1)[:, None], 4, axis=1)
+        with_limit = np.concatenate([terms, limit], axis=1)
+        return self._rows(t), self._device.tensor(with_limit, "fp32"), self._device.tensor(steps, "i32")
+
+    def _fold_steps(self, t: tuple[float, ...]) -> Any:
+        network, config = self._network, self._network.config
+        table = self._device.tensor(sinusoids(config, t), "fp32")
+        rows = self._device.empty((len(t), config.residual_layers, 7 * network.channels), "fp32")
+        calls: list[Callable[[], None]] = [self._device.bind(launch) for launch in network.fold_steps(table, rows)]
+        for call in calls:
+            call()
+        return rows
+
+
+def _signed(seed: int) -> int:
+    """The same 64 bits as a two's complement."""
+    return seed - 2**64 if seed >= 2**63 else seed

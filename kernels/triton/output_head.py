@@ -1,0 +1,88 @@
+"""The exit of the network and, in the same pass, one step of the reverse process (paper, figure 2, algorithm 2)."""
+
+import triton
+import triton.language as tl
+
+from engine.kernels.triton.noise import normal
+
+
+@triton.jit
+def output_head(
+    skip_ptr,
+    hidden_ptr,
+    hidden_bias_ptr,
+    out_ptr,
+    out_bias_ptr,
+    x_ptr,
+    given_ptr,
+    scale_ptr,
+    terms_ptr,
+    noise_step_ptr,
+    seeds_ptr,
+    begins_ptr,
+    lengths_ptr,
+    capacity,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,
+    PANEL: tl.constexpr,
+    GIVEN: tl.constexpr,
+    SCALED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """`reference.output_head` and `reference.noise_update` for one tile of one item.
+
+    ::
+
+        eps = w_out . relu(W skip + bias) + bias_out
+        x   = clamp(a x + b eps + sigma z, limit)
+
+    Args:
+        skip_ptr: [B,L,C] storage, the sum over layers without its biases.
+        hidden_ptr: [C,C] storage, W transposed, times sqrt(1/N).
+        hidden_bias_ptr: [C] fp32, with W times the sum of the layers' skip biases.
+        out_ptr: [C] fp32.
+        out_bias_ptr: [1] fp32.
+        x_ptr: [B,L] fp32, updated in place.
+        given_ptr: z [B,L] fp32, used instead of drawing if GIVEN.
+        scale_ptr: [B,L] fp32, multiplies z if SCALED.
+        terms_ptr: [4] fp32, a, b, sigma and limit.
+        noise_step_ptr: [1] int32, the step's number in the noise's counter.
+        seeds_ptr, begins_ptr, lengths_ptr, capacity: as in `noise.initial_noise`.
+        PANEL: hidden channels computed at a time.
+    """
+    tile = tl.program_id(0)
+    item = tl.program_id(1)
+    length = tl.load(lengths_ptr + item)
+    if tile * ROWS >= length:
+        return
+    rows = tile * ROWS + tl.arange(0, ROWS)
+    inside = rows < length
+    channel = tl.arange(0, CHANNELS)
+    own = tl.arange(0, PANEL)
+    first = item.to(tl.int64) * capacity
+    at = first + rows
+    skip = tl.load(
+        skip_ptr + first * CHANNELS + rows[:, None] * CHANNELS + channel[None, :], mask=inside[:, None], other=0.0
+    )
+    eps = tl.zeros((ROWS,), tl.float32)
+    for panel in tl.static_range(CHANNELS // PANEL):
+        columns = panel * PANEL + own
+        weight = tl.load(hidden_ptr + channel[:, None] * CHANNELS + columns[None, :])
+        hidden = tl.dot(skip, weight, input_precision=PRECISION) + tl.load(hidden_bias_ptr + columns)[None, :]
+        eps += tl.sum(tl.maximum(hidden, 0.0) * tl.load(out_ptr + columns)[None, :], axis=1)
+    eps += tl.load(out_bias_ptr)
+
+    x = tl.load(x_ptr + at, mask=inside, other=0.0)
+    x = tl.load(terms_ptr) * x + tl.load(terms_ptr + 1) * eps
+    sigma = tl.load(terms_ptr + 2)
+    limit = tl.load(terms_ptr + 3)
+    if sigma != 0.0:
+        if GIVEN:
+            z = tl.load(given_ptr + at, mask=inside, other=0.0)
+        else:
+            begin = tl.load(begins_ptr + item) + tile * ROWS
+            z = normal(tl.load(seeds_ptr + item), tl.load(noise_step_ptr), begin, ROWS)
+        if SCALED:
+            z *= tl.load(scale_ptr + at, mask=inside, other=0.0)
+        x += sigma * z
+    tl.store(x_ptr + at, tl.minimum(tl.maximum(x, -limit), limit), mask=inside)

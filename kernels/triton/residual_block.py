@@ -1,0 +1,130 @@
+"""One residual layer, fused: taps, step bias, conditioner, gate, residual and skip (paper, figure 2)."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def gated(gate, filtered, APPROXIMATE: tl.constexpr):
+    """``sigmoid(gate) * tanh(filtered)``"""
+    if APPROXIMATE:  # two special-function instructions; relative error 2^-11, as one rounding of fp16
+        half = tl.inline_asm_elementwise(
+            "tanh.approx.f32 $0, $1;", "=f,f", [gate * 0.5], dtype=tl.float32, is_pure=True, pack=1
+        )
+        curve = tl.inline_asm_elementwise(
+            "tanh.approx.f32 $0, $1;", "=f,f", [filtered], dtype=tl.float32, is_pure=True, pack=1
+        )
+        return (0.5 * half + 0.5) * curve
+    # Clamped where both have long saturated: the product of the denominators stays finite.
+    e = tl.exp(-2.0 * tl.minimum(tl.maximum(filtered, -15.0), 15.0))
+    s = tl.exp(-tl.minimum(tl.maximum(gate, -30.0), 30.0))
+    return (1.0 - e) / ((1.0 + e) * (1.0 + s))
+
+
+@triton.jit
+def residual_block(
+    h_ptr,
+    next_ptr,
+    skip_ptr,
+    conditioner_ptr,
+    dilated_ptr,
+    projection_ptr,
+    bias_ptr,
+    lengths_ptr,
+    capacity,
+    dilation,
+    accumulate,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,
+    PANEL: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STAGES: tl.constexpr,
+    CONDITIONED: tl.constexpr,
+    REFLECT: tl.constexpr,
+    APPROXIMATE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """``reference.residual_block`` for one tile of ROWS samples of one item.
+
+    ::
+
+        y[l] = sum_k W_k h[l + (k-1) dilation] + bias + conditioner[l]      h is 0 outside
+        z    = sigmoid(y[gate]) * tanh(y[filter])
+        next[l], skip[l] = (h[l] + W_res z + bias_res) * sqrt(1/2), skip[l] * accumulate + W_skip z
+
+    The step bias d is in the bias, ``sum_k W_k d``: right inside, and within a dilation of an end too much by what the
+    taps outside would have seen, which is taken off there (with reflection every tap sees d).
+
+    Args:
+        h_ptr, next_ptr: [B,L,C] storage. They may not be the same.
+        skip_ptr: [B,L,C] storage, the sum over layers without its biases (they are in the head's).
+        conditioner_ptr: [B,L,2C] storage, interleaved; anything unless CONDITIONED.
+        dilated_ptr: [3,C,2C] storage, W_k transposed, columns interleaved.
+        projection_ptr: [C,2C] storage, residual columns first.
+        bias_ptr: [7C] fp32 of this step and layer (`step_embedding.fold_step`): bias + sum_k W_k d, W_0 d and W_2 d,
+            2C interleaved each, and C for the residual.
+        lengths_ptr: [B] int32.
+        capacity: L.
+        dilation: in samples.
+        accumulate: 0 in the first layer, else 1.
+        PANEL: channels gated at a time. DEPTH: input channels multiplied at a time. STAGES: loads in flight.
+    """
+    tile = tl.program_id(0)
+    item = tl.program_id(1)
+    length = tl.load(lengths_ptr + item)
+    if tile * ROWS >= length:
+        return
+    rows = tile * ROWS + tl.arange(0, ROWS)
+    inside = (rows < length)[:, None]
+    before = (rows < length * accumulate)[:, None]
+    depth = tl.arange(0, DEPTH)
+    column = tl.arange(0, 2 * PANEL)
+    own = tl.arange(0, PANEL)
+    first = item.to(tl.int64) * capacity
+    h_rows = h_ptr + first * CHANNELS
+
+    gated_panels = ()
+    for panel in tl.static_range(CHANNELS // PANEL):
+        y = tl.zeros((ROWS, 2 * PANEL), tl.float32)
+        for i in tl.range(0, 3 * (CHANNELS // DEPTH), num_stages=STAGES):
+            tap = i // (CHANNELS // DEPTH)
+            k = (i % (CHANNELS // DEPTH)) * DEPTH
+            at = rows + (tap - 1) * dilation
+            if REFLECT:
+                at = tl.where(at < 0, -at, at)
+                at = tl.where(at >= length, 2 * (length - 1) - at, at)
+            seen = (at >= 0) & (at < length)
+            x = tl.load(h_rows + at[:, None] * CHANNELS + (k + depth)[None, :], mask=seen[:, None], other=0.0)
+            w = tl.load(
+                dilated_ptr
+                + (tap * CHANNELS + k + depth)[:, None] * (2 * CHANNELS)
+                + (panel * 2 * PANEL + column)[None, :]
+            )
+            y = tl.dot(x, w, y, input_precision=PRECISION)
+        columns = panel * 2 * PANEL + column
+        if CONDITIONED:
+            condition = conditioner_ptr + first * (2 * CHANNELS) + rows[:, None] * (2 * CHANNELS) + columns[None, :]
+            y += tl.load(condition, mask=inside, other=0.0).to(tl.float32)
+        y += tl.load(bias_ptr + columns)[None, :]
+        if not REFLECT:
+            if (tile * ROWS < dilation) | (tile * ROWS + ROWS > length - dilation):
+                past = tl.load(bias_ptr + 2 * CHANNELS + columns)[None, :]
+                future = tl.load(bias_ptr + 4 * CHANNELS + columns)[None, :]
+                y -= tl.where((rows < dilation)[:, None], past, 0.0)
+                y -= tl.where((rows >= length - dilation)[:, None], future, 0.0)
+        gate, filtered = tl.split(tl.reshape(y, (ROWS, PANEL, 2)))
+        gated_panels = gated_panels + (gated(gate, filtered, APPROXIMATE).to(h_ptr.dtype.element_ty),)
+
+    for out in tl.range(0, CHANNELS // PANEL, num_stages=1):
+        residual = tl.zeros((ROWS, PANEL), tl.float32)
+        skip = tl.zeros((ROWS, PANEL), tl.float32)
+        for panel in tl.static_range(CHANNELS // PANEL):
+            weights = projection_ptr + (panel * PANEL + own)[:, None] * (2 * CHANNELS) + (out * PANEL + own)[None, :]
+            residual = tl.dot(gated_panels[panel], tl.load(weights), residual, input_precision=PRECISION)
+            skip = tl.dot(gated_panels[panel], tl.load(weights + CHANNELS), skip, input_precision=PRECISION)
+        offsets = first * CHANNELS + rows[:, None] * CHANNELS + (out * PANEL + own)[None, :]
+        residual += tl.load(bias_ptr + 6 * CHANNELS + out * PANEL + own)[None, :]
+        residual += tl.load(h_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
+        tl.store(next_ptr + offsets, (residual * 0.7071067811865476).to(next_ptr.dtype.element_ty), mask=inside)
+        skip += tl.load(skip_ptr + offsets, mask=before, other=0.0).to(tl.float32)
+        tl.store(skip_ptr + offsets, skip.to(skip_ptr.dtype.element_ty), mask=inside)
