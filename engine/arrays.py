@@ -50,7 +50,7 @@ def device_of(value: Any) -> Any | None:
 
 
 def on_device(array: Any, device: Any | None) -> Any:
-    """Either kind as a numpy array (device None) or as a tensor on that torch.device; memory is shared where it can be."""
+    """As a numpy array (device None) or as a tensor on that torch.device; memory is shared where it can be."""
     if is_torch(array):
         return array.cpu().numpy() if device is None else array.to(device)
     return array if device is None else sys.modules["torch"].from_numpy(np.ascontiguousarray(array)).to(device)

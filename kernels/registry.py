@@ -117,7 +117,7 @@ def _reasons(precision: str, isa: str | None, tier: str, chosen: str, tiers: Map
     return (
         f"isa {tier}: "
         + ("asked for" if isa else f"the fastest tier with {chosen}")
-        + (f"; not on this processor: {lacking}" if lacking else ""),
+        + (f"; not on this processor: {lacking}" if lacking and not isa else ""),
         f"precision {chosen}: "
         + ("asked for" if precision != "auto" else "the fastest that this tier has" if not isa or chosen != "fp32"
            else "all that this tier has"),
