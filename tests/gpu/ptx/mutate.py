@@ -1,0 +1,95 @@
+"""Faults planted in PTX text, one at a time. A check or a comparison has to notice each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+REGISTER = r"%[\w$]+"
+
+
+class Mutant(NamedTuple):
+    name: str  # the kind, and which of them
+    line: int
+    ptx: str
+
+
+def mutants(ptx: str, pattern: str, change: Callable[[re.Match[str]], str | None], name: str) -> Iterator[Mutant]:
+    """One for each match of ``pattern`` that ``change`` has a replacement for."""
+    number = 0
+    for match in re.finditer(pattern, ptx, re.M):
+        replacement = change(match)
+        if replacement is not None and replacement != match[0]:
+            line = ptx.count("\n", 0, match.start()) + 1
+            yield Mutant(f"{name} #{number}", line, ptx[: match.start()] + replacement + ptx[match.end() :])
+            number += 1
+
+
+def nothing(match: re.Match[str]) -> str:
+    return ""
+
+
+def drop_barriers(ptx: str) -> Iterator[Mutant]:
+    return mutants(ptx, r"\b(?:bar|barrier)\.(?:cta\.)?sync\b[^;]*;", nothing, "dropped barrier")
+
+
+# Compilers leave waits side by side: a fault in one of them is none, so they change together.
+WAITS = r"(?:\bcp\.async\.wait_(?:group\s+\d+|all)\s*;\s*)+"
+
+
+def drop_waits(ptx: str) -> Iterator[Mutant]:
+    """Of cp.async."""
+    return mutants(ptx, WAITS, nothing, "dropped wait")
+
+
+def raise_waits(ptx: str) -> Iterator[Mutant]:
+    """Let one group of cp.async more stay in flight."""
+
+    def change(match: re.Match[str]) -> str:
+        return re.sub(r"(wait_group\s+)(\d+)", lambda m: f"{m[1]}{int(m[2]) + 1}", match[0])
+
+    return mutants(ptx, WAITS, change, "raised wait")
+
+
+def drop_commits(ptx: str) -> Iterator[Mutant]:
+    return mutants(ptx, r"\bcp\.async\.commit_group\s*;", nothing, "dropped commit")
+
+
+def drop_matrix_waits(ptx: str) -> Iterator[Mutant]:
+    return mutants(ptx, r"\bwgmma\.wait_group[^;]*;", nothing, "dropped wgmma wait")
+
+
+def drop_fences(ptx: str) -> Iterator[Mutant]:
+    return mutants(ptx, r"\bfence\.proxy\.async[^;]*;", nothing, "dropped fence")
+
+
+def flip_swizzles(ptx: str) -> Iterator[Mutant]:
+    """Change bit 4, the lowest that selects a 16-byte piece, of an xor with a constant."""
+    change = lambda m: f"{m[1]}{int(m[2]) ^ 16};"  # noqa: E731
+    return mutants(ptx, rf"(\bxor\.b32\s+{REGISTER}\s*,\s*{REGISTER}\s*,\s*)(\d+)\s*;", change, "flipped swizzle")
+
+
+def negate_predicates(ptx: str) -> Iterator[Mutant]:
+    change = lambda m: f"@{'' if m[1] else '!'}{m[2]}"  # noqa: E731
+    return mutants(ptx, rf"@(!?)({REGISTER})", change, "negated predicate")
+
+
+def shift_addresses(ptx: str, by: int = 16) -> Iterator[Mutant]:
+    """Of loads and stores of global and shared memory."""
+
+    pattern = rf"(\b(?:ld|st)\.(?:shared|global)[^;\[]*\[\s*{REGISTER})\s*(?:\+\s*(-?\d+))?\s*\]"
+    return mutants(ptx, pattern, lambda m: f"{m[1]}+{int(m[2] or 0) + by}]", "shifted address")
+
+
+KINDS: dict[str, Callable[[str], Iterator[Mutant]]] = {
+    "barriers": drop_barriers,
+    "waits": drop_waits,
+    "raised waits": raise_waits,
+    "commits": drop_commits,
+    "matrix waits": drop_matrix_waits,
+    "fences": drop_fences,
+    "swizzles": flip_swizzles,
+    "predicates": negate_predicates,
+    "addresses": shift_addresses,
+}
