@@ -85,7 +85,7 @@ class CudaDevice:
 
     def bind(self, launch: Launch) -> Call:
         """Compile a kernel that is new, and fix its arguments."""
-        check_tensors(launch)
+        check_tensors(launch, self.where)
         compiled = self._handle(launch.kernel)
         return partial(compiled[launch.grid], *launch_arguments(launch))
 
@@ -127,12 +127,15 @@ def launch_arguments(launch: Launch) -> list[Any]:
     return [constants[name] if name in constants else next(given) for name in launch.kernel.function.arg_names]
 
 
-def check_tensors(launch: Launch) -> None:
-    """Kernels take rows one after the other, from a multiple of 16 on; nothing on the device would say if not."""
+def check_tensors(launch: Launch, where: Any) -> None:
+    """Kernels take rows of their own device, one after the other, from a multiple of 16 on; no other would be told."""
     for argument in launch.arguments:
-        if hasattr(argument, "data_ptr") and (argument.data_ptr() % 16 or not argument.is_contiguous()):
-            shape = tuple(argument.shape)
-            raise ValueError(f"{launch.kernel.name}: expected contiguous tensors, 16-byte aligned, got one of {shape}")
+        if not hasattr(argument, "data_ptr"):
+            continue
+        if argument.device != where or argument.data_ptr() % 16 or not argument.is_contiguous():
+            got = f"{tuple(argument.shape)} with strides {argument.stride()} on {argument.device}"
+            expected = f"contiguous tensors on {where}, 16-byte aligned"
+            raise ValueError(f"{launch.kernel.name}: expected {expected}, got {got}")
 
 
 def _capability(index: int) -> int:

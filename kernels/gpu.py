@@ -153,7 +153,7 @@ class GpuNetwork:
         ]
         types = {"d_ptr": "*fp32", "dilated_ptr": self._stored, "bias_ptr": "*fp32", "rows_ptr": "*fp32"}
         constants = {"CHANNELS": C, "DEPTH": 16, "IN_RESIDUAL": self.config.step_bias_in_residual}
-        fold = kernel(fold_step, types, constants, 4)
+        fold = kernel(fold_step, types, constants, 4, fused=False)
         return [*launches, Launch(fold, (steps, N, 1), (d, w["dilated"], w["bias"], rows))]
 
     def upsample_mel(self, to: Buffers, place: int) -> list[Launch]:
@@ -168,7 +168,7 @@ class GpuNetwork:
             types["out_ptr"] = self._stored if k + 1 == len(config.upsample_strides) else "*fp32"
             whole = ("capacity", "stride_item", "stride_time", "stride_band", "samples_per_row", "stride")
             columns = 1 << (bands - 1).bit_length()
-            rows = max(1, 4096 // columns)
+            rows = max(1, 2048 // columns)
             constants = {"BANDS": config.n_mels, "BANDS_PADDED": bands, "COLUMNS": columns, "ROWS": rows}
             made = kernel(upsample_mel, types | dict.fromkeys(whole, "i32"), constants, 4)
             weight, bias = self.weights[f"upsample_weight_{k}"], self.weights[f"upsample_bias_{k}"]
@@ -231,14 +231,15 @@ class GpuNetwork:
 
     def output_head(self, to: Buffers, step: int) -> Launch:
         """to.x <- the next step's audio, from to.skip, at the plan's step `step`."""
-        C, w = self.channels, self.weights
+        C, w, tensor_cores = self.channels, self.weights, self.precision.product != "ieee"
         floats = ("hidden_bias_ptr", "out_ptr", "out_bias_ptr", "x_ptr", "given_ptr", "scale_ptr", "terms_ptr")
         types = dict.fromkeys(("skip_ptr", "hidden_ptr"), self._stored) | dict.fromkeys(floats, "*fp32")
         types |= {"noise_step_ptr": "*i32", "seeds_ptr": "*i64", "begins_ptr": "*i64", "lengths_ptr": "*i32"}
         constants = {
             "CHANNELS": C,
             "ROWS": _ROWS,
-            "PANEL": min(C, 64 if self.precision.product != "ieee" else 16),
+            "PANEL": min(C, 64 if tensor_cores else 16),
+            "DEPTH": min(C, 64 if tensor_cores else 16),
             "GIVEN": to.given is not None,
             "SCALED": to.scale is not None,
             "PRECISION": self.precision.product,
@@ -259,7 +260,7 @@ class GpuNetwork:
 
     def _linear(self, x: Any, name: str, y: Any, silu: bool) -> Launch:
         types = dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "y_ptr"), "*fp32")
-        made = kernel(linear, types | {"inputs": "i32", "outputs": "i32"}, {"SILU": silu, "BLOCK": 64}, 4)
+        made = kernel(linear, types | {"inputs": "i32", "outputs": "i32"}, {"SILU": silu, "BLOCK": 64}, 4, fused=False)
         weight, bias = self.weights[f"{name}_weight"], self.weights[f"{name}_bias"]
         outputs, inputs = weight.shape
         return Launch(made, (ceil_div(outputs, 64), len(x), 1), (x, weight, bias, y, inputs, outputs))

@@ -25,6 +25,7 @@ def output_head(
     CHANNELS: tl.constexpr,
     ROWS: tl.constexpr,
     PANEL: tl.constexpr,
+    DEPTH: tl.constexpr,
     GIVEN: tl.constexpr,
     SCALED: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -48,7 +49,7 @@ def output_head(
         terms_ptr: [4] fp32, a, b, sigma and limit.
         noise_step_ptr: [1] int32, the step's number in the noise's counter.
         seeds_ptr, begins_ptr, lengths_ptr, capacity: as in `noise.initial_noise`.
-        PANEL: hidden channels computed at a time.
+        PANEL: hidden channels computed at a time. DEPTH: channels multiplied at a time.
     """
     tile = tl.program_id(0)
     item = tl.program_id(1)
@@ -57,18 +58,20 @@ def output_head(
         return
     rows = tile * ROWS + tl.arange(0, ROWS)
     inside = rows < length
-    channel = tl.arange(0, CHANNELS)
+    depth = tl.arange(0, DEPTH)
     own = tl.arange(0, PANEL)
     first = item.to(tl.int64) * capacity
     at = first + rows
-    skip = tl.load(
-        skip_ptr + first * CHANNELS + rows[:, None] * CHANNELS + channel[None, :], mask=inside[:, None], other=0.0
-    )
+    skip_rows = skip_ptr + first * CHANNELS + rows[:, None] * CHANNELS
     eps = tl.zeros((ROWS,), tl.float32)
     for panel in tl.static_range(CHANNELS // PANEL):
         columns = panel * PANEL + own
-        weight = tl.load(hidden_ptr + channel[:, None] * CHANNELS + columns[None, :])
-        hidden = tl.dot(skip, weight, input_precision=PRECISION) + tl.load(hidden_bias_ptr + columns)[None, :]
+        hidden = tl.zeros((ROWS, PANEL), tl.float32)
+        for k in tl.range(0, CHANNELS, DEPTH, num_stages=1):
+            skip = tl.load(skip_rows + (k + depth)[None, :], mask=inside[:, None], other=0.0)
+            weight = tl.load(hidden_ptr + (k + depth)[:, None] * CHANNELS + columns[None, :])
+            hidden = tl.dot(skip, weight, hidden, input_precision=PRECISION)
+        hidden += tl.load(hidden_bias_ptr + columns)[None, :]
         eps += tl.sum(tl.maximum(hidden, 0.0) * tl.load(out_ptr + columns)[None, :], axis=1)
     eps += tl.load(out_bias_ptr)
 

@@ -1,4 +1,8 @@
-"""What the network is told about the step, once per schedule: from sinusoids to every layer's biases (section 3.1)."""
+"""What the network is told about the step, once per schedule: from sinusoids to every layer's biases (section 3.1).
+
+Compiled without fused multiply-add: fused into a sum over lanes, every lane would keep its own product exact and get a
+last bit of its own.
+"""
 
 import triton
 import triton.language as tl

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpu.ptx.counters import Counters
-from gpu.ptx.errors import AsyncError, GlobalRaceError, PTXError, SharedRaceError, UnwrittenError
+from gpu.ptx.errors import GlobalRaceError, PTXError, SharedRaceError, UnwrittenError
 from gpu.ptx.harness import program_text, run
 from gpu.ptx.machine import Machine
 from gpu.ptx.parse import parse
@@ -219,53 +219,6 @@ def test_shared_atomics():
         mad.wide.u32 %d0, %tid, 4, %in0; st.global.b32 [%d0], %r2;"""
     (got,) = run(body, (128, torch.int32))
     assert got.tolist() == [256] * 128
-
-
-WGMMA = "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%r0, %r1, %r2, %r3}, %d1, %d1, %p1, 1, 1, 0, 0;"
-PRODUCT = [
-    "mov.b32 %r8, 0; mad.lo.u32 %r9, %tid, 64, %base; st.shared.v4.b32 [%r9], {%r8, %r8, %r8, %r8};",
-    "st.shared.v4.b32 [%r9+16], {%r8, %r8, %r8, %r8}; st.shared.v4.b32 [%r9+32], {%r8, %r8, %r8, %r8};",
-    "st.shared.v4.b32 [%r9+48], {%r8, %r8, %r8, %r8};",
-    "fence.proxy.async.shared::cta;",
-    "bar.sync 0;",
-    "bfe.u32 %r10, %base, 4, 14; cvt.u64.u32 %d1, %r10; or.b64 %d1, %d1, 0x4000004000010000; setp.ne.b32 %p1, 0, 0;",
-    "wgmma.fence.sync.aligned;",
-    WGMMA,
-    "wgmma.commit_group.sync.aligned;",
-    "wgmma.wait_group.sync.aligned 0;",
-    "bar.sync 0;",
-    "st.shared.b32 [%r9], %r8;",
-    "mad.wide.u32 %d0, %tid, 4, %in0; st.global.b32 [%d0], %r0;",
-]
-
-
-def without(*places: int) -> str:
-    return "\n".join(line for i, line in enumerate(PRODUCT) if i not in places)
-
-
-def test_order_around_wgmma():
-    (got,) = run(without(), (128, torch.float32))
-    assert (got == 0).all()
-    for error, places in ((AsyncError, [3]), (SharedRaceError, [4]), (AsyncError, [9]), (SharedRaceError, [10])):
-        with pytest.raises(error):
-            run(without(*places), (128, torch.float32))
-    # Two products on one tile: what the first has read, the second still reads.
-    again = without().replace("wgmma.wait", f"{WGMMA} wgmma.commit_group.sync.aligned; wgmma.wait")
-    run(again, (128, torch.float32))
-    with pytest.raises(AsyncError):
-        run(again.replace("aligned 0;", "aligned 1;"), (128, torch.float32))
-    (got,) = run(without(9, 10, 11), (128, torch.float32))
-    assert torch.isnan(got).all()  # results that nobody waited for are poison
-
-
-def test_cp_async_needs_a_fence_before_wgmma():
-    copy = "cp.async.cg.shared.global [%r9], [%in1], 16; cp.async.wait_all;"
-    body = "\n".join([*PRODUCT[:3], copy, "bar.sync 0;", *PRODUCT[3:]])
-    run(body, (128, torch.float32), np.zeros(4, np.int32))
-    late = "\n".join([*PRODUCT[:5], copy, *PRODUCT[4:]])
-    with pytest.raises(AsyncError):
-        run(late, (128, torch.float32), np.zeros(4, np.int32))
-    run(late, (128, torch.float32), np.zeros(4, np.int32), fenced_copies=False)
 
 
 @pytest.mark.parametrize(("extra", "kept"), [("", 16), (", 4", 4), (", 0", 0), (", %p1", 0), (", !%p1", 16)])

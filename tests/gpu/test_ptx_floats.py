@@ -9,10 +9,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from gpu.ptx.formats import NUMPY, from_bf16
-from gpu.ptx.harness import evaluate
-from gpu.ptx.samples import FORMATS, elementwise, nearest, numbers, same, samples
+from gpu.ptx.harness import evaluate, program_text
+from gpu.ptx.machine import Machine
+from gpu.ptx.parse import parse
+from gpu.ptx.samples import FORMATS, RNG, elementwise, nearest, numbers, same, samples
 
 ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv}
 
@@ -246,3 +249,31 @@ def test_integer_conversions():
     got = evaluate("cvt.rz.f32.s32 $0, $1;", "f32", ("s32", a)).astype(np.float64)
     assert (np.abs(got) <= np.abs(a.astype(np.float64))).all()
     assert (np.abs(got - a) < 128).all()
+
+
+def test_the_worst_tanh_that_the_manual_allows():
+    x = np.concatenate([np.float32([0, -0.0, np.inf, -np.inf, np.nan]), RNG.standard_normal(4091).astype(np.float32)])
+    program = parse(
+        program_text(
+            """mad.wide.u32 %d0, %global, 4, %in0; mad.wide.u32 %d1, %global, 4, %in1;
+        ld.global.b32 %r0, [%d0]; tanh.approx.f32 %r0, %r0; st.global.b32 [%d1], %r0;""",
+            2,
+        )
+    )
+    found = []
+    for worst in (False, True, True):
+        machine = Machine(1 << 20, worst_approximations=worst)
+        out = machine.empty(4096, torch.float32)
+        machine.launch(program, 32, 128, [machine.put(x), out])
+        found.append(out.numpy())
+    plain, worst, again = found
+    np.testing.assert_array_equal(plain, np.tanh(x.astype(np.float64)).astype(np.float32))
+    np.testing.assert_array_equal(worst, again)
+    assert np.isnan(worst[4])
+    np.testing.assert_array_equal(np.signbit(worst[:2]), [False, True])
+    assert (worst[:2] == 0).all()
+    error = (worst[5:] / np.tanh(x[5:].astype(np.float64)) - 1) * 2**11
+    assert 0.99 < error.max() < 1.001
+    assert -1.001 < error.min() < -0.99
+    assert abs(error.mean()) < 0.05
+    assert 0.55 < error.std() < 0.6  # evenly spread: 1 / sqrt(3)

@@ -193,3 +193,31 @@ def test_checks_can_be_off(name):
 def test_out_of_bounds_raises_with_checks_off():
     with pytest.raises(OutOfBoundsError):
         execute(FAULTS["a write past the end"][1], checks=False)
+
+
+def test_a_packed_register_that_nobody_wrote_is_poison():
+    """LLVM packs an undefined element where only the other one matters: mul.f32x2 for one product."""
+    body = (
+        SETUP + "ld.global.b32 %r5, [%d0]; mov.b64 %d5, {%r99, %r5}; add.f32x2 %d5, %d5, %d5; mov.b64 {%r6, %r7}, %d5;"
+    )
+    given = np.arange(128, dtype=np.float32)
+    assert run(body + "st.global.b32 [%d1], %r7;", given, (128, torch.float32))[1].tolist() == (2 * given).tolist()
+    assert torch.isnan(run(body + "st.global.b32 [%d1], %r6;", given, (128, torch.float32))[1]).all()
+    with pytest.raises(MisalignedError):
+        run(body + "ld.shared.b32 %r8, [%r6];", given, (128, torch.float32))
+    with pytest.raises(UndefinedRegisterError):
+        run("mov.b64 %d5, {%r98, %r99};", given)
+
+
+def test_a_fused_butterfly_leaves_lanes_with_different_sums():
+    """Lane i rounds its neighbour's product, not its own: fma(w, x, shfl(w x)) differs between the two in the last bit.
+
+    So LLVM compiles ``sum(w * x)``. Whose value survives when both store theirs to one place is unspecified.
+    """
+    rng = np.random.default_rng(3)
+    load = SETUP + "ld.global.b32 %r4, [%d0]; ld.global.b32 %r5, [%d1]; mul.f32 %r6, %r4, %r5;"
+    load += "shfl.sync.bfly.b32 %r7, %r6, 1, 31, -1; and.b32 %r10, %tid, -2; mad.lo.u32 %r10, %r10, 4, %base;"
+    given = rng.standard_normal((2, 128)).astype(np.float32)
+    run(load + "add.f32 %r8, %r6, %r7; st.shared.b32 [%r10], %r8;", *given)
+    with pytest.raises(WriteConflictError):
+        run(load + "fma.rn.f32 %r8, %r4, %r5, %r7; st.shared.b32 [%r10], %r8;", *given)

@@ -1,8 +1,7 @@
 """Arithmetic on integers and floats, packed pairs too.
 
 float16 and bfloat16 are computed in float32 and rounded once more: that is correct for +, -, *, / and the square
-root, since float32 has more than twice their digits. Approximate instructions (rcp, ex2, tanh and so on) return
-float64's value, rounded: the hardware's own lies within an error of it that depends on the architecture.
+root, since float32 has more than twice their digits.
 """
 
 from __future__ import annotations
@@ -284,20 +283,3 @@ def decode_neg(ins):
 @instruction("copysign")
 def decode_copysign(ins):
     return elementwise(ins, lambda a, b: np.copysign(b, a))
-
-
-UNARY = {
-    "rcp": lambda a: a.dtype.type(1) / a,
-    "sqrt": np.sqrt,
-    "rsqrt": lambda a: (1 / np.sqrt(a.astype(np.float64))).astype(a.dtype),
-    "ex2": lambda a: np.exp2(a.astype(np.float64)).astype(a.dtype),
-    "lg2": lambda a: np.log2(a.astype(np.float64)).astype(a.dtype),
-    "sin": lambda a: np.sin(a.astype(np.float64)).astype(a.dtype),
-    "cos": lambda a: np.cos(a.astype(np.float64)).astype(a.dtype),
-    "tanh": lambda a: np.tanh(a.astype(np.float64)).astype(a.dtype),
-}
-
-
-@instruction(*UNARY)
-def decode_unary(ins):
-    return elementwise(ins, UNARY[ins.name])

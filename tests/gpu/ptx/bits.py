@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from gpu.ptx.arithmetic import ELEMENTS, FLOATING, elementwise
-from gpu.ptx.decode import destination, full, instruction, items, predicate, source
+from gpu.ptx.decode import UNDEFINED, destination, full, instruction, items, predicate, source
 from gpu.ptx.errors import UnsupportedError
 from gpu.ptx.formats import BITS, UNSIGNED, flush
-from gpu.ptx.operands import Vector
+from gpu.ptx.operands import Register, Vector
 
 
 @instruction("mov")
@@ -27,15 +27,22 @@ def decode_mov(ins):
 
 
 def pack(ins):
-    """mov.b32 %r, {%lo, %hi}: the first element is the lowest."""
+    """mov.b32 %r, {%lo, %hi}: the first element is the lowest.
+
+    Compilers pack a register that nobody writes where only the other element matters. It is poison here (a NaN, and
+    far outside any buffer), unless no element is defined: then it is refused, as every other use of it.
+    """
     parts = items(ins.operands[1])
     bits = BITS[ins.kind] // len(parts)
+    indices = [part.index if isinstance(part, Register) else None for part in parts]
     gets, put = [source(o, f"b{bits}") for o in parts], destination(ins.operands[0], f"b{BITS[ins.kind]}")
 
     def run(chunk, mask):
-        table = np.empty((chunk.lanes, len(parts)), UNSIGNED[bits])
+        table = np.full((chunk.lanes, len(parts)), UNSIGNED[bits](-1 % (1 << bits)))
+        undefined = [index is not None and chunk.registers[index] is UNDEFINED for index in indices]
         for i, get in enumerate(gets):
-            table[:, i] = get(chunk)
+            if not undefined[i] or all(undefined):
+                table[:, i] = get(chunk)
         put(chunk, table.view(UNSIGNED[BITS[ins.kind]]).ravel(), mask)
 
     return run

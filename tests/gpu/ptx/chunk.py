@@ -49,7 +49,7 @@ class Chunk:
         self.copies = AsyncCopies(self)
         self.carry = np.zeros(1, bool)  # the condition code of add.cc
         self.fragments: dict[Any, Any] = {}  # matrix.py's cache of operands in matrix form
-        self.wgmma = WgmmaState()
+        self.wgmma = WgmmaState(self.lanes)
         self.alive = np.ones(self.lanes, bool)
         self.waiting = np.zeros(self.lanes, bool)
         self.arrived: dict[tuple[int, int], Any] = {}  # barriers.py's incomplete barriers: (CTA, barrier)
@@ -65,7 +65,7 @@ class Chunk:
             return None
         table = mask.reshape(-1, size)
         if (table.any(1) != table.all(1)).any():
-            raise DivergedError("part of a warp executes an instruction of the whole warp")
+            raise DivergedError(f"some of {size} lanes execute an instruction of them all")
         return table[:, 0]
 
     def run(self) -> None:

@@ -19,7 +19,8 @@ from gpu.ptx.operands import Immediate, Negated, Register, Sink, Special, Symbol
 from gpu.ptx.parse import Instruction, Program
 
 Handler = Callable[[Any, Any], None]
-MODULES = ("arithmetic", "bits", "convert", "memory", "atomics", "copies", "matrix", "wgmma", "warp", "barriers")
+MODULES = ("arithmetic", "functions", "bits", "convert", "memory", "atomics", "copies", "matrix", "wgmma", "warp")
+MODULES += ("barriers",)
 TABLE: dict[str, Callable[[Instruction], Handler]] = {}
 
 

@@ -12,7 +12,7 @@ import torch
 
 from gpu.ptx.chunk import Chunk
 from gpu.ptx.errors import PTXError
-from gpu.ptx.memory import GlobalMemory
+from gpu.ptx.memory import WRITTEN, GlobalMemory
 from gpu.ptx.parse import Program
 from gpu.ptx.shared import BASE
 
@@ -48,9 +48,14 @@ class Launch:
 
 
 class Machine:
-    """Flat device memory. Tensors from ``empty`` and ``put`` lie inside it: the host reads and writes them directly."""
+    """Flat device memory. Tensors from ``empty`` and ``put`` lie inside it: the host reads and writes them directly.
 
-    def __init__(self, size_bytes: int = 1 << 26) -> None:
+    Attributes:
+        worst_approximations: tanh.approx.f32 errs as much as the PTX manual allows, instead of not at all.
+    """
+
+    def __init__(self, size_bytes: int = 1 << 26, worst_approximations: bool = False) -> None:
+        self.worst_approximations = worst_approximations
         self.memory = GlobalMemory(-(-size_bytes // GAP) * GAP)
         self.bytes = torch.from_numpy(self.memory.data)
         self.top = GAP
@@ -94,6 +99,15 @@ class Machine:
         if tensor.numel():
             start = self.address(tensor)
             self.memory.mark(slice(start, start + tensor.numel() * tensor.element_size()))
+
+    def mark_filled(self, tensor: torch.Tensor) -> None:
+        """Say that the host wrote those elements of a contiguous tensor that are no poison any more."""
+        if not tensor.numel():
+            return
+        size, start = tensor.element_size(), self.address(tensor)
+        part = slice(start, start + tensor.numel() * size)
+        written = (self.memory.data[part].reshape(-1, size) != 0xFF).any(axis=1)
+        self.memory.state[part].reshape(-1, size)[written] = WRITTEN
 
     def launch(
         self,

@@ -1,8 +1,8 @@
 """mma, ldmatrix, stmatrix: what each lane holds of a matrix.
 
 In the names below g is a lane's group (lane // 4), t its place in the group (lane % 4), e the element inside a
-32-bit register. A fragment is then a reshape and a transposition. Products are summed in float32 in NumPy's order:
-the hardware's order and its intermediate precision are not specified.
+32-bit register. A fragment is then a reshape and a transposition. Products are summed exactly and rounded to
+float32: the hardware's order and its intermediate precision are not specified.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from gpu.ptx.memory import address
 
 SHAPES = {("m16n8k16", 16), ("m16n8k8", 16), ("m16n8k8", 32), ("m16n8k4", 32)}
 OPERANDS = {"f16": 16, "bf16": 16, "tf32": 32}
+
+
+def exact_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Summed in float64, rounded once: NumPy's float32 order depends on the place in the matrix, a GPU's does not."""
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
 
 
 def numbers(registers: np.ndarray, kind: str) -> np.ndarray:
@@ -78,7 +83,7 @@ def decode_mma(ins):
 
     def run(chunk, mask):
         chunk.whole_warps(mask)
-        product = a(chunk) @ b(chunk)
+        product = exact_product(a(chunk), b(chunk))
         blocks = product.reshape(-1, 2, 8, 4, 2)  # warp, half, g, t, e
         if to == "f32":
             parts = np.ascontiguousarray(blocks.transpose(1, 4, 0, 2, 3)).reshape(4, -1)

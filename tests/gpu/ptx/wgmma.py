@@ -7,7 +7,7 @@ that an instruction in flight reads.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from gpu.ptx.decode import UNDEFINED, full, instruction, items, predicate, source
 from gpu.ptx.errors import AsyncError, OutOfBoundsError, UnsupportedError
 from gpu.ptx.formats import from_bf16, read_tf32
-from gpu.ptx.matrix import OPERANDS, fragment, fragment_a
+from gpu.ptx.matrix import OPERANDS, exact_product, fragment, fragment_a
 from gpu.ptx.operands import Vector
 from gpu.ptx.shared import BASE, BEING_READ, WRITTEN
 
@@ -25,18 +25,27 @@ POISON = np.uint32(0xFFFFFFFF)
 
 @dataclass
 class InFlight:
-    results: dict[int, np.ndarray]  # register: value
-    reads: list[np.ndarray]  # positions of the 16-byte pieces it reads
-    warps: list[np.ndarray]
-    group: int
+    """One instruction, for the warpgroups that executed it and did not wait for it yet."""
+
+    groups: np.ndarray  # of each warpgroup of the chunk, whether it is one of them
+    numbers: np.ndarray  # and how often it had committed before
+    results: dict[int, np.ndarray] = field(default_factory=dict)  # register: value
+    reads: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # 16-byte pieces, and each one's reader
+
+    def __post_init__(self) -> None:
+        self.lanes = None if self.groups.all() else np.repeat(self.groups, 128)
+
+    def part(self, groups: np.ndarray) -> InFlight:
+        reads = [(pieces[groups[readers]], readers[groups[readers]]) for pieces, readers in self.reads]
+        return InFlight(groups, self.numbers, self.results, reads)
 
 
 class WgmmaState:
-    """A chunk's wgmma instructions. All warpgroups of the chunk must agree on them."""
+    """A chunk's wgmma instructions in flight, in the order of issue, and how often each warpgroup committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int) -> None:
         self.flying: list[InFlight] = []
-        self.committed = 0
+        self.committed = np.zeros(lanes // 128, np.int64)
 
 
 def offsets(rows: int, columns: int, width: int, k_major: bool, code: int, leading: int, stride: int) -> np.ndarray:
@@ -50,10 +59,10 @@ def offsets(rows: int, columns: int, width: int, k_major: bool, code: int, leadi
     return (c % 8) * span + (r % each) * width + (c // 8) * stride + (r // each) * leading
 
 
-def tile(
-    chunk, descriptor: np.ndarray, shape: tuple[int, int], kind: str, k_major: bool, reads: InFlight
-) -> np.ndarray:
+def tile(chunk, descriptors: np.ndarray, shape: tuple[int, int], kind: str, k_major: bool, mine: InFlight):
     """[warpgroup, row, column of K] as float32, read through one matrix descriptor a warpgroup."""
+    groups = np.flatnonzero(mine.groups)
+    descriptor = full(chunk, descriptors)[::128][groups]
     width = OPERANDS[kind] // 8
     if (descriptor != descriptor[0]).any() and len({int(d) >> 14 for d in descriptor}) > 1:
         raise UnsupportedError("descriptors of different layouts in one instruction")
@@ -67,16 +76,14 @@ def tile(
     at ^= ((at >> 7) & SWIZZLES[code][1]) << 4
     if at.min() < BASE or at.max() + width > chunk.shared.end:
         raise OutOfBoundsError("a descriptor reaches outside the shared memory")
-    positions = at + (chunk.cta[::128] * chunk.shared.stride)[:, None, None]
+    positions = at + (chunk.cta[::128][groups] * chunk.shared.stride)[:, None, None]
     bits = chunk.shared.views[width].take(positions // width)
     if chunk.checks:
         # Two warpgroups of a CTA may read the same pieces: keep them apart.
-        group = np.arange(len(at))[:, None, None] << 40
-        groups, pieces = np.divmod(np.unique((positions & ~15) | group), 1 << 40)
+        readers, pieces = np.divmod(np.unique((positions & ~15) | groups[:, None, None] << 40), 1 << 40)
+        mine.reads.append((pieces, readers))
         for warp in range(4):
-            reads.reads.append(pieces)
-            reads.warps.append(4 * groups + warp)
-            chunk.shared.read(pieces, 16, reads.warps[-1])
+            chunk.shared.read(pieces, 16, 4 * readers + warp)
         granules, _ = chunk.shared.granules(pieces, 16, pieces)
         if chunk.shared.dirty[granules].any():
             raise AsyncError(
@@ -88,21 +95,36 @@ def tile(
     return bits.view(np.float16).astype(np.float32) if kind == "f16" else from_bf16(bits)
 
 
-def wait(chunk, pending: int) -> None:
-    state = chunk.wgmma
-    done = [f for f in state.flying if f.group < state.committed - pending]
-    state.flying = [f for f in state.flying if f.group >= state.committed - pending]
-    for instruction_done in done:
-        for register, value in instruction_done.results.items():
-            # A later product in flight on the same accumulator keeps it poison.
-            if not any(register in f.results for f in state.flying):
-                chunk.registers[register] = value
-        for positions, warps in zip(instruction_done.reads, instruction_done.warps, strict=True):
-            chunk.shared.mark(positions, 16, WRITTEN)
-            chunk.shared.stamp_read(*chunk.shared.granules(positions, 16, warps))
-    for flying in state.flying:
-        for positions in flying.reads:
-            chunk.shared.mark(positions, 16, BEING_READ)
+def wait(chunk, pending: int, groups: np.ndarray) -> None:
+    """Retire all but the last ``pending`` groups of instructions of these warpgroups."""
+    state, kept = chunk.wgmma, []
+    for i, flying in enumerate(state.flying):
+        done = flying.groups & groups & (flying.numbers < state.committed - pending)
+        if done.any():
+            retire(chunk, flying.part(done), state.flying[i + 1 :])
+            flying = flying.part(flying.groups & ~done)
+        if flying.groups.any():
+            kept.append(flying)
+    state.flying = kept
+    for flying in kept:
+        for pieces, _ in flying.reads:
+            chunk.shared.mark(pieces, 16, BEING_READ)
+
+
+def retire(chunk, done: InFlight, later: list[InFlight]) -> None:
+    for register, value in done.results.items():
+        # A later product in flight on the same accumulator keeps it poison.
+        newer = [f for f in later if register in f.results]
+        if any(f.lanes is None for f in newer):
+            continue
+        lanes = done.lanes
+        for f in newer:
+            lanes = ~f.lanes if lanes is None else lanes & ~f.lanes
+        chunk.registers[register] = value if lanes is None else np.where(lanes, value, chunk.registers[register])
+    for pieces, readers in done.reads:
+        chunk.shared.mark(pieces, 16, WRITTEN)
+        for warp in range(4):
+            chunk.shared.stamp_read(*chunk.shared.granules(pieces, 16, 4 * readers + warp))
 
 
 @instruction("wgmma")
@@ -113,19 +135,22 @@ def decode_wgmma(ins):
         pending = int(ins.operands[0].text) if ins.operands else 0
 
         def group(chunk, mask):
-            together(chunk, mask)
-            if pending or ins.parts[1] == "wait_group":
-                wait(chunk, pending)
+            groups = executing(chunk, mask)
+            if ins.parts[1] == "wait_group":
+                wait(chunk, pending, groups)
             else:
-                chunk.wgmma.committed += 1
+                chunk.wgmma.committed += groups
 
         return group
     return product(ins)
 
 
-def together(chunk, mask) -> None:
-    if mask is not None or chunk.warps % 4:
-        raise UnsupportedError("wgmma that not every warpgroup of the chunk executes")
+def executing(chunk, mask) -> np.ndarray:
+    """Of each warpgroup of the chunk, whether it is here. CTAs may end before others, or loop less often."""
+    if chunk.warps % 4:
+        raise UnsupportedError("wgmma in a CTA of other than whole warpgroups")
+    groups = chunk.whole_warps(mask, 128)
+    return np.ones(chunk.lanes // 128, bool) if groups is None else groups
 
 
 def product(ins):
@@ -144,32 +169,41 @@ def product(ins):
         raise UnsupportedError("wgmma with another number of accumulators")
 
     def run(chunk, mask):
-        together(chunk, mask)
         state: Any = chunk.wgmma
-        mine = InFlight({}, [], [], state.committed)
-        right = tile(chunk, full(chunk, b(chunk))[::128], (n, k), kind, not transposed_b, mine)
+        mine = InFlight(executing(chunk, mask), state.committed.copy())
+        right = tile(chunk, b(chunk), (n, k), kind, not transposed_b, mine)
         if from_registers:
             left = a(chunk).reshape(-1, 64, k)
+            left = left if mask is None else left[mine.groups]
         else:
-            left = tile(chunk, full(chunk, a(chunk))[::128], (64, k), kind, not transposed_a, mine)
-        total = np.float32(sign_a * sign_b) * (left @ right.transpose(0, 2, 1))
+            left = tile(chunk, a(chunk), (64, k), kind, not transposed_a, mine)
+        total = np.float32(sign_a * sign_b) * exact_product(left, right.transpose(0, 2, 1))
         blocks = total.reshape(-1, 4, 2, 8, n // 8, 4, 2)  # group, warp, half, g, block, t, e
         parts = np.ascontiguousarray(blocks.transpose(4, 2, 6, 0, 1, 3, 5)).reshape(n // 2, -1)
-        adds = full(chunk, scale(chunk))
+        adds, poison = full(chunk, scale(chunk)), np.full(chunk.lanes, POISON)
         for register, part in zip(accumulators, parts, strict=True):
+            if mask is not None:
+                some, part = part, np.zeros(chunk.lanes, np.float32)
+                part[mask] = some
             if adds.any():
                 part = np.where(adds, part + old_value(chunk, register).view(np.float32), part)
             mine.results[register] = part.view(np.uint32)
-            chunk.registers[register] = np.full(chunk.lanes, POISON)
+            chunk.registers[register] = poison if mask is None else np.where(mask, poison, content(chunk, register))
         state.flying.append(mine)
 
     return run
 
 
-def old_value(chunk, register: int) -> np.ndarray:
-    """An accumulator, in flight or not: products of one shape may chain without a wait."""
-    for flying in reversed(chunk.wgmma.flying):
-        if register in flying.results:
-            return flying.results[register]
+def content(chunk, register: int) -> np.ndarray:
     value = chunk.registers[register]
     return np.full(chunk.lanes, POISON) if value is UNDEFINED else value
+
+
+def old_value(chunk, register: int) -> np.ndarray:
+    """An accumulator, in flight or not: products of one shape may chain without a wait."""
+    value = content(chunk, register)
+    for flying in chunk.wgmma.flying:
+        if register in flying.results:
+            new = flying.results[register]
+            value = new if flying.lanes is None else np.where(flying.lanes, new, value)
+    return value

@@ -1,0 +1,113 @@
+"""The checks notice a broken kernel: every fault is planted in the Triton source and must turn its check red."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from gpu import checks
+from networks import SMALL, SMALL_UNCONDITIONAL
+from tolerances import TOLERANCES
+
+import engine.kernels.triton
+from engine.kernels import gpu
+
+FOLDER = Path(engine.kernels.triton.__file__).parent
+CONFIG = SMALL
+
+FAULTS = {
+    "residual_block": [
+        ("(tap - 1) * dilation", "(1 - tap) * dilation"),  # the dilation's sign
+        ("(at >= 0) & (at < length)", "at < length"),  # an edge mask
+        ("(at >= 0) & (at < length)", "at >= 0"),
+        ("bias_ptr + 2 * CHANNELS + columns", "bias_ptr + 4 * CHANNELS + columns"),
+        ("rows >= length - dilation", "rows >= length"),
+        ("rows < length * accumulate", "rows < length"),
+        ("0.7071067811865476", "0.7"),
+        ("bias_ptr + 6 * CHANNELS", "bias_ptr + 5 * CHANNELS"),
+        ("mask=inside)\n        skip +=", "mask=(rows >= 0)[:, None])\n        skip +="),  # a store past the end
+        ("gated(gate, filtered, APPROXIMATE)", "gated(filtered, gate, APPROXIMATE)"),
+        ("tl.load(weights + CHANNELS)", "tl.load(weights)"),
+    ],
+    "output_head": [
+        ("tl.maximum(hidden, 0.0)", "hidden"),
+        ("tl.load(terms_ptr + 1) * eps", "tl.load(terms_ptr) * eps"),
+        ("tl.load(noise_step_ptr)", "tl.load(noise_step_ptr) * 0"),  # the noise's counter
+        ("tl.load(begins_ptr + item) + tile", "tile"),
+        ("tl.maximum(x, -limit)", "x"),
+        ("eps += tl.load(out_bias_ptr)", "eps += 0.0"),
+    ],
+    "noise": [
+        ("tl.philox(seed,", "tl.philox(seed + 1,"),  # the key
+        ("tl.philox(seed,", "tl.philox(seed & 0xFFFFFFFF,"),
+        ("tl.join(tl.join(n0, n2), tl.join(n1, n3))", "tl.join(tl.join(n0, n1), tl.join(n2, n3))"),
+        ("0x20000000", "0x10000000"),
+        ("-1.9515295891e-4", "-1.9515e-4"),
+    ],
+    "upsample_mel": [
+        ("band + 1 - k", "band - 1 + k"),
+        ("(m >= 0) & (m < BANDS)", "m >= 0"),
+        ("at < rows_in", "at <= rows_in"),
+        ("0.4 * total", "0.2 * total"),
+        ("phase + tap * stride", "phase"),
+    ],
+    "project_conditioner": [("layer.to(tl.int64) * tl.num_programs(2)", "layer.to(tl.int64) * 0")],
+    "input_projection": [("tl.maximum(h, 0.0)", "h"), ("mask=(rows < length)[:, None])", "mask=(rows >= 0)[:, None])")],
+    "step_embedding": [("if tap == 0", "if tap == 1"), ("1.0 + tl.exp(-y)", "1.0 + tl.exp(y)")],
+}
+
+
+# What a file's functions are launched as, where that is not its name.
+LAUNCHED = {"noise": ("initial_noise",), "step_embedding": ("linear", "fold_step")}
+
+
+def error_of(name, device):
+    """The worst error of the checks that this file's functions take part in, over its tolerance; 1 is the limit."""
+    unconditional, fp32 = SMALL_UNCONDITIONAL, TOLERANCES["operation_fp32"]
+    lengths = (300, 7, 129)
+    if name == "residual_block":
+        layers = (checks.residual_block(device, CONFIG, "fp32", lengths, layer) for layer in (0, 3))
+        return max(layers) / fp32
+    if name == "noise":
+        net = checks.network(device, unconditional, "fp32")
+        same = checks.initial_noise(device, net, (2**64 - 1, 5), (2**34, 400), (300, 1027))
+        return 0.0 if same else float("inf")
+    if name == "output_head":
+        return checks.output_head(device, unconditional, "fp32", lengths) / fp32
+    if name == "upsample_mel":
+        return checks.upsample_mel(device, CONFIG, "fp32", (3, 1)) / fp32
+    if name == "project_conditioner":
+        return checks.project_conditioner(device, CONFIG, "fp32", lengths) / fp32
+    if name == "input_projection":
+        return checks.input_projection(device, unconditional, "fp32", lengths) / fp32
+    return checks.fold_steps(device, CONFIG, "fp32", (3.0,)) / fp32
+
+
+def planted(name, right, wrong, folder):
+    """The functions of one file with one of its lines changed."""
+    source = (FOLDER / f"{name}.py").read_text()
+    assert source.count(right) == 1, f"{name}: {right!r} stands there {source.count(right)} times"
+    path = folder / f"faulty_{name}.py"
+    path.write_text(source.replace(right, wrong))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_without_a_fault_all_is_green(device, name):
+    assert error_of(name, device) < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"), [(name, *fault) for name, faults in FAULTS.items() for fault in faults]
+)
+def test_faults_are_noticed(device, monkeypatch, tmp_path, name, right, wrong):
+    module = planted(name, right, wrong, tmp_path)
+    for function in LAUNCHED.get(name, (name,)):
+        monkeypatch.setattr(gpu, function, getattr(module, function))
+    try:
+        error = error_of(name, device)
+    except AssertionError:
+        return
+    assert not error < 1  # NaN is no success either

@@ -1,0 +1,128 @@
+"""What the assembler made of a kernel: its resources and instructions, read with the tools that come with Triton."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import triton
+from networks import random_network
+
+from engine.config import Config
+from engine.kernels.gpu import GRAIN, GpuNetwork
+from engine.kernels.launch import Call, Launch
+from engine.kernels.triton.build import Kernel
+from engine.plan import conditioner_launches, step_launches
+from gpu.devices import HostDevice, compile_once
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+TENSOR_CORES = re.compile(r"HMMA|HGMMA|UTC\w*MMA")
+
+
+@dataclass(frozen=True)
+class Multiprocessor:
+    """What one multiprocessor of an architecture holds (CUDA programming guide, compute capabilities)."""
+
+    shared_kb: int
+    threads: int
+    registers: int = 65536
+
+    def programs(self, code: MachineCode) -> int:
+        """How many programs of a kernel run on it at a time."""
+        threads = 32 * code.warps
+        # Registers are given out to warps, 256 at a time; every program takes 1 KB of shared memory besides its own.
+        registers = code.warps * -(-32 * code.registers // 256) * 256
+        shared = code.shared + 1024
+        return min(self.registers // registers, self.threads // threads, self.shared_kb * 1024 // shared)
+
+
+MULTIPROCESSORS = {
+    80: Multiprocessor(164, 2048),
+    86: Multiprocessor(100, 1536),
+    89: Multiprocessor(100, 1536),
+    90: Multiprocessor(228, 2048),
+    100: Multiprocessor(228, 2048),
+    120: Multiprocessor(100, 1536),
+}
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """Of one kernel.
+
+    Attributes:
+        registers: of a thread.
+        stack: bytes of a thread, which spilled registers would take.
+        local: bytes of local memory of a thread.
+        shared: bytes of a program.
+        warps: of a program.
+        opcodes: how often each stands in the code, with its modifiers ("LDG.E.128").
+    """
+
+    registers: int
+    stack: int
+    local: int
+    shared: int
+    warps: int
+    opcodes: Counter[str]
+
+    def count(self, pattern: str) -> int:
+        """Instructions whose opcode begins so."""
+        return sum(n for opcode, n in self.opcodes.items() if re.match(pattern, opcode))
+
+
+@cache
+def machine_code(kernel: Kernel, capability: int) -> MachineCode:
+    """Compile a kernel and read what came out."""
+    compiled = compile_once(kernel, capability)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage, text = _output("cuobjdump", "-res-usage", file.name), _output("nvdisasm", "-c", file.name)
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
+    assert found, usage
+    registers, stack, local = map(int, found.groups())
+    # "/*0040*/ @!P0 LDG.E.128 R4, ..." and the same without a predicate
+    opcodes = Counter(re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", text, re.MULTILINE))
+    shared, warps = compiled.metadata.shared, compiled.metadata.num_warps
+    return MachineCode(registers, stack, local, shared, warps, opcodes)
+
+
+def _output(tool: str, *arguments: str) -> str:
+    run = subprocess.run([TOOLS / tool, *arguments], capture_output=True, text=True, check=True)
+    return run.stdout + run.stderr
+
+
+class RecordingDevice(HostDevice):
+    """Runs nothing and keeps what it was asked to run."""
+
+    def __init__(self, capability: int) -> None:
+        super().__init__()
+        self.capability = capability
+        self.kernels: dict[str, Kernel] = {}
+
+    def compiled(self, launch: Launch) -> Call:
+        self.kernels[launch.kernel.name] = launch.kernel
+        return lambda: None
+
+
+def kernels_of(config: Config, precision: str, capability: int) -> dict[str, Kernel]:
+    """Every kernel that a network of this configuration launches, by operation."""
+    device = RecordingDevice(capability)
+    net = GpuNetwork(config, random_network(config, 1), device, precision)
+    to = net.buffers(1, 2 * GRAIN, 1, False)
+    rows = device.empty((1, config.residual_layers, 7 * net.channels), "fp32")
+    launches = [
+        net.initial_noise(to.x, to.seeds, to.begins, to.lengths),
+        *net.fold_steps(device.empty((1, 128), "fp32"), rows),
+        *conditioner_launches(net, to),
+        *step_launches(net, to, 1),
+    ]
+    for launch in launches:
+        device.bind(launch)
+    return device.kernels

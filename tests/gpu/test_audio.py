@@ -1,0 +1,206 @@
+"""Whole calls on a stand-in GPU: the loop, its plans, windows and batches, and the voice around them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from networks import SMALL, SMALL_UNCONDITIONAL
+from targets import exact, one_torch_thread, weights  # noqa: F401
+from tolerances import TOLERANCES, relative_error
+
+import engine
+from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.gpu_loop import GpuLoop
+from engine.kernels import cuda, reference
+from engine.kernels.gpu import GpuNetwork
+from engine.noise import normal
+from engine.sampler import Item
+from engine.schedule import build_schedule
+from gpu.devices import SimulatedDevice
+
+TINY = replace(SMALL, residual_channels=16, residual_layers=4, dilation_cycle=3, n_mels=16, upsample_strides=(4, 4))
+VARIANTS = {
+    "lmnt": TINY,
+    "unconditional": replace(SMALL_UNCONDITIONAL, residual_channels=16, residual_layers=4, dilation_cycle=3),
+    "reflect": replace(TINY, padding="reflect"),
+    "step bias in the residual": replace(TINY, step_bias_in_residual=True),
+    "an upsampler per layer": replace(TINY, shared_upsampler=False),
+    "no clamp": replace(TINY, clamp=False),
+    "sinusoid": replace(TINY, step_embedding="sinusoid"),
+    "prior": replace(TINY, prior=True),
+    "48 channels": replace(TINY, residual_channels=48),
+    "hop 30": replace(TINY, upsample_strides=(6, 5 * 2), n_mels=7),
+}
+FEW = (1e-3, 0.01, 0.3)
+FRAMES = (9, 3)
+
+
+@pytest.fixture
+def device(one_torch_thread):  # noqa: F811
+    return SimulatedDevice(80, checks=False)
+
+
+def inputs(config, frames, given=False, betas=None):
+    """[Item] and the audio of each in float64."""
+    plan = build_schedule(config, schedule=betas)
+    items, audio = [], []
+    for number, count in enumerate(frames):
+        rng, length = np.random.default_rng(number), count * (config.hop if config.n_mels else 16)
+        mel = rng.random((config.n_mels, count), dtype=np.float32) if config.n_mels else None
+        scale = rng.uniform(0.1, 1.0, length).astype(np.float32) if config.prior else None
+        x, *z = [normal(5 + number, n, 0, length) for n in range(len(plan))]
+        batch = [None if a is None else torch.tensor(a).double()[None] for a in (mel, x, scale)]
+        noise = torch.tensor(np.array(z)).double()[:, None]
+        made = reference.sample(exact(config), config, batch[0], plan, batch[1], noise, std=batch[2])[0]
+        start = x if scale is None else x * scale
+        items.append(Item(start, mel, 5 + number, np.array(z) if given else None, scale))
+        audio.append(made)
+    return plan, items, audio
+
+
+def loop_of(device, config, precision="fp16", plan_samples=None):
+    net = GpuNetwork(config, weights(config), device, precision)
+    return GpuLoop(net) if plan_samples is None else GpuLoop(net, plan_bytes=plan_samples * net.bytes_per_sample())
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [*((name, "fp16") for name in VARIANTS), ("lmnt", "bf16"), ("lmnt", "tf32"), ("lmnt", "fp32")],
+)
+def test_variants_are_the_reference(device, name, precision):
+    plan, items, audio = inputs(VARIANTS[name], FRAMES)
+    for got, want in zip(loop_of(device, VARIANTS[name], precision).sample(items, plan), audio, strict=True):
+        assert relative_error(got, want) < TOLERANCES[f"network_audio_{precision}"]
+
+
+def test_noise_that_is_given(device):
+    plan, items, audio = inputs(TINY, FRAMES, given=True)
+    drawn = loop_of(device, TINY).sample(inputs(TINY, FRAMES)[1], plan)
+    for got, same, want in zip(loop_of(device, TINY).sample(items, plan), drawn, audio, strict=True):
+        assert relative_error(got, want) < TOLERANCES["network_audio_fp16"]
+        assert got.numpy().tobytes() == same.numpy().tobytes()
+
+
+def test_one_evaluation(device):
+    plan, items, _ = inputs(TINY, FRAMES)
+    for item, got in zip(items, loop_of(device, TINY).predict_noise(items, plan.t[2]), strict=True):
+        x, mel = (torch.tensor(a).double()[None] for a in (item.x, item.mel))
+        want = reference.predict_noise(exact(TINY), TINY, x, plan.t[2], mel)[0]
+        assert relative_error(got, want) < TOLERANCES["network_eps_fp16"]
+
+
+@pytest.mark.parametrize("name", ["lmnt", "unconditional", "reflect", "prior", "hop 30"])
+@pytest.mark.parametrize("given", [False, True])
+def test_cutting_long_audio_changes_no_byte(device, name, given):
+    """The halo is 6 * 8 samples and two frames, so everything past 4 * 80 samples is cut, with a hop of 16."""
+    config = VARIANTS[name]
+    plan, items, _ = inputs(config, (27, 2, 23), given, betas=FEW)
+    whole = loop_of(device, config).sample(items, plan)
+    before = len(device.launched)
+    cut = loop_of(device, config, plan_samples=512).sample(items, plan)
+    assert len(device.launched) > 2 * before
+    for a, b in zip(whole, cut, strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_long_schedules_in_groups_of_steps(device):
+    seven = (0.000135594, 0.0010096, 0.00877838, 0.035964, 0.077557, 0.18931, 0.3)
+    plan, items, audio = inputs(TINY, (27,), betas=seven)
+    whole = loop_of(device, TINY).sample(items, plan)
+    assert relative_error(whole[0], audio[0]) < TOLERANCES["network_audio_fp16"]
+    conditioner = [name for name in device.launched if name == "project_conditioner"]
+    assert len(conditioner) == 2  # once in the open, once for all 7 steps
+    cut = loop_of(device, TINY, plan_samples=512).sample(items, plan)
+    assert cut[0].numpy().tobytes() == whole[0].numpy().tobytes()
+
+
+def test_neither_batch_nor_capacity_nor_reuse_changes_a_byte(device):
+    plan, items, _ = inputs(TINY, (9, 3, 17, 1, 8), betas=FEW)
+    loop = loop_of(device, TINY)
+    together = loop.sample(items, plan)
+    for item, expected in zip(reversed(items), reversed(together), strict=True):
+        assert loop.sample([item], plan)[0].numpy().tobytes() == expected.numpy().tobytes()
+    assert device.captured <= 2 * len(loop.plans)
+
+
+def test_a_plan_is_captured_once_and_new_inputs_reach_it(device):
+    loop = loop_of(device, TINY)
+    plan, items, audio = inputs(TINY, (9,))
+    loop.sample(items, plan)
+    captured = device.captured
+    device.bind = None  # nothing more is compiled or bound
+    full = build_schedule(TINY, schedule=[1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4])
+    loop._rows.cache_clear()
+    with pytest.raises(TypeError):  # but for the tables of a new schedule
+        loop.sample(items, full)
+    del device.bind
+    other = [replace(items[0], mel=items[0].mel[:, ::-1].copy(), seed=77)]
+    changed = loop.sample(other, plan)[0]
+    again = loop.sample(items, plan)[0]
+    assert relative_error(again, audio[0]) < TOLERANCES["network_audio_fp16"]
+    assert relative_error(changed, audio[0]) > 0.01 and device.captured == captured
+
+
+@pytest.fixture
+def voice(tmp_path, monkeypatch, device):
+    """`engine.load(device="cuda")` where the stand-in is the GPU."""
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, Checkpoint(TINY, weights(TINY)))
+    monkeypatch.setattr(cuda, "obstacle", lambda index=0: None)
+    monkeypatch.setattr(cuda, "describe", lambda index=0: "a stand-in")
+    monkeypatch.setattr(cuda, "isa", lambda index=0: "sm_80")
+    monkeypatch.setattr(cuda, "CudaDevice", lambda index=0: device)
+    return lambda **options: engine.load(path, **options)
+
+
+def test_a_voice_on_a_gpu_is_the_voice_on_a_cpu(voice):
+    gpu, cpu = voice(device="cuda", precision="tf32"), voice(device="cpu", precision="fp32")
+    audio, eps = TOLERANCES["network_audio_tf32"], TOLERANCES["network_eps_tf32"]
+    assert "device cuda:0: a stand-in, asked for" in gpu.explain()
+    mels = [np.random.default_rng(n).random((16, n), dtype=np.float32) for n in (5, 1, 8)]
+    for a, b in zip(gpu.vocode(mels, seed=3), cpu.vocode(mels, seed=3), strict=True):
+        assert isinstance(a, np.ndarray) and relative_error(a, b) < audio
+    batch = np.stack([mels[0], mels[0][:, ::-1]])
+    assert relative_error(gpu.vocode(batch, schedule=FEW), cpu.vocode(batch, schedule=FEW)) < audio
+    x = normal(1, 0, 0, 80)
+    assert relative_error(gpu.predict_noise(x, 3.5, mels[0]), cpu.predict_noise(x, 3.5, mels[0])) < eps
+    assert relative_error(gpu.vocode(mels[0], seed=2**64 - 1), cpu.vocode(mels[0], seed=2**64 - 1)) < audio
+    noise = normal(2, 0, 0, 80), np.stack([normal(2, n, 0, 80) for n in range(1, 6)])
+    assert relative_error(gpu.vocode(mels[0], noise=noise), cpu.vocode(mels[0], noise=noise)) < audio
+
+
+def test_tensors_come_back_as_they_came(voice):
+    gpu = voice(device="cuda", precision="fp16")
+    mel = torch.rand(16, 5)
+    plain = gpu.vocode(mel.numpy())
+    with torch.inference_mode():
+        audio = gpu.vocode(mel)
+    assert isinstance(audio, torch.Tensor) and audio.numpy().tobytes() == plain.tobytes()
+    assert gpu.vocode(mel).numpy().tobytes() == plain.tobytes()  # a plan made in inference mode serves outside it
+    assert isinstance(gpu.vocode([mel, mel])[1], torch.Tensor) and gpu.vocode(mel[None]).shape == (1, 80)
+
+
+def test_progress_ends_with_everything(voice):
+    seen = []
+    voice(device="cuda").vocode(np.random.rand(16, 5).astype("f4"), progress=seen.append)
+    assert seen[-1] == 1.0 and seen == sorted(seen)
+
+
+def test_errors_are_those_of_a_cpu(voice):
+    gpu = voice(device="cuda", precision="fp16")
+    with pytest.raises(engine.InputError, match="mel: expected finite values, got nan at band 2, frame 1"):
+        mel = torch.rand(16, 5)
+        mel[2, 1] = torch.nan
+        gpu.vocode(mel)
+    with pytest.raises(engine.InputError, match="which looks transposed"):
+        gpu.vocode(torch.rand(5, 16))
+
+
+def test_a_network_too_wide_is_refused(device):
+    wide = replace(TINY, residual_channels=272, residual_layers=1)
+    with pytest.raises(engine.UnavailableError, match="up to 256 residual channels, this network has 272"):
+        GpuNetwork(wide, {}, device, "fp16")

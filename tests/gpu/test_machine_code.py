@@ -1,0 +1,86 @@
+"""What is compiled for every architecture: no spilled register, tensor cores, wide loads, the planned occupancy.
+
+A kernel that fails one of these is several times slower, and no other test would notice.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("triton")
+
+from networks import SMALL
+
+from engine.config import BASE
+from engine.kernels.triton.table import CAPABILITIES, PRECISIONS
+from gpu.machine_code import MULTIPROCESSORS, TENSOR_CORES, MachineCode, Multiprocessor, kernels_of, machine_code
+
+SIZES = {channels: replace(BASE, residual_channels=channels, residual_layers=1) for channels in (16, 32, 64, 128, 256)}
+MULTIPLYING = ("residual_block", "output_head", "project_conditioner")
+# Programs of a residual block on a multiprocessor, by channels: 3 of 4 warps are 12 of them to hide latencies behind.
+PLANNED = {16: 6, 32: 4, 64: 3, 128: 3, 256: 3}
+# fp32 and tf32 rows take twice the shared memory, and architectures for desktops have less than half of it.
+SMALL_MEMORY = {"fp16": {256: 2}, "bf16": {256: 2}, "tf32": {64: 2, 128: 2, 256: 1}, "fp32": {256: 2}}
+LARGE_MEMORY = {"tf32": {64: 2, 128: 2, 256: 2}}
+
+# What most people run, everywhere; the rest for one architecture of a kind, and for all of them in `make slow`.
+QUICK = {(c, 64, "fp16") for c in CAPABILITIES} | {(c, 128, "fp16") for c in CAPABILITIES}
+QUICK |= {(c, 64, precision) for c in (80, 90) for precision in PRECISIONS}
+QUICK |= {(80, 256, "fp16"), (90, 256, "fp16"), (80, 16, "fp16")}
+ALL = [(capability, channels, p) for capability in CAPABILITIES for channels in SIZES for p in PRECISIONS]
+CASES = [pytest.param(*case, marks=[pytest.mark.slow] * (case not in QUICK)) for case in ALL]
+
+
+def planned(capability, channels, precision):
+    small = MULTIPROCESSORS[capability].shared_kb <= 100
+    own = (SMALL_MEMORY if small else LARGE_MEMORY).get(precision, {})
+    return own.get(channels, PLANNED[channels])
+
+
+@pytest.mark.parametrize(("capability", "channels", "precision"), CASES)
+def test_machine_code(capability, channels, precision):
+    kernels = kernels_of(SIZES[channels], precision, capability)
+    assert {*MULTIPLYING, "input_projection", "upsample_mel", "initial_noise", "linear", "fold_step"} == set(kernels)
+    for name, kernel in kernels.items():
+        code = machine_code(kernel, capability)
+        check_no_spills(code)
+        if name in MULTIPLYING and PRECISIONS[precision].product != "ieee":
+            assert any(map(TENSOR_CORES.match, code.opcodes)), f"{name} does without tensor cores: {code.opcodes}"
+        if name in MULTIPLYING:
+            assert code.count(r"(LDG|LDGSTS|STG)\S*\.128"), f"{name} has no 16-byte access: {code.opcodes}"
+            assert not code.count(r"LDG\S*\.[US](8|16)"), f"{name} loads single values: {code.opcodes}"
+    code = machine_code(kernels["residual_block"], capability)
+    assert MULTIPROCESSORS[capability].programs(code) >= planned(capability, channels, precision)
+
+
+def check_no_spills(code):
+    assert (code.stack, code.local) == (0, 0) and not code.count("LDL|STL"), code
+
+
+def test_the_gate_is_two_special_functions():
+    """With rounding and sums around it: 64 rows of 64 channels over 128 threads are 32 values a thread."""
+    code = machine_code(kernels_of(SIZES[64], "fp16", 80)["residual_block"], 80)
+    assert code.count("MUFU.TANH") == 64 and code.count("MUFU") == 64
+
+
+def test_noise_is_never_fused():
+    """Fused multiply-add would change its bits; see engine/noise.py."""
+    kernels = kernels_of(replace(SMALL, residual_layers=1), "fp16", 80)
+    code = machine_code(kernels["initial_noise"], 80)
+    # The square root's own refinement is made of fused operations and exact all the same.
+    assert code.count("FMUL") > 20 and code.count("FADD") > 20 and code.count("FFMA") < 40
+
+
+def test_spills_and_narrow_loads_would_be_noticed():
+    """A tile too large for its registers, and a pointer without the promise of its alignment."""
+    kernel = kernels_of(SIZES[64], "fp16", 80)["residual_block"]
+    large = dict(kernel.constants) | {"ROWS": 256}
+    with pytest.raises(AssertionError):
+        check_no_spills(machine_code(replace(kernel, constants=tuple(large.items())), 80))
+
+
+def test_programs_of_a_multiprocessor():
+    ampere = Multiprocessor(164, 2048)
+    assert ampere.programs(MachineCode(168, 0, 0, 0, 4, None)) == 3  # 65536 / (168 * 128)
+    assert ampere.programs(MachineCode(32, 0, 0, 0, 4, None)) == 16  # 2048 threads
+    assert ampere.programs(MachineCode(32, 0, 0, 50 * 1024, 4, None)) == 3  # 164 / 51

@@ -1,0 +1,145 @@
+"""On a real GPU: every operation, the graphs, streams and voices. Skipped where there is none."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from networks import SMALL
+from report import snr
+from targets import weights
+from tolerances import TOLERANCES, relative_error
+
+import engine
+from engine.config import BASE
+from engine.gpu_loop import GpuLoop
+from engine.kernels import cuda
+from engine.kernels.gpu import GpuNetwork
+from engine.noise import normal
+from engine.sampler import Item
+from engine.schedule import build_schedule
+from engine.voice import BUNDLED
+from gpu import checks
+
+OBSTACLE = cuda.obstacle()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
+PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
+WIDE = replace(BASE, residual_layers=10)
+LENGTHS = (4097, 130, 7)
+
+
+class PoisonedGpu(cuda.CudaDevice):
+    """Tensors begin as NaN, so that a value never written shows."""
+
+    def empty(self, shape, dtype):
+        tensor = super().empty(shape, dtype)
+        return tensor.fill_(torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max)
+
+    def fill(self, tensor, values):
+        tensor.copy_(torch.as_tensor(values).to(tensor.dtype))
+
+
+class EagerGpu(cuda.CudaDevice):
+    """Without graphs."""
+
+    def capture(self, calls):
+        return lambda: [call() for call in calls] and None
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_operations(precision):
+    device, limit = PoisonedGpu(), TOLERANCES[f"operation_{precision}"]
+    assert checks.upsample_mel(device, BASE, precision, (30, 1)) < limit
+    assert checks.project_conditioner(device, replace(BASE, residual_layers=3), precision, LENGTHS) < limit
+    assert checks.input_projection(device, BASE, precision, LENGTHS) < limit
+    assert checks.fold_steps(device, WIDE, precision, (4.2, 0.0)) < limit
+    assert checks.output_head(device, BASE, precision, LENGTHS) < limit
+    for layer in (0, 3, 9):
+        assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
+    for channels in (16, 48, 128, 256):
+        config = replace(SMALL, residual_channels=channels)
+        assert checks.residual_block(device, config, precision, LENGTHS, 2) < limit
+
+
+def test_noise_has_the_bits_of_its_definition():
+    net = checks.network(PoisonedGpu(), SMALL, "fp16")
+    assert checks.initial_noise(PoisonedGpu(), net, (2**64 - 1, 5), (2**34, 2**62), (30000, 1027))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_bundled_voice_is_that_of_the_cpu(precision):
+    mel = np.load(BUNDLED.with_name("demo_mel.npy"))
+    gpu, cpu = engine.load(device="cuda", precision=precision), engine.load(device="cpu", precision="fp32")
+    assert snr(cpu.vocode(mel, seed=1), gpu.vocode(mel, seed=1)) >= TOLERANCES[f"gpu_audio_{precision}_db"]
+
+
+def items(*frames):
+    rng = np.random.default_rng(0)
+    made = []
+    for number, count in enumerate(frames):
+        x = normal(number, 0, 0, count * SMALL.hop)
+        made.append(Item(x, rng.random((SMALL.n_mels, count), dtype=np.float32), number))
+    return made
+
+
+def loop(device=None, **options):
+    return GpuLoop(GpuNetwork(SMALL, weights(SMALL), device or cuda.CudaDevice(), "fp16"), **options)
+
+
+def as_bytes(audio):
+    return [one.cpu().numpy().tobytes() for one in audio]
+
+
+def test_graphs_windows_batches_and_repetition_change_no_byte():
+    plan, batch = build_schedule(SMALL), items(200, 3, 77)
+    whole = as_bytes(loop().sample(batch, plan))
+    small = loop()
+    assert as_bytes(small.sample(batch, plan)) == whole
+    assert as_bytes(small.sample(batch, plan)) == whole
+    assert as_bytes(loop(EagerGpu()).sample(batch, plan)) == whole
+    alone = [as_bytes(small.sample([item], plan))[0] for item in batch]
+    assert alone == whole
+    per_sample = small._network.bytes_per_sample()
+    assert as_bytes(loop(plan_bytes=16384 * per_sample).sample(batch, plan)) == whole
+
+
+def test_streams_and_threads():
+    plan, one = build_schedule(SMALL), loop()
+    batches = [items(n, n + 1) for n in (20, 50, 90)]
+    expected = [as_bytes(one.sample(batch, plan)) for batch in batches]
+    found = [None] * 3
+
+    def work(number):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for _ in range(5):
+                found[number] = as_bytes(one.sample(batches[number], plan))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected
+
+
+def test_tensors_stay_on_the_gpu():
+    mel = torch.rand(80, 40, device="cuda")
+    voice = engine.load(device="cuda")
+    plain = voice.vocode(mel.cpu().numpy())
+    with torch.inference_mode():
+        audio = voice.vocode(mel)
+    assert audio.is_cuda and audio.cpu().numpy().tobytes() == plain.tobytes()
+    assert relative_error(voice.vocode(mel).cpu(), plain) == 0.0
+
+
+def test_repeated_calls_do_not_grow():
+    voice, mel = engine.load(device="cuda"), torch.rand(80, 40, device="cuda")
+    voice.vocode(mel)
+    before = torch.cuda.memory_allocated()
+    for seed in range(20):
+        voice.vocode(mel, seed=seed)
+    assert torch.cuda.memory_allocated() <= before + (1 << 20)
