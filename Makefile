@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench slow fuzz clean
+.PHONY: demo test check bench slow fuzz gpu clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
@@ -18,6 +18,10 @@ fuzz: $(VENV)/installed-test  ## 20,000 damaged checkpoints
 
 bench: $(VENV)/installed-test  ## real-time factors, beside the peak and the peers
 	$(BIN)/python -m pytest --benchmark
+
+gpu: $(VENV)/installed-test  ## the tests and times that want a GPU
+	$(BIN)/python -m pytest tests/gpu/test_on_gpu.py
+	$(BIN)/python -m pytest --benchmark -m gpu
 
 # engine.kernels is the folder kernels/: mypy needs to see it in its place.
 check: $(VENV)/installed-check  ## formatting, lint and types

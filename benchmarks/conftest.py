@@ -7,6 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+import gpu_report
 import pytest
 import report
 from networks import random_network
@@ -25,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 def pytest_configure(config):
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
-    config.stash[KEPT] = {"load": load, "calls": [], "duels": []}
+    config.stash[KEPT] = {"load": load, "calls": [], "duels": [], "gpu": gpu_report.Rows()}
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +36,18 @@ def checkpoint():
 
 @pytest.fixture(scope="session")
 def voice_of(checkpoint, tmp_path_factory):
-    """A function: precision -> voice, on all threads; raises UnavailableError."""
+    """A function: precision -> voice, on all threads of the CPU; raises UnavailableError."""
     path = BUNDLED
     if not path.is_file():
         path = tmp_path_factory.mktemp("random") / "base.safetensors"
         save_checkpoint(path, checkpoint)
-    return cache(lambda precision: engine.load(path, precision=precision))
+    return cache(lambda precision: engine.load(path, device="cpu", precision=precision))
+
+
+@pytest.fixture
+def gpu_rows(request):
+    """Where the report finds the GPU's figures."""
+    return request.config.stash[KEPT]["gpu"]
 
 
 @pytest.fixture
@@ -57,13 +64,20 @@ def kept(request, voice_of):
 @pytest.hookimpl(trylast=True)  # after the tables of pytest-benchmark
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     found = config.stash.get(KEPT, None)
-    if found is None or not config.getoption("--benchmark") or not (found["calls"] or found["duels"]):
+    if found is None or not config.getoption("--benchmark"):
         return
-    parts = {"calls": found["calls"], "duels": found["duels"]}
-    results = {**report.environment(found["load"]), **found["setting"], **parts}
-    terminalreporter.section("real-time factors")
-    for line in report.section(results):
-        terminalreporter.line(line)
+    if found["gpu"]:
+        terminalreporter.section("real-time factors on a GPU, measured")
+        for line in gpu_report.lines(found["gpu"]):
+            terminalreporter.line(line)
+    if not (found["calls"] or found["duels"] or found["gpu"]):
+        return
+    parts = {"calls": found["calls"], "duels": found["duels"], "gpu": found["gpu"], "gpu_peaks": found["gpu"].peaks}
+    results = {**report.environment(found["load"]), **found.get("setting", {}), **parts}
+    if found["calls"] or found["duels"]:
+        terminalreporter.section("real-time factors")
+        for line in report.section(results):
+            terminalreporter.line(line)
     file = config.getoption("--results")
     if file and exitstatus == 0:
         Path(file).write_text(json.dumps(results, indent=1) + "\n")

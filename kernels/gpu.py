@@ -231,20 +231,21 @@ class GpuNetwork:
 
     def output_head(self, to: Buffers, step: int) -> Launch:
         """to.x <- the next step's audio, from to.skip, at the plan's step `step`."""
-        C, w, tensor_cores = self.channels, self.weights, self.precision.product != "ieee"
+        C, w = self.channels, self.weights
+        tensor_cores, wide = self.precision.product != "ieee", self.precision.storage == "fp32"
         floats = ("hidden_bias_ptr", "out_ptr", "out_bias_ptr", "x_ptr", "given_ptr", "scale_ptr", "terms_ptr")
         types = dict.fromkeys(("skip_ptr", "hidden_ptr"), self._stored) | dict.fromkeys(floats, "*fp32")
         types |= {"noise_step_ptr": "*i32", "seeds_ptr": "*i64", "begins_ptr": "*i64", "lengths_ptr": "*i32"}
         constants = {
             "CHANNELS": C,
             "ROWS": _ROWS,
-            "PANEL": min(C, 64 if tensor_cores else 16),
-            "DEPTH": min(C, 64 if tensor_cores else 16),
+            "PANEL": min(C, 16 if not tensor_cores else 64),
+            "DEPTH": min(C, 16 if not tensor_cores else 32 if wide else 64),
             "GIVEN": to.given is not None,
             "SCALED": to.scale is not None,
             "PRECISION": self.precision.product,
         }
-        made = kernel(output_head, types | {"capacity": "i32"}, constants, 4, fused=False)
+        made = kernel(output_head, types | {"capacity": "i32"}, constants, 4 if C < 256 else 8, fused=False)
         items, capacity = to.x.shape
         given = to.x if to.given is None else to.given[step]
         scale = to.x if to.scale is None else to.scale

@@ -105,7 +105,7 @@ def test_planted_faults_are_noticed(request, name, check, kind, capability, spar
     ptx = compile_once(kernels_of(replace(WIDE, residual_layers=1), "fp16", capability)[name], capability).asm["ptx"]
     assert not noticed(ptx, name, capability, check)
     mutants = list(kind(ptx))
-    if not request.config.getoption("-m") == "slow":
+    if request.config.getoption("-m") != "slow":
         mutants = mutants[:: -(-len(mutants) // MANY)]
     missed = [mutant.name for mutant in mutants if not noticed(mutant.ptx, name, capability, check)]
     print(f"{name}, sm_{capability}, {kind.__name__}: {len(mutants) - len(missed)} of {len(mutants)} noticed")

@@ -20,8 +20,8 @@ MULTIPLYING = ("residual_block", "output_head", "project_conditioner")
 # Programs of a residual block on a multiprocessor, by channels: 3 of 4 warps are 12 of them to hide latencies behind.
 PLANNED = {16: 6, 32: 4, 64: 3, 128: 3, 256: 3}
 # fp32 and tf32 rows take twice the shared memory, and architectures for desktops have less than half of it.
-SMALL_MEMORY = {"fp16": {256: 2}, "bf16": {256: 2}, "tf32": {64: 2, 128: 2, 256: 1}, "fp32": {256: 2}}
-LARGE_MEMORY = {"tf32": {64: 2, 128: 2, 256: 2}}
+SMALL_MEMORY = {"fp16": {256: 2}, "bf16": {256: 2}, "tf32": {32: 3, 64: 2, 128: 2, 256: 1}, "fp32": {256: 2}}
+LARGE_MEMORY = {"tf32": {32: 3, 64: 2, 128: 2, 256: 2}}
 
 # What most people run, everywhere; the rest for one architecture of a kind, and for all of them in `make slow`.
 QUICK = {(c, 64, "fp16") for c in CAPABILITIES} | {(c, 128, "fp16") for c in CAPABILITIES}
