@@ -30,9 +30,7 @@ def gate():
     for precision in PRECISIONS:
         audio = engine.load(device="cuda", precision=precision).vocode(mel, seed=1)
         found[precision] = gpu_report.snr(expected, audio)
-        assert found[precision] >= TOLERANCES[f"gpu_audio_{precision}_db"], (
-            f"{precision}: {found[precision]:.1f} dB"
-        )
+        assert found[precision] >= TOLERANCES[f"gpu_audio_{precision}_db"], f"{precision}: {found[precision]:.1f} dB"
     return found
 
 

@@ -1,0 +1,74 @@
+"""What a GPU is to the model in `roofline.py`: datasheet figures, and assumptions beside them, each with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card.
+
+    Attributes:
+        name: as NVIDIA calls it, without "NVIDIA".
+        capability: what kernels are compiled for.
+        multiprocessors: how many.
+        ghz: boost clock, at which the datasheet's rates hold.
+        tensor_tflops: dense, fp16 or bf16 with fp32 sums.
+        dram_gbytes: bytes per second of device memory, in 1e9.
+        l2_mbytes: size of the second-level cache.
+        l2_gbytes: bytes per second out of it, in 1e9. A100: 5120 a clock (whitepaper); H100: taken to be the same;
+            RTX 4090: microbenchmarks; L4: a guess in proportion.
+        fp32_lanes: results per clock and multiprocessor of fp32 arithmetic.
+        launch_us: from the end of one kernel to the first instruction of the next inside a CUDA graph.
+        source: of the datasheet's figures.
+    """
+
+    name: str
+    capability: int
+    multiprocessors: int
+    ghz: float
+    tensor_tflops: float
+    dram_gbytes: float
+    l2_mbytes: float
+    l2_gbytes: float
+    fp32_lanes: int
+    launch_us: float
+    source: str
+
+
+GPUS = (
+    Gpu("A100", 80, 108, 1.41, 312, 2039, 40, 7219, 64, 1.6, "NVIDIA A100 80GB SXM datasheet; GA100 whitepaper"),
+    Gpu("H100", 90, 132, 1.83, 989, 3350, 50, 9370, 128, 1.3, "NVIDIA H100 SXM datasheet; GH100 whitepaper"),
+    Gpu("RTX 4090", 89, 128, 2.52, 165.2, 1008, 72, 5000, 128, 1.3, "NVIDIA Ada architecture whitepaper, appendix A"),
+    Gpu("L4", 89, 58, 2.04, 121, 300, 48, 2000, 128, 1.5, "NVIDIA L4 datasheet (half of its figure with sparsity)"),
+)
+
+# Per clock and multiprocessor, the same in all of these (CUDA C++ programming guide, arithmetic instructions).
+ISSUE_SLOTS = 4
+SPECIAL_LANES = 16
+SHARED_BYTES = 128
+
+# Assumptions: name -> (value, why). They hold for every kernel alike.
+ASSUMPTIONS = {
+    "pipe_efficiency": (
+        0.85,
+        "no pipe is kept busy all the time, and clocks sink under load; large products reach 0.8 of the datasheet",
+    ),
+    "dram_efficiency": (0.9, "published copies: 3.0 of 3.35 TB/s on an H100, 1.8 of 2.04 on an A100"),
+    "l2_efficiency": (0.9, "as of device memory; a guess, 0.6 to 0.9"),
+    "l2_residency": (
+        0.7,
+        "what a step writes and the next launch reads stays in the L2 while it fits this share of it; a guess",
+    ),
+    "memory_latency_us": (0.6, "of one dependent access to device memory under load; microbenchmarks, 0.4 to 0.8"),
+    "dependent_accesses": (
+        4,
+        "one after the other in a program: its length, the first rows, the conditioner, the skip sum",
+    ),
+}
+
+
+def assumed(name: str) -> float:
+    """The value of an assumption."""
+    return float(ASSUMPTIONS[name][0])

@@ -1,0 +1,315 @@
+"""A model of GPUs for the kernels as compiled: what `vocode` would take. Everything it says is predicted.
+
+python benchmarks/roofline.py [--output FILE.json] [--plot FILE.svg]
+
+Instructions, bytes and bank conflicts of a program are counted by executing its PTX (tests/gpu/ptx); registers and
+shared memory are read from its machine code. A launch takes as long as the busiest resource of the busiest
+multiprocessor, or as memory, or as the chain of its latencies, whichever is longest; then comes the next one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+import triton  # noqa: E402
+from gpu.devices import SimulatedDevice, compile_once, program_of  # noqa: E402
+from gpu.machine_code import MULTIPROCESSORS, machine_code  # noqa: E402
+from gpu.ptx.counters import Counters  # noqa: E402
+from gpus import ASSUMPTIONS, GPUS, ISSUE_SLOTS, SHARED_BYTES, SPECIAL_LANES, Gpu, assumed  # noqa: E402
+from networks import random_network  # noqa: E402
+from report import _commit  # noqa: E402
+
+from engine.config import BASE, LARGE, Config  # noqa: E402
+from engine.kernels.gpu import GpuNetwork  # noqa: E402
+from engine.kernels.launch import Launch  # noqa: E402
+from engine.kernels.triton.build import Kernel  # noqa: E402
+from engine.plan import conditioner_launches, step_launches  # noqa: E402
+
+VERSION = 1
+STEPS = 6
+CELLS = ((1, 1.0), (1, 5.0), (1, 10.0), (4, 5.0), (16, 5.0))  # items, seconds of each
+SAMPLE = 512  # rows that are executed for counting: eight programs, most of them without an end of the audio
+NETWORKS = {"BASE": BASE, "LARGE": LARGE}
+PAPER = (("BASE, 6 steps", 5.6), ("LARGE, 6 steps", 3.5), ("BASE, 20 steps", 2.1))  # x real time, V100, measured by it
+# What a published program measured on an H100: a bf16 product of 8192 x 8192 x 8192, and a copy, read and written.
+PUBLISHED = {"product": (790.0, "TFLOP/s"), "copy": (3.0, "TB/s")}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one program of a kernel.
+
+    Attributes:
+        flops: on tensor cores.
+        instructions: that its warps issue.
+        special: results of the special-function unit. floats: of fp32 arithmetic.
+        shared: wavefronts of shared memory, a clock each, bank conflicts included.
+        l2: bytes between the multiprocessor and the second-level cache.
+        resident: programs on a multiprocessor at a time.
+        rows: samples of a program. panels: programs of one tile and layer.
+    """
+
+    flops: float
+    instructions: float
+    special: float
+    floats: float
+    shared: float
+    l2: float
+    resident: int
+    rows: int = 1
+    panels: int = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """One launch: its programs, and the bytes that must come from device memory, or may stay in the L2."""
+
+    cost: Cost
+    programs: int
+    streamed: float
+    kept: float
+
+
+def cost_of(kernel: Kernel, capability: int, counters: Counters, programs: int, flops: float) -> Cost:
+    """Counts of `programs` executed programs, for one."""
+    code = machine_code(kernel, capability)
+    memory = sum(32 * traffic.units for traffic in counters.global_memory.values())
+    shared = sum(traffic.units for traffic in counters.shared_memory.values())
+    return Cost(
+        flops,
+        counters.instructions / programs,
+        32 * counters.classes["mufu"] / programs,
+        32 * counters.classes["float"] / programs,
+        shared / programs,
+        memory / programs,
+        MULTIPROCESSORS[capability].programs(code),
+    )
+
+
+def launch_seconds(gpu: Gpu, work: Work) -> tuple[float, str]:
+    """How long one launch takes, and what it waits for."""
+    cost, clock = work.cost, 1e9 * gpu.ghz * assumed("pipe_efficiency")
+    busiest = -(-work.programs // gpu.multiprocessors)
+    tensor = 1e12 * gpu.tensor_tflops / gpu.multiprocessors * assumed("pipe_efficiency")
+    dram, l2 = 1e9 * gpu.dram_gbytes * assumed("dram_efficiency"), 1e9 * gpu.l2_gbytes * assumed("l2_efficiency")
+    fits = work.kept <= assumed("l2_residency") * 1e6 * gpu.l2_mbytes
+    chain = 1e-6 * assumed("memory_latency_us") * assumed("dependent_accesses")
+    times = {
+        "tensor cores": busiest * cost.flops / tensor,
+        "issue": busiest * cost.instructions / ISSUE_SLOTS / clock,
+        "special functions": busiest * cost.special / SPECIAL_LANES / clock,
+        "fp32": busiest * cost.floats / gpu.fp32_lanes / clock,
+        "shared memory": busiest * cost.shared * 128 / SHARED_BYTES / clock,
+        "L2": work.programs * cost.l2 / l2,
+        "device memory": (work.streamed + (0.0 if fits else work.kept)) / dram,
+        "latency": -(-busiest // cost.resident) * chain,
+    }
+    bound = max(times, key=lambda name: times[name])
+    return times[bound], bound
+
+
+class CountingDevice(SimulatedDevice):
+    """Executes every kernel once and keeps its counts per program."""
+
+    def __init__(self, capability: int) -> None:
+        super().__init__(capability, checks=False)
+        self.costs: dict[Kernel, Counters] = {}
+
+    def compiled(self, launch: Launch) -> Any:
+        """A call that executes and counts."""
+        counters = self.costs.setdefault(launch.kernel, Counters())
+        compiled = compile_once(launch.kernel, self.capability)
+        return lambda: self.machine.launch(
+            program_of(compiled.asm["ptx"]),
+            launch.grid,
+            32 * launch.kernel.warps,
+            launch.arguments,
+            shared_bytes=compiled.metadata.shared,
+            checks=False,
+            counters=counters,
+        )
+
+
+@cache
+def counted(name: str, capability: int, precision: str) -> dict[str, Cost]:
+    """The cost of a program of each of a network's kernels, by operation; one layer stands for all."""
+    config = replace(NETWORKS[name], residual_layers=1)
+    device = CountingDevice(capability)
+    net = GpuNetwork(config, random_network(config, 1), device, precision)
+    to = net.buffers(1, SAMPLE, 1, False)
+    for tensor, value in ((to.lengths, SAMPLE), (to.seeds, 1), (to.begins, 0), (to.noise_steps, 1), (to.terms, 0.5)):
+        device.fill(tensor, torch.full(tensor.shape, value))
+    for tensor in (to.mel, to.rows, to.x, to.h[0], to.skip, to.conditioner):
+        device.fill(tensor, torch.zeros(tensor.shape))
+    found = {}
+    for launch in [*conditioner_launches(net, to), *step_launches(net, to, 1)]:
+        device.costs.pop(launch.kernel, None)
+        device.bind(launch)()
+        programs = int(np.prod(launch.grid))
+        flops = operation_flops(config, launch.kernel) / programs * SAMPLE
+        cost = cost_of(launch.kernel, capability, device.costs[launch.kernel], programs, flops)
+        found[launch.kernel.name] = replace(cost, rows=SAMPLE // launch.grid[0], panels=launch.grid[1])
+    return found
+
+
+def operation_flops(config: Config, kernel: Kernel) -> float:
+    """On tensor cores, of a sample and, for the residual block and the conditioner, a layer."""
+    C = config.residual_channels
+    each = {"residual_block": 16 * C * C, "project_conditioner": 4 * C * config.n_mels, "output_head": 2 * C * C}
+    return float(each.get(kernel.name, 0))
+
+
+def vocode_work(name: str, capability: int, precision: str, items: int, samples: int) -> list[tuple[Work, int]]:
+    """Every launch of a call, and how often."""
+    config, costs = NETWORKS[name], counted(name, capability, precision)
+    C, N, size = config.residual_channels, config.residual_layers, 2 if precision in ("fp16", "bf16") else 4
+    rows = items * samples
+    row, bands = float(size * C * rows), 16 * -(-config.n_mels // 16)
+    weights = 8.0 * size * C * C
+
+    def work(operation: str, streamed: float, kept: float, layers: int = 1) -> Work:
+        cost = costs[operation]
+        return Work(cost, items * -(-samples // cost.rows) * cost.panels * layers, streamed, kept)
+
+    up = size * bands * rows
+    # A layer reads h and the skip sum and writes both: they stay while they fit; the conditioner comes once a step.
+    block = work("residual_block", 2 * row + weights, 4 * row)
+    step = [
+        (work("input_projection", 0.0, 4.0 * rows + row), STEPS),
+        (block, STEPS * N),
+        (work("output_head", 0.0, row + 8.0 * rows), STEPS),
+    ]
+    return [
+        (work("upsample_mel", 0.0, up), 1),
+        (work("project_conditioner", 2 * row * N, up, N), 1),
+        *step,
+    ]
+
+
+def predict(gpu: Gpu, name: str, items: int, seconds: float, precision: str = "fp16") -> dict[str, Any]:
+    """One row: predicted seconds of a call, beside its floors."""
+    config = NETWORKS[name]
+    samples = round(seconds * config.sample_rate)
+    total, launches, bound = 0.0, 0, {}
+    for work, times in vocode_work(name, gpu.capability, precision, items, samples):
+        each, why = launch_seconds(gpu, work)
+        total += times * each
+        launches += times
+        bound[why] = bound.get(why, 0.0) + times * each
+    gaps = launches * 1e-6 * gpu.launch_us
+    audio = items * samples / config.sample_rate
+    layers = config.residual_layers * STEPS * items * samples
+    C, size = config.residual_channels, 2 if precision in ("fp16", "bf16") else 4
+    return {
+        "predicted": True,
+        "gpu": gpu.name,
+        "network": name,
+        "precision": precision,
+        "steps": STEPS,
+        "items": items,
+        "seconds": seconds,
+        "predicted_seconds": total + gaps,
+        "rtf": (total + gaps) / audio,
+        "times_real_time": audio / (total + gaps),
+        "floor_arithmetic_seconds": 16.0 * C * C * layers / gpu.tensor_tflops / 1e12,
+        "floor_conditioner_seconds": 2.0 * C * size * layers / gpu.dram_gbytes / 1e9,
+        "launch_share": gaps / (total + gaps),
+        "bound": max(bound, key=lambda why: bound[why]),
+    }
+
+
+def validation(gpu: Gpu) -> list[dict[str, Any]]:
+    """The same model on a large product and on a copy, beside what was published for them."""
+    from gpu_probes import copy_work, product_work
+
+    rows = []
+    for name, (work, amount) in {"product": product_work(gpu.capability), "copy": copy_work(gpu.capability)}.items():
+        seconds, bound = launch_seconds(gpu, work)
+        published, unit = PUBLISHED[name]
+        rate = amount / (seconds + 1e-6 * gpu.launch_us) / 1e12
+        rows.append(
+            {"gpu": gpu.name, "what": name, "predicted": rate, "published": published, "unit": unit, "bound": bound}
+        )
+    return rows
+
+
+def results() -> dict[str, Any]:
+    """All of it, as it is written to JSON."""
+    rows = [predict(gpu, "BASE", *cell) for gpu in GPUS for cell in CELLS]
+    rows += [predict(gpu, "LARGE", 1, 5.0) for gpu in GPUS]
+    return {
+        "version": VERSION,
+        "kind": "predicted",
+        "commit": _commit(),
+        "triton": triton.__version__,
+        "assumptions": [{"name": n, "value": v, "source": why} for n, (v, why) in ASSUMPTIONS.items()],
+        "gpus": [vars(gpu) for gpu in GPUS],
+        "validation": validation(next(gpu for gpu in GPUS if gpu.name == "H100")),
+        "rows": rows,
+        "paper": [{"what": what, "gpu": "V100", "times_real_time": x, "measured_by": "the paper"} for what, x in PAPER],
+    }
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """For the terminal, and for the page."""
+    lines = ["PREDICTED real-time factors: no GPU was measured", ""]
+    head = ("GPU", "network", "audio", "predicted ms", "x real time", "floor ms", "launches", "bound by")
+    lines += ["| " + " | ".join(head) + " |", "|---|---|---|---:|---:|---:|---:|---|"]
+    for row in found["rows"]:
+        floor = 1e3 * max(row["floor_arithmetic_seconds"], row["floor_conditioner_seconds"])
+        cells = (
+            row["gpu"],
+            row["network"],
+            f"{row['items']} x {row['seconds']:g} s",
+            f"{1e3 * row['predicted_seconds']:.2f}",
+            f"{row['times_real_time']:.0f}",
+            f"{floor:.2f}",
+            f"{row['launch_share']:.0%}",
+            row["bound"],
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    for one in found["validation"]:
+        lines.append(
+            f"The same model on an {one['gpu']}: {one['what']} {one['predicted']:.3g} {one['unit']}, "
+            f"published {one['published']:g}."
+        )
+    lines += [
+        f"{one['what']} on a V100: {one['times_real_time']}x real time, measured by the paper."
+        for one in found["paper"]
+    ]
+    lines += [f"Assumed: {one['name']} {one['value']:g}: {one['source']}." for one in found["assumptions"]]
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, metavar="FILE.json")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    arguments = parser.parse_args(argv)
+    found = results()
+    print("\n".join(table(found)))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.plot:
+        from gpu_plot import svg
+
+        arguments.plot.write_text(svg(found))
+
+
+if __name__ == "__main__":
+    main()
