@@ -64,7 +64,7 @@ def product_work(capability: int) -> tuple[Work, float]:
     whole = SIZE / COUNTED
     counts = {name: getattr(part, name) * whole for name in ("flops", "instructions", "floats", "shared", "l2")}
     programs = (SIZE // 128) * (SIZE // 256)
-    return Work(replace(part, **counts), programs, 6.0 * SIZE**2, 0.0), 2.0 * SIZE**3
+    return Work(replace(part, **counts), programs, 6.0 * SIZE**2, 0.0, 0.0), 2.0 * SIZE**3
 
 
 def copy_work(capability: int) -> tuple[Work, float]:
@@ -74,7 +74,7 @@ def copy_work(capability: int) -> tuple[Work, float]:
     source, target = (machine.put(torch.ones(8192).half()) for _ in range(2))
     counters = executed(machine, made, capability, (source, target))
     moved = 4.0 * COPIED
-    return Work(cost_of(made, capability, counters, 1, 0.0), COPIED // 8192, moved, 0.0), moved
+    return Work(cost_of(made, capability, counters, 1, 0.0), COPIED // 8192, moved, 0.0, 0.0), moved
 
 
 def executed(machine: Machine, made: Kernel, capability: int, arguments: tuple[object, ...]) -> Counters:

@@ -17,10 +17,11 @@ class Gpu:
         tensor_tflops: dense, fp16 or bf16 with fp32 sums.
         dram_gbytes: bytes per second of device memory, in 1e9.
         l2_mbytes: size of the second-level cache.
-        l2_gbytes: bytes per second out of it, in 1e9. A100: 5120 a clock (whitepaper); H100: taken to be the same;
-            RTX 4090: microbenchmarks; L4: a guess in proportion.
+        l2_gbytes: bytes per second out of it, in 1e9: an assumption. A100: 5120 a clock, the whitepaper's peak; H100:
+            the same per clock, microbenchmarks range from 5700 up; RTX 4090: microbenchmarks; L4: in proportion.
         fp32_lanes: results per clock and multiprocessor of fp32 arithmetic.
-        launch_us: from the end of one kernel to the first instruction of the next inside a CUDA graph.
+        launch_us: from the end of one kernel to the first instruction of the next inside a CUDA graph: an assumption,
+            1 to 2 in published traces.
         source: of the datasheet's figures.
     """
 
@@ -59,7 +60,7 @@ ASSUMPTIONS = {
     "l2_efficiency": (0.9, "as of device memory; a guess, 0.6 to 0.9"),
     "l2_residency": (
         0.7,
-        "what a step writes and the next launch reads stays in the L2 while it fits this share of it; a guess",
+        "of the L2: so much of what a launch touches, rows and conditioner, is still there for the next; a guess",
     ),
     "memory_latency_us": (0.6, "of one dependent access to device memory under load; microbenchmarks, 0.4 to 0.8"),
     "dependent_accesses": (

@@ -4,7 +4,7 @@ python benchmarks/roofline.py [--output FILE.json] [--plot FILE.svg]
 
 Instructions, bytes and bank conflicts of a program are counted by executing its PTX (tests/gpu/ptx); registers and
 shared memory are read from its machine code. A launch takes as long as the busiest resource of the busiest
-multiprocessor, or as memory, or as the chain of its latencies, whichever is longest; then comes the next one.
+multiprocessor or as memory, whichever is longest, and the latencies of its first programs; then comes the next one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from networks import random_network  # noqa: E402
 from report import _commit  # noqa: E402
 
 from engine.config import BASE, LARGE, Config  # noqa: E402
+from engine.gpu_loop import PLAN_BYTES  # noqa: E402
 from engine.kernels.gpu import GpuNetwork  # noqa: E402
 from engine.kernels.launch import Launch  # noqa: E402
 from engine.kernels.triton.build import Kernel  # noqa: E402
@@ -41,7 +42,7 @@ from engine.plan import conditioner_launches, step_launches  # noqa: E402
 VERSION = 1
 STEPS = 6
 CELLS = ((1, 1.0), (1, 5.0), (1, 10.0), (4, 5.0), (16, 5.0))  # items, seconds of each
-SAMPLE = 512  # rows that are executed for counting: eight programs, most of them without an end of the audio
+SAMPLE = 1024  # rows that are executed for counting: sixteen programs, most of them without an end of the audio
 NETWORKS = {"BASE": BASE, "LARGE": LARGE}
 PAPER = (("BASE, 6 steps", 5.6), ("LARGE, 6 steps", 3.5), ("BASE, 20 steps", 2.1))  # x real time, V100, measured by it
 # What a published program measured on an H100: a bf16 product of 8192 x 8192 x 8192, and a copy, read and written.
@@ -75,12 +76,20 @@ class Cost:
 
 @dataclass(frozen=True)
 class Work:
-    """One launch: its programs, and the bytes that must come from device memory, or may stay in the L2."""
+    """One launch.
+
+    Attributes:
+        cost: of a program. programs: how many.
+        streamed: bytes that pass to or from device memory in any case.
+        kept: bytes that do unless they are still in the L2.
+        footprint: bytes that are touched until those come by again.
+    """
 
     cost: Cost
     programs: int
     streamed: float
     kept: float
+    footprint: float
 
 
 def cost_of(kernel: Kernel, capability: int, counters: Counters, programs: int, flops: float) -> Cost:
@@ -105,7 +114,7 @@ def launch_seconds(gpu: Gpu, work: Work) -> tuple[float, str]:
     busiest = -(-work.programs // gpu.multiprocessors)
     tensor = 1e12 * gpu.tensor_tflops / gpu.multiprocessors * assumed("pipe_efficiency")
     dram, l2 = 1e9 * gpu.dram_gbytes * assumed("dram_efficiency"), 1e9 * gpu.l2_gbytes * assumed("l2_efficiency")
-    fits = work.kept <= assumed("l2_residency") * 1e6 * gpu.l2_mbytes
+    hits = min(1.0, assumed("l2_residency") * 1e6 * gpu.l2_mbytes / max(work.footprint, 1.0))
     chain = 1e-6 * assumed("memory_latency_us") * assumed("dependent_accesses")
     times = {
         "tensor cores": busiest * cost.flops / tensor,
@@ -114,11 +123,11 @@ def launch_seconds(gpu: Gpu, work: Work) -> tuple[float, str]:
         "fp32": busiest * cost.floats / gpu.fp32_lanes / clock,
         "shared memory": busiest * cost.shared * 128 / SHARED_BYTES / clock,
         "L2": work.programs * cost.l2 / l2,
-        "device memory": (work.streamed + (0.0 if fits else work.kept)) / dram,
-        "latency": -(-busiest // cost.resident) * chain,
+        "device memory": (work.streamed + (1.0 - hits) * work.kept) / dram,
+        "latency": (-(-busiest // cost.resident) - 1) * chain,
     }
     bound = max(times, key=lambda name: times[name])
-    return times[bound], bound
+    return times[bound] + chain, bound  # the first programs have nothing to hide their latencies behind
 
 
 class CountingDevice(SimulatedDevice):
@@ -145,23 +154,24 @@ class CountingDevice(SimulatedDevice):
 
 @cache
 def counted(name: str, capability: int, precision: str) -> dict[str, Cost]:
-    """The cost of a program of each of a network's kernels, by operation; one layer stands for all."""
-    config = replace(NETWORKS[name], residual_layers=1)
+    """The cost of a program of each of a network's kernels, by operation; the second layer stands for all."""
+    config = replace(NETWORKS[name], residual_layers=2)
     device = CountingDevice(capability)
     net = GpuNetwork(config, random_network(config, 1), device, precision)
     to = net.buffers(1, SAMPLE, 1, False)
     for tensor, value in ((to.lengths, SAMPLE), (to.seeds, 1), (to.begins, 0), (to.noise_steps, 1), (to.terms, 0.5)):
         device.fill(tensor, torch.full(tensor.shape, value))
-    for tensor in (to.mel, to.rows, to.x, to.h[0], to.skip, to.conditioner):
+    for tensor in (to.mel, to.rows, to.x, *to.h, to.skip, to.conditioner):
         device.fill(tensor, torch.zeros(tensor.shape))
     found = {}
     for launch in [*conditioner_launches(net, to), *step_launches(net, to, 1)]:
         device.costs.pop(launch.kernel, None)
         device.bind(launch)()
         programs = int(np.prod(launch.grid))
-        flops = operation_flops(config, launch.kernel) / programs * SAMPLE
+        layers = config.residual_layers if launch.kernel.name == "project_conditioner" else 1
+        flops = operation_flops(config, launch.kernel) * layers / programs * SAMPLE
         cost = cost_of(launch.kernel, capability, device.costs[launch.kernel], programs, flops)
-        found[launch.kernel.name] = replace(cost, rows=SAMPLE // launch.grid[0], panels=launch.grid[1])
+        found[launch.kernel.name] = replace(cost, rows=SAMPLE // launch.grid[0], panels=launch.grid[1] // layers)
     return found
 
 
@@ -180,23 +190,30 @@ def vocode_work(name: str, capability: int, precision: str, items: int, samples:
     row, bands = float(size * C * rows), 16 * -(-config.n_mels // 16)
     weights = 8.0 * size * C * C
 
-    def work(operation: str, streamed: float, kept: float, layers: int = 1) -> Work:
+    def work(operation: str, streamed: float, kept: float, footprint: float, layers: int = 1) -> Work:
         cost = costs[operation]
-        return Work(cost, items * -(-samples // cost.rows) * cost.panels * layers, streamed, kept)
+        programs = items * -(-samples // cost.rows) * cost.panels * layers
+        return Work(cost, programs, streamed, kept, footprint)
 
     up = size * bands * rows
-    # A layer reads h and the skip sum and writes both: they stay while they fit; the conditioner comes once a step.
-    block = work("residual_block", 2 * row + weights, 4 * row)
-    step = [
-        (work("input_projection", 0.0, 4.0 * rows + row), STEPS),
-        (block, STEPS * N),
-        (work("output_head", 0.0, row + 8.0 * rows), STEPS),
-    ]
+    # A layer reads h and the skip sum and writes both; besides these three rows its conditioner passes through the L2.
+    block = work("residual_block", 2 * row + weights, 4 * row, 5 * row)
     return [
-        (work("upsample_mel", 0.0, up), 1),
-        (work("project_conditioner", 2 * row * N, up, N), 1),
-        *step,
+        (work("upsample_mel", 0.0, up, up), len(config.upsample_strides)),
+        (work("project_conditioner", 2 * row * N, up, up), 1),
+        (work("input_projection", 0.0, 4.0 * rows + row, 2 * row), STEPS),
+        (block, STEPS * N),
+        (work("output_head", 0.0, row + 8.0 * rows, 2 * row), STEPS),
     ]
+
+
+def plans(name: str, precision: str, items: int, samples: int) -> list[int]:
+    """How many items each plan of a call takes: buffers are bounded."""
+    config, size = NETWORKS[name], 2 if precision in ("fp16", "bf16") else 4
+    C, bands = config.residual_channels, 16 * -(-config.n_mels // 16)
+    per_sample = size * (3 * C + 2 * C * config.residual_layers + bands) + 4 * (bands + 8)
+    most = max(1, PLAN_BYTES // (per_sample * samples))
+    return [most] * (items // most) + [items % most] * (items % most > 0)
 
 
 def predict(gpu: Gpu, name: str, items: int, seconds: float, precision: str = "fp16") -> dict[str, Any]:
@@ -204,11 +221,12 @@ def predict(gpu: Gpu, name: str, items: int, seconds: float, precision: str = "f
     config = NETWORKS[name]
     samples = round(seconds * config.sample_rate)
     total, launches, bound = 0.0, 0, {}
-    for work, times in vocode_work(name, gpu.capability, precision, items, samples):
-        each, why = launch_seconds(gpu, work)
-        total += times * each
-        launches += times
-        bound[why] = bound.get(why, 0.0) + times * each
+    for part in plans(name, precision, items, samples):
+        for work, times in vocode_work(name, gpu.capability, precision, part, samples):
+            each, why = launch_seconds(gpu, work)
+            total += times * each
+            launches += times
+            bound[why] = bound.get(why, 0.0) + times * each
     gaps = launches * 1e-6 * gpu.launch_us
     audio = items * samples / config.sample_rate
     layers = config.residual_layers * STEPS * items * samples

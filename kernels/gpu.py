@@ -245,7 +245,8 @@ class GpuNetwork:
             "SCALED": to.scale is not None,
             "PRECISION": self.precision.product,
         }
-        made = kernel(output_head, types | {"capacity": "i32"}, constants, 4 if tensor_cores and C < 256 else 8, fused=False)
+        warps = 4 if tensor_cores and C < 256 else 8
+        made = kernel(output_head, types | {"capacity": "i32"}, constants, warps, fused=False)
         items, capacity = to.x.shape
         given = to.x if to.given is None else to.given[step]
         scale = to.x if to.scale is None else to.scale

@@ -41,15 +41,15 @@ def test_another_card_would_not():
         ({"special": 16e6}, {"programs": 1}, 1e6 / (1.83e9 * 0.85), "special functions"),
         ({"shared": 1e6}, {"programs": 1}, 1e6 / (1.83e9 * 0.85), "shared memory"),
         ({}, {"streamed": 3.35e9}, 1e-3 / 0.9, "device memory"),
-        ({}, {"kept": 3.35e9}, 1e-3 / 0.9, "device memory"),  # far more than the L2 holds
-        ({}, {"kept": 1e6}, 4 * 0.6e-6, "latency"),
-        ({"resident": 2}, {"programs": 132 * 3}, 2 * 4 * 0.6e-6, "latency"),
+        ({}, {"kept": 3.35e9, "footprint": 1e6}, 0.0, "tensor cores"),  # all of it still in the L2: nothing to wait for
+        ({}, {"kept": 3.35e9, "footprint": 70e6}, 0.5e-3 / 0.9, "device memory"),  # twice what stays there
+        ({"resident": 2}, {"programs": 132 * 5}, 2 * 4 * 0.6e-6, "latency"),  # the third round of two
     ],
 )
 def test_one_launch_by_hand(changes, work, seconds, bound):
-    of = {"programs": 1, "streamed": 0.0, "kept": 0.0} | work
+    of = {"programs": 1, "streamed": 0.0, "kept": 0.0, "footprint": 0.0} | work
     found = roofline.launch_seconds(H100, roofline.Work(replace(FREE, **changes), **of))
-    assert found == (pytest.approx(seconds), bound)
+    assert found == (pytest.approx(seconds + 4 * 0.6e-6), bound)  # and the latencies of the first programs
 
 
 def test_counts_are_those_of_the_kernel():
@@ -60,7 +60,7 @@ def test_counts_are_those_of_the_kernel():
     assert block.special == 64 * 64 * 2
     # What must pass: three taps, h, skip twice, next and the conditioner, 128 or 256 bytes a row, and 64 KB of weights.
     least = 64 * (3 * 128 + 4 * 128 + 256) + 65536
-    assert least * 0.95 < block.l2 < least * 1.25
+    assert least < block.l2 < least * 1.2
 
 
 def test_more_bytes_take_longer():
