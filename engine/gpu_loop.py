@@ -158,6 +158,7 @@ class GpuLoop:
         calls: list[Callable[[], None]] = [self._device.bind(launch) for launch in network.fold_steps(table, rows)]
         for call in calls:
             call()
+        self._device.mark().synchronize()  # it is kept, and other streams will read it
         return rows
 
 

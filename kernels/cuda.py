@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from engine.kernels.launch import Call, Launch
 
 MIN_CAPABILITY = 80  # Ampere; Triton has no tensor cores for less
@@ -81,7 +83,7 @@ class CudaDevice:
 
     def tensor(self, values: Any, dtype: str) -> Any:
         """A tensor with these values."""
-        return self._torch.as_tensor(values).to(self.where, self._dtypes[dtype]).contiguous()
+        return as_tensor(values).to(self.where, self._dtypes[dtype]).contiguous()
 
     def bind(self, launch: Launch) -> Call:
         """Compile a kernel that is new, and fix its arguments."""
@@ -119,6 +121,13 @@ class CudaDevice:
             if kernel not in self._compiled:
                 self._compiled[kernel] = compile_kernel(kernel, self.capability)
             return self._compiled[kernel]
+
+
+def as_tensor(values: Any) -> Any:
+    """A tensor with these values; of an array that PyTorch cannot share (reversed, or not to be written), a copy."""
+    import torch
+
+    return torch.as_tensor(np.require(values, requirements="CW") if isinstance(values, np.ndarray) else values)
 
 
 def launch_arguments(launch: Launch) -> list[Any]:

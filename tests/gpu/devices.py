@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import triton
 
-from engine.kernels.cuda import check_tensors
+from engine.kernels.cuda import as_tensor, check_tensors
 from engine.kernels.launch import Call, Launch, ceil_div
 from engine.kernels.triton.build import Kernel, compile_kernel
 from gpu.ptx.machine import Machine
@@ -51,7 +51,7 @@ class HostDevice:
         return tensor.fill_(torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max)
 
     def tensor(self, values: Any, dtype: str) -> torch.Tensor:
-        return torch.as_tensor(values).to(DTYPES[dtype]).contiguous()
+        return as_tensor(values).to(DTYPES[dtype]).contiguous()
 
     def fill(self, tensor: torch.Tensor, values: Any) -> None:
         """Write from the host."""

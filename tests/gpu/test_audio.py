@@ -184,6 +184,14 @@ def test_tensors_come_back_as_they_came(voice):
     assert isinstance(gpu.vocode([mel, mel])[1], torch.Tensor) and gpu.vocode(mel[None]).shape == (1, 80)
 
 
+def test_mels_of_any_strides(voice, recwarn):
+    gpu, mel = voice(device="cuda"), np.random.default_rng(0).random((5, 16), dtype=np.float32)
+    expected = gpu.vocode(np.ascontiguousarray(mel.T[::-1])).tobytes()
+    turned = mel.T[::-1]
+    turned.flags.writeable = False
+    assert gpu.vocode(turned).tobytes() == expected and not recwarn.list
+
+
 def test_progress_ends_with_everything(voice):
     seen = []
     voice(device="cuda").vocode(np.random.rand(16, 5).astype("f4"), progress=seen.append)
