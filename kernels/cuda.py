@@ -127,7 +127,7 @@ def as_tensor(values: Any) -> Any:
     """A tensor with these values; of an array that PyTorch cannot share (reversed, or not to be written), a copy."""
     import torch
 
-    return torch.as_tensor(np.require(values, requirements="CW") if isinstance(values, np.ndarray) else values)
+    return torch.as_tensor(np.require(values, requirements=["C", "W"]) if isinstance(values, np.ndarray) else values)
 
 
 def launch_arguments(launch: Launch) -> list[Any]:
