@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import sys
@@ -23,7 +22,7 @@ from engine import cli
 from engine.audio import read_wav, write_wav
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import BASE, LARGE, Config
-from engine.kernels import cpu, cuda
+from engine.kernels import cpu
 from engine.voice import BUNDLED, Voice
 
 
@@ -487,23 +486,3 @@ def test_control_c_while_writing(
     options = ["--model", "small.safetensors"] if command == "vocode" else []
     assert run(command, source, "-o", name, *options) == (130, "", "engine: interrupted\n")
     assert sorted(os.listdir()) == before and Path(name).read_bytes() == b"old"
-
-
-def test_doctor_says_what_there_is_and_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "obstacle", lambda index=0: "no NVIDIA driver was found")
-    status, out, err = run("doctor")
-    assert (status, err) == (0, "")
-    assert re.search(r"^ok  cpu generic +fp32$", out, re.MULTILINE)
-    assert re.search(r"^--  gpu cuda +no NVIDIA driver was found$", out, re.MULTILINE)
-    assert "device cpu: no GPU: no NVIDIA driver was found" in out
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert re.search(
-        r"^--  package soxr +for other sample rates: pip install 'diffwave-engine\[audio\]'$", run("doctor")[1], re.M
-    )
-
-
-def test_a_device_that_is_not_there_is_one_line(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "obstacle", lambda index=0: "no NVIDIA driver was found")
-    status, _, err = run("vocode", "mel.npy", "-o", "a.wav", "--device", "cuda")
-    assert status == 2 and not (here / "a.wav").exists()
-    assert err == "engine: error: device: 'cuda' cannot be used: no NVIDIA driver was found; device='cpu' can\n"

@@ -5,6 +5,7 @@ One runs the Triton functions in Triton's interpreter, one the PTX that Triton c
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial
@@ -31,7 +32,7 @@ DTYPES = {
 }
 
 
-class HostDevice:
+class HostDevice(ABC):
     """Tensors in this machine's memory, poisoned where nothing was written: NaN, and huge integers.
 
     Attributes:
@@ -67,8 +68,9 @@ class HostDevice:
 
         return call
 
+    @abstractmethod
     def compiled(self, launch: Launch) -> Call:
-        raise NotImplementedError
+        """What runs the launch."""
 
     def capture(self, calls: Sequence[Call]) -> Call:
         self.captured += 1
