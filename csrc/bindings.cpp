@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 
@@ -117,71 +118,144 @@ std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const
       parameters(arrays, std::move(dilations), std::move(strides), bands, reflect, residual_carries_d), operations);
 }
 
-// Keeps alive what the sweep points into.
+// Keeps alive what the sweep points into, and knows how much of it there is.
 template <class E>
 struct SweepHandle {
-  Floats x;
-  py::object mel, noise, scale;
   std::unique_ptr<diffwave::Sweep<E>> sweep;
-  int steps;
+  py::object x, mel, noise, scale;
+  long samples = 0, frames = 0, scales = 0;
+  bool bound = false;
 };
 
-// coefficients [S][3]: a, b, sigma. noise [steps with a sigma][L] is given, or None: normal(seed, noise_step + s, t).
+long known(const py::object& length) {
+  if (length.is_none()) return diffwave::kUnknown;
+  const long value = py::cast<long>(length);
+  if (value < 1) throw std::invalid_argument("length: expected at least one sample");
+  return value;
+}
+
 template <class E>
-SweepHandle<E> make_sweep(std::shared_ptr<diffwave::Network<E>> network, Floats x, py::object mel, const Floats& d,
-                          const Floats& coefficients, bool clamp, py::object noise, py::object scale, uint64_t seed,
-                          uint32_t noise_step, int threads, long rows) {
+void check_reflection(const diffwave::Network<E>& network, long length) {
+  long furthest = 0;
+  for (const auto& layer : network.layers) furthest = std::max(furthest, static_cast<long>(layer.dilation));
+  if (network.reflect && length <= furthest) throw std::invalid_argument("length: shorter than its reflected padding");
+}
+
+void check_rows(int threads, long rows) {
+  if (threads < 1 || threads > 1024 || rows < 1 || rows % diffwave::kUnit)
+    throw std::invalid_argument("sweep: expected threads >= 1 and rows a multiple of 12");
+}
+
+// coefficients [S][3]: a, b, sigma.
+template <class E>
+std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>> network, const Floats& d,
+                                           const Floats& coefficients, bool clamp, uint64_t seed, uint32_t noise_step,
+                                           const py::object& length, int threads, long rows) {
   const py::ssize_t S = coefficients.shape(0), N = static_cast<py::ssize_t>(network->layers.size());
-  const py::ssize_t L = x.size(), C = network->channels;
-  expect(x, {L}, "x");
+  const py::ssize_t C = network->channels;
   expect(coefficients, {S, 3}, "coefficients");
   expect(d, {S, N, C}, "d");
-  if (S < 1 || L < 1 || threads < 1 || threads > 1024 || rows < 12 || rows % 12)
-    throw std::invalid_argument("sweep: expected steps, samples, threads >= 1 and rows a multiple of 12");
-  diffwave::Mel frames;
-  if (network->bands) {
-    frames = view(py::cast<py::array_t<float>>(mel), network->bands);
-    long length = frames.frames;
-    for (int stride : network->strides) length *= stride;
-    if (length != L) throw std::invalid_argument("x: its length is not mel frames * hop");
-  }
-  const float* given = nullptr;
-  py::ssize_t given_steps = 0;
-  if (!noise.is_none()) {
-    if (!py::isinstance<Floats>(noise)) throw std::invalid_argument("noise: expected contiguous float32");
-    const auto array = py::cast<Floats>(noise);
-    given_steps = array.shape(0);
-    expect(array, {given_steps, L}, "noise");
-    given = array.data();
-  }
-  const float* scales = nullptr;
-  if (!scale.is_none()) {
-    if (!py::isinstance<Floats>(scale)) throw std::invalid_argument("scale: expected contiguous float32");
-    const auto array = py::cast<Floats>(scale);
-    expect(array, {L}, "scale");
-    scales = array.data();
-  }
-  long furthest = 0;
-  for (const auto& layer : network->layers) furthest = std::max(furthest, static_cast<long>(layer.dilation));
-  if (network->reflect && L <= furthest) throw std::invalid_argument("x: shorter than its reflected padding");
+  if (S < 1) throw std::invalid_argument("coefficients: expected at least one step");
+  check_rows(threads, rows);
+  const long samples = known(length);
+  check_reflection(*network, samples);
   std::vector<diffwave::Step> steps;
   for (py::ssize_t s = 0; s < S; ++s) {
     const float *row = d.data() + s * N * C, *c = coefficients.data() + s * 3;
-    if (given && s >= given_steps && c[2] != 0.0f) throw std::invalid_argument("noise: too few steps");
-    steps.push_back({std::vector<float>(row, row + N * C),
-                     c[0],
-                     c[1],
-                     c[2],
-                     clamp,
-                     {given ? given + s * L : nullptr, scales, seed, noise_step + static_cast<uint32_t>(s)}});
+    steps.push_back(
+        {std::vector<float>(row, row + N * C), c[0], c[1], c[2], clamp, seed, noise_step + static_cast<uint32_t>(s)});
   }
-  float* values = x.mutable_data();
-  std::unique_ptr<diffwave::Sweep<E>> sweep;
-  {
-    py::gil_scoped_release release;
-    sweep = std::make_unique<diffwave::Sweep<E>>(network, L, frames, std::move(steps), values, threads, rows);
+  auto handle = std::make_unique<SweepHandle<E>>();
+  py::gil_scoped_release release;
+  handle->sweep = std::make_unique<diffwave::Sweep<E>>(network, std::move(steps), samples, threads, rows);
+  return handle;
+}
+
+// x [W] and noise [S or S-1][W] from sample `origin` on, mel [M][T] from frame `first_frame` on, scale from value
+// `scale_origin` on, each for `repeat` samples.
+template <class E>
+void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, long first_frame, py::object noise,
+                 py::object scale, long scale_origin, long repeat) {
+  const auto& network = handle.sweep->network();
+  diffwave::Window window;
+  const py::ssize_t W = x.size();
+  expect(x, {W}, "x");
+  if (origin < 0 || first_frame < 0 || scale_origin < 0 || repeat < 1)
+    throw std::invalid_argument("bind: expected origins >= 0 and repeat >= 1");
+  window.x = {x.mutable_data(), origin};
+  handle.frames = 0;
+  if (network.bands) {
+    window.mel = view(py::cast<py::array_t<float>>(mel), network.bands);
+    handle.frames = window.mel.frames;
+    window.mel.first = first_frame;
   }
-  return {std::move(x), std::move(mel), std::move(noise), std::move(scale), std::move(sweep), static_cast<int>(S)};
+  if (!noise.is_none()) {
+    if (!py::isinstance<Floats>(noise)) throw std::invalid_argument("noise: expected contiguous float32");
+    const auto array = py::cast<Floats>(noise);
+    const py::ssize_t steps = handle.sweep->steps();
+    if (array.ndim() != 2 || array.shape(1) != W || array.shape(0) < steps - 1)
+      throw std::invalid_argument("noise: wrong shape");
+    if (array.shape(0) < steps && handle.sweep->adds_noise(static_cast<int>(steps - 1)))
+      throw std::invalid_argument("noise: too few steps");
+    window.noise = {array.data(), origin};
+    window.noise_stride = W;
+  }
+  handle.scales = 0;
+  if (!scale.is_none()) {
+    if (!py::isinstance<Floats>(scale)) throw std::invalid_argument("scale: expected contiguous float32");
+    const auto array = py::cast<Floats>(scale);
+    expect(array, {array.size()}, "scale");
+    window.scale = {array.data(), scale_origin, repeat};
+    handle.scales = array.size();
+  }
+  handle.sweep->bind(window);
+  handle.x = std::move(x);
+  handle.mel = std::move(mel);
+  handle.noise = std::move(noise);
+  handle.scale = std::move(scale);
+  handle.samples = W;
+  handle.bound = true;
+}
+
+template <class E>
+void advance(SweepHandle<E>& handle, int step, long begin, long rows) {
+  auto& sweep = *handle.sweep;
+  const auto& network = sweep.network();
+  const auto& window = sweep.window();
+  if (step < 0 || step >= sweep.steps()) throw py::index_error("step");
+  if (rows < 1 || rows % diffwave::kUnit || rows > sweep.tile())
+    throw std::invalid_argument("rows: expected a multiple of 12 up to the tile");
+  const long taken = sweep.taken(step);
+  if (taken > std::numeric_limits<long>::min() ? begin != taken : begin > 0 || begin <= -rows)
+    throw std::invalid_argument("begin: tiles come in order, from one that holds sample 0 on");
+  if (!handle.bound) throw std::invalid_argument("advance: bind comes first");
+  const auto within = [](long first, long last, long begin, long count) {
+    return first >= last || (first >= begin && last <= begin + count);
+  };
+  const long last = std::min(begin + rows, sweep.length()), first = std::max(begin - network.reach, 0L);
+  if (!within(first, last, window.x.origin, handle.samples))
+    throw std::invalid_argument("x: the window does not hold what the tile needs");
+  if (window.scale.data && first < last &&
+      !within(first / window.scale.repeat, (last - 1) / window.scale.repeat + 1, window.scale.origin, handle.scales))
+    throw std::invalid_argument("scale: the window does not hold what the tile needs");
+  if (network.bands && step == 0) {
+    const long from = network.upsamplers.size() == 1 ? std::max(begin, 0L) : first;
+    const auto [low, high] = diffwave::frames_of(network.strides, from, last);
+    const long end = std::min(high, sweep.length() / network.hop());
+    if (from < last && !within(std::max(low, 0L), end, window.mel.first, handle.frames))
+      throw std::invalid_argument("mel: the window does not hold what the tile needs");
+  }
+  py::gil_scoped_release release;
+  sweep.advance(step, begin, rows);
+}
+
+template <class E>
+void end_sweep(SweepHandle<E>& handle, long length) {
+  auto& sweep = *handle.sweep;
+  if (length < 1 || length < sweep.taken(0) || sweep.length() != diffwave::kUnknown)
+    throw std::invalid_argument("length: expected one that was not known, and past no tile");
+  check_reflection(sweep.network(), length);
+  sweep.end(length);
 }
 
 template <class E>
@@ -274,6 +348,15 @@ void bind(py::module_& m, const std::string& suffix) {
       .def(py::init(&make_network<E>), py::arg("isa"), py::arg("arrays"), py::arg("dilations"), py::arg("strides"),
            py::arg("bands"), py::arg("reflect"), py::arg("residual_carries_d"))
       .def_readonly("reach", &Network::reach)
+      .def("frames_of",
+           [](const Network& n, long begin, long end) { return diffwave::frames_of(n.strides, begin, end); })
+      .def(
+          "sweep_bytes",
+          [](const Network& n, int steps, const py::object& length, int threads, long rows) {
+            check_rows(threads, rows);
+            return diffwave::Rings<E>(n, static_cast<size_t>(steps), known(length), rows * threads, threads).bytes;
+          },
+          py::arg("steps"), py::arg("length"), py::arg("threads"), py::arg("rows"))
       .def("upsample_mel", &upsample_mel<E>)
       .def("project_conditioner", &project_conditioner<E>)
       .def("input_projection", &input_projection<E>)
@@ -281,19 +364,15 @@ void bind(py::module_& m, const std::string& suffix) {
       .def("output_head", &output_head<E>);
   using Handle = SweepHandle<E>;
   py::class_<Handle>(m, ("Sweep_" + suffix).c_str())
-      .def(py::init(&make_sweep<E>), py::arg("network"), py::arg("x").noconvert(), py::arg("mel"), py::arg("d"),
-           py::arg("coefficients"), py::arg("clamp"), py::arg("noise"), py::arg("scale"), py::arg("seed"),
-           py::arg("noise_step"), py::arg("threads"), py::arg("rows"))
+      .def(py::init(&make_sweep<E>), py::arg("network"), py::arg("d"), py::arg("coefficients"), py::arg("clamp"),
+           py::arg("seed"), py::arg("noise_step"), py::arg("length"), py::arg("threads"), py::arg("rows"))
       .def_property_readonly("tile", [](const Handle& h) { return h.sweep->tile(); })
       .def_property_readonly("bytes", [](const Handle& h) { return h.sweep->bytes(); })
-      .def(
-          "advance",
-          [](Handle& h, int step, long begin) {
-            if (step < 0 || step >= h.steps) throw py::index_error("step");
-            py::gil_scoped_release release;
-            h.sweep->advance(step, begin);
-          },
-          py::arg("step"), py::arg("begin"));
+      .def("bind", &bind_window<E>, py::arg("x").noconvert(), py::arg("origin") = 0, py::arg("mel") = py::none(),
+           py::arg("first_frame") = 0, py::arg("noise") = py::none(), py::arg("scale") = py::none(),
+           py::arg("scale_origin") = 0, py::arg("repeat") = 1)
+      .def("advance", &advance<E>, py::arg("step"), py::arg("begin"), py::arg("rows"))
+      .def("end", &end_sweep<E>, py::arg("length"));
   m.def(("peak_" + suffix).c_str(), &peak<E>, py::arg("isa"), py::arg("threads"), py::arg("seconds"));
 }
 

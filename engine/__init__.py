@@ -4,7 +4,7 @@ import engine
 audio = engine.vocode(mel)
 """
 
-from engine.errors import CheckpointError, InputError, UnavailableError
+from engine.errors import Cancelled, CheckpointError, InputError, UnavailableError
 
 try:
     from engine import _native as _native
@@ -16,5 +16,5 @@ except ImportError as error:
 from engine.frontend import mel
 from engine.voice import Voice, load, vocode
 
-__all__ = ["CheckpointError", "InputError", "UnavailableError", "Voice", "load", "mel", "vocode"]
+__all__ = ["Cancelled", "CheckpointError", "InputError", "UnavailableError", "Voice", "load", "mel", "vocode"]
 __version__ = "0.1.0"

@@ -24,6 +24,8 @@ class Network_fp32:  # noqa: N801
         residual_carries_d: bool,
     ) -> None: ...
     reach: int
+    def frames_of(self, begin: int, end: int) -> tuple[int, int]: ...
+    def sweep_bytes(self, steps: int, length: int | None, threads: int, rows: int) -> int: ...
     def upsample_mel(self, layer: int, mel: Array) -> Array: ...
     def project_conditioner(self, layer: int, mel: Array) -> Array: ...
     def input_projection(self, x: Array) -> Array: ...
@@ -34,21 +36,30 @@ class Sweep_fp32:  # noqa: N801
     def __init__(
         self,
         network: Network_fp32,
-        x: Array,
-        mel: Array | None,
         d: Array,
         coefficients: Array,
         clamp: bool,
-        noise: Array | None,
-        scale: Array | None,
         seed: int,
         noise_step: int,
+        length: int | None,
         threads: int,
         rows: int,
     ) -> None: ...
     tile: int
     bytes: int
-    def advance(self, step: int, begin: int) -> None: ...
+    def bind(
+        self,
+        x: Array,
+        origin: int = ...,
+        mel: Array | None = ...,
+        first_frame: int = ...,
+        noise: Array | None = ...,
+        scale: Array | None = ...,
+        scale_origin: int = ...,
+        repeat: int = ...,
+    ) -> None: ...
+    def advance(self, step: int, begin: int, rows: int) -> None: ...
+    def end(self, length: int) -> None: ...
 
 class Network_bf16(Network_fp32): ...  # noqa: N801
 class Sweep_bf16(Sweep_fp32): ...  # noqa: N801

@@ -57,5 +57,15 @@ def on_device(array: Any, device: Any | None) -> Any:
 
 
 def stacked(arrays: Sequence[Any]) -> Any:
-    """Numpy arrays or tensors of one shape as one, along a new first axis."""
-    return sys.modules["torch"].stack(list(arrays)) if is_torch(arrays[0]) else np.stack(arrays)
+    """Numpy arrays or tensors of one shape as one, along a new first axis.
+
+    Where numpy's are the rows of one array already, that array: an hour of audio need not be copied.
+    """
+    if is_torch(arrays[0]):
+        return sys.modules["torch"].stack(list(arrays))
+    whole = arrays[0].base
+    if isinstance(whole, np.ndarray) and whole.shape == (len(arrays), *arrays[0].shape):
+        rows = [row.__array_interface__["data"] for row in whole]
+        if [array.__array_interface__["data"] for array in arrays] == rows:
+            return whole
+    return np.stack(arrays)

@@ -14,9 +14,9 @@ import numpy as np
 from engine.arguments import check_sample_rate
 from engine.arrays import FloatArray, to_numpy
 from engine.errors import InputError, UnavailableError
-from engine.replace import replacing
+from engine.pcm import MAX_DATA, PCM, writing_wav
 
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+FLOAT, EXTENSIBLE = 3, 0xFFFE
 BITS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
 FORMATS = {  # of WAV files, beside these two
     2: "Microsoft ADPCM",
@@ -28,7 +28,6 @@ FORMATS = {  # of WAV files, beside these two
 }
 SIGNATURES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b"ID3": "MP3"}  # what soundfile is asked to read
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writing into a pipe leaves in the header
-MAX_DATA = 2**32 - 1 - 36  # bytes: the RIFF header counts in 32 bits
 MAX_COUNT = 2**63 - 1  # what libsndfile says of a stream that does not
 BLOCK = 2**20  # samples per read: a header may claim any length, memory grows with what is really there
 
@@ -170,14 +169,10 @@ def write_wav(path: str | os.PathLike[str], audio: Any, sample_rate: int) -> Non
     if not np.isfinite(samples).all():
         raise InputError("audio: expected finite values, got NaN or infinity")
     rate = check_sample_rate(sample_rate)
-    quantised = np.minimum(np.rint(np.clip(samples, -1.0, 1.0) * 32768.0), 32767.0).astype("<i2")
-    size = quantised.nbytes
-    fmt = struct.pack("<HHIIHH", PCM, 1, rate, rate * 2, 2, 16)
-    header = struct.pack("<4sI4s4sI16s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, fmt, b"data", size)
     try:
-        with replacing(path) as file:
-            file.write(header)
-            file.write(quantised.tobytes())
+        with writing_wav(path, rate) as write:
+            for begin in range(0, len(samples), BLOCK):
+                write(samples[begin : begin + BLOCK])
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"path: cannot write {path!r:.300}: {_reason(error)}") from error
 

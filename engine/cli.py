@@ -21,10 +21,11 @@ from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.config import MEL_KINDS, Config
 from engine.doctor import examine
 from engine.errors import CheckpointError, InputError, UnavailableError
-from engine.files import check_output, is_wav, read_mel, write_mel
+from engine.files import check_output, is_wav, read_mel, read_mel_in_pieces, read_raw_mel, write_mel
 from engine.frontend import settings
 from engine.info import describe
 from engine.kernels import registry
+from engine.pcm import writing_pcm, writing_wav
 from engine.progress import progress_bar
 from engine.report import RealTime
 from engine.voice import BUNDLED, Voice
@@ -70,6 +71,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _vocode(arguments: argparse.Namespace) -> None:
+    if arguments.stream or "-" in (str(arguments.input), str(arguments.output)):
+        return _vocode_in_chunks(arguments)
     source: Path = arguments.input
     check_output(arguments.output, ".wav", source)
     recording = _read_recording(source) if is_wav(source) or is_encoded(source) else None
@@ -84,6 +87,40 @@ def _vocode(arguments: argparse.Namespace) -> None:
     write_wav(str(arguments.output), audio, voice.sample_rate)
     print(f"wrote {arguments.output}")
     print(RealTime(len(audio) / voice.sample_rate, seconds))
+
+
+def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
+    source: Path = arguments.input
+    to_pipe, frames = str(arguments.output) == "-", 0
+    if not to_pipe:
+        check_output(arguments.output, ".wav", source)
+    recording = None
+    if str(source) != "-" and (is_wav(source) or is_encoded(source)):
+        recording = _read_recording(source)
+    elif str(source) != "-":
+        frames, mels = read_mel_in_pieces(source)
+    voice = _load(arguments)
+    if recording is not None:
+        mel = _analyse(source, *recording, voice.config, "--mel-kind")
+        frames, mels = mel.shape[1], iter([mel])
+    elif str(source) == "-":
+        mels = read_raw_mel(sys.stdin.buffer, voice.config.n_mels)
+    begin, samples = time.perf_counter(), 0
+    with (
+        progress_bar(sys.stderr if frames else None) as progress,
+        writing_pcm(sys.stdout.buffer) if to_pipe else writing_wav(arguments.output, voice.sample_rate) as write,
+        voice.stream(mels, arguments.steps, arguments.seed, energy_min=arguments.energy_min) as chunks,
+    ):
+        for chunk in chunks:
+            write(chunk)
+            samples += len(chunk)
+            if progress is not None:
+                progress(samples / (frames * voice.hop))
+    factor = RealTime(samples / voice.sample_rate, time.perf_counter() - begin)
+    if to_pipe:
+        return _say(str(factor))
+    print(f"wrote {arguments.output}")
+    print(factor)
 
 
 def _mel(arguments: argparse.Namespace) -> None:
@@ -176,14 +213,19 @@ def parser() -> argparse.ArgumentParser:
         "input",
         metavar="IN",
         type=Path,
-        help="a mel (.npy, .npz, .safetensors) or a recording (.wav, .flac, .ogg, .mp3)",
+        help="a mel (.npy, .npz, .safetensors) or a recording (.wav, .flac, .ogg, .mp3); - for raw frames from stdin",
     )
-    _add_output(vocode, "OUT.wav", "the audio: 16-bit mono WAV")
+    _add_output(vocode, "OUT.wav", "the audio: 16-bit mono WAV; - for raw 16-bit samples to stdout")
     vocode.add_argument(
         "--steps", type=_steps, default=6, metavar="6|full", help="the fast schedule (6) or the training's (full)"
     )
     vocode.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise: the same seed, the same audio")
     vocode.add_argument("--model", type=Path, metavar="CKPT", help="a checkpoint instead of the bundled voice")
+    vocode.add_argument(
+        "--stream",
+        action="store_true",
+        help="chunk by chunk, in memory that does not grow with the length; always so where IN or OUT is -",
+    )
     vocode.add_argument(
         "--energy-min", type=float, metavar="E", help="for PriorGrad: the smallest frame energy of its training data"
     )
@@ -293,6 +335,10 @@ Turn a mel spectrogram into speech. IN is one mel [bands, frames], as an array i
 does. The mel must be of the kind that the voice was trained with ('engine info' says which): another kind
 gives noise or silence, and is refused where its values show it.
 
+With --stream the audio is made and written chunk by chunk, the same to the last bit; an .npy file is not read as a
+whole. OUT may then be -, which gives raw samples (16 bits, little-endian, mono) for another program, and IN may be -,
+which takes raw frames (float32, little-endian, all bands of a frame together) while they are being written.
+
 The last line says how fast it was, for example
   3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time
 where the time is that of vocoding alone, from a mel in memory to audio in memory: loading the voice, analysing a
@@ -330,6 +376,8 @@ examples:
   engine vocode mel.npy -o best.wav --steps full
   engine vocode recording.wav -o again.wav --seed 7
   engine vocode mel.npy -o speech.wav --model voice.safetensors --precision fp32 --threads 4
+  engine vocode audiobook.npy -o audiobook.wav --stream
+  tts --mel-frames | engine vocode - -o - | aplay -f S16_LE -r 22050
 """,
     "mel": """\
 examples:

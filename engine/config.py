@@ -113,6 +113,18 @@ class Config:
         return tuple(2 ** (i % self.dilation_cycle) for i in range(self.residual_layers))
 
     @property
+    def mel_reach(self) -> int:
+        """Samples by which the mel's upsampler looks ahead: 136 for 16 x 16."""
+        reach = 0
+        for stride in self.upsample_strides:
+            reach = reach * stride + stride // 2
+        return reach
+
+    def look_ahead(self, steps: int) -> int:
+        """Samples that must be known after a sample before so many steps can give its audio, itself included."""
+        return steps * self.reach + self.mel_reach + 1
+
+    @property
     def reach(self) -> int:
         """Samples of context that one denoising step needs on each side: the sum of the dilations."""
         return sum(self.dilations)

@@ -1,4 +1,4 @@
-"""The reverse process over a batch of utterances on a CPU: who gets which threads."""
+"""The reverse process over a batch of utterances on a CPU: who gets which threads and how much memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from engine import sampler
 from engine.embedding import step_biases
-from engine.sampler import Item, Network, Progress
+from engine.sampler import WORKING_MEMORY, Item, Network, Progress, Steps, steps_of
 from engine.schedule import Schedule
+from engine.stream import Stream, StreamOptions
 
 Array = npt.NDArray[np.float32]
 
-# Items up to this many samples are spread over the threads one by one: they are too short to share a tile well,
-# and their working memory is bounded by their length.
+# Items up to this many samples are spread over the threads one by one: they are too short to share a tile well.
 SHORT = 16384
 
 
@@ -30,52 +30,67 @@ class CpuLoop:
         self._tensors = {key: tensor for key, tensor in tensors.items() if "diffusion" in key}
         self._step_biases = lru_cache(maxsize=8)(self._compute_step_biases)
 
-    def draw(self, seed: int, length: int) -> Array:
-        """x_T [L]: `engine.noise.normal(seed, 0, 0, length)`."""
-        return self._network.normal(seed, 0, 0, length)
-
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Array]:
-        """One evaluation of the network: eps [L_i] per item, at step t of the training scale."""
+        """One evaluation of the network at the items' x: eps [L_i] each, at step t of the training scale."""
         d = self._step_biases((t,))
-        return [sampler.predict_noise(self._network, _copied(item), d, self._threads) for item in items]
+        return [sampler.predict_noise(self._network, item, d, self._threads) for item in items]
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Array]:
         """The reverse process (paper, algorithm 2) over every item: audio [L_i] each.
+
+        Beside the audio, about WORKING_MEMORY bytes are used whatever the lengths and the number of items.
 
         Args:
             items: left as they are.
             schedule: S steps.
             progress: called with the fraction done.
         """
-        d = self._step_biases(schedule.t)
-        total = sum(len(item.x) for item in items)
+        steps = self._steps(schedule)
+        audio = _rows([item.length for item in items])
+        total = sum(item.length for item in items)
         done = 0
 
-        def one(item: Item, threads: int, report: Progress | None) -> Array:
-            return sampler.sample(self._network, _copied(item), schedule, d, threads, report)
+        def one(i: int, threads: int, report: Progress | None = None) -> int:
+            sampler.sample(self._network, items[i], steps, threads, audio[i], report)
+            return items[i].length
 
-        audio: dict[int, Array] = {}
-        short = [i for i, item in enumerate(items) if len(item.x) <= SHORT] if self._threads > 1 else []
-        if len(short) > 1:
-            with ThreadPoolExecutor(min(self._threads, len(short))) as pool:
-                for i, made in zip(short, pool.map(lambda i: one(items[i], 1, None), short), strict=True):
-                    audio[i] = made
-                    done += len(made)
+        short = [i for i, item in enumerate(items) if item.length <= SHORT]
+        workers = self._workers([items[i].length for i in short], len(steps))
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                for made in pool.map(lambda i: one(i, self._threads // workers), short):
+                    done += made
                     if progress is not None:
                         progress(done / total)
-        for i, item in enumerate(items):
-            if i in audio:
-                continue
-            audio[i] = one(item, self._threads, _scaled(progress, done / total, len(item.x) / total))
-            done += len(item.x)
-        return [audio[i] for i in range(len(items))]
+        for i in sorted(set(range(len(items))) - set(short if workers > 1 else [])):
+            done += one(i, self._threads, _scaled(progress, done / total, items[i].length / total))
+        return audio
+
+    def stream(self, schedule: Schedule, options: StreamOptions, streams: int = 1) -> Stream:
+        """A stream of one utterance, one of so many that share the threads."""
+        steps, threads = self._steps(schedule), max(1, self._threads // streams)
+        count = sampler.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
+        return Stream(self._network, sampler.depart(self._network, steps, threads, options.seed, None, count), options)
+
+    def _workers(self, lengths: list[int], steps: int) -> int:
+        """How many of these short items may run at once: their working memories share one allowance."""
+        if not lengths:
+            return 1
+        bytes_ = self._network.sweep_bytes(min(steps, sampler.STEPS_PER_SWEEP), max(lengths), 1)
+        return max(1, min(self._threads, len(lengths), WORKING_MEMORY // bytes_))
+
+    def _steps(self, schedule: Schedule) -> Steps:
+        return steps_of(schedule, self._step_biases(schedule.t), self._network.config.clamp)
 
     def _compute_step_biases(self, t: tuple[float, ...]) -> Array:
         return step_biases(self._tensors, self._network.config, t).astype(np.float32)
 
 
-def _copied(item: Item) -> Item:
-    return Item(np.array(item.x, dtype=np.float32, order="C"), item.mel, item.seed, item.noise, item.scale)
+def _rows(lengths: Sequence[int]) -> list[Array]:
+    """Empty audio; rows of one array where the lengths are equal."""
+    if len(set(lengths)) == 1:
+        return list(np.empty((len(lengths), lengths[0]), np.float32))
+    return [np.empty(length, np.float32) for length in lengths]
 
 
 def _scaled(progress: Progress | None, done: float, share: float) -> Callable[[float], None] | None:

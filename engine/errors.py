@@ -9,5 +9,9 @@ class CheckpointError(ValueError):
     """A checkpoint is truncated, hostile, incomplete or not a DiffWave network."""
 
 
+class Cancelled(RuntimeError):  # noqa: N818
+    """The caller cancelled the work: its event was set, or the stream was closed while it was working."""
+
+
 class UnavailableError(RuntimeError):
     """What was asked for (a device, an instruction set, a precision, an extra) is not available here."""

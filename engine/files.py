@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from safetensors import safe_open
 from engine.arrays import FloatArray
 from engine.errors import InputError
 from engine.replace import replacing
+
+NUMPY = b"\x93NUMPY"  # how an .npy file begins
+PIECE = 1024  # frames
 
 
 def is_wav(path: Path) -> bool:
@@ -33,7 +36,7 @@ def read_mel(path: Path) -> FloatArray:
         InputError: unreadable, damaged, another format, or not one array of floats with two axes.
     """
     start = _start(path)
-    if start[:6] == b"\x93NUMPY":
+    if start[:6] == NUMPY:
         array = _load(path, "an .npy array", _from_npy)
     elif start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         array = _load(path, "an .npz archive", _from_npz)
@@ -44,12 +47,56 @@ def read_mel(path: Path) -> FloatArray:
             f"{path}: expected a mel (.npy, .npz or .safetensors) or a WAV file, got a file that starts with "
             f"{start!r}; convert other audio first, for example with 'ffmpeg -i IN -ac 1 OUT.wav'"
         )
+    return _as_float32(_as_mel(path, array))
+
+
+def read_mel_in_pieces(path: Path) -> tuple[int, Iterator[FloatArray]]:
+    """The number of frames of a mel as `read_mel` takes it, and the mel [M, n] piece by piece.
+
+    An .npy file is mapped into memory, anew for every piece: pages of a map stay in memory once they were read.
+    """
+    if _start(path)[:6] == NUMPY:
+
+        def whole() -> npt.NDArray[Any]:
+            return _as_mel(path, _load(path, "an .npy array", _from_mapped_npy))
+    else:
+        mel = read_mel(path)
+
+        def whole() -> npt.NDArray[Any]:
+            return mel
+
+    frames = whole().shape[1]
+    return frames, (_as_float32(whole()[:, begin : begin + PIECE]) for begin in range(0, frames, PIECE))
+
+
+def read_raw_mel(file: BinaryIO, bands: int) -> Iterator[FloatArray]:
+    """Mel frames [M, n] from a pipe as they come: little-endian float32, the bands of a frame together.
+
+    Raises:
+        InputError: it ends within a frame.
+    """
+    size, rest = 4 * bands, b""
+    while block := file.read1(64 * size):  # type: ignore[attr-defined]
+        rest += block
+        whole = len(rest) // size * size
+        if whole:
+            yield np.frombuffer(rest[:whole], "<f4").reshape(-1, bands).T.astype(np.float32)
+            rest = rest[whole:]
+    if rest:
+        raise InputError(f"stdin: expected whole frames of {bands} float32, got {len(rest)} bytes more")
+
+
+def _as_mel(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.dtype.kind != "f":
         raise InputError(f"{path}: expected float16, float32 or float64, got {array.dtype!s:.80}")
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
     if array.ndim != 2:
         raise InputError(f"{path}: expected one mel of shape [M, T] or [1, M, T], got shape {array.shape!s:.80}")
+    return array
+
+
+def _as_float32(array: npt.NDArray[Any]) -> FloatArray:
     with np.errstate(over="ignore"):  # becomes infinite, which vocode refuses
         return array.astype(np.float32, copy=False)
 
@@ -118,6 +165,10 @@ def _load(path: Path, expected: str, read: Any) -> npt.NDArray[Any]:
 
 def _from_npy(path: Path) -> Any:
     return np.load(path, allow_pickle=False)
+
+
+def _from_mapped_npy(path: Path) -> Any:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _from_npz(path: Path) -> Any:

@@ -35,21 +35,11 @@ class GpuLoop:
         self._budget = plan_bytes // network.bytes_per_sample()
         self._rows = lru_cache(maxsize=8)(self._fold_steps)
 
-    def draw(self, seed: int, length: int) -> Any:
-        """x_T [L]: `engine.noise.normal(seed, 0, 0, length)` on the device."""
-        with self._device.scope():
-            x = self._device.empty((1, length), "fp32")
-            vectors = [
-                self._device.tensor(v, t) for v, t in ([[_signed(seed)], "i64"], [[0], "i64"], [[length], "i32"])
-            ]
-            self._device.bind(self._network.initial_noise(x, *vectors))()
-            return x[0]
-
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Any]:
         """The reverse process (paper, algorithm 2) over every item.
 
         Args:
-            items: their x is a tensor of the device or an array, and is left as it is; so are mel, noise and scale.
+            items: their x, mel, noise and scale are arrays or tensors of the device, and are left as they are.
             schedule: S steps.
             progress: called with the fraction done; waits for the device each time.
 
@@ -73,7 +63,7 @@ class GpuLoop:
     ) -> list[Any]:
         with self._device.scope():
             tables = self._tables(t, terms, clamp)
-            audio = [self._device.tensor(item.x, "fp32").clone() for item in items]
+            audio = [self._start(item) for item in items]
             config = self._network.config
             halo = min(STEPS, len(t)) * config.reach + 2 * config.hop
             windows = cut([len(x) for x in audio], halo, config.hop, self._budget)
@@ -92,6 +82,20 @@ class GpuLoop:
                         progress(done / total)
                 audio = following
             return audio
+
+    def _start(self, item: Item) -> Any:
+        """x_T [L] on the device, scaled: given, or `engine.noise.normal(seed, 0, 0, L)`."""
+        if item.x is not None:
+            x = self._device.tensor(item.x, "fp32").clone()
+        else:
+            rows = self._device.empty((1, item.length), "fp32")
+            columns = (([_signed(item.seed)], "i64"), ([0], "i64"), ([item.length], "i32"))
+            vectors = [self._device.tensor(values, dtype) for values, dtype in columns]
+            self._device.bind(self._network.initial_noise(rows, *vectors))()
+            x = rows[0]
+        if item.scale is not None:
+            x.mul_(self._device.tensor(np.repeat(item.scale, item.repeat), "fp32"))
+        return x
 
     def _run(
         self,
@@ -135,7 +139,8 @@ class GpuLoop:
                 mel = item.mel[:, window.begin // hop : window.end // hop]
                 buffers.mel[row, :, : mel.shape[1]].copy_(self._device.tensor(mel, "fp32"))
             if item.scale is not None:
-                buffers.scale[row, : window.length].copy_(self._device.tensor(item.scale[part], "fp32"))
+                scale = np.repeat(item.scale, item.repeat)[part]
+                buffers.scale[row, : window.length].copy_(self._device.tensor(scale, "fp32"))
 
     def _fill_noise(self, plan: Plan, batch: list[Window], items: Sequence[Item], first: int, last: int) -> None:
         for row, window in enumerate(batch):

@@ -124,7 +124,7 @@ def _check_finite(item: Any, name: str) -> None:
         raise InputError(f"{name}: expected finite values, got {item[band, frame]} at band {band}, frame {frame}")
 
 
-def check_range(items: Sequence[Any], mel_kind: str | None, stacklevel: int = 3) -> None:
+def check_range(items: Sequence[Any], mel_kind: str | None, stacklevel: int | None = 3) -> None:
     """Refuse mels that cannot be of the checkpoint's kind, and warn of those that hardly can.
 
     An lmnt mel lies in [0, 1]; the logarithmic kinds lie in about [-11.5, 2]. Mixing them up is the most
@@ -133,7 +133,8 @@ def check_range(items: Sequence[Any], mel_kind: str | None, stacklevel: int = 3)
     Args:
         items: [M, T_i] each, finite.
         mel_kind: `Config.mel_kind`.
-        stacklevel: of the warning; 3 points at the caller of the function that calls this one.
+        stacklevel: of the warning; 3 points at the caller of the function that calls this one. None: no warning,
+            of a piece of a mel, which may be all silence.
 
     Raises:
         InputError: a value lies outside the kind's range, or is not finite.
@@ -162,7 +163,7 @@ def check_range(items: Sequence[Any], mel_kind: str | None, stacklevel: int = 3)
     wants = f"mel: this checkpoint wants {mel_kind!r} mels (natural logarithm, about -11.5 to 2)"
     if not _within(low, high, LOG_RANGE):
         raise InputError(f"{wants}, got values from {got}, which fit no kind this engine knows; {_remedy(mel_kind)}")
-    if _within(low, high, LMNT_RANGE):
+    if stacklevel is not None and _within(low, high, LMNT_RANGE):
         warnings.warn(
             f"{wants}, got values from {got}, which look like an 'lmnt' mel; {_remedy(mel_kind)}",
             UserWarning,

@@ -12,28 +12,41 @@ from engine.errors import InputError
 
 ENERGY_MAX = 4.0
 STD_MIN = 0.1
+FRAMES = 4096  # whose energy is computed at once
 
 Array = npt.NDArray[np.float32]
 
 
-def energy_std(mel: Any, hop: int, energy_min: float) -> Array:
+def energy_std(mel: Any, energy_min: float) -> Array:
     """``max((min(E, 4) - energy_min) / (4 - energy_min), 0.1)``, ``E = sqrt(sum over bands of exp(mel))``.
+
+    A frame's value does not depend on the frames beside it, to the last bit.
 
     Args:
         mel: [M,T], the natural logarithm of magnitudes; numpy or a tensor.
-        hop: samples per frame.
         energy_min: the smallest E of the training data, a figure that no checkpoint carries.
 
     Returns:
-        std [T * hop], constant over a frame.
+        std [T], of every frame.
     """
-    energy = np.sqrt(np.exp(np.asarray(on_device(mel, None), np.float64)).sum(axis=0))
-    std = (np.minimum(energy, ENERGY_MAX) - energy_min) / (ENERGY_MAX - energy_min)
-    return np.repeat(np.maximum(std, STD_MIN), hop).astype(np.float32)
+    frames = np.asarray(on_device(mel, None)).T
+    std = np.empty(len(frames), np.float32)
+    for begin in range(0, len(frames), FRAMES):
+        block = np.exp(np.array(frames[begin : begin + FRAMES], np.float64, order="C"))
+        energy = np.minimum(np.sqrt(block.sum(axis=1)), ENERGY_MAX)
+        std[begin : begin + FRAMES] = np.maximum((energy - energy_min) / (ENERGY_MAX - energy_min), STD_MIN)
+    return std
 
 
-def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: int) -> list[Array | None]:
-    """The standard deviation of every item's noise, [L_i] each; None where the network was trained with 1.
+def check_energy_min(energy_min: Any) -> float:
+    """A number from 0 to below ENERGY_MAX; anything else raises InputError."""
+    if isinstance(energy_min, bool) or not isinstance(energy_min, (int, float)) or not 0 <= energy_min < ENERGY_MAX:
+        raise InputError(f"energy_min: expected a number from 0 to below {ENERGY_MAX:g}, got {energy_min!r:.80}")
+    return float(energy_min)
+
+
+def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: int) -> list[tuple[Array | None, int]]:
+    """The standard deviation of every item's noise, as (values, samples per value); None for 1.
 
     Args:
         needed: the network has such a prior.
@@ -49,16 +62,15 @@ def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: i
         for name, value in (("std", std), ("energy_min", energy_min)):
             if value is not None:
                 raise InputError(f"{name}: only a PriorGrad network takes one, and this network is none")
-        return [None] * len(mels)
+        return [(None, 1)] * len(mels)
     if (std is None) == (energy_min is None):
         raise InputError(
             "std: a PriorGrad network needs the standard deviation of its noise: pass std= [B, L], or energy_min=, the "
             f"smallest frame energy of its training data, got {'both' if std is not None else 'neither'}"
         )
     if std is None:
-        if isinstance(energy_min, bool) or not isinstance(energy_min, (int, float)) or not 0 <= energy_min < ENERGY_MAX:
-            raise InputError(f"energy_min: expected a number from 0 to below {ENERGY_MAX:g}, got {energy_min!r:.80}")
-        return [energy_std(mel, hop, float(energy_min)) for mel in mels]
+        limit = check_energy_min(energy_min)
+        return [(energy_std(mel, limit), hop) for mel in mels]
     lengths = [mel.shape[1] * hop for mel in mels]
     parts = std if isinstance(std, (list, tuple)) else [std]
     rows: list[Array] = []
@@ -70,4 +82,4 @@ def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: i
     for row in rows:
         if not (np.isfinite(row).all() and (row >= 0).all()):
             raise InputError("std: expected finite values >= 0, got others")
-    return list(rows)
+    return [(row, 1) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,23 +10,44 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.config import Config
+from engine.errors import Cancelled
 from engine.schedule import Schedule
 
 Array = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
 
-# Steps that travel through time together. Each costs reach rows of projected conditioner per layer; only x crosses
-# from one sweep to the next.
+# Steps that travel through time in one sweep and share its conditioner, which costs reach rows per layer and step.
 STEPS_PER_SWEEP = 6
+# Bytes that the sweeps of one utterance may hold at a time: where it is short, fewer steps share a conditioner.
+WORKING_MEMORY = 384 << 20
+UNIT = 12  # rows of a tile come in multiples of it
+BLOCK = 1 << 20  # samples of noise drawn at once
 
 
 class Sweep(Protocol):
     """See `engine.kernels.cpu.Sweep`."""
 
     tile: int
+    bytes: int
 
-    def advance(self, step: int, begin: int) -> None:
+    def bind(
+        self,
+        x: Array,
+        origin: int = ...,
+        mel: Array | None = ...,
+        first_frame: int = ...,
+        noise: Array | None = ...,
+        scale: Array | None = ...,
+        scale_origin: int = ...,
+        repeat: int = ...,
+    ) -> None:
+        """Say where x, the mel and the noise are."""
+
+    def advance(self, step: int, begin: int, rows: int) -> None:
         """Advance one step by one tile through all layers."""
+
+    def end(self, length: int) -> None:
+        """Say how long the audio is."""
 
 
 class Network(Protocol):
@@ -37,21 +58,24 @@ class Network(Protocol):
     def normal(self, seed: int, step: int, begin: int, count: int) -> Array:
         """`engine.noise.normal`."""
 
+    def frames_of(self, begin: int, end: int) -> tuple[int, int]:
+        """The mel frames that a stretch of the upsampled mel depends on."""
+
+    def sweep_bytes(self, steps: int, length: int | None, threads: int) -> int:
+        """The working memory of a sweep."""
+
     def sweep(
         self,
-        x: Array,
-        mel: Array | None,
         d: Array,
         coefficients: Array,
         *,
         clamp: bool,
         threads: int,
-        noise: Array | None = ...,
-        scale: Array | None = ...,
+        length: int | None = ...,
         seed: int = ...,
         noise_step: int = ...,
     ) -> Sweep:
-        """Prepare up to STEPS_PER_SWEEP steps over x."""
+        """Prepare up to STEPS_PER_SWEEP steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,80 +83,202 @@ class Item:
     """One utterance: where it starts, and the noise that its steps add.
 
     Attributes:
-        x: [L] float32, C-contiguous: x_T, which becomes the audio.
+        length: L, samples.
         mel: [M,T] float32, or None.
-        seed: of the added noise.
-        noise: z [S-1,L] to be used instead, in the order of execution.
-        scale: [L], the standard deviation of every sample's noise; None for 1. x is scaled already.
+        seed: of x_T and of the added noise.
+        x: [L] float32, standard normal, to start from instead.
+        noise: z [S-1,L] to be added instead, in the order of execution.
+        scale: the standard deviation of x_T and of the noise, one value for every `repeat` samples; None for 1.
+        repeat: samples per value of `scale`.
     """
 
-    x: Array
-    mel: Array | None
+    length: int
+    mel: Array | None = None
     seed: int = 0
+    x: Array | None = None
     noise: Array | None = None
     scale: Array | None = None
+    repeat: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps of a schedule, as sweeps take them.
+
+    Attributes:
+        terms: [S,3] a, b and sigma: ``x <- a x + b eps + sigma z``.
+        d: [S,N,C] the step biases.
+        clamp: limit x to [-1,1] after every step.
+        first: the number of the first of them in its schedule.
+    """
+
+    terms: Array
+    d: Array
+    clamp: bool
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.terms)
+
+    def part(self, begin: int, end: int) -> Steps:
+        """Steps begin .. end - 1."""
+        return Steps(self.terms[begin:end], self.d[begin:end], self.clamp, self.first + begin)
+
+
+def steps_of(schedule: Schedule, d: npt.NDArray[np.floating], clamp: bool) -> Steps:
+    """All steps of a schedule; d [S,N,C]."""
+    terms = np.array([schedule.a, schedule.b, schedule.sigma]).T.astype(np.float32)
+    return Steps(terms, np.ascontiguousarray(d, dtype=np.float32), clamp)
+
+
+class Journey:
+    """Steps on their way through time together, step s one reach behind step s - 1.
+
+    Attributes:
+        sweeps: that the steps are spread over, in order.
+        length: of the audio in samples; None while it is not known.
+        lag: how far the audio is behind the first step.
+        mel_lag: how far the last sweep, which reads the mel for itself, is behind the first.
+        tile: the most samples that advance at once.
+        begin: the first step has taken in the samples before this one.
+    """
+
+    def __init__(self, sweeps: Sequence[tuple[Sweep, int]], reach: int, length: int | None) -> None:
+        self.sweeps = [sweep for sweep, _ in sweeps]
+        self._steps = [(sweep, step) for sweep, count in sweeps for step in range(count)]
+        self._reach = reach
+        self.length = length
+        self.lag = len(self._steps) * reach
+        self.mel_lag = self.lag - sweeps[-1][1] * reach
+        self.tile = self.sweeps[0].tile
+        self.begin = 0
+
+    @property
+    def final(self) -> int:
+        """The samples before this one have gone through all steps."""
+        final = max(self.begin - self.lag, 0)
+        return final if self.length is None else min(final, self.length)
+
+    def end(self, length: int) -> None:
+        """The length becomes known; `begin` is not past it."""
+        for sweep in self.sweeps:
+            sweep.end(length)
+        self.length = length
+
+    def advance(self, available: int | None = None, cancelled: Callable[[], bool] | None = None) -> bool:
+        """Send one tile through all steps. False when there is none to send.
+
+        Args:
+            available: while the length is not known, the samples before this one can be taken in.
+            cancelled: asked before every step.
+
+        Raises:
+            Cancelled: it was; the journey is over.
+        """
+        rows = self._rows(available)
+        if rows < UNIT:
+            return False
+        for number, (sweep, step) in enumerate(self._steps):
+            at = self.begin - number * self._reach
+            if -rows < at and (self.length is None or at < self.length + self._reach):
+                if cancelled is not None and cancelled():
+                    raise Cancelled("the audio was cancelled")
+                sweep.advance(step, at, rows)
+        self.begin += rows
+        return True
+
+    def _rows(self, available: int | None) -> int:
+        if self.length is not None:
+            left = self.length + self.lag - self.begin
+            return min(-(-left // UNIT) * UNIT, self.tile)
+        assert available is not None
+        return min((available - self.begin) // UNIT * UNIT, self.tile)
+
+
+def depart(network: Network, steps: Steps, threads: int, seed: int, length: int | None, per_sweep: int) -> Journey:
+    """A journey of these steps, at its beginning."""
+    sweeps = []
+    for first in range(0, len(steps), per_sweep):
+        part = steps.part(first, min(first + per_sweep, len(steps)))
+        sweep = network.sweep(
+            part.d,
+            part.terms,
+            clamp=part.clamp,
+            threads=threads,
+            length=length,
+            seed=seed,
+            noise_step=part.first + 1,
+        )
+        sweeps.append((sweep, len(part)))
+    return Journey(sweeps, network.config.reach, length)
+
+
+def steps_per_sweep(network: Network, steps: int, threads: int, length: int | None, at_once: bool) -> int:
+    """The most steps that may share a conditioner within WORKING_MEMORY; 1 even where that is too many.
+
+    Args:
+        network: of a backend.
+        steps: S.
+        threads: of a sweep.
+        length: of the audio; None for any.
+        at_once: all steps travel together, in several sweeps; else the sweeps follow one another.
+    """
+    for count in range(min(STEPS_PER_SWEEP, steps), 1, -1):
+        whole, rest = divmod(steps, count)
+        bytes_ = network.sweep_bytes(count, length, threads)
+        if at_once:
+            bytes_ = whole * bytes_ + (network.sweep_bytes(rest, length, threads) if rest else 0)
+        if bytes_ <= WORKING_MEMORY:
+            return count
+    return 1
 
 
 def sample(
-    network: Network, item: Item, schedule: Schedule, d: Array, threads: int, progress: Progress | None = None
-) -> Array:
-    """The reverse process (paper, algorithm 2) over one utterance, in place.
+    network: Network, item: Item, steps: Steps, threads: int, out: Array, progress: Progress | None = None
+) -> None:
+    """The reverse process (paper, algorithm 2) over one utterance.
 
     Args:
         network: of a backend.
         item: the utterance.
-        schedule: S steps.
-        d: [S,N,C] the step biases.
+        steps: S of them.
         threads: how many share a tile.
+        out: [L] float32, C-contiguous: becomes the audio.
         progress: called with the fraction done, 0 to 1, after every tile.
-
-    Returns:
-        item.x, the audio [L].
     """
-    terms = np.array([schedule.a, schedule.b, schedule.sigma]).T.astype(np.float32)
-    steps = len(schedule)
-    for first in range(0, steps, STEPS_PER_SWEEP):
-        part = slice(first, min(first + STEPS_PER_SWEEP, steps))
-        sweep = network.sweep(
-            item.x,
-            item.mel,
-            np.ascontiguousarray(d[part], dtype=np.float32),
-            terms[part],
-            clamp=network.config.clamp,
-            threads=threads,
-            noise=None if item.noise is None else np.ascontiguousarray(item.noise[part]),
-            scale=item.scale,
-            seed=item.seed,
-            noise_step=first + 1,
-        )
-        share = (part.stop - first) / steps
-        run(sweep, part.stop - first, len(item.x), network.config.reach, progress, first / steps, share)
-    return item.x
+    start(network, item, out)
+    count = steps_per_sweep(network, len(steps), threads, item.length, at_once=False)
+    for first in range(0, len(steps), count):
+        part = steps.part(first, min(first + count, len(steps)))
+        journey = depart(network, part, threads, item.seed, item.length, count)
+        noise = None if item.noise is None else np.ascontiguousarray(item.noise[first : first + count])
+        journey.sweeps[0].bind(x=out, mel=item.mel, noise=noise, scale=item.scale, repeat=item.repeat)
+        end = item.length + journey.lag
+        while journey.advance():
+            if progress is not None:
+                progress((first + len(part) * min(1.0, journey.begin / end)) / len(steps))
+
+
+def start(network: Network, item: Item, out: Array) -> None:
+    """Out [L] becomes x_T, scaled."""
+    if item.x is not None:
+        out[:] = item.x
+    else:
+        for begin in range(0, item.length, BLOCK):
+            count = min(BLOCK, item.length - begin)
+            out[begin : begin + count] = network.normal(item.seed, 0, begin, count)
+    if item.scale is not None:
+        rows = out.reshape(-1, item.repeat)
+        np.multiply(rows, item.scale[:, None], out=rows)
 
 
 def predict_noise(network: Network, item: Item, d: Array, threads: int) -> Array:
-    """One evaluation of the network: item.x becomes eps [L]; d [1,N,C]."""
-    terms = np.array([[0.0, 1.0, 0.0]], dtype=np.float32)
-    sweep = network.sweep(item.x, item.mel, d.astype(np.float32), terms, clamp=False, threads=threads)
-    run(sweep, 1, len(item.x), network.config.reach)
-    return item.x
-
-
-def run(
-    sweep: Sweep,
-    steps: int,
-    length: int,
-    reach: int,
-    progress: Progress | None = None,
-    done: float = 0.0,
-    share: float = 1.0,
-) -> None:
-    """Send tiles of time through all steps of a sweep, step s one reach behind step s - 1."""
-    end = length + steps * reach
-    for begin in range(0, end, sweep.tile):
-        for step in range(steps):
-            at = begin - step * reach
-            if -sweep.tile < at < length + reach:
-                sweep.advance(step, at)
-        if progress is not None:
-            progress(done + share * min(1.0, (begin + sweep.tile) / end))
+    """One evaluation of the network at item.x: eps [L]; d [1,N,C]."""
+    assert item.x is not None
+    eps = np.array(item.x, dtype=np.float32, order="C")
+    steps = Steps(np.array([[0.0, 1.0, 0.0]], dtype=np.float32), d.astype(np.float32), clamp=False)
+    journey = depart(network, steps, threads, 0, item.length, 1)
+    journey.sweeps[0].bind(x=eps, mel=item.mel)
+    while journey.advance():
+        pass
+    return eps

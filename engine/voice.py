@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -12,23 +12,22 @@ from typing import Any, Protocol
 from engine.arguments import check_count, check_noise, check_seed, check_signal
 from engine.arrays import device_of, on_device, stacked
 from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.chunks import Chunks, batch
 from engine.cpu_loop import CpuLoop
-from engine.errors import InputError
+from engine.errors import InputError, UnavailableError
 from engine.gpu_loop import GpuLoop
 from engine.inputs import MelBatch, check_mel, check_range
 from engine.kernels import registry
-from engine.prior import check_prior
+from engine.prior import check_energy_min, check_prior
 from engine.sampler import Item, Progress
 from engine.schedule import Schedule, build_schedule
+from engine.stream import Event, Stream, StreamOptions
 
 BUNDLED = Path(__file__).parent / "assets" / "voice.safetensors"
 
 
 class Loop(Protocol):
     """What a voice asks of a backend's loop over the steps: `engine.cpu_loop` and `engine.gpu_loop`."""
-
-    def draw(self, seed: int, length: int) -> Any:
-        """x_T [L]."""
 
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
         """Eps [L_i] per item."""
@@ -104,6 +103,88 @@ class Voice:
         items = self._items(batch.items, lengths, plan, seed, noise, prior)
         return batch.restore(self._loop.sample(items, plan, progress))
 
+    def stream(
+        self,
+        mels: Any,
+        steps: int | str = 6,
+        seed: int = 0,
+        *,
+        schedule: Sequence[float] | None = None,
+        energy_min: float | None = None,
+        chunk: int | None = None,
+        cancel: Event | None = None,
+    ) -> Chunks:
+        """The audio of `vocode`, to the last byte, in chunks while the mel is still being written.
+
+        A sample can be computed when the mel reaches `config.look_ahead(steps)` samples past it: 73 frames, 0.85 s,
+        for BASE in 6 steps. Memory does not grow with the length.
+
+        Args:
+            mels: an iterable of mel pieces [M,n], n >= 0, of one utterance; or its whole mel [M,T], which may be a
+                numpy.memmap.
+            steps, seed, schedule, energy_min: as in `vocode`.
+            chunk: samples per chunk, the last one shorter; None for as many as became final at once.
+            cancel: a threading.Event, or what has its is_set. Once it is set, the next chunk raises Cancelled.
+
+        Returns:
+            An iterator of float32 chunks [n], numpy or torch as the pieces are, with `close()`.
+
+        Raises:
+            InputError: an argument has an impossible value; from the iterator, a piece.
+            UnavailableError: the voice is on a GPU.
+        """
+        count = None if chunk is None else check_count(chunk, "chunk")
+        return Chunks(
+            self.open_stream(steps, seed, schedule=schedule, energy_min=energy_min, cancel=cancel), mels, count
+        )
+
+    def stream_batch(
+        self,
+        mels: Sequence[Any],
+        steps: int | str = 6,
+        seed: int | Sequence[int] = 0,
+        *,
+        schedule: Sequence[float] | None = None,
+        energy_min: float | None = None,
+        chunk: int | None = None,
+        cancel: Event | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Several streams at once, each at its own position: (number, chunk), as the chunks come.
+
+        Args:
+            mels: per stream what `stream` takes. Each is read in a thread of its own and may wait for its mel.
+            seed: an integer s gives stream i the seed s + i, a list gives one per stream.
+            steps, schedule, energy_min, chunk, cancel: as in `stream`.
+        """
+        count = None if chunk is None else check_count(chunk, "chunk")
+        if not isinstance(mels, (list, tuple)) or not mels:
+            raise InputError(f"mels: expected a list with one mel or iterable per stream, got {type(mels).__name__}")
+        seeds = check_seed(seed, len(mels))
+        given = [self._open_stream(steps, one, schedule, energy_min, cancel, len(mels)) for one in seeds]
+        return batch([Chunks(stream, one, count) for stream, one in zip(given, mels, strict=True)])
+
+    def open_stream(
+        self,
+        steps: int | str = 6,
+        seed: int = 0,
+        *,
+        schedule: Sequence[float] | None = None,
+        energy_min: float | None = None,
+        cancel: Event | None = None,
+        streams: int = 1,
+    ) -> Stream:
+        """A stream to be fed by hand: `Stream.feed(piece)` as pieces come, `Stream.finish()` after the last.
+
+        Args:
+            steps, seed, schedule, energy_min, cancel: as in `stream`.
+            streams: how many work at once; they share the voice's threads.
+
+        Raises:
+            InputError: an argument has an impossible value.
+            UnavailableError: the voice is on a GPU.
+        """
+        return self._open_stream(steps, seed, schedule, energy_min, cancel, check_count(streams, "streams"))
+
     def generate(
         self,
         n: int = 1,
@@ -137,7 +218,7 @@ class Voice:
         samples = check_count(samples, "samples")
         plan = build_schedule(self.config, steps, schedule)
         self._check_reflection([samples])
-        items = self._items([None] * n, [samples] * n, plan, seed, noise, [None] * n)
+        items = self._items([None] * n, [samples] * n, plan, seed, noise, [(None, 1)] * n)
         where = None if noise is None else device_of(noise[0])
         return stacked([on_device(row, where) for row in self._loop.sample(items, plan, progress)])
 
@@ -167,7 +248,7 @@ class Voice:
         elif mel is not None:
             raise InputError("mel: this network is unconditional and takes none")
         self._check_reflection([signal.shape[1]])
-        rows = [Item(row, one) for row, one in zip(signal, mels, strict=True)]
+        rows = [Item(len(row), one, x=row) for row, one in zip(signal, mels, strict=True)]
         eps = [on_device(row, device_of(x)) for row in self._loop.predict_noise(rows, _number(t))]
         return stacked(eps).reshape(x.shape)
 
@@ -183,6 +264,33 @@ class Voice:
                 f"threads {self.threads}",
             ]
         )
+
+    def _open_stream(
+        self,
+        steps: int | str,
+        seed: Any,
+        schedule: Sequence[float] | None,
+        energy_min: float | None,
+        cancel: Event | None,
+        streams: int,
+    ) -> Stream:
+        if not self.config.n_mels:
+            raise InputError("stream: this network is unconditional and takes no mel; use generate()")
+        loop = self._loop
+        if not isinstance(loop, CpuLoop):
+            raise UnavailableError("stream: it needs a CPU; load the voice with device='cpu'")
+        (one,) = check_seed(seed, 1)
+        if self.config.prior:
+            if energy_min is None:
+                raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
+            energy_min = check_energy_min(energy_min)
+        elif energy_min is not None:
+            raise InputError("energy_min: only a PriorGrad network takes one, and this network is none")
+        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+            raise InputError(f"cancel: expected a threading.Event, got {type(cancel).__name__}")
+        plan = build_schedule(self.config, steps, schedule)
+        options = StreamOptions(one, energy_min, cancel, lambda length: self._check_reflection([length]))
+        return loop.stream(plan, options, streams)
 
     def _check_reflection(self, lengths: list[int]) -> None:
         furthest = max(self.config.dilations)
@@ -205,10 +313,10 @@ class Voice:
             seeds = [0] * len(mels)
         else:
             seeds = check_seed(seed, len(mels))
-            given = [(self._loop.draw(s, length), None) for s, length in zip(seeds, lengths, strict=True)]
+            given = [(None, None)] * len(mels)
         return [
-            Item(x if scale is None else x * on_device(scale, device_of(x)), mel, s, z, scale)
-            for mel, s, (x, z), scale in zip(mels, seeds, given, prior, strict=True)
+            Item(length, mel, s, x, z, scale, repeat)
+            for length, mel, s, (x, z), (scale, repeat) in zip(lengths, mels, seeds, given, prior, strict=True)
         ]
 
 

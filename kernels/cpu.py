@@ -18,9 +18,10 @@ from engine.config import Config
 Array = npt.NDArray[np.float32]
 
 # Rows of a tile: many, so that a layer's weights, fetched once per tile, and its barrier are paid for; but every row
-# of a tile is kept for every layer and step.
-TILE_ROWS = 3072
-MIN_ROWS, MAX_ROWS = 192, 768  # of one thread
+# of a tile is kept for every layer and step, and a tile is what nobody can interrupt.
+TILE_ROWS = 1536
+MIN_ROWS, MAX_ROWS = 96, 768  # of one thread
+MAX_MACS = 1e9  # of one thread in one tile: 20 ms where float32 has eight lanes
 
 
 class Sweep(Protocol):
@@ -29,8 +30,38 @@ class Sweep(Protocol):
     tile: int
     bytes: int
 
-    def advance(self, step: int, begin: int) -> None:
-        """Take in samples [begin, begin + tile) at one step; x is final for those one reach earlier."""
+    def bind(
+        self,
+        x: Array,
+        origin: int = 0,
+        mel: Array | None = None,
+        first_frame: int = 0,
+        noise: Array | None = None,
+        scale: Array | None = None,
+        scale_origin: int = 0,
+        repeat: int = 1,
+    ) -> None:
+        """Say where the signals are; again whenever they have moved.
+
+        Args:
+            x: [W] float32, C-contiguous: samples from `origin` on. Updated in place.
+            origin: of x and of noise.
+            mel: [M,F] float32, frames from `first_frame` on, any strides; None for an unconditional network.
+            first_frame: of mel.
+            noise: z [S or S-1, W] to be used instead of normal(seed, noise_step + s, sample).
+            scale: multiplies the noise: one value for every `repeat` samples, from value `scale_origin` on.
+            scale_origin: of scale.
+            repeat: samples per value of scale.
+        """
+
+    def advance(self, step: int, begin: int, rows: int) -> None:
+        """Take in samples [begin, begin + rows) at one step; x is final for those one reach earlier.
+
+        `rows` is a multiple of 12 up to `tile`. ValueError where a window does not hold what the tile needs.
+        """
+
+    def end(self, length: int) -> None:
+        """The length becomes known; no tile has gone past it."""
 
 
 def tiers() -> list[tuple[str, bool, str, list[str]]]:
@@ -73,40 +104,48 @@ class CpuNetwork:
         """engine.noise.normal, natively."""
         return normal(seed, step, begin, count)
 
+    def frames_of(self, begin: int, end: int) -> tuple[int, int]:
+        """Frames [first, last) that rows [begin, end) of the upsampled mel are made of, whether they exist or not."""
+        first, last = self._native.frames_of(begin, end)
+        return int(first), int(last)
+
+    def rows(self, threads: int) -> int:
+        """Of a tile per thread."""
+        config = self.config
+        macs = config.residual_layers * 8 * config.residual_channels**2  # of one row
+        rows = min(TILE_ROWS // threads, int(MAX_MACS / macs))
+        return min(max(rows // 96 * 96, MIN_ROWS), MAX_ROWS)
+
+    def sweep_bytes(self, steps: int, length: int | None, threads: int) -> int:
+        """The working memory of a sweep of so many steps over so many samples, or over any number."""
+        return int(self._native.sweep_bytes(steps, length, threads, self.rows(threads)))
+
     def sweep(
         self,
-        x: Array,
-        mel: Array | None,
         d: Array,
         coefficients: Array,
         *,
         clamp: bool,
         threads: int,
-        noise: Array | None = None,
-        scale: Array | None = None,
+        length: int | None = None,
         seed: int = 0,
         noise_step: int = 1,
         rows: int | None = None,
     ) -> Sweep:
-        """Prepare S steps over x, which `Sweep.advance` then updates in place.
+        """Prepare S steps. `Sweep.bind` says over what, `Sweep.advance` runs them.
 
         Args:
-            x: [L] float32, C-contiguous.
-            mel: [M,T] float32, T * hop = L, any strides; None for an unconditional network.
             d: [S,N,C] the step biases.
             coefficients: [S,3] a, b and sigma: ``x <- a x + b eps + sigma z``.
             clamp: limit x to [-1,1] after every step.
             threads: how many share a tile.
-            noise: z [S or S-1, L] to be used, else normal(seed, noise_step + s, sample).
-            scale: [L], multiplies the noise of every sample.
-            seed: of the noise.
+            length: L in samples, T * hop with a mel; None while it is not known.
+            seed: of the noise z = normal(seed, noise_step + s, sample).
             noise_step: of the first of these steps.
-            rows: of a tile per thread, a multiple of 12; None for what suits the threads. It changes no value.
+            rows: of a tile per thread, a multiple of 12; None for what suits the network. It changes no value.
         """
-        if rows is None:
-            rows = min(max(TILE_ROWS // threads // 96 * 96, MIN_ROWS), MAX_ROWS)
         sweep: Sweep = self._sweep(
-            self._native, x, mel, d, coefficients, clamp, noise, scale, seed, noise_step, threads, rows
+            self._native, d, coefficients, clamp, seed, noise_step, length, threads, rows or self.rows(threads)
         )
         return sweep
 

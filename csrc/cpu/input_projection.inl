@@ -5,7 +5,7 @@ void input_projection(const InputProjection<E>& op, Rows rows) {
   for (long t = rows.begin; t < rows.end; t += kRows) {
     for (long row = std::max(t, 0L); row < std::min(t + kRows, rows.length); ++row) {
       E* y = op.y.at(row);
-      const Vec x = broadcast(op.x[row]);
+      const Vec x = broadcast(*op.x.at(row));
       for (int c = 0; c < op.channels; c += kWidth)
         store(y + c, maximum(fma(load(op.weight + c), x, load(op.bias + c)), zero));
       op.y.mirror(row, 1);

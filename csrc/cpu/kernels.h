@@ -19,6 +19,16 @@ struct Rows {
   long begin, end, length;
 };
 
+// Values by absolute time, of which those from `origin` on are at hand; each stands for `repeat` samples.
+template <class T>
+struct Signal {
+  T* data = nullptr;
+  long origin = 0;
+  long repeat = 1;
+
+  T* at(long t) const { return data + (t / repeat - origin); }
+};
+
 // What a ring of layer inputs must hold for the `reach` samples on each side of the audio, which no layer computes: the
 // rows inside, reflected, or else `row`, which is -d where the padding is zero, since the network adds the step bias d
 // before it pads. Rows before the audio that do not reflect are filled once, beforehand.
@@ -53,7 +63,7 @@ struct ProjectConditioner {
 template <class E>
 struct InputProjection {
   int channels;
-  const float* x;  // x[t]
+  Signal<const float> x;
   Ring<E> y;
   const float *weight, *bias;  // [C]
   Edges<E> edges;
@@ -80,8 +90,8 @@ struct ResidualBlock {
 };
 
 struct Noise {
-  const float* given;  // given[t], or null for normal(seed, step, t)
-  const float* scale;  // scale[t], or null for 1
+  Signal<const float> given;  // or null for normal(seed, step, t)
+  Signal<const float> scale;  // or null for 1
   uint64_t seed;
   uint32_t step;
 };
@@ -93,7 +103,7 @@ struct OutputHead {
   const float *weight, *bias;  // packed, scaled by sqrt(1/N); [C]
   const float* out_weight;     // [C]
   float out_bias;
-  float* x;
+  Signal<float> x;
   float a, b, sigma;
   bool clamp;
   Noise noise;

@@ -56,6 +56,11 @@ class Network {
     return (c / operations.width * 2 + half) * operations.width + c % operations.width;
   }
   long mel_width() const { return (bands + 15) / 16 * 16; }
+  long hop() const {
+    long hop = 1;
+    for (int stride : strides) hop *= stride;
+    return hop;
+  }
 
   const Operations<E> operations;
   int channels, bands;

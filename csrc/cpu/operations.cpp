@@ -73,7 +73,7 @@ template <class E>
 void run_input_projection(const Network<E>& network, const float* x, long length, float* h) {
   Whole<E> rows(length, network.channels);
   network.operations.input_projection(
-      {network.channels, x, rows.ring, network.input_weight, network.input_bias, {nullptr, 0, false}},
+      {network.channels, {x}, rows.ring, network.input_weight, network.input_bias, {nullptr, 0, false}},
       {0, length, length});
   rows.read(h, length, network.channels, same);
 }
@@ -132,7 +132,7 @@ void run_output_head(const Network<E>& network, const float* skip, long length, 
   head.bias = network.head_bias;
   head.out_weight = network.out_weight;
   head.out_bias = network.out_bias;
-  head.x = eps;
+  head.x = {eps};
   head.b = 1.0f;
   network.operations.output_head(head, {0, length, length});
 }

@@ -32,16 +32,16 @@ static void output_head(const OutputHead& op, Rows rows) {
     float noise[kRows];
     if (op.sigma == 0.0f)
       std::fill_n(noise, kRows, 0.0f);
-    else if (op.noise.given)
-      std::copy(op.noise.given + first, op.noise.given + last, noise);
+    else if (op.noise.given.data)
+      std::copy_n(op.noise.given.at(first), last - first, noise);
     else
       normal(op.noise.seed, op.noise.step, first, last - first, noise);
     for (long i = first; i < last; ++i) {
       const float eps = sum_lanes(lanes[i - t]) + op.out_bias;
-      const float z = op.noise.scale ? noise[i - first] * op.noise.scale[i] : noise[i - first];
-      float x = op.a * op.x[i] + op.b * eps + op.sigma * z;
+      const float z = op.noise.scale.data ? noise[i - first] * *op.noise.scale.at(i) : noise[i - first];
+      float x = op.a * *op.x.at(i) + op.b * eps + op.sigma * z;
       if (op.clamp) x = std::min(std::max(x, -1.0f), 1.0f);
-      op.x[i] = x;
+      *op.x.at(i) = x;
     }
   }
 }

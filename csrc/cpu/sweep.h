@@ -1,8 +1,9 @@
 // One utterance on its way through up to a handful of denoising steps at once. Time advances in tiles: layer i of
 // step s is delayed by the dilations before it, so every row it needs is ready and each is computed once. What is
-// kept is history, 2 * dilation rows per layer and step: the utterance's length does not enter.
+// kept is history, 2 * dilation rows per layer and step: the utterance's length does not enter, and need not be known.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -12,57 +13,92 @@
 
 namespace diffwave {
 
+// Every register tile divides it.
+constexpr long kUnit = 12;
+
+// The length of an utterance that has not ended yet.
+constexpr long kUnknown = std::numeric_limits<long>::max() / 4;
+
 struct Step {
   std::vector<float> d;  // [N][C]: the step's bias for every layer
   float a, b, sigma;     // x <- a x + b eps + sigma noise
   bool clamp;
-  Noise noise;
+  uint64_t seed;  // of the noise, where none is given
+  uint32_t noise_step;
 };
 
+// What a sweep reads and updates, by absolute time: as much of it as the caller has at hand. May move between tiles.
+struct Window {
+  Signal<float> x;  // x before the first step becomes x after the last
+  Mel mel;
+  Signal<const float> noise;  // of the first step, or null
+  long noise_stride = 0;      // to that of the next step
+  Signal<const float> scale;  // of the noise, or null
+};
+
+// Where the rows of a sweep stand.
 template <class E>
-class Sweep {
- public:
-  // x [length] is updated in place: it starts as x before the first step and ends as x after the last. `rows` per
-  // thread make a tile.
-  Sweep(std::shared_ptr<const Network<E>> network, long length, Mel mel, std::vector<Step> steps, float* x, int threads,
-        long rows);
-  ~Sweep();
-  Sweep(const Sweep&) = delete;
-
-  // Step `step` takes in times [begin, begin + tile()): all layers advance by one tile, and x is final for times
-  // [begin - reach, begin - reach + tile()). Tiles come in order, step by step from the first within each tile,
-  // step s at begin - s * reach.
-  void advance(int step, long begin);
-
-  long tile() const { return rows_ * team_.size(); }
-  size_t bytes() const { return memory_.bytes(); }
-
- private:
-  struct State {             // of one step
+struct Rings {
+  struct OfStep {
     std::vector<Ring<E>> x;  // [N + 1]: the input of every layer, and what the last one leaves
     Ring<float> skip;
     std::vector<E*> padding;           // [N + 1]: -d
     std::vector<float*> step_row;      // [N]
     std::vector<float*> residual_row;  // [N]
   };
+  std::vector<OfStep> steps;
+  std::vector<Ring<E>> conditioner;  // [N]
+  Ring<E> upsampled;
+  std::vector<E*> scratch;  // per thread
+  size_t bytes = 0;
 
-  void lay_out(Arena arena, size_t* bytes);
+  Rings() = default;
+  Rings(const Network<E>& network, size_t steps, long length, long tile, int threads, Arena arena = Arena());
+};
+
+template <class E>
+class Sweep {
+ public:
+  // Tiles have up to `rows` per thread, a multiple of kUnit. The length is that of the audio, or kUnknown.
+  Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows);
+  ~Sweep();
+  Sweep(const Sweep&) = delete;
+
+  // Before the first tile, and whenever what is at hand has moved.
+  void bind(const Window& window) { window_ = window; }
+
+  // Step `step` takes in times [begin, begin + rows), rows a multiple of kUnit up to tile(): all layers advance, and x
+  // is final for times [begin - reach, begin - reach + rows). Tiles come in order, step by step from the first within
+  // each tile, step s at begin - s * reach. Within the audio, everything they need must be at hand.
+  void advance(int step, long begin, long rows);
+
+  // The audio's length becomes known. No tile has gone past it.
+  void end(long length);
+
+  const Network<E>& network() const { return *network_; }
+  const Window& window() const { return window_; }
+  int steps() const { return static_cast<int>(steps_.size()); }
+  bool adds_noise(int step) const { return steps_[static_cast<size_t>(step)].sigma != 0.0f; }
+  long length() const { return length_; }
+  long tile() const { return rows_ * team_.size(); }
+  long taken(int step) const { return taken_[static_cast<size_t>(step)]; }  // times before this are in
+  size_t bytes() const { return memory_.bytes(); }
+
+ private:
   void fill();
   bool shared_upsampler() const { return network_->upsamplers.size() == 1; }
-  void work(int step, long begin, int rank);
-  Edges<E> edges(const State& state, size_t layer) const;
+  void work(int step, long begin, long count, int rank);
+  Edges<E> edges(const typename Rings<E>::OfStep& state, size_t layer) const;
 
   std::shared_ptr<const Network<E>> network_;
-  const long length_, rows_;
-  const Mel mel_;
   const std::vector<Step> steps_;
-  float* const x_;
+  long length_;
+  const long rows_;
+  Window window_;
   Team team_;
   Buffer memory_;
-  std::vector<State> states_;
-  std::vector<Ring<E>> conditioner_;  // [N]
-  Ring<E> upsampled_;
-  std::vector<E*> scratch_;  // per thread
+  Rings<E> rings_;
+  std::vector<long> taken_;  // per step
 };
 
 }  // namespace diffwave

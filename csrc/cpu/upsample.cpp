@@ -1,6 +1,7 @@
 #include "upsample.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace diffwave {
 namespace {
@@ -23,6 +24,12 @@ struct Strip {
 
 long floor_divide(long a, long b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
+// The inputs of one stage that reach its outputs [begin, end).
+std::pair<long, long> inputs_of(long stride, long begin, long end) {
+  const long half = stride / 2;
+  return {floor_divide(begin + half, stride) - 1, floor_divide(end - 1 + half, stride) + 1};
+}
+
 template <class E>
 struct Upsampler {
   const Network<E>& network;
@@ -40,7 +47,8 @@ struct Upsampler {
     Strip out(begin, end, network.bands);
     if (level == 0) {
       for (long t = std::max(begin, 0L); t < std::min(end, mel.frames); ++t)
-        for (long m = 0; m < network.bands; ++m) out.row(t)[m] = mel.data[m * mel.band_stride + t * mel.frame_stride];
+        for (long m = 0; m < network.bands; ++m)
+          out.row(t)[m] = mel.data[m * mel.band_stride + (t - mel.first) * mel.frame_stride];
       return out;
     }
     run(
@@ -54,7 +62,8 @@ struct Upsampler {
   void run(size_t level, long begin, long end, void (*operation)(const UpsampleRow<T>&), Row row, long width) const {
     const UpsampleStage& stage = stages[level - 1];
     const long stride = network.strides[level - 1], half = stride / 2;
-    Strip input = strip(level - 1, floor_divide(begin + half, stride) - 1, floor_divide(end - 1 + half, stride) + 1);
+    const auto [first, last] = inputs_of(stride, begin, end);
+    Strip input = strip(level - 1, first, last);
     for (long t = std::max(begin, 0L); t < std::min(end, length(level)); ++t) {
       const long i = floor_divide(t + half, stride);
       operation({input.row(i), input.row(i - 1), stage.weight.data() + (t + half - i * stride), stride, stage.bias,
@@ -64,6 +73,11 @@ struct Upsampler {
 };
 
 }  // namespace
+
+std::pair<long, long> frames_of(const std::vector<int>& strides, long begin, long end) {
+  for (size_t level = strides.size(); level-- > 0;) std::tie(begin, end) = inputs_of(strides[level], begin, end);
+  return {begin, end};
+}
 
 template <class E>
 void upsample_mel(const Network<E>& network, size_t upsampler, const Mel& mel, long begin, long end,

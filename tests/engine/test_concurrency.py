@@ -61,7 +61,8 @@ def test_other_python_threads_run_meanwhile() -> None:
     rows, ticks, done = 48000, [], threading.Event()
     d, terms = np.zeros((1, 5, 16), np.float32), np.float32([[0.9, 0.1, 0.0]])
     network = cpu.CpuNetwork(PLAIN, random_network(PLAIN, 1), "generic", "fp32")
-    sweep = network.sweep(gaussian(rows), None, d, terms, clamp=True, threads=1, rows=rows)
+    sweep = network.sweep(d, terms, clamp=True, threads=1, rows=rows)
+    sweep.bind(gaussian(rows))
 
     def tick() -> None:
         while not done.wait(0.001):
@@ -70,7 +71,7 @@ def test_other_python_threads_run_meanwhile() -> None:
     clock = threading.Thread(target=tick)
     clock.start()
     begin = time.perf_counter()
-    sweep.advance(0, 0)
+    sweep.advance(0, 0, rows)
     end = time.perf_counter()
     done.set()
     clock.join()
@@ -116,15 +117,16 @@ def test_a_sweep_can_go_on_in_a_forked_child(wait: float) -> None:
 
     def begun() -> tuple[Array, Any]:
         mine = x.copy()
-        sweep = network.sweep(mine, None, d, terms, clamp=False, threads=3, rows=48)
+        sweep = network.sweep(d, terms, clamp=False, threads=3, rows=48, length=len(mine))
+        sweep.bind(mine)
         for begin in range(0, 10 * sweep.tile, sweep.tile):
-            sweep.advance(0, begin)
+            sweep.advance(0, begin, sweep.tile)
         return mine, sweep
 
     def finished(pairs: list[tuple[Array, Any]]) -> bytes:
         for mine, sweep in pairs:
             for begin in range(10 * sweep.tile, len(mine) + PLAIN.reach, sweep.tile):
-                sweep.advance(0, begin)
+                sweep.advance(0, begin, sweep.tile)
                 time.sleep(0.001)  # the threads fall asleep and have to be woken
         made = b"".join(mine.tobytes() for mine, _ in pairs)
         pairs.clear()

@@ -56,8 +56,7 @@ def inputs(config, frames, given=False, betas=None):
         batch = [None if a is None else torch.tensor(a).double()[None] for a in (mel, x, scale)]
         noise = torch.tensor(np.array(z)).double()[:, None]
         made = reference.sample(exact(config), config, batch[0], plan, batch[1], noise, std=batch[2])[0]
-        start = x if scale is None else x * scale
-        items.append(Item(start, mel, 5 + number, np.array(z) if given else None, scale))
+        items.append(Item(length, mel, 5 + number, x, np.array(z) if given else None, scale))
         audio.append(made)
     return plan, items, audio
 

@@ -19,7 +19,7 @@ from engine.kernels import cpu, reference
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-TARGETS = targets()
+TARGETS = targets(arm=True)
 LENGTHS = (1, 2, 5, 11, 12, 13, 95, 97, 200)
 CHANNELS = (16, 32, 48, 64, 80, 128)  # 64 and 128 have code of their own
 # All dilations up to 256, more than the longest of the lengths.
@@ -224,58 +224,96 @@ def zeros(*shape):
     return np.zeros(shape, np.float32)
 
 
-def sweep_arguments(**changes):
-    given = {
-        "x": zeros(768),
-        "mel": zeros(80, 3),
-        "d": zeros(2, 9, 32),
-        "coefficients": zeros(2, 3),
-        "clamp": True,
-        "threads": 1,
-    }
-    return {**given, **changes}
+def refused(net, bind=None, advance=None, **sweep):
+    """Prepares, binds and advances a sweep over 3 frames, with these arguments in place of good ones."""
+    made = net.sweep(
+        **{
+            "d": zeros(2, 9, 32),
+            "coefficients": zeros(2, 3) + 1,
+            "clamp": True,
+            "threads": 1,
+            "length": 3 * net.config.hop,
+            **sweep,
+        }
+    )
+    made.bind(**{"x": zeros(768), "mel": zeros(80, 3), **(bind or {})})
+    made.advance(**{"step": 0, "begin": 0, "rows": 96, **(advance or {})})
+    return made
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"x": zeros(1, 768)}, ValueError, "x: wrong shape"),
-        ({"x": zeros(0), "mel": zeros(80, 0)}, ValueError, "expected steps, samples"),
-        ({"x": zeros(767)}, ValueError, r"x: its length is not mel frames \* hop"),
-        ({"x": zeros(1536)[::2]}, TypeError, "incompatible"),
-        ({"x": np.zeros(768)}, TypeError, "incompatible"),
-        ({"mel": zeros(79, 3)}, ValueError, r"mel: expected \[M, T\]"),
-        ({"mel": zeros(80)}, ValueError, r"mel: expected \[M, T\]"),
-        ({"mel": None}, ValueError, r"mel: expected \[M, T\]"),
+        ({"length": 0}, ValueError, "length: expected at least one"),
         ({"d": zeros(2, 9, 16)}, ValueError, "d: wrong shape"),
         ({"d": zeros(1, 9, 32)}, ValueError, "d: wrong shape"),
         ({"d": zeros(9, 32)}, ValueError, "d: wrong shape"),
         ({"coefficients": zeros(2, 2)}, ValueError, "coefficients: wrong shape"),
-        ({"coefficients": zeros(0, 3), "d": zeros(0, 9, 32)}, ValueError, "expected steps"),
-        ({"coefficients": np.zeros((2, 3))}, TypeError, "incompatible"),
-        ({"coefficients": zeros(2, 3) + 1, "noise": zeros(1, 768)}, ValueError, "noise: too few steps"),
-        ({"noise": zeros(2, 767)}, ValueError, "noise: wrong shape"),
-        ({"noise": zeros(768)}, ValueError, "noise: wrong shape"),
-        ({"noise": np.zeros((2, 768))}, ValueError, "noise: expected contiguous float32"),
-        ({"scale": zeros(767)}, ValueError, "scale: wrong shape"),
-        ({"scale": zeros(1, 768)}, ValueError, "scale: wrong shape"),
-        ({"scale": np.zeros(768)}, ValueError, "scale: expected contiguous float32"),
+        ({"coefficients": zeros(0, 3), "d": zeros(0, 9, 32)}, ValueError, "expected at least one step"),
         ({"threads": 0, "rows": 12}, ValueError, "threads"),
-        ({"threads": 1025}, ValueError, "threads"),
-        ({"rows": 0}, ValueError, "rows"),
+        ({"threads": 1025, "rows": 12}, ValueError, "threads"),
         ({"rows": 100}, ValueError, "rows a multiple of 12"),
         ({"rows": -12}, ValueError, "rows"),
         ({"seed": -1}, TypeError, "incompatible"),
+        ({"bind": {"x": zeros(1, 768)}}, ValueError, "x: wrong shape"),
+        ({"bind": {"x": zeros(1536)[::2]}}, TypeError, "incompatible"),
+        ({"bind": {"x": np.zeros(768)}}, TypeError, "incompatible"),
+        ({"bind": {"mel": zeros(79, 3)}}, ValueError, r"mel: expected \[M, T\]"),
+        ({"bind": {"mel": zeros(80)}}, ValueError, r"mel: expected \[M, T\]"),
+        ({"bind": {"mel": None}}, ValueError, r"mel: expected \[M, T\]"),
+        ({"bind": {"noise": zeros(1, 768)}}, ValueError, "noise: too few steps"),
+        ({"bind": {"noise": zeros(2, 767)}}, ValueError, "noise: wrong shape"),
+        ({"bind": {"noise": zeros(768)}}, ValueError, "noise: wrong shape"),
+        ({"bind": {"noise": np.zeros((2, 768))}}, ValueError, "noise: expected contiguous float32"),
+        ({"bind": {"scale": zeros(1, 768)}}, ValueError, "scale: wrong shape"),
+        ({"bind": {"scale": np.zeros(768)}}, ValueError, "scale: expected contiguous float32"),
+        ({"bind": {"origin": -1}}, ValueError, "origins >= 0"),
+        ({"bind": {"repeat": 0}}, ValueError, "repeat >= 1"),
+        # What a tile needs must be there: samples 0 .. 95 of x and scale, frame 0 of the mel.
+        ({"bind": {"x": zeros(95)}}, ValueError, "x: the window does not hold"),
+        ({"bind": {"origin": 1}}, ValueError, "x: the window does not hold"),
+        ({"bind": {"scale": zeros(95)}}, ValueError, "scale: the window does not hold"),
+        ({"bind": {"scale": zeros(768), "scale_origin": 1}}, ValueError, "scale: the window does not hold"),
+        ({"bind": {"scale": zeros(3), "repeat": 31}}, ValueError, "scale: the window does not hold"),
+        ({"bind": {"mel": zeros(80, 0)}}, ValueError, "mel: the window does not hold"),
+        ({"bind": {"first_frame": 1}}, ValueError, "mel: the window does not hold"),
+        ({"bind": {"mel": zeros(80, 1)}, "advance": {"rows": 132}}, ValueError, "mel: the window does not hold"),
+        ({"advance": {"step": -1}}, IndexError, "step"),
+        ({"advance": {"step": 2}}, IndexError, "step"),
+        ({"advance": {"rows": 0}}, ValueError, "rows"),
+        ({"advance": {"rows": 13}}, ValueError, "rows"),
+        ({"advance": {"rows": 96 * 96}}, ValueError, "rows"),
+        ({"advance": {"begin": 12}}, ValueError, "tiles come in order"),
+        ({"advance": {"begin": -96}}, ValueError, "tiles come in order"),
     ],
 )
-@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+@pytest.mark.parametrize(("isa", "precision"), targets())
 def test_a_sweep_refuses_what_does_not_fit(isa, precision, changes, error, message):
-    given = sweep_arguments(**changes)
+    net = network(SMALL, isa, precision)
     with pytest.raises(error, match=message):
-        network(SMALL, isa, precision).sweep(given.pop("x"), given.pop("mel"), **given)
+        refused(net, **changes)
+    refused(net, bind={"scale": zeros(4), "repeat": 31, "mel": zeros(80, 1)}, advance={"rows": 120})
 
 
-@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+@pytest.mark.parametrize(("isa", "precision"), targets())
+def test_a_sweep_ends_once_and_after_its_tiles(isa, precision):
+    net = network(SMALL, isa, precision)
+    sweep = refused(net, length=None)
+    for begin in (0, 48, 192):
+        with pytest.raises(ValueError, match="tiles come in order"):
+            sweep.advance(0, begin, 96)
+    for length in (0, 95):
+        with pytest.raises(ValueError, match="length"):
+            sweep.end(length)
+    sweep.end(256)
+    with pytest.raises(ValueError, match="length"):
+        sweep.end(256)
+    unbound = net.sweep(zeros(1, 9, 32), zeros(1, 3), clamp=True, threads=1)
+    with pytest.raises(ValueError, match="bind comes first"):
+        unbound.advance(0, 0, 12)
+
+
+@pytest.mark.parametrize(("isa", "precision"), targets())
 def test_operations_refuse_what_does_not_fit(isa, precision):
     net = network(SMALL, isa, precision)
     good = {"h": zeros(32, 5), "conditioner": zeros(64, 5), "d": zeros(32), "skip": zeros(32, 5)}
@@ -300,22 +338,21 @@ def test_operations_refuse_what_does_not_fit(isa, precision):
             call(zeros(79, 5))
     with pytest.raises(ValueError, match="skip: wrong shape"):
         net.output_head(zeros(16, 5))
-    sweep = net.sweep(zeros(768), zeros(80, 3), zeros(1, 9, 32), zeros(1, 3), clamp=True, threads=1)
-    for step in (-1, 1):
-        with pytest.raises(IndexError, match="step"):
-            sweep.advance(step, 0)
 
 
-@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+@pytest.mark.parametrize(("isa", "precision"), targets())
 def test_reflection_needs_more_samples_than_the_dilation(isa, precision):
     net = network(replace(WIDE, n_mels=0, upsample_strides=(), padding="reflect"), isa, precision)
     terms = {"d": zeros(1, 9, 32), "coefficients": zeros(1, 3), "clamp": True, "threads": 1}
     for length in (1, 256):
-        with pytest.raises(ValueError, match="x: shorter than its reflected padding"):
-            net.sweep(zeros(length), None, **terms)
+        with pytest.raises(ValueError, match="length: shorter than its reflected padding"):
+            net.sweep(length=length, **terms)
+        with pytest.raises(ValueError, match="length: shorter than its reflected padding"):
+            net.sweep(**terms).end(length)
         with pytest.raises(ValueError, match="h: shorter than its reflected padding"):
             net.residual_block(8, zeros(32, length), None, zeros(32), zeros(32, length))
-    net.sweep(zeros(257), None, **terms)
+    net.sweep(length=257, **terms)
+    net.sweep(**terms).end(257)
 
 
 def test_a_network_refuses_what_does_not_fit():

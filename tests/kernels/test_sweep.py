@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import torch
 from networks import SMALL, SMALL_UNCONDITIONAL
-from targets import exact, float64, network, one_torch_thread, targets, weights  # noqa: F401
+from running import audio_of, evaluated, run
+from targets import exact, float64, network, one_torch_thread, packed, targets, weights  # noqa: F401
 from tolerances import TOLERANCES, relative_error
 
-from engine import sampler
 from engine.config import BASE, LARGE, Config
 from engine.embedding import step_biases
-from engine.kernels import cpu, reference
+from engine.kernels import reference
 from engine.noise import normal
 from engine.sampler import Item
 from engine.schedule import Schedule, build_schedule
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-TARGETS = targets()
+TARGETS = targets(arm=True)
 ODD = replace(SMALL, residual_channels=16, n_mels=79, upsample_strides=(4, 8))
 
 
@@ -48,11 +48,10 @@ class Case:
     d: np.ndarray
 
     def item(self, **changes) -> Item:
-        x = self.x.copy() if self.std is None else self.x * self.std
-        return replace(Item(x, self.mel, noise=self.z, scale=self.std), **changes)
+        return replace(Item(len(self.x), self.mel, x=self.x, noise=self.z, scale=self.std), **changes)
 
     def eps(self):
-        x, mel = float64(self.item().x), float64(self.mel)
+        x, mel = float64(self.x), float64(self.mel)
         return reference.predict_noise(exact(self.config), self.config, x, self.plan.t[0], mel)[0]
 
     def audio(self):
@@ -108,25 +107,32 @@ SWEEPS = {
 def test_sweeps_are_the_reference(isa, precision, name):
     one, net = case(*SWEEPS[name]), network(SWEEPS[name][0], isa, precision)
     eps, audio = expected(*SWEEPS[name])
-    got = sampler.predict_noise(net, one.item(), one.d[:1], threads=2)
+    got = evaluated(net, one.x, one.mel, one.d[:1], threads=2)
     assert relative_error(got, eps) < TOLERANCES[f"network_eps_{precision}"]
-    got = sampler.sample(net, one.item(), one.plan, one.d, threads=2)
+    got = audio_of(net, one.item(), one.plan, one.d, threads=2)
     assert relative_error(got, audio) < TOLERANCES[f"network_audio_{precision}"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["base", "large"])
-@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+@pytest.mark.parametrize(("isa", "precision"), targets())
 def test_the_whole_training_schedule(isa, precision, size):
     """50 and 200 steps, in 9 and 34 sweeps."""
     config, frames = {"base": (BASE, 2), "large": (replace(LARGE, dilation_cycle=5), 1)}[size]
     one, net = case(config, frames, "full"), network(config, isa, precision)
-    got = sampler.sample(net, one.item(), one.plan, one.d, threads=2)
+    got = audio_of(net, one.item(), one.plan, one.d, threads=2)
     assert relative_error(got, expected(config, frames, "full")[1]) < TOLERANCES[f"network_audio_{precision}"]
 
 
+def tiled_like(net, rows):
+    """The same network with another tile."""
+    tiled = SimpleNamespace(config=net.config, normal=net.normal, sweep_bytes=net.sweep_bytes)
+    tiled.sweep = partial(net.sweep, rows=rows)
+    return tiled
+
+
 def sampled(net, one, threads=1, **changes):
-    return sampler.sample(net, one.item(**changes), one.plan, one.d, threads).tobytes()
+    return audio_of(net, one.item(**changes), one.plan, one.d, threads).tobytes()
 
 
 @pytest.mark.parametrize("name", ["80 bands", "3 sweeps", "3 sweeps, no mel", "prior"])
@@ -142,13 +148,14 @@ def test_a_seed_is_the_noise_it_stands_for(isa, precision, name):
 @pytest.mark.parametrize(("isa", "precision"), TARGETS)
 def test_one_step_is_the_update_of_its_own_eps(isa, precision):
     one, net = case(*SWEEPS["80 bands"]), network(SMALL, isa, precision)
-    eps = sampler.predict_noise(net, one.item(), one.d[:1], threads=1)
+    eps = evaluated(net, one.x, one.mel, one.d[:1])
     a, b, sigma = np.float32([0.75, -1.25, 0.5])
     for clamp in (False, True):
         x = one.x.copy()
         terms = np.array([[a, b, sigma]])
-        sweep = net.sweep(x, one.mel, np.float32(one.d[:1]), terms, clamp=clamp, threads=1, noise=one.z[:1])
-        sampler.run(sweep, 1, len(x), one.config.reach)
+        sweep = net.sweep(np.float32(one.d[:1]), terms, clamp=clamp, threads=1, length=len(x))
+        sweep.bind(x, mel=one.mel, noise=one.z[:1])
+        run(sweep, 1, len(x), one.config)
         unlimited = a * one.x + b * eps + sigma * one.z[0]
         assert np.abs(unlimited).max() > 2.0
         np.testing.assert_array_equal(x, np.clip(unlimited, -1.0, 1.0) if clamp else unlimited)
@@ -175,7 +182,7 @@ def test_threads_and_tiles_change_no_byte(isa, precision, name):
     one, net = case(*TILINGS[name]), network(TILINGS[name][0], isa, precision)
     once = sampled(net, one)
     for threads, rows in LAYOUTS:
-        tiled = SimpleNamespace(config=net.config, sweep=partial(net.sweep, rows=rows))
+        tiled = tiled_like(net, rows)
         assert sampled(tiled, one, threads) == once, f"{threads} threads, {rows} rows"
 
 
@@ -185,19 +192,18 @@ def test_used_memory_changes_no_byte(isa, precision, name):
     """A buffer that finished sweeps left behind, with NaN and infinity in it, is as good as a new one."""
     config, size, steps = SWEEPS[name]
     one, longer, shorter = case(config, size, steps), case(config, size + 3, steps), case(config, size - 2, steps)
-    fresh = sampled(cpu.CpuNetwork(config, weights(config), isa, precision), one)
+    fresh = sampled(packed(config, isa, precision), one)
     begun = {"d": np.float32(one.d[:6]), "coefficients": np.ones((6, 3), np.float32), "clamp": True, "threads": 1}
     inf, nan = np.inf, np.nan
     # In x a NaN ends at the first ReLU; an infinity goes on to all layers in the channels where it is positive.
     for x, mel, d in ((nan, nan, nan), (inf, nan, nan), (-inf, nan, nan), (3e38, -3e38, -3e38), (-3e38, 3e38, inf)):
-        net = cpu.CpuNetwork(config, weights(config), isa, precision)
-        new = net.sweep(one.x.copy(), one.mel, **begun).bytes
+        net = packed(config, isa, precision)
+        new = net.sweep(length=len(one.x), **begun).bytes
         sampled(net, shorter)
         bad = longer.item(x=np.full_like(longer.x, x), mel=None if one.mel is None else np.full_like(longer.mel, mel))
-        sampler.predict_noise(net, bad, np.full_like(longer.d[:1], d), threads=2)
-        bad.x[:] = x
-        sampler.sample(net, bad, longer.plan, np.full_like(longer.d, d), threads=2)
-        used = net.sweep(one.x.copy(), one.mel, **begun)
+        evaluated(net, bad.x, bad.mel, np.full_like(longer.d[:1], d), threads=2)
+        audio_of(net, bad, longer.plan, np.full_like(longer.d, d), threads=2)
+        used = net.sweep(length=len(one.x), **begun)
         assert used.bytes > new, "nothing was reused, so this test shows nothing"
         del used
         assert sampled(net, one) == fresh, f"after {x}, {mel}, {d}"

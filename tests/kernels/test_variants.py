@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from networks import SMALL, SMALL_UNCONDITIONAL, random_network
+from running import audio_of
 from targets import one_torch_thread, targets  # noqa: F401
 from tolerances import TOLERANCES, relative_error
 
-from engine import sampler
 from engine.embedding import step_biases
 from engine.kernels import cpu, reference
 from engine.noise import normal
@@ -72,9 +72,8 @@ def run(net, name, frames, threads=1, z=None):
     mel, x, _, std, _ = case(name, frames)
     config = VARIANTS[name]
     plan = build_schedule(config)
-    start = x.copy() if std is None else x * std
-    d = step_biases(weights(name), config, plan.t).astype(np.float32)
-    return sampler.sample(net, Item(start, mel, 3, z, std), plan, d, threads)
+    d = step_biases(weights(name), config, plan.t)
+    return audio_of(net, Item(len(x), mel, 3, x, z, std), plan, d, threads)
 
 
 @pytest.mark.parametrize("frames", FRAMES)
@@ -105,6 +104,6 @@ def test_each_variant_changes_the_audio():
         net = cpu.CpuNetwork(VARIANTS[name], weights("reflect"), "generic", "fp32")
         mel, x, _, std, _ = case(name, 1)
         plan = build_schedule(VARIANTS[name])
-        d = step_biases(weights("reflect"), VARIANTS[name], plan.t).astype(np.float32)
-        audio = sampler.sample(net, Item(x.copy() if std is None else x * std, mel, 3, None, std), plan, d, 1)
+        d = step_biases(weights("reflect"), VARIANTS[name], plan.t)
+        audio = audio_of(net, Item(len(x), mel, 3, x, None, std), plan, d)
         assert relative_error(audio, plain) > 1e-2, name

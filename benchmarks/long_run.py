@@ -1,0 +1,95 @@
+"""How much memory an hour of audio takes: streams a mel of any length to a WAV file and prints the peak.
+
+    python benchmarks/long_run.py --minutes 60
+
+The resident memory is the process's own account (/proc/self/status), its peak reset after the voice is loaded; pages of
+the mel file and of the WAV file that count towards it are in the figures. Linux only.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import engine
+from engine.files import read_mel_in_pieces
+from engine.pcm import writing_wav
+from engine.progress import progress_bar
+from engine.voice import BUNDLED
+
+MIB = 1 << 20
+
+
+def resident(field="VmRSS"):
+    """Bytes of this process in memory; VmHWM is the most there were."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def reset_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def write_long_mel(path, frames):
+    """The demo mel again and again, written without holding it."""
+    demo = np.load(BUNDLED.with_name("demo_mel.npy"))
+    mel = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(demo), frames))
+    for begin in range(0, frames, demo.shape[1]):
+        part = mel[:, begin : begin + demo.shape[1]]
+        part[:] = demo[:, : part.shape[1]]
+    mel.flush()
+
+
+def run(voice, path, out, steps):
+    """Streams a mel file to a WAV file. Returns what was measured."""
+    frames, pieces = read_mel_in_pieces(path)
+    total, samples, digest, quarters = frames * voice.hop, 0, hashlib.sha256(), []
+    loaded = resident()
+    reset_peak()
+    begin = time.perf_counter()
+    with writing_wav(out, voice.sample_rate) as write, progress_bar(sys.stderr) as progress:
+        for chunk in voice.stream(pieces, steps):
+            write(chunk)
+            digest.update(chunk.tobytes())
+            samples += len(chunk)
+            if progress is not None:
+                progress(samples / total)
+            if samples * 4 >= total * (len(quarters) + 1):
+                quarters.append(resident("VmHWM") - loaded)
+    return {
+        "audio_seconds": samples / voice.sample_rate,
+        "work_seconds": time.perf_counter() - begin,
+        "steps": steps,
+        "precision": voice.choice.precision,
+        "isa": voice.choice.isa,
+        "threads": voice.threads,
+        "mib_after_load": loaded / MIB,
+        "mib_peak_growth": (resident("VmHWM") - loaded) / MIB,
+        "mib_peak_growth_at_each_quarter": [one / MIB for one in quarters],
+        "sha256": digest.hexdigest(),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--steps", default=6, type=lambda text: text if text == "full" else int(text))
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--precision", default="auto")
+    arguments = parser.parse_args()
+    voice = engine.load(device="cpu", precision=arguments.precision, threads=arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        mel = Path(folder) / "mel.npy"
+        write_long_mel(mel, round(arguments.minutes * 60 * voice.sample_rate / voice.hop))
+        print(json.dumps(run(voice, mel, Path(folder) / "audio.wav", arguments.steps), indent=2))
+
+
+if __name__ == "__main__":
+    main()

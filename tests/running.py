@@ -1,0 +1,29 @@
+"""For tests of kernels: the loop over the steps on one item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine import sampler
+from engine.sampler import Item, Journey, steps_of
+
+
+def audio_of(net: Any, item: Item, plan: Any, d: Any, threads: int = 1) -> Any:
+    """The audio [L] of an item; d [S,N,C] are the step biases of its schedule."""
+    out = np.full(item.length, np.nan, np.float32)
+    sampler.sample(net, item, steps_of(plan, d, net.config.clamp), threads, out)
+    return out
+
+
+def evaluated(net: Any, x: Any, mel: Any, d: Any, threads: int = 1) -> Any:
+    """Eps [L] at x [L]; d [1,N,C]."""
+    return sampler.predict_noise(net, Item(len(x), mel, x=x), d, threads)
+
+
+def run(sweep: Any, steps: int, length: int, config: Any) -> None:
+    """All tiles of one sweep, in their order."""
+    journey = Journey([(sweep, steps)], config.reach, length)
+    while journey.advance():
+        pass
