@@ -47,7 +47,7 @@ def write_long_mel(path, frames):
     mel.flush()
 
 
-def run(voice, path, out, steps):
+def run(voice, path, out, steps=6, schedule=None):
     """Streams a mel file to a WAV file. Returns what was measured."""
     frames, pieces = read_mel_in_pieces(path)
     total, samples, digest, quarters = frames * voice.hop, 0, hashlib.sha256(), []
@@ -55,7 +55,7 @@ def run(voice, path, out, steps):
     reset_peak()
     begin = time.perf_counter()
     with writing_wav(out, voice.sample_rate) as write, progress_bar(sys.stderr) as progress:
-        for chunk in voice.stream(pieces, steps):
+        for chunk in voice.stream(pieces, steps, schedule=schedule):
             write(chunk)
             digest.update(chunk.tobytes())
             samples += len(chunk)
@@ -66,7 +66,7 @@ def run(voice, path, out, steps):
     return {
         "audio_seconds": samples / voice.sample_rate,
         "work_seconds": time.perf_counter() - begin,
-        "steps": steps,
+        "steps": len(schedule) if schedule else steps,
         "precision": voice.choice.precision,
         "isa": voice.choice.isa,
         "threads": voice.threads,

@@ -18,7 +18,7 @@ from engine.config import BASE, LARGE, Config
 from engine.embedding import step_biases
 from engine.kernels import reference
 from engine.noise import normal
-from engine.sampler import Item
+from engine.sampler import Item, Journey
 from engine.schedule import Schedule, build_schedule
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -184,6 +184,32 @@ def test_threads_and_tiles_change_no_byte(isa, precision, name):
     for threads, rows in LAYOUTS:
         tiled = tiled_like(net, rows)
         assert sampled(tiled, one, threads) == once, f"{threads} threads, {rows} rows"
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+@pytest.mark.parametrize(("isa", "precision"), TARGETS)
+def test_the_end_may_be_known_late(isa, precision, padding):
+    """Rows near it were computed by then, and are still reflected."""
+    config = replace(SMALL_UNCONDITIONAL, padding=padding)
+    net, steps = network(config, isa, precision), 2
+    d = np.float32(case(config, 24).d[:steps])
+    terms = np.float32([[0.9, -0.3, 0.2]] * steps)
+    for length, rows in ((24, 12), (36, 36), (120, 24), (132, 12)):
+        audio = []
+        for known in (length, None):
+            x = normal_values(np.random.default_rng(length), length)
+            sweep = net.sweep(d, terms, clamp=False, threads=2, rows=rows, length=known)
+            sweep.bind(x)
+            journey = Journey([(sweep, steps)], config.reach, known)
+            while known is None and journey.advance(length):
+                pass
+            if known is None:
+                assert journey.begin == length
+                journey.end(length)
+            while journey.advance():
+                pass
+            audio.append(x.tobytes())
+        assert audio[0] == audio[1], f"{length} samples"
 
 
 @pytest.mark.parametrize("name", ["80 bands", "79 bands", "3 sweeps, no mel", "reflect", "an upsampler for each layer"])
