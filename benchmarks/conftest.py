@@ -10,6 +10,7 @@ from pathlib import Path
 import gpu_report
 import pytest
 import report
+import streaming
 from networks import random_network
 
 import engine
@@ -26,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 def pytest_configure(config):
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
-    config.stash[KEPT] = {"load": load, "calls": [], "duels": [], "gpu": gpu_report.Rows()}
+    config.stash[KEPT] = {"load": load, "calls": [], "duels": [], "streams": [], "gpu": gpu_report.Rows()}
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +71,18 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
         terminalreporter.section("real-time factors on a GPU, measured")
         for line in gpu_report.lines(found["gpu"]):
             terminalreporter.line(line)
-    if not (found["calls"] or found["duels"] or found["gpu"]):
+    if not any(found[part] for part in ("calls", "duels", "streams", "gpu")):
         return
-    parts = {"calls": found["calls"], "duels": found["duels"], "gpu": found["gpu"], "gpu_peaks": found["gpu"].peaks}
+    parts = {name: found[name] for name in ("calls", "duels", "streams")}
+    parts |= {"gpu": found["gpu"], "gpu_peaks": found["gpu"].peaks}
     results = {**report.environment(found["load"]), **found.get("setting", {}), **parts}
     if found["calls"] or found["duels"]:
         terminalreporter.section("real-time factors")
         for line in report.section(results):
+            terminalreporter.line(line)
+    if found["streams"]:
+        terminalreporter.section("streams")
+        for line in streaming.lines(found["streams"]):
             terminalreporter.line(line)
     file = config.getoption("--results")
     if file and exitstatus == 0:
