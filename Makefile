@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench slow fuzz gpu clean
+.PHONY: demo test check bench slow fuzz sanitize arm gpu clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
@@ -15,6 +15,21 @@ slow: $(VENV)/installed-test  ## the longer proofs
 
 fuzz: $(VENV)/installed-test  ## 20,000 damaged checkpoints
 	$(BIN)/python -m pytest -m fuzz
+
+sanitize: $(VENV)/installed-test  ## 100,000 random cases of the native code under ASan, UBSan and TSan
+	$(BIN)/python -m pytest -m sanitize -s
+
+ARM_TOOLS := aarch64-linux-gnu-g++ aarch64-linux-gnu-objdump qemu-aarch64
+
+arm: $(VENV)/installed-test  ## the kernels on an emulated 64-bit Arm processor
+	@for tool in $(ARM_TOOLS); do command -v $$tool >/dev/null || { \
+		echo "make arm: no $$tool; on Debian: apt-get install g++-aarch64-linux-gnu qemu-user" >&2; exit 1; }; done
+	$(BIN)/python -m pytest -m arm
+
+# As setup.py compiles them.
+build/arm/runner: tests/arm/runner.cpp setup.py $(shell find csrc/cpu -type f)
+	mkdir -p $(@D)
+	aarch64-linux-gnu-g++ $(shell sed -n 's/^FLAGS = "\(.*\)"/\1/p' setup.py) -static $(filter %.cpp,$^) -o $@
 
 bench: $(VENV)/installed-test  ## real-time factors, beside the peak and the peers
 	$(BIN)/python -m pytest --benchmark

@@ -8,20 +8,27 @@ from typing import Any
 
 import pytest
 import torch
+from arm import proxy
 from networks import Arrays, random_network
 
 from engine.config import Config
 from engine.kernels import cpu, reference
 
 
-def targets(*precisions: str) -> list[Any]:
-    """(isa, precision) of all tiers, slowest first, of the given precisions or of all; skipped where unsupported."""
+def targets(*precisions: str, arm: bool = False) -> list[Any]:
+    """(isa, precision) of all tiers, slowest first, of the given precisions or of all; skipped where unsupported.
+
+    With `arm` also "arm-generic" and "arm-neon", marked `arm`, which only `network` and `packed` know.
+    """
     found = []
     for isa, supported, requires, available in cpu.tiers():
         marks = [] if supported else [pytest.mark.skip(reason=f"this processor lacks {requires}")]
         for precision in available:
             if precision in (precisions or available):
                 found.append(pytest.param(isa, precision, id=f"{isa}-{precision}", marks=marks))
+    if arm:
+        marks = [pytest.mark.arm, proxy.needs_tools]
+        found += [pytest.param(f"arm-{isa}", "fp32", id=f"arm-{isa}-fp32", marks=marks) for isa in proxy.TIERS]
     return found
 
 
@@ -37,10 +44,14 @@ def exact(config: Config) -> dict[str, torch.Tensor]:
     return reference.to_tensors(weights(config), torch.float64)
 
 
-@cache
-def network(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:
+def packed(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:
     """`weights` packed for one tier."""
+    if isa.startswith("arm-"):
+        return proxy.ArmNetwork(config, weights(config), isa.removeprefix("arm-"), precision)
     return cpu.CpuNetwork(config, weights(config), isa, precision)
+
+
+network = cache(packed)
 
 
 def float64(array: Any) -> Any:

@@ -15,7 +15,7 @@ RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 
 def test_python_snippets_run_in_order(monkeypatch, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     monkeypatch.chdir(ROOT)
     scope = {}
     for block in blocks:

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstddef>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -11,32 +13,56 @@
 
 namespace diffwave {
 
+constexpr size_t kAlignment = 128;
+
+inline size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// Pieces of memory stand side by side, each in so many bytes: spaced(). Where DIFFWAVE_FENCE is defined, for tests,
+// place() puts a piece before a page that nobody may touch, so that an overrun crashes at once.
+#ifdef DIFFWAVE_FENCE
+constexpr bool kFence = true;
+inline size_t page() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+inline size_t spaced(size_t bytes) { return (aligned(bytes) + page() - 1) / page() * page() + page(); }
+inline char* place(char* space, size_t bytes) {
+  char* const end = space + spaced(bytes) - page();
+  if (mprotect(end, page(), PROT_NONE) != 0) throw std::bad_alloc();
+  return end - aligned(bytes);
+}
+#else
+constexpr bool kFence = false;
+inline size_t spaced(size_t bytes) { return aligned(bytes); }
+inline char* place(char* space, size_t) { return space; }
+#endif
+
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t bytes) : bytes_(bytes) {
     if (bytes == 0) return;
-    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data_ == MAP_FAILED) throw std::bad_alloc();
+    space_ = mmap(nullptr, spaced(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (space_ == MAP_FAILED) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-    madvise(data_, bytes, MADV_HUGEPAGE);
+    madvise(space_, bytes, MADV_HUGEPAGE);
 #endif
+    data_ = place(static_cast<char*>(space_), bytes);
   }
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(space_, other.space_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     return *this;
   }
   ~Buffer() {
-    if (data_) munmap(data_, bytes_);
+    if (space_) munmap(space_, spaced(bytes_));
   }
 
-  char* data() const { return static_cast<char*>(data_); }
+  char* data() const { return data_; }
   size_t bytes() const { return bytes_; }
 
  private:
-  void* data_ = nullptr;
+  void* space_ = nullptr;
+  char* data_ = nullptr;
   size_t bytes_ = 0;
 };
 
@@ -73,7 +99,7 @@ class Spare {
   }
 
  private:
-  static constexpr size_t kMost = size_t{384} << 20;
+  static constexpr size_t kMost = kFence ? 0 : size_t{384} << 20;  // fences stay where they are
   std::mutex mutex_;
   std::vector<Buffer> buffers_;
 };
@@ -85,14 +111,16 @@ class Arena {
 
   template <class T>
   T* take(size_t count) {
-    const size_t at = used_;
-    used_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
+    const size_t bytes = count * sizeof(T), at = used_;
+    used_ += spaced(bytes);
+    if (!base_) return nullptr;
+    char* const piece = place(base_ + at, bytes);
+    if (kFence) std::memset(piece, 0xff, aligned(bytes));  // NaN: nothing may count on what is there
+    return reinterpret_cast<T*>(piece);
   }
   size_t used() const { return used_; }
 
  private:
-  static constexpr size_t kAlignment = 128;
   char* base_;
   size_t used_ = 0;
 };

@@ -16,6 +16,10 @@ Operations<float> fp32();
 namespace avx512bf16 {
 Operations<Bf16> bf16();
 }
+#elif defined(__aarch64__)
+namespace neon {
+Operations<float> fp32();
+}
 #endif
 
 const std::vector<Tier>& tiers() {
@@ -32,6 +36,8 @@ const std::vector<Tier>& tiers() {
     list.push_back({"avx512", avx512, "AVX-512 F, BW, DQ and VL", avx512::fp32(), {}});
     list.push_back({"avx512vnni", vnni, "AVX-512 with VNNI", avx512::fp32(), {}});
     list.push_back({"avx512bf16", bf16, "AVX-512 with VNNI and BF16", avx512::fp32(), avx512bf16::bf16()});
+#elif defined(__aarch64__)
+    list.push_back({"neon", true, "NEON (any 64-bit Arm)", neon::fp32(), {}});
 #endif
     return list;
   }();

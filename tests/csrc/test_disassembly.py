@@ -7,8 +7,10 @@ import platform
 import re
 import shutil
 import subprocess
+from functools import cache
 
 import pytest
+from arm.proxy import build, needs_tools
 
 from engine import _native
 
@@ -32,12 +34,18 @@ def innermost_loops(instructions):
     index = {address: i for i, (address, _) in enumerate(instructions)}
     spans = []
     for i, (_, text) in enumerate(instructions):
-        jump = re.match(r"j\w+\s+([0-9a-f]+)", text)
+        jump = re.match(r"(?:j\w+|b(?:\.\w+)?|[ct]bn?z)\s+(?:.*, )?([0-9a-f]+) <", text)
         if jump and index.get(int(jump[1], 16), i + 1) <= i:
             spans.append((index[int(jump[1], 16)], i))
     for low, high in spans:
         if not any(other != (low, high) and low <= other[0] and other[1] <= high for other in spans):
             yield [text for _, text in instructions[low : high + 1]]
+
+
+@cache
+def disassembled(objdump, binary):
+    command = [objdump, "-dC", "--no-show-raw-insn", binary]
+    return functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +54,11 @@ def disassembly():
         pytest.skip(f"reads x86-64 instructions, this is {platform.machine()}")
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
-    command = ["objdump", "-dC", "--no-show-raw-insn", _native.__file__]
-    return functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return disassembled("objdump", _native.__file__)
 
 
-@pytest.mark.parametrize("tier", MULTIPLY_ADDS)
-def test_inner_loops_keep_their_accumulators_in_registers(disassembly, tier):
-    instruction, count = MULTIPLY_ADDS[tier]
+def multiply_add_loops(disassembly, tier, instruction, count):
+    """Those of the operations, each with whole register tiles of multiply-adds."""
     loops = [
         loop
         for name, instructions in disassembly.items()
@@ -61,11 +67,23 @@ def test_inner_loops_keep_their_accumulators_in_registers(disassembly, tier):
         if sum(instruction in text for text in loop) >= count // 2
     ]
     assert len(loops) >= 5  # three taps and the projection of a residual block, and the conditioner
-    for loop in loops:
-        multiply_adds = sum(instruction in text for text in loop)
+    assert all(sum(instruction in text for text in loop) % count == 0 for loop in loops)
+    return loops
+
+
+@pytest.mark.parametrize("tier", MULTIPLY_ADDS)
+def test_inner_loops_keep_their_accumulators_in_registers(disassembly, tier):
+    for loop in multiply_add_loops(disassembly, tier, *MULTIPLY_ADDS[tier]):
         spills = [text for text in loop if re.search(r"[yz]mm\d", text) and re.search(r"\(%r[sb]p", text)]
-        assert multiply_adds % count == 0
         assert not spills, f"{tier}: vectors on the stack in an inner loop: {spills}"
+
+
+@pytest.mark.arm
+@needs_tools
+def test_neon_inner_loops_never_touch_the_stack():
+    for loop in multiply_add_loops(disassembled("aarch64-linux-gnu-objdump", build()), "neon", "fmla", 24):
+        assert not [text for text in loop if "[sp" in text]
+        assert len([text for text in loop if text.startswith("ld")]) == 13, "12 rows' inputs and a pair of weights"
 
 
 def test_what_runs_on_every_processor_uses_no_tiers_instructions(disassembly):

@@ -1,0 +1,1 @@
+"""The kernels on an emulated 64-bit Arm processor."""

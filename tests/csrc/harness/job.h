@@ -1,0 +1,142 @@
+// What a case computes: a random network, and an utterance for it. How it is computed is in journey.h.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "cpu/sweep.h"
+#include "random.h"
+
+namespace harness {
+
+using diffwave::Network;
+using diffwave::Operations;
+using diffwave::Step;
+
+// Random weights under which activations stay near 1. They are needed only until the network has packed them.
+struct Model {
+  diffwave::Parameters p;
+  std::deque<Floats> arrays;
+
+  Model(Random& random, bool with_mel);
+
+ private:
+  const float* add(Random& random, long count, double variance) {
+    return arrays.emplace_back(random.values(static_cast<size_t>(count), variance)).data();
+  }
+};
+
+inline Model::Model(Random& random, bool with_mel) {
+  p.channels = static_cast<int>(random.chance(1) ? 128 : random.pick({16, 16, 16, 16, 16, 16, 32, 32, 48, 64}));
+  p.layers = static_cast<int>(random.between(1, p.channels >= 64 ? 2 : random.chance(50) ? 7 : 3));
+  const long cycle = random.between(1, 7);
+  for (long i = 0; i < p.layers; ++i) p.dilations.push_back(1 << (i % cycle));
+  p.reflect = random.chance(50);
+  p.residual_carries_d = random.chance(50);
+  const long C = p.channels, N = p.layers;
+  p.input_weight = add(random, C, 2.0);
+  p.input_bias = add(random, C, 0.01);
+  p.dilated_weight = add(random, N * 6 * C * C, 0.33 / static_cast<double>(C));
+  p.dilated_bias = add(random, N * 2 * C, 0.01);
+  p.projection_weight = add(random, N * 2 * C * C, 8.0 / static_cast<double>(C));
+  p.projection_bias = add(random, N * 2 * C, 0.01);
+  p.skip_weight = add(random, C * C, 2.0 / static_cast<double>(C));
+  p.skip_bias = add(random, C, 0.01);
+  p.out_weight = add(random, C, 1.0 / static_cast<double>(C));
+  p.out_bias = add(random, 1, 0.01);
+  if (!with_mel) return;
+  p.bands = static_cast<int>(random.spread(1, 100));
+  p.conditioner_weight = add(random, N * 2 * C * p.bands, 1.0 / p.bands);
+  p.conditioner_bias = add(random, N * 2 * C, 0.01);
+  for (long hop = 1, count = random.between(1, 3); count > 0; --count) {
+    p.strides.push_back(static_cast<int>(random.between(1, std::min(64 / hop, count > 1 ? 8L : 64L))));
+    hop *= p.strides.back();
+  }
+  p.upsamplers.resize(random.chance(50) ? 1 : static_cast<size_t>(N));
+  for (auto& upsampler : p.upsamplers)
+    for (int stride : p.strides) upsampler.push_back({random.values(static_cast<size_t>(6 * stride), 0.33), 0.1f});
+}
+
+template <class E>
+struct Job {
+  std::shared_ptr<const Network<E>> network;
+  std::vector<Step> steps;
+  long length = 0, frames = 0, repeat = 1;
+  Floats x, mel, noise, scale;  // [L], [M][frames], [S or S - 1][L] or none, for `repeat` samples each or none
+
+  Job(Random& random, const Operations<E>& operations, bool with_mel);
+  Job(Random& random, const Operations<E>& operations) : Job(random, operations, random.chance(70)) {}
+
+  bool has_mel() const { return network->bands > 0; }
+  std::string description() const;
+
+ private:
+  void draw_steps(Random& random);
+  void draw_length(Random& random);
+};
+
+template <class E>
+Job<E>::Job(Random& random, const Operations<E>& operations, bool with_mel) {
+  {
+    const Model model(random, with_mel);
+    network = std::make_shared<Network<E>>(model.p, operations);
+  }
+  draw_steps(random);
+  draw_length(random);
+  const size_t L = static_cast<size_t>(length), S = steps.size();
+  x = random.values(L);
+  mel = random.values(static_cast<size_t>(network->bands * frames));
+  if (random.chance(40)) noise = random.values((steps.back().sigma == 0.0f ? S - 1 : S) * L);
+  if (random.chance(40)) {
+    repeat = has_mel() && random.chance(70) ? network->hop() : random.spread(1, 64);
+    scale = random.values((L + static_cast<size_t>(repeat) - 1) / static_cast<size_t>(repeat));
+  }
+}
+
+template <class E>
+void Job<E>::draw_steps(Random& random) {
+  const size_t N = network->layers.size(), C = static_cast<size_t>(network->channels);
+  const long count = random.between(1, C < 64 && random.chance(40) ? 6 : 2);
+  const bool clamp = random.chance(50);
+  const uint64_t seed = random.next();
+  const uint32_t first = static_cast<uint32_t>(random.below(1000));
+  for (long s = 0; s < count; ++s) {
+    const float sigma = s + 1 == count || random.chance(10) ? 0.0f : 0.3f;
+    steps.push_back({random.values(N * C, 0.25), 0.9f, -0.4f, sigma, clamp, seed, first + static_cast<uint32_t>(s)});
+  }
+  if (random.chance(20)) steps.back().sigma = 0.2f;
+}
+
+// So that a case costs about a millisecond, and now and then some.
+template <class E>
+void Job<E>::draw_length(Random& random) {
+  const long C = network->channels, N = static_cast<long>(network->layers.size()), S = static_cast<long>(steps.size());
+  const long macs = N * (8 * C * C * S + 2 * C * network->bands);
+  const long most = (random.chance(3) ? 10'000'000 : 600'000) / macs;
+  length = random.spread(1, std::clamp(most, 12L, 1500L));
+  if (network->reflect)
+    for (const auto& layer : network->layers) length = std::max(length, layer.dilation + random.between(1, 9));
+  if (!has_mel()) return;
+  frames = (length + network->hop() - 1) / network->hop();
+  length = frames * network->hop();
+}
+
+template <class E>
+std::string Job<E>::description() const {
+  const auto number = [](auto value) { return std::to_string(value); };
+  std::string text = number(network->channels) + " channels, " + number(network->layers.size()) + " layers, reach " +
+                     number(network->reach) + (network->reflect ? ", reflecting" : "") +
+                     (network->residual_carries_d ? ", residual carries d" : "");
+  if (has_mel()) {
+    text += "; " + number(frames) + " frames of " + number(network->bands) + " bands, strides";
+    for (int stride : network->strides) text += " " + number(stride);
+    text += network->upsamplers.size() == 1 ? " shared" : " for each layer";
+  }
+  text += "; " + number(length) + " samples, " + number(steps.size()) + " steps";
+  if (!noise.empty()) text += ", noise given";
+  if (!scale.empty()) text += ", scaled by " + number(repeat);
+  return text;
+}
+
+}  // namespace harness

@@ -1,0 +1,163 @@
+// Single operations: a stretch of the signal gives what the whole signal gives there, though it is computed in other
+// register tiles; and all of them, one after the other, give what a sweep gives.
+#pragma once
+
+#include "compare.h"
+#include "cpu/noise.h"
+#include "cpu/operations.h"
+#include "journey.h"
+
+namespace harness {
+
+using diffwave::Ring;
+
+inline Floats part(const Floats& values, Span span, long width) {
+  return Floats(values.begin() + span.first * width, values.begin() + span.last * width);
+}
+
+inline Span random_part(Random& random, long length) {
+  const long first = random.below(length);
+  return {first, random.between(first + 1, length)};
+}
+
+template <class E>
+void check_upsample_mel(Random& random, const Job<E>& job, int layer) {
+  const auto& network = *job.network;
+  const long M = network.bands;
+  Floats whole(static_cast<size_t>(job.length * M));
+  Window window;
+  window.open(random, job, job.x, {0, job.length}, {0, job.frames}, {});
+  diffwave::run_upsample_mel(network, layer, window.from_step(0).mel, whole.data());
+  expect_finite(whole, "upsample_mel");
+
+  const Span wanted = random_part(random, job.length);
+  const auto [low, high] = diffwave::frames_of(network.strides, wanted.first, wanted.last);
+  window.open(random, job, job.x, {}, {std::max(low, 0L), std::min(high, job.frames)}, {});
+  diffwave::Mel mel = window.from_step(0).mel;
+  mel.frames = job.frames;
+  Ring<E> ring{nullptr, wanted.size() + random.below(20), network.mel_width()};
+  const std::unique_ptr<E[]> rows(new E[static_cast<size_t>(Ring<E>::elements(ring.capacity, ring.width))]);
+  ring.rows = rows.get();
+  const size_t upsampler = network.upsamplers.size() == 1 ? 0 : static_cast<size_t>(layer);
+  diffwave::upsample_mel(network, upsampler, mel, wanted.first, wanted.last, ring);
+  Floats got;
+  for (long t = wanted.first; t < wanted.last; ++t)
+    for (long m = 0; m < M; ++m) got.push_back(diffwave::to_float(ring.at(t)[m]));
+  compare(part(whole, wanted, M), got, "upsample_mel");
+}
+
+template <class E>
+void check_project_conditioner(Random& random, const Job<E>& job, int layer) {
+  const long M = job.network->bands, width = 2 * job.network->channels;
+  const auto run = [&](Span span, const Floats& mel) {
+    Floats out(static_cast<size_t>(span.size() * width));
+    diffwave::run_project_conditioner(*job.network, layer, part(mel, span, M).data(), span.size(), out.data());
+    return out;
+  };
+  const Floats mel = random.values(static_cast<size_t>(job.length * M));
+  const Floats whole = run({0, job.length}, mel);
+  expect_finite(whole, "project_conditioner");
+  const Span wanted = random_part(random, job.length);
+  compare(part(whole, wanted, width), run(wanted, mel), "project_conditioner");
+}
+
+template <class E>
+void check_input_projection(Random& random, const Job<E>& job) {
+  const long C = job.network->channels;
+  const auto run = [&](Span span) {
+    Floats h(static_cast<size_t>(span.size() * C));
+    diffwave::run_input_projection(*job.network, part(job.x, span, 1).data(), span.size(), h.data());
+    return h;
+  };
+  const Floats whole = run({0, job.length});
+  expect_finite(whole, "input_projection");
+  const Span wanted = random_part(random, job.length);
+  compare(part(whole, wanted, C), run(wanted), "input_projection");
+}
+
+template <class E>
+void check_output_head(Random& random, const Job<E>& job) {
+  const long C = job.network->channels;
+  const Floats skip = random.values(static_cast<size_t>(job.length * C));
+  const auto run = [&](Span span) {
+    Floats eps(static_cast<size_t>(span.size()));
+    diffwave::run_output_head(*job.network, part(skip, span, C).data(), span.size(), eps.data());
+    return eps;
+  };
+  const Floats whole = run({0, job.length});
+  expect_finite(whole, "output_head");
+  const Span wanted = random_part(random, job.length);
+  compare(part(whole, wanted, 1), run(wanted), "output_head");
+}
+
+// Away from the ends that the part has and the whole has not.
+template <class E>
+void check_residual_block(Random& random, const Job<E>& job, int layer) {
+  const long C = job.network->channels, L = job.length, d = job.network->layers[static_cast<size_t>(layer)].dilation;
+  const Floats h = random.values(static_cast<size_t>(L * C)), skip = random.values(h.size());
+  const Floats conditioner = random.values(static_cast<size_t>(L * 2 * C)), bias = random.values(size_t(C), 0.25);
+  const bool given = job.has_mel() || random.chance(50);
+  const auto run = [&](Span span) {
+    Floats y = part(h, span, C), sum = part(skip, span, C);
+    const Floats exact = given ? part(conditioner, span, 2 * C) : Floats();
+    diffwave::run_residual_block(*job.network, layer, given ? exact.data() : nullptr, bias.data(), span.size(),
+                                 y.data(), sum.data());
+    y.insert(y.end(), sum.begin(), sum.end());
+    return y;
+  };
+  const Floats whole = run({0, L});
+  expect_finite(whole, "residual_block");
+  Span wanted = random_part(random, L);
+  if (job.network->reflect && wanted.size() <= d) wanted = {0, L};
+  const Floats got = run(wanted);
+  const long from = wanted.first ? d : 0, to = wanted.size() - (wanted.last < L ? d : 0);
+  if (from >= to) return;
+  for (long half = 0; half < 2; ++half)
+    compare(whole.data() + (half * L + wanted.first + from) * C, got.data() + (half * wanted.size() + from) * C,
+            static_cast<size_t>((to - from) * C), half ? "residual_block: skip" : "residual_block: h");
+}
+
+template <class E>
+void check_operation(Random& random, const Job<E>& job) {
+  const int layer = static_cast<int>(random.below(static_cast<long>(job.network->layers.size())));
+  switch (random.below(job.has_mel() ? 5 : 3)) {
+    case 0:
+      return check_input_projection(random, job);
+    case 1:
+      return check_output_head(random, job);
+    case 2:
+      return check_residual_block(random, job, layer);
+    case 3:
+      return check_upsample_mel(random, job, layer);
+    default:
+      return check_project_conditioner(random, job, layer);
+  }
+}
+
+// The sweep's audio by whole operations, for a network without a mel: with one, the operations scale the conditioner
+// back and forth.
+template <class E>
+Floats composed(const Job<E>& job) {
+  const long L = job.length, C = job.network->channels;
+  Floats x = job.x, eps(job.x.size()), h(static_cast<size_t>(L * C)), skip(h.size()), noise(job.x.size());
+  for (size_t s = 0; s < job.steps.size(); ++s) {
+    const Step& step = job.steps[s];
+    diffwave::run_input_projection(*job.network, x.data(), L, h.data());
+    for (size_t i = 0; i < job.network->layers.size(); ++i)
+      diffwave::run_residual_block(*job.network, static_cast<int>(i), nullptr, step.d.data() + i * size_t(C), L,
+                                   h.data(), skip.data());
+    diffwave::run_output_head(*job.network, skip.data(), L, eps.data());
+    if (step.sigma != 0.0f && !job.noise.empty())
+      std::copy_n(job.noise.data() + s * static_cast<size_t>(L), L, noise.data());
+    else if (step.sigma != 0.0f)
+      diffwave::normal(step.seed, step.noise_step, 0, L, noise.data());
+    for (size_t t = 0; t < x.size(); ++t) {
+      const float z = job.scale.empty() ? noise[t] : noise[t] * job.scale[t / static_cast<size_t>(job.repeat)];
+      x[t] = step.a * x[t] + step.b * eps[t] + step.sigma * (step.sigma == 0.0f ? 0.0f : z);
+      if (step.clamp) x[t] = std::min(std::max(x[t], -1.0f), 1.0f);
+    }
+  }
+  return x;
+}
+
+}  // namespace harness
