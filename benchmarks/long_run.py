@@ -81,14 +81,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--steps", default=6, type=lambda text: text if text == "full" else int(text))
+    parser.add_argument("--model", help="a checkpoint instead of the bundled voice, of 80 bands and mels in [0, 1]")
+    parser.add_argument("--schedule", type=float, nargs="+", help="betas of your own instead of --steps")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--precision", default="auto")
     arguments = parser.parse_args()
-    voice = engine.load(device="cpu", precision=arguments.precision, threads=arguments.threads)
+    voice = engine.load(arguments.model, device="cpu", precision=arguments.precision, threads=arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         mel = Path(folder) / "mel.npy"
         write_long_mel(mel, round(arguments.minutes * 60 * voice.sample_rate / voice.hop))
-        print(json.dumps(run(voice, mel, Path(folder) / "audio.wav", arguments.steps), indent=2))
+        print(json.dumps(run(voice, mel, Path(folder) / "audio.wav", arguments.steps, arguments.schedule), indent=2))
 
 
 if __name__ == "__main__":

@@ -1,57 +1,94 @@
-"""Builds tests/csrc/harness with csrc/cpu, as setup.py compiles it but for what a test wants otherwise."""
+"""Builds the harness (tests/csrc/harness) with csrc/cpu, as it is or with a change that must be noticed."""
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-CSRC = ROOT / "csrc"
 HARNESS = Path(__file__).parent / "harness"
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
+CXX = os.environ.get("CXX", "c++")
+FLAGS = "-std=c++17 -O1 -g -ffp-contract=off -pthread -Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"
+
+needs_compiler = pytest.mark.skipif(shutil.which(CXX.split()[0]) is None, reason=f"no C++ compiler: {CXX}")
 
 
-def compiler() -> list[str]:
-    """The C++ compiler; skips where there is none."""
-    command = shlex.split(os.environ.get("CXX", "c++"))
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"no C++ compiler ({command[0]})")
-    return command
+@dataclass(frozen=True)
+class Change:
+    """Text of a file of csrc, which is there once, and what it becomes."""
+
+    file: str
+    old: str
+    new: str
 
 
-def flags() -> list[str]:
-    """Those of setup.py, without optimisation."""
-    found = re.search(r'^FLAGS = "(.*)"$', (ROOT / "setup.py").read_text(), re.MULTILINE)
-    assert found, "setup.py has no FLAGS"
-    return [flag for flag in shlex.split(found[1]) if flag not in ("-O3", "-g0", "-fvisibility=hidden")]
+# In most cases there are more threads than processors: who waits for others should let them run.
+IMPATIENT = Change("cpu/team.cpp", "kSpins = 4000", "kSpins = 20")
 
 
-def build(folder: Path, *extra: str, csrc: Path = CSRC) -> Path:
-    """The harness, fenced; `extra` are more flags. Skips where a sanitizer's library is missing."""
-    command = [*compiler(), *flags(), "-w", "-O1", "-g1", "-DDIFFWAVE_FENCE", f"-I{csrc}", *extra]
-    _need(command, folder)
-    sources = [*sorted(csrc.glob("cpu/**/*.cpp")), *sorted(HARNESS.glob("*.cpp"))]
+@dataclass(frozen=True)
+class Build:
+    """A harness.
 
-    def compile_one(source: Path) -> Path:
-        target = folder / f"{source.parent.name}-{source.stem}.o"
-        subprocess.run([*command, "-c", str(source), "-o", str(target)], check=True)
-        return target
+    Attributes:
+        program: to run.
+        flags: of the compiler.
+        objects: by their sources, relative to csrc or to the harness.
+    """
 
+    program: Path
+    flags: tuple[str, ...]
+    objects: dict[str, Path]
+
+
+def build(folder: Path, *flags: str) -> Build:
+    """The harness with csrc/cpu."""
+    sources = [path.relative_to(CSRC).as_posix() for path in CSRC.glob("cpu/**/*.cpp")]
+    sources += [path.name for path in HARNESS.glob("*.cpp")]
+    return _build(folder, sources, [IMPATIENT], flags, {})
+
+
+def rebuild(base: Build, folder: Path, change: Change, sources: Sequence[str]) -> Build:
+    """The same with a change of csrc, for which these sources are compiled again."""
+    return _build(folder, sources, [IMPATIENT, change], base.flags, base.objects)
+
+
+def _build(
+    folder: Path, sources: Iterable[str], changes: Iterable[Change], flags: tuple[str, ...], others: dict[str, Path]
+) -> Build:
+    csrc = _changed(folder, changes)
+
+    def compiled(source: str) -> tuple[str, Path]:
+        path, out = csrc / source if "/" in source else HARNESS / source, folder / f"{source.replace('/', '_')}.o"
+        _call(*CXX.split(), *FLAGS.split(), *flags, f"-I{csrc}", "-c", path, "-o", out)
+        return source, out
+
+    # The largest first: they take longest.
+    in_order = sorted(sources, key=lambda source: "/" in source and "isa/" not in source)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sources))
-    subprocess.run([*command, *map(str, objects), "-o", str(folder / "harness")], check=True)
-    return folder / "harness"
+        objects = others | dict(pool.map(compiled, in_order))
+    _call(*CXX.split(), *flags, "-pthread", *objects.values(), "-o", folder / "harness")
+    return Build(folder / "harness", flags, objects)
 
 
-def _need(command: list[str], folder: Path) -> None:
-    (folder / "empty.cpp").write_text("int main() {}\n")
-    line = [*command, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
-    tried = subprocess.run(line, capture_output=True, text=True)
-    if tried.returncode != 0:
-        pytest.skip(f"the compiler cannot build with {' '.join(command[-3:])}: {tried.stderr.strip()[-200:]}")
+def _changed(folder: Path, changes: Iterable[Change]) -> Path:
+    csrc = folder / "csrc"
+    shutil.copytree(CSRC / "cpu", csrc / "cpu")
+    for change in changes:
+        path = csrc / change.file
+        text = path.read_text()
+        assert text.count(change.old) == 1, f"{change.file} does not have once: {change.old}"
+        path.write_text(text.replace(change.old, change.new))
+    return csrc
+
+
+def _call(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stderr}"

@@ -1,91 +1,113 @@
-"""csrc/cpu without Python: random cases in fenced memory, and under sanitizers (`make sanitize`)."""
+"""csrc/cpu without Python, under what notices its mistakes: fences around its memory, sanitizers, other ways to the
+same bytes. The cases are those of tests/csrc/harness; each test of one of these is seen to fail.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from building import Build, Change, build, needs_compiler, rebuild
 
-from csrc.building import CSRC, build
+pytestmark = needs_compiler
 
-KINDS = {"operation", "composed", "tiled", "streamed", "split", "abandoned", "together"}
-SANITIZED = {"address,undefined": 80_000, "thread": 20_000}  # cases
-SECONDS = 1500  # of each sanitizer, at most: on two idle processors they take 10 and 5 minutes
+TIERS = ("cpu/isa/generic.cpp", "cpu/isa/avx2.cpp")
+SANITIZERS = {
+    "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DDIFFWAVE_FENCE"),
+    "thread": ("-fsanitize=thread", "-DDIFFWAVE_FENCE"),
+    # Sweeps take over the memory of others only where it has no fences.
+    "thread, no fences": ("-fsanitize=thread",),
+}
+CASES = {"address": 100_000, "thread": 30_000, "thread, no fences": 10_000}
+
+# Register tiles at an odd multiple of their rows, as they stand in memory, sum their inputs in descending order.
+REORDERED = Change(
+    "cpu/matmul.inl",
+    "for (int k = 0; k < inputs; k += kGroup<E>) {",
+    """const bool odd = reinterpret_cast<uintptr_t>(x) / sizeof(E) / stride / kRows % 2;
+  const E* const first = weight;
+  for (int i = 0; i < inputs; i += kGroup<E>) {
+    const int k = odd ? inputs - kGroup<E> - i : i;
+    weight = first + k * V * kWidth;""",
+)
+NOT_REFLECTED = Change("cpu/sweep.cpp", "if (!network_->reflect) return;", "if (length) return;")
+NO_PADDING = Change("cpu/sweep.cpp", "t = -network_->layers[i].dilation; t < 0;", "t = -0L; t < 0;")
+NO_BARRIER = Change("cpu/sweep.cpp", "rows(0));\n  team_.barrier();\n\n  ResidualBlock", "rows(0));\n\n  ResidualBlock")
+FRAME_TOO_FAR = Change("cpu/upsample.cpp", "t - mel.first) * mel.frame_stride", "t + 1 - mel.first) * mel.frame_stride")
+
+
+def run(harness: Build, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(harness.program), *map(str, arguments)]
+    options = {"TSAN_OPTIONS": "halt_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | options)
+
+
+def run_all(harness: Build, cases: int) -> str:
+    """On all processors; the counts, after all cases have passed."""
+    processes = os.cpu_count() or 1
+    count = -(-cases // processes)
+    with ThreadPoolExecutor(processes) as pool:
+        done = list(pool.map(lambda i: run(harness, "--cases", count, "--seed", i * count), range(processes)))
+    for one in done:
+        assert one.returncode == 0, one.stdout + one.stderr
+    return "".join(one.stdout for one in done)
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("plain"))
+def fenced(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    return build(tmp_path_factory.mktemp("fenced"), "-DDIFFWAVE_FENCE")
 
 
-def run(harness: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [str(harness), *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment}, timeout=2 * SECONDS)
+def test_all_ways_give_the_same_bytes_and_stay_within_their_memory(fenced: Build) -> None:
+    print(run_all(fenced, 3000))
 
 
-def counted(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """How many cases of each kind there were; fails unless all passed."""
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    counts = {name: int(number) for name, number in re.findall(r" ([a-z]+) (\d+)", done.stdout.partition(":")[2])}
-    assert set(counts) == KINDS
-    return counts
+@pytest.mark.parametrize(
+    "change, sources, says",
+    [
+        (REORDERED, TIERS, "expected"),
+        (NOT_REFLECTED, ["cpu/sweep.cpp"], "growing"),
+        (NO_PADDING, ["cpu/sweep.cpp"], "is not finite"),
+    ],
+    ids=["a sum in another order", "no reflection at the end", "padding that nobody wrote"],
+)
+def test_a_mistake_changes_bytes(fenced: Build, tmp_path: Path, change: Change, sources: list[str], says: str) -> None:
+    harness = rebuild(fenced, tmp_path, change, sources)
+    found = run(harness, "--cases", 1000)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert says in found.stdout
+    case, tier = found.stdout.split("repeat with --case ")[1].strip().split(" --tier ")
+    again = run(harness, "--case", case, "--tier", tier.strip("'"))
+    assert again.stdout == found.stdout
 
 
-def test_random_cases_in_fenced_memory(harness: Path) -> None:
-    counts = counted(run(harness, "--cases", 2000, "--seed", 1))
-    assert sum(counts.values()) == 2000 and min(counts.values()) > 50
-
-
-def test_the_fence_notices_an_overrun(harness: Path) -> None:
-    assert run(harness, "--overrun", "piece").returncode == -11  # SIGSEGV
-
-
-# The control: rows in the second half of a ring sum in the other direction, so that bytes depend on the tiling.
-ORDER = "  for (int k = 0; k < inputs; k += kGroup<E>) {\n"
-OTHER_ORDER = """\
-  const bool backwards = (reinterpret_cast<uintptr_t>(x) / (12 * sizeof(E) * static_cast<unsigned long>(stride))) % 2;
-  if (backwards) weight += (inputs / kGroup<E> - 1) * V * kWidth * kGroup<E>;
-  for (int forth = 0; forth < inputs; forth += kGroup<E>) {
-    const int k = backwards ? inputs - kGroup<E> - forth : forth;
-"""
-STEP = "    weight += V * kWidth * kGroup<E>;\n"
-OTHER_STEP = "    weight += (backwards ? -1 : 1) * V * kWidth * kGroup<E>;\n"
-
-
-def test_another_order_of_a_reduction_is_noticed(tmp_path: Path) -> None:
-    shutil.copytree(CSRC / "cpu", tmp_path / "csrc" / "cpu")
-    file = tmp_path / "csrc" / "cpu" / "matmul.inl"
-    text = file.read_text()
-    assert text.count(ORDER) == text.count(STEP) == 1
-    file.write_text(text.replace(ORDER, OTHER_ORDER).replace(STEP, OTHER_STEP))
-    changed = build(tmp_path, csrc=tmp_path / "csrc")
-    done = run(changed, "--cases", 200, "--seed", 1)
-    assert done.returncode == 1 and "repeat with --case" in done.stdout, done.stdout
+def test_an_overrun_meets_the_fence(fenced: Build) -> None:
+    assert run(fenced, "--overrun", "piece").returncode == -signal.SIGSEGV
 
 
 @pytest.mark.sanitize
-@pytest.mark.parametrize("sanitizer", SANITIZED)
-def test_sanitizers_find_nothing(tmp_path: Path, sanitizer: str) -> None:
-    """Two processes, so that both processors are used."""
-    options = ["-fno-sanitize-recover=all"] if "undefined" in sanitizer else []
-    harness = build(tmp_path, f"-fsanitize={sanitizer}", *options)
+class TestSanitized:
+    @pytest.fixture(scope="class", params=SANITIZERS)
+    def sanitizer(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
 
-    if "address" in sanitizer:  # the control: signals are allocated in their exact size
-        assert "heap-buffer-overflow" in run(harness, "--overrun", "signal").stderr
+    @pytest.fixture(scope="class")
+    def harness(self, sanitizer: str, tmp_path_factory: pytest.TempPathFactory) -> Build:
+        return build(tmp_path_factory.mktemp("sanitized"), *SANITIZERS[sanitizer])
 
-    def half(seed: int) -> dict[str, int]:
-        settings = {"ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1", "TSAN_OPTIONS": "halt_on_error=1"}
-        return counted(
-            run(harness, "--cases", SANITIZED[sanitizer] // 2, "--seed", seed, "--seconds", SECONDS, **settings)
+    def test_finds_nothing(self, harness: Build, sanitizer: str) -> None:
+        print(f"\n{sanitizer}:\n{run_all(harness, CASES[sanitizer])}")
+
+    def test_finds_a_mistake(self, harness: Build, sanitizer: str, tmp_path: Path) -> None:
+        change, source, says = (
+            (FRAME_TOO_FAR, "cpu/upsample.cpp", "heap-buffer-overflow")
+            if sanitizer == "address"
+            else (NO_BARRIER, "cpu/sweep.cpp", "data race")
         )
-
-    with ThreadPoolExecutor(2) as pool:
-        halves = list(pool.map(half, (1, 10**9)))
-    total = sum(sum(counts.values()) for counts in halves)
-    print(f"{sanitizer}: {total} cases, {halves}")
-    assert total == SANITIZED[sanitizer], f"{total} cases within {SECONDS} s: the machine is slow or busy"
+        found = run(rebuild(harness, tmp_path, change, [source]), "--cases", 1000)
+        assert found.returncode not in (0, 1), found.stdout + found.stderr
+        assert says in found.stderr

@@ -14,6 +14,7 @@ from tolerances import TOLERANCES, relative_error
 
 import engine
 from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.errors import UnavailableError
 from engine.gpu_loop import GpuLoop
 from engine.kernels import cuda, reference
 from engine.kernels.gpu import GpuNetwork
@@ -164,6 +165,8 @@ def test_a_voice_on_a_gpu_is_the_voice_on_a_cpu(voice):
     gpu, cpu = voice(device="cuda", precision="tf32"), voice(device="cpu", precision="fp32")
     audio, eps = TOLERANCES["network_audio_tf32"], TOLERANCES["network_eps_tf32"]
     assert "device cuda:0: a stand-in, asked for" in gpu.explain()
+    with pytest.raises(UnavailableError, match="it needs a CPU; load the voice with device='cpu'"):
+        gpu.stream(np.zeros((16, 5), np.float32))
     mels = [np.random.default_rng(n).random((16, n), dtype=np.float32) for n in (5, 1, 8)]
     for a, b in zip(gpu.vocode(mels, seed=3), cpu.vocode(mels, seed=3), strict=True):
         assert isinstance(a, np.ndarray) and relative_error(a, b) < audio

@@ -28,9 +28,10 @@ struct Model {
 };
 
 inline Model::Model(Random& random, bool with_mel) {
-  p.channels = static_cast<int>(random.chance(1) ? 128 : random.pick({16, 16, 16, 16, 16, 16, 32, 32, 48, 64}));
-  p.layers = static_cast<int>(random.between(1, p.channels >= 64 ? 2 : random.chance(50) ? 7 : 3));
-  const long cycle = random.between(1, 7);
+  p.channels =
+      static_cast<int>(random.chance(1) ? 128 : random.pick({16, 16, 16, 16, 16, 16, 16, 16, 16, 32, 32, 32, 48, 64}));
+  p.layers = static_cast<int>(random.between(1, p.channels >= 64 ? 2 : random.chance(30) ? 7 : 3));
+  const long cycle = random.between(1, random.chance(30) ? 7 : 4);
   for (long i = 0; i < p.layers; ++i) p.dilations.push_back(1 << (i % cycle));
   p.reflect = random.chance(50);
   p.residual_carries_d = random.chance(50);
@@ -50,7 +51,7 @@ inline Model::Model(Random& random, bool with_mel) {
   p.conditioner_weight = add(random, N * 2 * C * p.bands, 1.0 / p.bands);
   p.conditioner_bias = add(random, N * 2 * C, 0.01);
   for (long hop = 1, count = random.between(1, 3); count > 0; --count) {
-    p.strides.push_back(static_cast<int>(random.between(1, std::min(64 / hop, count > 1 ? 8L : 64L))));
+    p.strides.push_back(static_cast<int>(random.between(1, std::min(64 / hop, random.chance(80) ? 6L : 64L))));
     hop *= p.strides.back();
   }
   p.upsamplers.resize(random.chance(50) ? 1 : static_cast<size_t>(N));
@@ -97,7 +98,8 @@ Job<E>::Job(Random& random, const Operations<E>& operations, bool with_mel) {
 template <class E>
 void Job<E>::draw_steps(Random& random) {
   const size_t N = network->layers.size(), C = static_cast<size_t>(network->channels);
-  const long count = random.between(1, C < 64 && random.chance(40) ? 6 : 2);
+  const long macs = static_cast<long>(N * 8 * C * C), most = random.chance(3) ? 6 : std::clamp(30'000 / macs, 1L, 6L);
+  const long count = random.between(1, most);
   const bool clamp = random.chance(50);
   const uint64_t seed = random.next();
   const uint32_t first = static_cast<uint32_t>(random.below(1000));
@@ -113,8 +115,8 @@ template <class E>
 void Job<E>::draw_length(Random& random) {
   const long C = network->channels, N = static_cast<long>(network->layers.size()), S = static_cast<long>(steps.size());
   const long macs = N * (8 * C * C * S + 2 * C * network->bands);
-  const long most = (random.chance(3) ? 10'000'000 : 600'000) / macs;
-  length = random.spread(1, std::clamp(most, 12L, 1500L));
+  const long most = std::clamp((random.chance(4) ? 6'000'000 : 600'000) / macs, 12L, 1500L);
+  length = random.chance(50) ? random.spread(1, most) : random.between(1, most);
   if (network->reflect)
     for (const auto& layer : network->layers) length = std::max(length, layer.dilation + random.between(1, 9));
   if (!has_mel()) return;
