@@ -104,5 +104,5 @@ class TestSanitized:
             else (NO_BARRIER, "cpu/sweep.cpp", "data race")
         )
         found = run(rebuild(harness, tmp_path, change, [source]), "--cases", 1000)
-        assert found.returncode not in (0, 1), found.stdout + found.stderr
+        assert found.returncode != 0, found.stdout
         assert says in found.stderr
