@@ -16,7 +16,7 @@ slow: $(VENV)/installed-test  ## the longer proofs
 fuzz: $(VENV)/installed-test  ## 20,000 damaged checkpoints
 	$(BIN)/python -m pytest -m fuzz
 
-sanitize: $(VENV)/installed-test  ## 100,000 random cases of the native code under ASan, UBSan and TSan
+sanitize: $(VENV)/installed-test  ## 140,000 random cases of the native code under ASan, UBSan and TSan
 	$(BIN)/python -m pytest -m sanitize -s
 
 ARM_TOOLS := aarch64-linux-gnu-g++ aarch64-linux-gnu-objdump qemu-aarch64

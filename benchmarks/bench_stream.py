@@ -1,5 +1,6 @@
 """Streams beside the whole-utterance call: what they cost, when their audio comes. A plain run uses a few frames."""
 
+import threading
 import time
 
 import numpy as np
@@ -83,6 +84,32 @@ def test_first_audio(benchmark, voice_of, kept, precision, steps):
                 **streaming.played(one),
             }
         )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.benchmark(group="cancelling")
+def test_cancelling(benchmark, kept, count):
+    """From setting the event, in the middle of the work, to Cancelled."""
+    voice, mel = engine.load(device="cpu", threads=count), mels_for("4 s", True)[0]
+    random = np.random.default_rng(0)
+
+    def once():
+        event, at = threading.Event(), []
+
+        def fire():
+            at.append(time.perf_counter())
+            event.set()
+
+        timer = threading.Timer(0.2 + 0.1 * random.random(), fire)
+        timer.start()
+        with pytest.raises(engine.Cancelled):
+            for _ in voice.stream(mel, cancel=event):
+                pass
+        return 1000 * (time.perf_counter() - at[0])
+
+    laps = benchmark.pedantic(lambda: [once() for _ in range(12 if benchmark.enabled else 1)])
+    title = f"cancelling, 6 steps, {voice.choice.isa} {voice.choice.precision}, {count} threads"
+    kept["streams"].append({"title": title, "threads": count, "cancelled_ms": laps})
 
 
 def test_a_player_waits_where_there_is_nothing_to_play():

@@ -1,6 +1,7 @@
 """How much memory an hour of audio takes: streams a mel of any length to a WAV file and prints the peak.
 
     python benchmarks/long_run.py --minutes 60
+    python benchmarks/long_run.py --minutes 60 --channels 16 --layers 4    # random weights: minutes instead of hours
 
 The resident memory is the process's own account (/proc/self/status), its peak reset after the voice is loaded; pages of
 the mel file and of the WAV file that count towards it are in the figures. Linux only.
@@ -12,11 +13,18 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # after the engine's own place
+
+from networks import random_network
+
 import engine
+from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.config import BASE
 from engine.files import read_mel_in_pieces
 from engine.pcm import writing_wav
 from engine.progress import progress_bar
@@ -81,13 +89,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--steps", default=6, type=lambda text: text if text == "full" else int(text))
-    parser.add_argument("--model", help="a checkpoint instead of the bundled voice, of 80 bands and mels in [0, 1]")
+    parser.add_argument("--channels", type=int, help="random weights instead of the bundled voice, of this width")
+    parser.add_argument("--layers", type=int, default=BASE.residual_layers, help="and of so many layers")
     parser.add_argument("--schedule", type=float, nargs="+", help="betas of your own instead of --steps")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--precision", default="auto")
     arguments = parser.parse_args()
-    voice = engine.load(arguments.model, device="cpu", precision=arguments.precision, threads=arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
+        path = None
+        if arguments.channels:
+            config = replace(BASE, residual_channels=arguments.channels, residual_layers=arguments.layers)
+            path = Path(folder) / "random.safetensors"
+            save_checkpoint(path, Checkpoint(config, random_network(config, 0)))
+        voice = engine.load(path, device="cpu", precision=arguments.precision, threads=arguments.threads)
         mel = Path(folder) / "mel.npy"
         write_long_mel(mel, round(arguments.minutes * 60 * voice.sample_rate / voice.hop))
         print(json.dumps(run(voice, mel, Path(folder) / "audio.wav", arguments.steps, arguments.schedule), indent=2))

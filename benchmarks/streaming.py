@@ -96,6 +96,9 @@ def lines(streams: Sequence[Results]) -> list[str]:
                 f"  {row['contender']:<32} {row['seconds']['p50']:8.3f} {row['times_vocode']['p50']:8.3f}"
                 for row in one["rows"]
             ]
+        elif "cancelled_ms" in one:
+            laps = one["cancelled_ms"]
+            made += ["", f"{one['title']}: {np.median(laps):.0f} ms in the median, {max(laps):.0f} ms at most"]
         else:
             made += [
                 "",

@@ -68,20 +68,21 @@ def pieces(mels: Any) -> Iterator[Any]:
 
 def batch(streams: Sequence[Chunks]) -> Iterator[tuple[int, Any]]:
     """(number, chunk) of several streams that run at once, as the chunks come."""
-    with ThreadPoolExecutor(len(streams)) as pool:
-        try:
-            waiting = {pool.submit(next, stream, None): number for number, stream in enumerate(streams)}
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    number = waiting.pop(future)
-                    chunk = future.result()
-                    if chunk is not None:
-                        waiting[pool.submit(next, streams[number], None)] = number
-                        yield number, chunk
-        finally:
-            for stream in streams:
-                stream.close()
+    pool = ThreadPoolExecutor(len(streams))
+    try:
+        waiting = {pool.submit(next, stream, None): number for number, stream in enumerate(streams)}
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                number = waiting.pop(future)
+                chunk = future.result()
+                if chunk is not None:
+                    waiting[pool.submit(next, streams[number], None)] = number
+                    yield number, chunk
+    finally:
+        for stream in streams:
+            stream.close()
+        pool.shutdown(wait=False, cancel_futures=True)  # a source may be waiting for its mel
 
 
 def _cut(chunks: Iterator[Any], size: int | None) -> Iterator[Any]:

@@ -99,6 +99,8 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
         recording = _read_recording(source)
     elif str(source) != "-":
         frames, mels = read_mel_in_pieces(source)
+    if arguments.device == "auto":
+        arguments.device = "cpu"  # where streams run
     voice = _load(arguments)
     if recording is not None:
         mel = _analyse(source, *recording, voice.config, "--mel-kind")
@@ -337,7 +339,8 @@ gives noise or silence, and is refused where its values show it.
 
 With --stream the audio is made and written chunk by chunk, the same to the last bit; an .npy file is not read as a
 whole. OUT may then be -, which gives raw samples (16 bits, little-endian, mono) for another program, and IN may be -,
-which takes raw frames (float32, little-endian, all bands of a frame together) while they are being written.
+which takes raw frames (float32, little-endian, all bands of a frame together) while they are being written. Streams
+run on the CPU.
 
 The last line says how fast it was, for example
   3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time

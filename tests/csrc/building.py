@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,10 @@ import pytest
 HARNESS = Path(__file__).parent / "harness"
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 CXX = os.environ.get("CXX", "c++")
-FLAGS = "-std=c++17 -O1 -g -ffp-contract=off -pthread -Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized"
+SETUP = (CSRC.parent / "setup.py").read_text()
+# Those of setup.py, but for a debugger; without warnings, which the build of the module shows.
+FLAGS = " ".join(re.findall(r'^FLAGS = "(.*?)"$', SETUP, re.MULTILINE)).replace("-O3 -g0", "-O1 -g") + " -w"
+assert "-O1 -g" in FLAGS and "-ffp-contract=off" in FLAGS
 
 needs_compiler = pytest.mark.skipif(shutil.which(CXX.split()[0]) is None, reason=f"no C++ compiler: {CXX}")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.arrays import device_of, dtype_name, is_torch, on_device, to_numpy
+from engine.arrays import device_of, dtype_name, is_torch, on_device, stacked, to_numpy
 from engine.errors import InputError
 
 MODULES = "engine.arrays, engine.frontend, engine.inputs, engine.arguments, engine.audio, engine.report"
@@ -53,3 +53,13 @@ def test_cuda_there_and_back() -> None:
     array = to_numpy(tensor, "x", ("float32",))
     back = on_device(array, device_of(tensor))
     assert back.device == tensor.device and bool((back == tensor).all())
+
+
+def test_rows_of_one_array_are_not_copied() -> None:
+    whole = np.array(np.arange(12).reshape(3, 4), np.float32)
+    rows = list(whole)
+    assert stacked(rows) is whole
+    for others in (rows[::-1], rows[:2], [rows[0], rows[0], rows[2]], [row.copy() for row in rows], list(whole[:, :3])):
+        made = stacked(others)
+        assert made is not whole
+        np.testing.assert_array_equal(made, np.stack(others))

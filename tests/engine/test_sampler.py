@@ -105,8 +105,7 @@ def test_working_memory_is_bounded(isa: str, precision: str, name: str) -> None:
     for threads in (1, 2, 4, 8, 16):
         count = steps_per_sweep(net, steps, threads, None, at_once=False)
         bytes_ = net.sweep_bytes(count, None, threads)
-        if name.startswith("BASE"):
-            assert bytes_ <= WORKING_MEMORY, f"{threads} threads: {bytes_ >> 20} MiB"
+        assert bytes_ <= WORKING_MEMORY, f"{threads} threads: {bytes_ >> 20} MiB"
         assert count == min(6, steps) or net.sweep_bytes(count + 1, None, threads) > WORKING_MEMORY
         short = net.sweep_bytes(count, 5000, threads)
         assert short < bytes_

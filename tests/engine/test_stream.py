@@ -134,6 +134,29 @@ def test_streams_side_by_side(voice: Voice) -> None:
     assert [np.concatenate(audio).tobytes() for audio in made] == expected
 
 
+def test_a_batch_that_is_left_early_does_not_wait_for_its_sources(voice: Voice) -> None:
+    go_on = threading.Event()
+
+    def slowly() -> Iterator[Array]:
+        go_on.wait(60)
+        yield a_mel(5)
+
+    made = voice.stream_batch([a_mel(600), slowly()])
+    assert next(made)[0] == 0
+    made.close()  # type: ignore[attr-defined]
+    assert not go_on.is_set()
+    go_on.set()
+
+
+def test_a_piece_may_be_all_silence(voices: dict[str, Voice], recwarn: pytest.WarningsRecorder) -> None:
+    """Of a whole logarithmic mel, values in [0, 1] alone are worth a warning; of a piece they are not."""
+    mel = np.full((20, 3), 0.5, np.float32)
+    list(voices["prior"].stream(mel, energy_min=0.5))
+    assert not recwarn.list
+    voices["prior"].vocode(mel, energy_min=0.5)
+    assert len(recwarn.list) == 1
+
+
 # As soon as they are final
 
 
