@@ -18,10 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # after the engine's own place
-
-from networks import random_network
-
 import engine
 from engine.checkpoint import Checkpoint, save_checkpoint
 from engine.config import BASE
@@ -99,6 +95,10 @@ def main():
         path = None
         if arguments.channels:
             config = replace(BASE, residual_channels=arguments.channels, residual_layers=arguments.layers)
+            # After the engine was found: tests/engine has its name.
+            sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+            from networks import random_network
+
             path = Path(folder) / "random.safetensors"
             save_checkpoint(path, Checkpoint(config, random_network(config, 0)))
         voice = engine.load(path, device="cpu", precision=arguments.precision, threads=arguments.threads)
