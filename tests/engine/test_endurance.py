@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -57,9 +58,12 @@ def test_10000_calls_and_streams_do_not_grow(path: Path) -> None:
 
     for number in range(1000):
         call(number)
-    before, threads = resident(), len(os.listdir("/proc/self/task"))
+    gc.collect()
+    before, blocks, threads = resident(), sys.getallocatedblocks(), len(os.listdir("/proc/self/task"))
     for number in range(10000):
         call(number)
+    gc.collect()
+    assert sys.getallocatedblocks() - blocks < 1000  # one small object kept per stream would be 4,000
     assert resident() - before < MIB
     assert len(os.listdir("/proc/self/task")) <= threads
 
