@@ -146,11 +146,12 @@ void check_rows(int threads, long rows) {
     throw std::invalid_argument("sweep: expected threads >= 1 and rows a multiple of 12");
 }
 
-// coefficients [S][3]: a, b, sigma.
+// coefficients [S][3]: a, b, sigma; conditioner_rows [N][2C] or None.
 template <class E>
 std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>> network, const Floats& d,
                                            const Floats& coefficients, bool clamp, uint64_t seed, uint32_t noise_step,
-                                           const py::object& length, int threads, long rows) {
+                                           const py::object& length, int threads, long rows,
+                                           const py::object& conditioner_rows) {
   const py::ssize_t S = coefficients.shape(0), N = static_cast<py::ssize_t>(network->layers.size());
   const py::ssize_t C = network->channels;
   expect(coefficients, {S, 3}, "coefficients");
@@ -159,6 +160,15 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
   check_rows(threads, rows);
   const long samples = known(length);
   check_reflection(*network, samples);
+  Floats given;
+  if (!conditioner_rows.is_none()) {
+    if (network->bands) throw std::invalid_argument("conditioner_rows: this network has a mel");
+    if (!py::isinstance<Floats>(conditioner_rows))
+      throw std::invalid_argument("conditioner_rows: expected contiguous float32");
+    given = py::cast<Floats>(conditioner_rows);
+    expect(given, {N, 2 * C}, "conditioner_rows");
+  }
+  const float* constants = conditioner_rows.is_none() ? nullptr : given.data();
   std::vector<diffwave::Step> steps;
   for (py::ssize_t s = 0; s < S; ++s) {
     const float *row = d.data() + s * N * C, *c = coefficients.data() + s * 3;
@@ -167,7 +177,7 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
   }
   auto handle = std::make_unique<SweepHandle<E>>();
   py::gil_scoped_release release;
-  handle->sweep = std::make_unique<diffwave::Sweep<E>>(network, std::move(steps), samples, threads, rows);
+  handle->sweep = std::make_unique<diffwave::Sweep<E>>(network, std::move(steps), samples, threads, rows, constants);
   return handle;
 }
 
@@ -365,7 +375,8 @@ void bind(py::module_& m, const std::string& suffix) {
   using Handle = SweepHandle<E>;
   py::class_<Handle>(m, ("Sweep_" + suffix).c_str())
       .def(py::init(&make_sweep<E>), py::arg("network"), py::arg("d"), py::arg("coefficients"), py::arg("clamp"),
-           py::arg("seed"), py::arg("noise_step"), py::arg("length"), py::arg("threads"), py::arg("rows"))
+           py::arg("seed"), py::arg("noise_step"), py::arg("length"), py::arg("threads"), py::arg("rows"),
+           py::arg("conditioner_rows") = py::none())
       .def_property_readonly("tile", [](const Handle& h) { return h.sweep->tile(); })
       .def_property_readonly("bytes", [](const Handle& h) { return h.sweep->bytes(); })
       .def("bind", &bind_window<E>, py::arg("x").noconvert(), py::arg("origin") = 0, py::arg("mel") = py::none(),

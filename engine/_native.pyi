@@ -44,6 +44,7 @@ class Sweep_fp32:  # noqa: N801
         length: int | None,
         threads: int,
         rows: int,
+        conditioner_rows: Array | None = ...,
     ) -> None: ...
     tile: int
     bytes: int

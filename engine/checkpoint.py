@@ -31,6 +31,7 @@ from engine.stored import BFLOAT16, Array, Shape, Stored, as_float32, one_line, 
 METADATA_KEY = "diffwave"
 MAX_HEADER = 1 << 21  # bytes; the largest Config and 256 layers need 0.9 MB
 MAX_CONFIG = 1 << 20
+LABEL_WIDTH = 128  # of the classes' embedding
 
 # The element types of safetensors that weights can have, and their sizes.
 _DTYPES = {"F16": ("f2", 2), "BF16": (BFLOAT16, 2), "F32": ("f4", 4), "F64": ("f8", 8)}
@@ -69,6 +70,7 @@ def expected_shapes(config: Config) -> dict[str, Shape]:
         config.n_mels,
         config.upsample_strides,
         config.shared_upsampler,
+        len(config.classes),
     )
 
 
@@ -151,7 +153,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
         file.write(content)
 
 
-def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool) -> dict[str, Shape]:
+def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, classes: int) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
 
     def add(name: str, *weight: int) -> None:
@@ -168,6 +170,8 @@ def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool) -> dict[str, S
     add("diffusion_embedding.projection2", 512, 512)
     if shared:
         add_upsampler("")
+    if classes:
+        shapes["label_embedding.weight"] = (classes, LABEL_WIDTH)
     for i in range(N):
         layer = f"residual_layers.{i}."
         add(f"{layer}dilated_conv", 2 * C, C, 3)
@@ -176,6 +180,8 @@ def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool) -> dict[str, S
             add_upsampler(layer)
         if M:
             add(f"{layer}conditioner_projection", 2 * C, M, 1)
+        if classes:
+            add(f"{layer}label_projection", 2 * C, LABEL_WIDTH, 1)
         add(f"{layer}output_projection", 2 * C, C, 1)
     add("skip_projection", C, C, 1)
     add("output_projection", 1, C, 1)
@@ -223,6 +229,8 @@ def _assembled(stored: dict[str, Stored], container: str, sources: dict[str, dic
     if missing := families.missing(family, settings):
         raise CheckpointError(f"{', '.join(missing)} missing: put it into config.json beside the file")
     usual_kind = family.mel_kind if told and not unconditional else None
+    if not unconditional:  # what clips were cut into for training says nothing of a vocoder's audio
+        settings.pop("clip_samples", None)
     settings = {"mel_kind": usual_kind, "fast_schedule": None, **settings, **sizes}
     return _network(Config(**{k: v for k, v in settings.items() if k in Config.__dataclass_fields__}), tensors)
 
@@ -244,7 +252,13 @@ def _check_agreement(settings: Mapping[str, Any], seen: Mapping[str, Any]) -> No
 
 
 def _network(config: Config, tensors: Mapping[str, Stored]) -> Checkpoint:
-    _check_shapes({name: tensor.shape for name, tensor in tensors.items()}, config)
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if "label_embedding.weight" in found and len(config.classes) != found["label_embedding.weight"][0]:
+        wanted = found["label_embedding.weight"][0]
+        raise CheckpointError(
+            f"classes: expected the names of the {wanted} that label_embedding.weight has, got {len(config.classes)}"
+        )
+    _check_shapes(found, config)
     return Checkpoint(config, {name: tensors[name].read() for name in expected_shapes(config)})
 
 
@@ -256,9 +270,10 @@ def _sizes(tensors: Mapping[str, Stored]) -> dict[str, Any]:
     shared = not any(m[1] for m in upsamplers)
     stages = {m[2] for m in upsamplers}
     conditional = bool(stages) or any(".conditioner_projection." in name for name in tensors)
+    labelled = any(re.match(r"label_embedding\.|residual_layers\.\d+\.label_projection\.", name) for name in tensors)
     # The names follow from these counts alone; the 16, 1 and 2 stand for sizes not known yet.
     strides = (2,) * max(len(stages), int(conditional))
-    expected = _shapes(16, len(layers), int(conditional), strides, shared)
+    expected = _shapes(16, len(layers), int(conditional), strides, shared, int(labelled))
     _check_names(tensors, expected)
     for name, shape in expected.items():
         if len(tensors[name].shape) != len(shape):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from engine.errors import CheckpointError
 
 FAMILIES = ("lmnt", "priorgrad", "amphion", "speechbrain", "philsyn")
 MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
+MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
+# Fields that came after files had been written: what they are where a file has none.
+_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0}
 
 
 def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
@@ -40,6 +43,9 @@ class Config:
         step_bias_in_residual: the residual connection carries the step bias, too: (x + d + res) * sqrt(1/2).
         clamp: limit x to [-1,1] after every step.
         prior: noise is scaled by a standard deviation per sample that follows the mel's energy (PriorGrad).
+        classes: the names of the classes that a label can be (global conditioner), one or two words each: "3", or
+            "3 jackson"; () for a network without labels. Not together with a mel.
+        clip_samples: length of the training clips in samples, what is generated unless told otherwise; 0 when unknown.
     """
 
     residual_channels: int = 64
@@ -58,6 +64,8 @@ class Config:
     step_bias_in_residual: bool = False
     clamp: bool = True
     prior: bool = False
+    classes: tuple[str, ...] = ()
+    clip_samples: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -66,6 +74,7 @@ class Config:
             ("dilation_cycle", 1, 16),
             ("n_mels", 0, 1024),
             ("sample_rate", 1000, 384000),
+            ("clip_samples", 0, 2**31 - 1),
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
@@ -91,6 +100,11 @@ class Config:
             value = getattr(self, name)
             if type(value) is not type(choices[0]) or value not in choices:
                 raise _refusal(name, f"one of {', '.join(map(repr, choices))}", value)
+        if not _are_classes(self.classes):
+            expected = f"a tuple of up to {MAX_CLASSES} different names, each one or two printable words"
+            raise _refusal("classes", f"{expected} of at most {MAX_CLASS_NAME} characters", self.classes)
+        if self.classes and self.n_mels:
+            raise _refusal("classes", "none in a network with a mel (both together are not built)", self.classes)
         for name in ("train_schedule", "fast_schedule"):
             betas = getattr(self, name)
             if betas is None and name == "fast_schedule":
@@ -131,13 +145,17 @@ class Config:
 
     def to_json(self) -> str:
         """The configuration as the text kept in a safetensors file's metadata."""
-        return json.dumps(asdict(self))
+        values = asdict(self)
+        for name in _LATER:  # files of networks without these stay as they always were
+            if values[name] == _LATER[name]:
+                del values[name]
+        return json.dumps(values)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
         """Read what `asdict` gives, or lists for its tuples; CheckpointError for unknown or missing keys."""
         known = {f.name for f in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - set(values))
+        unknown, missing = sorted(set(values) - known), sorted(known - set(values) - set(_LATER))
         if unknown or missing:
             raise CheckpointError(f"config: unknown keys {unknown!r:.80}, missing keys {missing}")
         tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
@@ -147,6 +165,18 @@ class Config:
     def from_json(cls, text: str) -> Config:
         """Read what `to_json` gives; anything else raises CheckpointError."""
         return cls.from_dict(plain_values(parse_object(text)))
+
+
+def _are_classes(names: object) -> bool:
+    if type(names) is not tuple or len(names) > MAX_CLASSES or not all(type(name) is str for name in names):
+        return False
+    fit = (len(name) <= MAX_CLASS_NAME and name.isprintable() and _is_one_or_two_words(name) for name in names)
+    return all(fit) and len(set(names)) == len(names)
+
+
+def _is_one_or_two_words(name: str) -> bool:
+    words = name.split()
+    return len(words) in (1, 2) and name == " ".join(words)
 
 
 def _refusal(name: str, expected: str, got: object) -> CheckpointError:
@@ -165,7 +195,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def plain_values(values: dict[Any, Any]) -> dict[str, Any]:
-    """Of a foreign dict, the entries that a hyper-parameter can be: scalars, strings, flat lists of numbers.
+    """Of a foreign dict, the entries that a hyper-parameter can be: scalars, strings, flat lists of them.
 
     The rest is dropped: comparing or printing nested, self-referring or 10,000-digit values can itself fail.
     """
@@ -174,7 +204,7 @@ def plain_values(values: dict[Any, Any]) -> dict[str, Any]:
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, (list, tuple)):
-        return all(isinstance(v, (int, float)) and _is_plain(v) for v in value)
+        return all(isinstance(v, (int, float, str)) and _is_plain(v) for v in value)
     if isinstance(value, int):
         return abs(value) < 2**63
     return value is None or isinstance(value, (float, str))
@@ -186,3 +216,17 @@ LARGE = Config(
     train_schedule=linear_schedule(1e-4, 0.02, 200),
     fast_schedule=(1e-4, 1e-3, 0.01, 0.05, 0.2, 0.7),
 )
+# Of sounds from nothing: one second of a spoken digit (section 5.2). With labels, replace(SC09, classes=...).
+SC09 = Config(
+    residual_channels=256,
+    residual_layers=36,
+    dilation_cycle=12,
+    n_mels=0,
+    upsample_strides=(),
+    sample_rate=16000,
+    mel_kind=None,
+    train_schedule=linear_schedule(1e-4, 0.02, 200),
+    fast_schedule=None,
+    clip_samples=16000,
+)
+SC09_THIN = replace(SC09, residual_channels=128, residual_layers=48)  # the paper's "deep and thin"

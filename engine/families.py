@@ -19,6 +19,7 @@ _LMNT_NAMES = {
     "dilation_cycle_length": "dilation_cycle",
     "noise_schedule": "train_schedule",
     "inference_noise_schedule": "fast_schedule",
+    "audio_len": "clip_samples",
 }
 # Settings that are not Config's: what they say is compared with the tensors, or becomes a schedule.
 _OTHERS = {"hop_samples", "unconditional", "use_prior", "condition_prior", "condition_prior_global"}
@@ -109,6 +110,7 @@ FAMILIES = (
             "sampling_rate": "sample_rate",
             "hop_length": "hop_samples",
             "hop_len": "hop_samples",
+            "segment_length": "clip_samples",
             "beta_0": "beta_first",
             "beta_T": "beta_last",
             "T": "train_steps",

@@ -34,6 +34,7 @@ class GpuLoop:
         self._device = network.device
         self._budget = plan_bytes // network.bytes_per_sample()
         self._rows = lru_cache(maxsize=8)(self._fold_steps)
+        self._rows_of = lru_cache(maxsize=4)(self._fold_label)
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Any]:
         """The reverse process (paper, algorithm 2) over every item.
@@ -62,12 +63,17 @@ class GpuLoop:
         progress: Progress | None = None,
     ) -> list[Any]:
         with self._device.scope():
-            tables = self._tables(t, terms, clamp)
+            tables = self._tables(terms, clamp)
             audio = [self._start(item) for item in items]
             config = self._network.config
             halo = min(STEPS, len(t)) * config.reach + 2 * config.hop
             windows = cut([len(x) for x in audio], halo, config.hop, self._budget)
-            batches = pack(windows, self._budget)
+            # All items of a plan read the same biases, and these hold the label.
+            batches = [
+                batch
+                for label in dict.fromkeys(item.label for item in items)
+                for batch in pack([w for w in windows if items[w.item].label == label], self._budget)
+            ]
             groups = [(first, min(first + STEPS, len(t))) for first in range(0, len(t), STEPS)]
             # Windows of one item read each other's samples, so these wait for one another after every group.
             stretches = [groups] if len(windows) == len(items) else [[group] for group in groups]
@@ -75,7 +81,9 @@ class GpuLoop:
             for stretch in stretches:
                 following = [x.clone() for x in audio]
                 for batch in batches:
-                    self._run(batch, items, stretch, tables, audio, following)
+                    label = items[batch[0].item].label
+                    rows = self._rows(t) if label is None else self._rows_of(t, label)
+                    self._run(batch, items, stretch, (rows, *tables), audio, following)
                     done += 1
                     if progress is not None:
                         self._device.mark().synchronize()
@@ -149,14 +157,15 @@ class GpuLoop:
             part = noise[first:last, window.begin : window.end]  # the last step of all adds none
             plan.buffers.given[: len(part), row, : window.length].copy_(self._device.tensor(part, "fp32"))
 
-    def _tables(self, t: tuple[float, ...], terms: npt.NDArray[np.float64], clamp: bool) -> tuple[Any, Any, Any]:
-        """rows [S,N,7C], terms [S,4] and noise steps [S,4]: what the plan's buffers of these names want, for all S."""
-        limit = np.full((len(t), 1), 1.0 if clamp else math.inf)
-        steps = np.repeat(np.arange(1, len(t) + 1)[:, None], 4, axis=1)
+    def _tables(self, terms: npt.NDArray[np.float64], clamp: bool) -> tuple[Any, Any]:
+        """Terms [S,4] and noise steps [S,4]: what the plan's buffers of these names want, for all S."""
+        limit = np.full((len(terms), 1), 1.0 if clamp else math.inf)
+        steps = np.repeat(np.arange(1, len(terms) + 1)[:, None], 4, axis=1)
         with_limit = np.concatenate([terms, limit], axis=1)
-        return self._rows(t), self._device.tensor(with_limit, "fp32"), self._device.tensor(steps, "i32")
+        return self._device.tensor(with_limit, "fp32"), self._device.tensor(steps, "i32")
 
     def _fold_steps(self, t: tuple[float, ...]) -> Any:
+        """Rows [S,N,7C] as a plan's buffer of this name wants them, for all S."""
         network, config = self._network, self._network.config
         table = self._device.tensor(sinusoids(config, t), "fp32")
         rows = self._device.empty((len(t), config.residual_layers, 7 * network.channels), "fp32")
@@ -164,6 +173,12 @@ class GpuLoop:
         for call in calls:
             call()
         self._device.mark().synchronize()  # it is kept, and other streams will read it
+        return rows
+
+    def _fold_label(self, t: tuple[float, ...], label: int) -> Any:
+        rows = self._rows(t).clone()
+        self._network.add_label(rows, label)
+        self._device.mark().synchronize()
         return rows
 
 

@@ -28,6 +28,7 @@ class Network(Protocol):
     channels: int
     initial_noise: Any
     fold_steps: Any
+    add_label: Any
     upsample_mel: Any
     project_conditioner: Any
     input_projection: Any

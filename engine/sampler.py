@@ -74,6 +74,7 @@ class Network(Protocol):
         length: int | None = ...,
         seed: int = ...,
         noise_step: int = ...,
+        label: int | None = ...,
     ) -> Sweep:
         """Prepare up to STEPS_PER_SWEEP steps."""
 
@@ -90,6 +91,7 @@ class Item:
         noise: z [S-1,L] to be added instead, in the order of execution.
         scale: the standard deviation of x_T and of the noise, one value for every `repeat` samples; None for 1.
         repeat: samples per value of `scale`.
+        label: the number of the class, for a network with classes.
     """
 
     length: int
@@ -99,6 +101,7 @@ class Item:
     noise: Array | None = None
     scale: Array | None = None
     repeat: int = 1
+    label: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +198,15 @@ class Journey:
         return min((available - self.begin) // UNIT * UNIT, self.tile)
 
 
-def depart(network: Network, steps: Steps, threads: int, seed: int, length: int | None, per_sweep: int) -> Journey:
+def depart(
+    network: Network,
+    steps: Steps,
+    threads: int,
+    seed: int,
+    length: int | None,
+    per_sweep: int,
+    label: int | None = None,
+) -> Journey:
     """A journey of these steps, at its beginning."""
     sweeps = []
     for first in range(0, len(steps), per_sweep):
@@ -208,6 +219,7 @@ def depart(network: Network, steps: Steps, threads: int, seed: int, length: int 
             length=length,
             seed=seed,
             noise_step=part.first + 1,
+            label=label,
         )
         sweeps.append((sweep, len(part)))
     return Journey(sweeps, network.config.reach, length)
@@ -250,7 +262,7 @@ def sample(
     count = steps_per_sweep(network, len(steps), threads, item.length, at_once=False)
     for first in range(0, len(steps), count):
         part = steps.part(first, min(first + count, len(steps)))
-        journey = depart(network, part, threads, item.seed, item.length, count)
+        journey = depart(network, part, threads, item.seed, item.length, count, item.label)
         noise = None if item.noise is None else np.ascontiguousarray(item.noise[first : first + count])
         journey.sweeps[0].bind(x=out, mel=item.mel, noise=noise, scale=item.scale, repeat=item.repeat)
         end = item.length + journey.lag
@@ -277,7 +289,7 @@ def predict_noise(network: Network, item: Item, d: Array, threads: int) -> Array
     assert item.x is not None
     eps = np.array(item.x, dtype=np.float32, order="C")
     steps = Steps(np.array([[0.0, 1.0, 0.0]], dtype=np.float32), d.astype(np.float32), clamp=False)
-    journey = depart(network, steps, threads, 0, item.length, 1)
+    journey = depart(network, steps, threads, 0, item.length, 1, item.label)
     journey.sweeps[0].bind(x=eps, mel=item.mel)
     while journey.advance():
         pass

@@ -6,7 +6,9 @@ Operations are methods of `CpuNetwork` and take and return what `kernels/referen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy.typing as npt
 
 from engine import _native
 from engine.config import Config
+from engine.kernels.label import label_row
 
 Array = npt.NDArray[np.float32]
 
@@ -22,6 +25,8 @@ Array = npt.NDArray[np.float32]
 TILE_ROWS = 1536
 MIN_ROWS, MAX_ROWS = 96, 768  # of one thread
 MAX_MACS = 1e9  # of one thread in one tile: 20 ms where float32 has eight lanes
+
+_MAKES_A_ROW = re.compile(r"label_|dilated_conv\.bias")  # what a label's conditioner is made of
 
 
 class Sweep(Protocol):
@@ -99,6 +104,8 @@ class CpuNetwork:
             config.step_bias_in_residual,
         )
         self._sweep = getattr(_native, f"Sweep_{precision}")
+        self._tensors = {key: tensor for key, tensor in tensors.items() if _MAKES_A_ROW.search(key)}
+        self._conditioner_rows = lru_cache(maxsize=64)(self._compute_conditioner_rows)
 
     def normal(self, seed: int, step: int, begin: int, count: int) -> Array:
         """engine.noise.normal, natively."""
@@ -131,6 +138,7 @@ class CpuNetwork:
         seed: int = 0,
         noise_step: int = 1,
         rows: int | None = None,
+        label: int | None = None,
     ) -> Sweep:
         """Prepare S steps. `Sweep.bind` says over what, `Sweep.advance` runs them.
 
@@ -143,11 +151,25 @@ class CpuNetwork:
             seed: of the noise z = normal(seed, noise_step + s, sample).
             noise_step: of the first of these steps.
             rows: of a tile per thread, a multiple of 12; None for what suits the network. It changes no value.
+            label: the number of the class, for a network with classes; None for every other.
+
+        Raises:
+            ValueError: a label is missing, or not wanted.
+            IndexError: there is no such class.
         """
+        if (label is not None) != bool(self.config.classes):
+            raise ValueError(f"label: expected {'one' if self.config.classes else 'none'} for this network")
         sweep: Sweep = self._sweep(
-            self._native, d, coefficients, clamp, seed, noise_step, length, threads, rows or self.rows(threads)
+            *(self._native, d, coefficients, clamp, seed, noise_step, length, threads, rows or self.rows(threads)),
+            None if label is None else self._conditioner_rows(label),
         )
         return sweep
+
+    def _compute_conditioner_rows(self, label: int) -> Array:
+        """[N,2C]: what stands in for the mel's conditioner at every sample, the dilated convolution's bias included."""
+        layers = range(self.config.residual_layers)
+        biases = np.stack([self._tensors[f"residual_layers.{i}.dilated_conv.bias"] for i in layers])
+        return (label_row(self.config, self._tensors, label) + biases).astype(np.float32)
 
     def upsample_mel(self, mel: Array, layer: int = 0) -> Array:
         """[M,T] -> [M,L], by the layer's upsampler where each has its own; see `reference.upsample_mel`."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.errors import UnavailableError
+from engine.kernels.label import label_row
 from engine.kernels.launch import Device, Launch, ceil_div
 from engine.kernels.triton import table
 from engine.kernels.triton.build import kernel
@@ -93,6 +94,7 @@ class GpuNetwork:
         self.channels = next(c for c in table.CHANNELS if c >= config.residual_channels)
         self.bands = ceil_div(config.n_mels, 16) * 16
         self.tile = table.residual_tile(device.capability, precision, self.channels)
+        self._tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
         self.weights = {
             name: device.tensor(values, self.precision.storage if stored else "fp32")
             for name, (values, stored) in _packed(config, tensors, self.channels, self.bands).items()
@@ -155,6 +157,15 @@ class GpuNetwork:
         constants = {"CHANNELS": C, "DEPTH": 16, "IN_RESIDUAL": self.config.step_bias_in_residual}
         fold = kernel(fold_step, types, constants, 4, fused=False)
         return [*launches, Launch(fold, (steps, N, 1), (d, w["dilated"], w["bias"], rows))]
+
+    def add_label(self, rows: Any, label: int) -> None:
+        """Make rows [S,N,7C] from `fold_steps` those of one class: its conditioner joins the convolution's bias.
+
+        Raises:
+            IndexError: there is no such class.
+        """
+        conditioner = _interleaved(label_row(self.config, self._tensors, label), self.channels)
+        rows[:, :, : 2 * self.channels] += self.device.tensor(conditioner, "fp32")
 
     def upsample_mel(self, to: Buffers, place: int) -> list[Launch]:
         """to.stages <- to.mel, by the upsampler `place`: 0, or a layer where each has its own."""
@@ -268,6 +279,17 @@ class GpuNetwork:
         return Launch(made, (ceil_div(outputs, 64), len(x), 1), (x, weight, bias, y, inputs, outputs))
 
 
+def _padded(values: npt.NDArray[Any], *shape: int) -> npt.NDArray[np.float32]:
+    return np.pad(values, [(0, want - have) for want, have in zip(shape, values.shape, strict=True)]).astype("f4")
+
+
+def _interleaved(values: npt.NDArray[Any], channels: int) -> npt.NDArray[np.float32]:
+    """[..., 2C] halves -> [..., 2 * channels] pairs."""
+    pairs = np.stack(np.split(values, 2, axis=-1), axis=-1)
+    wide = _padded(pairs, *pairs.shape[:-2], channels, 2)
+    return wide.reshape(*pairs.shape[:-2], 2 * channels)
+
+
 def _packed(
     config: Config, tensors: Mapping[str, Array], channels: int, bands: int
 ) -> dict[str, tuple[npt.NDArray[Any], bool]]:
@@ -283,14 +305,8 @@ def _packed(
         weight, bias = tensors[f"{key}.weight"], tensors[f"{key}.bias"]
         return weight.reshape(weight.shape[0], -1).astype(np.float64), bias.astype(np.float64)
 
-    def padded(values: npt.NDArray[Any], *shape: int) -> npt.NDArray[np.float32]:
-        return np.pad(values, [(0, want - have) for want, have in zip(shape, values.shape, strict=True)]).astype("f4")
-
     def interleaved(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """[..., 2C] halves -> [..., 2 * channels] pairs."""
-        pairs = np.stack(np.split(values, 2, axis=-1), axis=-1)
-        wide = padded(pairs, *pairs.shape[:-2], channels, 2)
-        return wide.reshape(*pairs.shape[:-2], 2 * channels)
+        return _interleaved(values, channels)
 
     layers: dict[str, list[npt.NDArray[Any]]] = {"dilated": [], "projection": [], "bias": [], "conditioner": []}
     steps, skip_bias = [], np.zeros(C)
@@ -298,29 +314,29 @@ def _packed(
         place = f"residual_layers.{i}"
         weight, bias = of(f"{place}.dilated_conv")
         taps = interleaved(weight.reshape(2 * C, C, 3).transpose(2, 1, 0))
-        layers["dilated"].append(padded(taps, 3, channels, 2 * channels))
+        layers["dilated"].append(_padded(taps, 3, channels, 2 * channels))
         weight, projection_bias = of(f"{place}.output_projection")
         halves = np.split(weight.T, 2, axis=1)
-        layers["projection"].append(np.concatenate([padded(half, channels, channels) for half in halves], axis=1))
+        layers["projection"].append(np.concatenate([_padded(half, channels, channels) for half in halves], axis=1))
         skip_bias += projection_bias[C:]
         if M:
             weight, more = of(f"{place}.conditioner_projection")
-            layers["conditioner"].append(padded(interleaved(weight.T), bands, 2 * channels))
+            layers["conditioner"].append(_padded(interleaved(weight.T), bands, 2 * channels))
             bias = bias + more
-        layers["bias"].append(np.concatenate([interleaved(bias), padded(projection_bias[:C], channels)]))
+        layers["bias"].append(np.concatenate([interleaved(bias), _padded(projection_bias[:C], channels)]))
         weight, bias = of(f"{place}.diffusion_projection")
-        steps.append((padded(weight, channels, weight.shape[1]), padded(bias, channels)))
+        steps.append((_padded(weight, channels, weight.shape[1]), _padded(bias, channels)))
 
     hidden, hidden_bias = of("skip_projection")
     out, out_bias = of("output_projection")
     entry, entry_bias = of("input_projection")
     stored = {name: (np.stack(parts), name != "bias") for name, parts in layers.items() if parts}
     exact: dict[str, npt.NDArray[Any]] = {
-        "hidden_bias": padded(hidden_bias + hidden @ skip_bias * scale, channels),
-        "out": padded(out[0], channels),
+        "hidden_bias": _padded(hidden_bias + hidden @ skip_bias * scale, channels),
+        "out": _padded(out[0], channels),
         "out_bias": out_bias,
-        "input_weight": padded(entry[:, 0], channels),
-        "input_bias": padded(entry_bias, channels),
+        "input_weight": _padded(entry[:, 0], channels),
+        "input_bias": _padded(entry_bias, channels),
         "step_weight": np.concatenate([weight for weight, _ in steps]),
         "step_bias": np.concatenate([bias for _, bias in steps]),
     }
@@ -332,9 +348,9 @@ def _packed(
     for k, stride in enumerate(config.upsample_strides):
         pairs = [of(f"{place}spectrogram_upsampler.conv{k + 1}") for place in places]
         exact[f"upsample_weight_{k}"] = np.stack([weight.reshape(3, 2 * stride) for weight, _ in pairs])
-        exact[f"upsample_bias_{k}"] = np.stack([padded(bias, 4) for _, bias in pairs])  # rows 16 bytes apart
+        exact[f"upsample_bias_{k}"] = np.stack([_padded(bias, 4) for _, bias in pairs])  # rows 16 bytes apart
     return {
         **stored,
-        "hidden": (padded(hidden.T * scale, channels, channels), True),
+        "hidden": (_padded(hidden.T * scale, channels, channels), True),
         **{name: (values, False) for name, values in exact.items()},
     }

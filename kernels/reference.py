@@ -70,6 +70,20 @@ def project_conditioner(mel_up: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return functional.conv1d(mel_up, weight, bias)
 
 
+def label_conditioner(embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One layer's conditioner of a class, ``W e + bias`` (section 3.2, global conditioner), the same at every sample.
+
+    Args:
+        embedding: e [B,128], the items' rows of ``label_embedding.weight``, which all layers share.
+        weight: [2C,128,1].
+        bias: [2C].
+
+    Returns:
+        [B,2C,1], added to the dilated convolution of the same layer at every sample.
+    """
+    return functional.conv1d(embedding[:, :, None], weight, bias)
+
+
 def input_projection(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``relu(W x + bias)``, the 1x1 convolution from 1 to C channels at the network's entry (figure 2).
 
@@ -183,7 +197,7 @@ def residual_block(
 
     Args:
         h: [B,C,L].
-        conditioner: [B,2C,L] from `project_conditioner`; None for an unconditional network.
+        conditioner: [B,2C,L] from `project_conditioner` or [B,2C,1] from `label_conditioner`; None without either.
         d: [B,C] or [1,C] from `step_bias`.
         dilated_weight: [2C,C,3].
         dilated_bias: [2C].
@@ -264,15 +278,24 @@ def noise_update(
     return x.clamp(-1.0, 1.0) if clamp else x
 
 
-def conditioners(weights: Mapping[str, Tensor], config: Config, mel: Tensor | None) -> list[Tensor | None]:
-    """Every layer's [B,2C,L] conditioner for a mel [B,M,T]; N times None for an unconditional network.
+def conditioners(
+    weights: Mapping[str, Tensor], config: Config, mel: Tensor | None, labels: Tensor | None = None
+) -> list[Tensor | None]:
+    """Every layer's conditioner: [B,2C,L] for a mel [B,M,T], [B,2C,1] for classes [B], N times None without either.
 
     Raises:
-        ValueError: a mel for an unconditional network, or none for a conditional one.
+        ValueError: a mel or labels for a network that takes none, or none for one that does.
     """
+    if (labels is None) != (not config.classes):
+        got = "none" if labels is None else "some"
+        raise ValueError(f"labels: expected {'some' if config.classes else 'none'} for this network, got {got}")
     if (mel is None) != (config.n_mels == 0):
         got = "none" if mel is None else "one"
         raise ValueError(f"mel: expected {'one' if config.n_mels else 'none'} for this network, got {got}")
+    if labels is not None:
+        embedding = weights["label_embedding.weight"][labels]
+        keys = [f"residual_layers.{i}.label_projection" for i in range(config.residual_layers)]
+        return [label_conditioner(embedding, weights[f"{key}.weight"], weights[f"{key}.bias"]) for key in keys]
     if mel is None:
         return [None] * config.residual_layers
     shared = upsample_mel(mel, weights, config.upsample_strides) if config.shared_upsampler else None
@@ -285,25 +308,31 @@ def conditioners(weights: Mapping[str, Tensor], config: Config, mel: Tensor | No
 
 
 def predict_noise(
-    weights: Mapping[str, Tensor], config: Config, x: Tensor, t: float, mel: Tensor | None = None
+    weights: Mapping[str, Tensor],
+    config: Config,
+    x: Tensor,
+    t: float,
+    mel: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> Tensor:
-    """One evaluation of the network, ``eps(x, t, mel)`` (figure 2).
+    """One evaluation of the network, ``eps(x, t, mel or labels)`` (figure 2).
 
     Args:
         weights: from `to_tensors`, LMNT's key names.
         config: the network's sizes and variants.
         x: [B,L], the noisy audio; L = T * hop with a mel.
         t: the step on the training scale, 0 .. T-1, fractions allowed.
-        mel: [B,M,T]; None for an unconditional network.
+        mel: [B,M,T]; None for a network without one.
+        labels: [B] int64, numbers of classes; None for a network without them.
 
     Returns:
         eps [B,L].
 
     Raises:
-        ValueError: mel does not suit the network.
-        IndexError: t lies outside the training scale.
+        ValueError: mel or labels do not suit the network.
+        IndexError: t lies outside the training scale, or there is no such class.
     """
-    return _evaluate(weights, config, x, t, conditioners(weights, config, mel))
+    return _evaluate(weights, config, x, t, conditioners(weights, config, mel, labels))
 
 
 def sample(
@@ -315,30 +344,32 @@ def sample(
     z: Tensor,
     std: Tensor | None = None,
     clamp: bool | None = None,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """The whole reverse process (algorithm 2), with the noise given.
 
     Args:
         weights: from `to_tensors`, LMNT's key names.
         config: the network's sizes and variants.
-        mel: [B,M,T]; None for an unconditional network.
+        mel: [B,M,T]; None for a network without one.
         schedule: S steps, in the order of execution.
         x_T: [B,L], the initial noise, standard normal.
         z: [S-1,B,L], the noise of steps 0 .. S-2 in the order of use (the last step adds none).
         std: [B,L], multiplies all noise of a network with a prior (PriorGrad); None for every other.
         clamp: limit the audio to [-1,1] after every step; None for what the network does.
+        labels: [B] int64, numbers of classes; None for a network without them.
 
     Returns:
         audio [B,L].
 
     Raises:
-        ValueError: mel or std does not suit the network, or z has another number of steps.
+        ValueError: mel, labels or std do not suit the network, or z has another number of steps.
     """
     if (std is not None) != config.prior:
         raise ValueError(f"std: expected {'one' if config.prior else 'none'} for this network")
     if len(z) != len(schedule) - 1:
         raise ValueError(f"z: expected the noise of {len(schedule) - 1} steps, got {len(z)}")
-    per_layer = conditioners(weights, config, mel)
+    per_layer = conditioners(weights, config, mel, labels)
     scale = torch.ones_like(x_T) if std is None else std
     clamp = config.clamp if clamp is None else clamp
     x = x_T * scale

@@ -32,14 +32,14 @@ _PLAIN: dict[str, Any] = {"n_mels": 0, "upsample_strides": (), "mel_kind": None,
 # The configuration that a network of each layout must have once it is loaded, apart from its sizes.
 LAYOUTS: dict[str, dict[str, Any]] = {
     "lmnt": {},
-    "lmnt_unconditional": _PLAIN,
+    "lmnt_unconditional": {**_PLAIN, "clip_samples": 110250},
     "priorgrad": {"family": "priorgrad", "mel_kind": "hifigan", "prior": True},
     "amphion": {"family": "amphion", "mel_kind": "hifigan", "sample_rate": 24000, "n_mels": 100},
     "speechbrain": {"family": "speechbrain", "mel_kind": "speechbrain", "padding": "reflect", "fast_schedule": None},
     "philsyn": _PHILSYN,
     "philsyn_parametrized": _PHILSYN,
     "philsyn_without_norm": _PHILSYN,
-    "philsyn_unconditional": {**_PHILSYN, **_PLAIN, "sample_rate": 16000},
+    "philsyn_unconditional": {**_PHILSYN, **_PLAIN, "sample_rate": 16000, "clip_samples": 16000},
     "bddm": {**_PHILSYN, "sample_rate": 24000},
 }
 
@@ -92,11 +92,14 @@ def content_of(layout: str, config: Config, tensors: Arrays, seed: int = 0) -> t
             return "DiffWave_GALR.pkl", {"config": settings, "model_state_dict": model}, None
         beside = {
             "wavenet_config": _wavenet(config),
-            "diffusion_config": {"T": 20, "beta_0": 1e-4, "beta_T": 0.02},
+            "diffusion_config": {"T": len(config.train_schedule), "beta_0": 1e-4, "beta_T": 0.02},
             "train_config": {"batch_size_per_gpu": 2},
         }
         if layout == "philsyn_parametrized":
             beside["trainset_config"] = {"sampling_rate": config.sample_rate, "hop_length": config.hop}
+            beside["trainset_config"]["segment_length"] = 16000  # of a vocoder's training, not of what it makes
+        if layout == "philsyn_unconditional":
+            beside["trainset_config"] = {"segment_length": config.clip_samples, "data_path": "./data"}
         return "1000.pkl", {"model_state_dict": model, "optimizer_state_dict": {"state": {}}}, beside
     model = _torch(tensors)
     if layout == "speechbrain":

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.checkpoint import LABEL_WIDTH, Checkpoint, load_checkpoint
 from engine.config import Config
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -25,14 +25,17 @@ EXAMPLES = ("lmnt", "lmnt_unconditional", "priorgrad", "speechbrain", "philsyn_v
 # The sizes of the shared examples: small enough for every test, and the dilations begin again within them.
 SMALL = Config(residual_channels=32, residual_layers=9, dilation_cycle=5)
 SMALL_UNCONDITIONAL = replace(SMALL, n_mels=0, upsample_strides=(), mel_kind=None)
+CLASSES = ("0 ann", "0 ben", "1 ann", "1 ben", "2 ann")
+SMALL_LABELLED = replace(SMALL_UNCONDITIONAL, classes=CLASSES)
 
 
 def random_network(config: Config, seed: int) -> Arrays:
     """Random weights under LMNT's key names, scaled so that activations and eps stay near 1.
 
     Weights are normal with a variance of about 1 / fan_in, biases normal with deviation 0.1; no tensor is
-    zero, so that a forgotten term shows. An unconditional network (n_mels = 0) has neither upsampler nor
-    conditioner projections. The same seed gives the same network; the global generator is not touched.
+    zero, so that a forgotten term shows. A network without a mel (n_mels = 0) has neither upsampler nor
+    conditioner projections, one with classes has label projections. The same seed gives the same network; the global
+    generator is not touched.
     """
     rng = np.random.default_rng(seed)
     channels, tensors = config.residual_channels, {}
@@ -54,6 +57,9 @@ def random_network(config: Config, seed: int) -> Arrays:
 
     if config.shared_upsampler:
         add_upsampler("")
+    if config.classes:
+        shape = (len(config.classes), LABEL_WIDTH)
+        tensors["label_embedding.weight"] = rng.standard_normal(shape).astype(np.float32)
     for i in range(config.residual_layers):
         layer = f"residual_layers.{i}"
         if not config.shared_upsampler:
@@ -62,6 +68,8 @@ def random_network(config: Config, seed: int) -> Arrays:
         add(f"{layer}.diffusion_projection", (channels, 512), 512)
         if config.n_mels:
             add(f"{layer}.conditioner_projection", (2 * channels, config.n_mels, 1), config.n_mels)
+        if config.classes:
+            add(f"{layer}.label_projection", (2 * channels, LABEL_WIDTH, 1), LABEL_WIDTH)
         # The gate's output is near 0.3, so the projection makes up for it.
         add(f"{layer}.output_projection", (2 * channels, channels, 1), channels, gain=8.0)
     add("skip_projection", (channels, channels, 1), channels, gain=2.0)

@@ -17,9 +17,9 @@ def audio_of(net: Any, item: Item, plan: Any, d: Any, threads: int = 1) -> Any:
     return out
 
 
-def evaluated(net: Any, x: Any, mel: Any, d: Any, threads: int = 1) -> Any:
+def evaluated(net: Any, x: Any, mel: Any, d: Any, threads: int = 1, label: int | None = None) -> Any:
     """Eps [L] at x [L]; d [1,N,C]."""
-    return sampler.predict_noise(net, Item(len(x), mel, x=x), d, threads)
+    return sampler.predict_noise(net, Item(len(x), mel, x=x, label=label), d, threads)
 
 
 def run(sweep: Any, steps: int, length: int, config: Any) -> None:

@@ -59,10 +59,6 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
     layer.conditioner_bias = arena.take<float>(2 * C);
     layer.residual_bias = arena.take<float>(C);
     layer.tap_sum = arena.take<float>(2 * C * C);
-    if (!bands) {
-      const long width = 2L * channels;
-      layer.constant = {arena.take<E>(static_cast<size_t>(Ring<E>::elements(1, width))), 1, width};
-    }
   }
   input_weight = arena.take<float>(C);
   input_bias = arena.take<float>(C);
@@ -105,9 +101,6 @@ void Network<E>::pack(const Parameters& p) {
           layer.tap_sum[row * C + k] = tap[0] + tap[1] + tap[2];
         }
       }
-    if (!M)
-      for (long n = 0; n < Ring<E>::elements(1, 2 * C); ++n)
-        layer.constant.rows[n] = from_float<E>(layer.conditioner_bias[n % (2 * C)]);
     for (int c = 0; c < C; ++c) {
       layer.residual_bias[c] = kHalf * p.projection_bias[i * 2 * C + c];
       skip_bias[static_cast<size_t>(c)] += p.projection_bias[i * 2 * C + C + c];

@@ -36,8 +36,7 @@ struct Layer {
   int dilation;
   E *dilated, *projection, *conditioner;  // packed
   float *conditioner_bias, *residual_bias;
-  float* tap_sum;    // [2C][C]: the dilated convolution of a constant
-  Ring<E> constant;  // without a mel: the conditioner is this one row, for ever
+  float* tap_sum;  // [2C][C]: the dilated convolution of a constant
 };
 
 template <class E>

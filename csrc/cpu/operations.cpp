@@ -97,6 +97,11 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
     std::vector<float> scaled(conditioner, conditioner + length * 2 * C);
     for (size_t n = 0; n < scaled.size(); ++n) scaled[n] *= gate_scale(static_cast<long>(n) % (2 * C), C);
     given.write(scaled.data(), length, 2 * C, panel_order(network));
+  } else {
+    for (long t = 0; t < length; ++t) {
+      for (long c = 0; c < 2 * C; ++c) given.ring.at(t)[c] = from_float<E>(l.conditioner_bias[c]);
+      given.ring.mirror(t, 1);
+    }
   }
   std::vector<float> step_row(static_cast<size_t>(2 * C)), residual_row(static_cast<size_t>(C));
   network.step_row(layer, d, step_row.data());
@@ -108,7 +113,7 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   block.x = x.ring;
   block.y = y.ring;
   block.skip = sum.ring;
-  block.conditioner = block.next_conditioner = conditioner ? given.ring : l.constant;
+  block.conditioner = block.next_conditioner = given.ring;
   block.step_bias = step_row.data();
   block.dilated = l.dilated;
   block.projection = l.projection;

@@ -41,7 +41,8 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
     if (network.bands)
       ring(conditioner[i], (static_cast<long>(count) - 1) * network.reach, 0, 2L * network.channels);
     else
-      conditioner[i] = network.layers[i].constant;
+      conditioner[i] = {arena.take<E>(static_cast<size_t>(Ring<E>::elements(1, 2 * network.channels))), 1,
+                        2L * network.channels};
   }
   if (network.bands) ring(upsampled, network.upsamplers.size() == 1 ? network.reach : 0, 0, network.mel_width());
   scratch.resize(static_cast<size_t>(threads));
@@ -50,7 +51,8 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
 }
 
 template <class E>
-Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows)
+Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows,
+                const float* conditioner_rows)
     : network_(std::move(network)),
       steps_(std::move(steps)),
       length_(length),
@@ -59,7 +61,7 @@ Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> ste
       memory_(network_->spare.take(Rings<E>(*network_, steps_.size(), length, tile(), threads).bytes)),
       rings_(*network_, steps_.size(), length, tile(), threads, Arena(memory_.data())),
       taken_(steps_.size(), std::numeric_limits<long>::min()) {
-  fill();
+  fill(conditioner_rows);
 }
 
 template <class E>
@@ -69,8 +71,20 @@ Sweep<E>::~Sweep() {
 
 // The rows before the audio, which no layer computes, and the constants of every step.
 template <class E>
-void Sweep<E>::fill() {
+void Sweep<E>::fill(const float* conditioner_rows) {
   const int C = network_->channels;
+  if (!network_->bands)
+    for (size_t i = 0; i < network_->layers.size(); ++i) {
+      const Ring<E>& ring = rings_.conditioner[i];
+      std::vector<float> row(network_->layers[i].conditioner_bias, network_->layers[i].conditioner_bias + 2 * C);
+      if (conditioner_rows)
+        for (int half = 0; half < 2; ++half)
+          for (int c = 0; c < C; ++c)
+            row[static_cast<size_t>(network_->panel_index(half, c))] =
+                kGateScale[half] * conditioner_rows[(i * 2 + static_cast<size_t>(half)) * static_cast<size_t>(C) + c];
+      for (long n = 0; n < Ring<E>::elements(1, ring.width); ++n)
+        ring.rows[n] = from_float<E>(row[static_cast<size_t>(n % ring.width)]);
+    }
   for (size_t s = 0; s < steps_.size(); ++s)
     for (size_t i = 0; i < network_->layers.size(); ++i) {
       const float* d = steps_[s].d.data() + i * static_cast<size_t>(C);

@@ -47,7 +47,7 @@ struct Rings {
     std::vector<float*> residual_row;  // [N]
   };
   std::vector<OfStep> steps;
-  std::vector<Ring<E>> conditioner;  // [N]
+  std::vector<Ring<E>> conditioner;  // [N]; without a mel each is a single row
   Ring<E> upsampled;
   std::vector<E*> scratch;  // per thread
   size_t bytes = 0;
@@ -59,8 +59,11 @@ struct Rings {
 template <class E>
 class Sweep {
  public:
-  // Tiles have up to `rows` per thread, a multiple of kUnit. The length is that of the audio, or kUnknown.
-  Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows);
+  // Tiles have up to `rows` per thread, a multiple of kUnit. The length is that of the audio, or kUnknown. Without a
+  // mel the conditioner is one row per layer, for ever: conditioner_rows [N][2C], the dilated convolutions' biases
+  // included, or null for these biases alone.
+  Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows,
+        const float* conditioner_rows = nullptr);
   ~Sweep();
   Sweep(const Sweep&) = delete;
 
@@ -85,7 +88,7 @@ class Sweep {
   size_t bytes() const { return memory_.bytes(); }
 
  private:
-  void fill();
+  void fill(const float* conditioner_rows);
   bool shared_upsampler() const { return network_->upsamplers.size() == 1; }
   void work(int step, long begin, long count, int rank);
   Edges<E> edges(const typename Rings<E>::OfStep& state, size_t layer) const;

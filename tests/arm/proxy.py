@@ -167,10 +167,11 @@ class Sweep:
         length: int | None,
         threads: int,
         rows: int,
+        conditioner_rows: Array | None = None,
     ) -> None:
         self.id = runner().number()
         integers = self.id, network.id, clamp, seed, noise_step, -1 if length is None else length, threads, rows
-        self.tile, self.bytes = runner().integers("sweep", *integers, arrays=[d, coefficients])
+        self.tile, self.bytes = runner().integers("sweep", *integers, arrays=[d, coefficients, conditioner_rows])
 
     def __del__(self) -> None:
         runner().forget(self.id)

@@ -99,7 +99,7 @@ std::string make_network(const Request& request, const std::string& isa) {
   throw std::runtime_error("no tier '" + isa + "'");
 }
 
-// n: id, network, clamp, seed, noise_step, length, threads, rows. a: d, coefficients.
+// n: id, network, clamp, seed, noise_step, length, threads, rows. a: d, coefficients, conditioner_rows or nothing.
 std::string make_sweep(const Integers& n, const std::vector<Floats>& a) {
   const auto network = objects.at(n[1]).network;
   const size_t row = network->layers.size() * static_cast<size_t>(network->channels);
@@ -110,7 +110,8 @@ std::string make_sweep(const Integers& n, const std::vector<Floats>& a) {
     steps.push_back({Floats(d, d + row), c[0], c[1], c[2], n[2] != 0, static_cast<uint64_t>(n[3]), noise_step});
   }
   auto& sweep = objects[n[0]].sweep;
-  sweep = std::make_unique<Sweep<float>>(network, std::move(steps), known(n[5]), static_cast<int>(n[6]), n[7]);
+  sweep = std::make_unique<Sweep<float>>(network, std::move(steps), known(n[5]), static_cast<int>(n[6]), n[7],
+                                         a[2].empty() ? nullptr : a[2].data());
   return bytes(Integers{sweep->tile(), static_cast<int64_t>(sweep->bytes())});
 }
 

@@ -24,6 +24,7 @@ from engine.errors import CheckpointError, InputError
 
 SMALL = Config(residual_channels=16, residual_layers=3, dilation_cycle=2, n_mels=4, upsample_strides=(4, 6))
 PLAIN = replace(SMALL, n_mels=0, upsample_strides=(), mel_kind=None)
+LABELLED = replace(PLAIN, classes=("3 ann", "3 ben", "4 ann"), clip_samples=1000)
 NETWORK = random_network(SMALL, 1)
 LAYER = "residual_layers.1.dilated_conv.weight"
 # What a config.json needs beside weights alone, in LMNT's names.
@@ -74,7 +75,7 @@ def good() -> bytes:
 # Roundtrips
 
 
-@pytest.mark.parametrize("config", [SMALL, PLAIN, replace(PLAIN, mel_kind="lmnt")])
+@pytest.mark.parametrize("config", [SMALL, PLAIN, replace(PLAIN, mel_kind="lmnt"), LABELLED])
 def test_roundtrip(tmp_path: Path, config: Config) -> None:
     checkpoint = Checkpoint(config, random_network(config, 2))
     save_checkpoint(tmp_path / "x.safetensors", checkpoint)
@@ -451,3 +452,48 @@ def test_the_first_voice_and_its_raw_weights_load() -> None:
     assert replace(one.config, train_schedule=BASE.train_schedule) == BASE
     assert one.config == other.config
     assert not np.array_equal(one.tensors[LAYER], other.tensors[LAYER])
+
+
+# Class labels
+
+
+def test_the_tensors_of_labels() -> None:
+    more = {name: shape for name, shape in expected_shapes(LABELLED).items() if name not in expected_shapes(PLAIN)}
+    assert more.pop("label_embedding.weight") == (3, 128)
+    assert more == {
+        f"residual_layers.{i}.label_projection.{part}": shape
+        for i in range(3)
+        for part, shape in (("weight", (32, 128, 1)), ("bias", (32,)))
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"classes": ()}, "classes: expected the names of the 3 that label_embedding.weight has, got 0"),
+        ({"classes": ("3", "4")}, "classes: expected the names of the 3 that label_embedding.weight has, got 2"),
+        ({"drop": "label_embedding.weight"}, "missing: 'label_embedding.weight'"),
+        ({"drop": "residual_layers.1.label_projection.bias"}, "missing: 'residual_layers.1.label_projection.bias'"),
+        ({"label_embedding.weight": (3, 64)}, r"label_embedding.weight: expected shape \(3, 128\)"),
+        ({"label_embedding.weight": (3, 128, 1)}, "label_embedding.weight: expected 2 dimensions"),
+        ({"label_embedding.bias": (3,)}, "unexpected: 'label_embedding.bias'"),
+        ({"residual_layers.2.label_projection.weight": (31, 128, 1)}, r"expected shape \(32, 128, 1\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    tensors = random_network(LABELLED, 1)
+    tensors.pop(change.get("drop", ""), None)
+    tensors.update({name: np.zeros(shape, np.float32) for name, shape in change.items() if "." in name})
+    config = replace(LABELLED, classes=change.get("classes", LABELLED.classes))
+    refused(written(tmp_path, save(tensors, metadata={"diffwave": config.to_json()})), match)
+
+
+def test_labels_without_their_tensors_are_refused(tmp_path: Path) -> None:
+    content = save(random_network(PLAIN, 1), metadata={"diffwave": LABELLED.to_json()})
+    refused(written(tmp_path, content), "missing: 'label_embedding.weight', .* and 4 more")
+
+
+def test_names_of_classes_may_stand_in_a_config_json(tmp_path: Path) -> None:
+    beside = {**BESIDE, "family": "lmnt", "classes": list(LABELLED.classes), "clip_samples": 1000}
+    loaded = load_checkpoint(written(tmp_path, save(random_network(LABELLED, 1)), beside))
+    assert (loaded.config.classes, loaded.config.clip_samples) == (LABELLED.classes, 1000)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 
-from engine.config import BASE, LARGE, Config, linear_schedule, parse_object, plain_values
+from engine.checkpoint import expected_shapes
+from engine.config import BASE, LARGE, SC09, SC09_THIN, Config, linear_schedule, parse_object, plain_values
 from engine.errors import CheckpointError
 
 UNCONDITIONAL = replace(BASE, n_mels=0, upsample_strides=(), mel_kind=None, fast_schedule=None)
+LABELLED = replace(SC09, classes=("3 ann", "3", "vier µ"), clip_samples=0)
 
 
 def test_presets_are_the_papers() -> None:
@@ -25,7 +28,20 @@ def test_linear_schedules_end_where_they_should() -> None:
     assert linear_schedule(0.1, 0.3, 1) == (0.1,)
 
 
-@pytest.mark.parametrize("config", [BASE, LARGE, UNCONDITIONAL])
+def test_the_presets_of_spoken_digits_are_the_papers() -> None:
+    assert (SC09.residual_channels, SC09.residual_layers, SC09.dilation_cycle) == (256, 36, 12)
+    assert (SC09_THIN.residual_channels, SC09_THIN.residual_layers, SC09_THIN.dilation_cycle) == (128, 48, 12)
+    for config in (SC09, SC09_THIN):
+        assert (config.n_mels, config.hop, config.sample_rate, config.clip_samples) == (0, 1, 16000, 16000)
+        assert (config.train_schedule[0], config.train_schedule[-1], len(config.train_schedule)) == (1e-4, 0.02, 200)
+        assert config.classes == () and config.fast_schedule is None
+    assert 2 * SC09.reach + 1 == 24571  # the receptive field
+    shapes = expected_shapes(SC09)
+    lengths = sum(shape[0] for shape in shapes.values() if len(shape) == 3)  # of weight norm, which the paper counts
+    assert round((sum(map(math.prod, shapes.values())) + lengths) / 1e6, 1) == 24.1
+
+
+@pytest.mark.parametrize("config", [BASE, LARGE, SC09, UNCONDITIONAL, LABELLED])
 def test_json_roundtrip(config: Config) -> None:
     assert Config.from_json(config.to_json()) == config
 
@@ -73,6 +89,14 @@ def test_config_is_frozen() -> None:
         ("train_schedule", (0.1,) * 10001),
         ("fast_schedule", ()),
         ("fast_schedule", 0.1),
+        ("clip_samples", -1),
+        ("clip_samples", 2**31),
+        ("clip_samples", 16000.0),
+        ("clip_samples", None),
+        ("classes", ("3",)),  # a network with a mel
+        ("classes", ["3"]),
+        ("classes", "3"),
+        ("classes", None),
         ("family", "wavegrad"),
         ("family", None),
         ("shared_upsampler", 1),
@@ -87,6 +111,55 @@ def test_impossible_values_are_named(name: str, value: object) -> None:
     with pytest.raises(CheckpointError, match=rf"config {name if name != 'n_mels' else ''}") as caught:
         replace(BASE, **{name: value})
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        (3,),
+        ("",),
+        (" ",),
+        ("3", "3"),
+        ("3 ",),
+        ("3  ann",),
+        ("3 ann marie",),
+        ("3\n",),
+        ("3\tann",),
+        ("3\x1b[2J",),
+        ("x" * 65,),
+        tuple(str(n) for n in range(1025)),
+    ],
+)
+def test_impossible_classes_are_named(classes: tuple[object, ...]) -> None:
+    with pytest.raises(
+        CheckpointError, match="config classes: expected a tuple of up to 1024 different names"
+    ) as caught:
+        replace(UNCONDITIONAL, classes=classes)
+    assert len(str(caught.value)) < 300 and "\x1b" not in str(caught.value)
+
+
+def test_many_classes_are_possible() -> None:
+    names = tuple(f"{'x' * 50} {n}" for n in range(1024))
+    assert replace(UNCONDITIONAL, classes=names).classes == names
+
+
+def test_labels_beside_a_mel_are_refused_as_not_built() -> None:
+    with pytest.raises(
+        CheckpointError, match=r"classes: expected none in a network with a mel \(both together are not"
+    ):
+        replace(BASE, classes=("3",))
+
+
+@pytest.mark.parametrize("config", [BASE, LARGE, UNCONDITIONAL])
+def test_files_from_before_labels_are_the_same_text(config: Config) -> None:
+    """And are read: neither key is in them."""
+    values = asdict(config)
+    del values["classes"], values["clip_samples"]
+    assert config.to_json() == json.dumps(values)
+    assert Config.from_json(json.dumps(values)) == config
+    assert Config.from_json(json.dumps({**values, "classes": [], "clip_samples": 0})) == config
+    with pytest.raises(CheckpointError, match=r"unknown keys \['class'\]"):
+        Config.from_json(json.dumps({**values, "class": []}))
 
 
 def test_json_with_unknown_and_missing_keys_names_both() -> None:
@@ -109,7 +182,7 @@ def test_json_that_is_no_config(text: str) -> None:
 def test_only_plain_values_are_kept() -> None:
     loop: list[object] = []
     loop.append(loop)
-    keep = {"a": 1, "b": [0.1, 2], "c": "x", "d": None, "e": True, "f": (1.0,)}
-    drop = {"g": {"x": 1}, "h": [[1]], "i": loop, "j": object(), "k": 10**5000, 3: 3, "l": ["x"]}
+    keep = {"a": 1, "b": [0.1, 2], "c": "x", "d": None, "e": True, "f": (1.0,), "g": ["x", "y z"]}
+    drop = {"o": {"x": 1}, "h": [[1]], "i": loop, "j": object(), "k": 10**5000, 3: 3, "l": [["x"]], "m": [b"x"]}
     assert plain_values({**keep, **drop}) == keep
     assert parse_object('{"a": 1, "b": {"c": 2}}') == {"a": 1, "b": {"c": 2}}

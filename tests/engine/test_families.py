@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from engine.config import FAMILIES as NAMES
-from engine.config import MEL_KINDS, Config, linear_schedule
+from engine.config import MEL_KINDS, SC09, Config, linear_schedule
 from engine.errors import CheckpointError, InputError
 from engine.families import FAMILIES
 
@@ -200,3 +200,23 @@ def test_the_folder_may_hold_other_networks_files(tmp_path: Path) -> None:
     shutil.copy(made.path, tmp_path / "alone.pt")
     (tmp_path / "config.json").unlink()
     same(load_checkpoint(tmp_path / "alone.pt"), made.config, made.tensors)
+
+
+def test_an_sc09_checkpoint_of_philsyns(tmp_path: Path) -> None:
+    """At the paper's hyper-parameters but for the channels; 16 kHz is that code's own for networks without a mel."""
+    sizes = {name: getattr(SC09, name) for name in ("residual_layers", "dilation_cycle", "train_schedule")}
+    made = random_checkpoint(tmp_path, "philsyn_unconditional", seed=2, **sizes)
+    loaded = load_checkpoint(made.path)
+    same(loaded, made.config, made.tensors)
+    ways = {"family": "philsyn", "step_embedding": "sinusoid", "step_bias_in_residual": True, "clamp": False}
+    assert loaded.config == replace(SC09, residual_channels=16, **ways)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    del settings["trainset_config"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert load_checkpoint(made.path).config == replace(loaded.config, clip_samples=0)
+
+
+def test_what_a_vocoder_was_trained_on_is_no_length_of_clips(tmp_path: Path) -> None:
+    made = random_checkpoint(tmp_path, "philsyn_parametrized")
+    assert json.loads((tmp_path / "config.json").read_text())["trainset_config"]["segment_length"] == 16000
+    assert load_checkpoint(made.path).config.clip_samples == 0

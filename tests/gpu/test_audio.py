@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from networks import SMALL, SMALL_UNCONDITIONAL
+from networks import CLASSES, SMALL, SMALL_UNCONDITIONAL
 from targets import exact, one_torch_thread, weights  # noqa: F401
 from tolerances import TOLERANCES, relative_error
 
@@ -18,9 +18,11 @@ from engine.errors import UnavailableError
 from engine.gpu_loop import GpuLoop
 from engine.kernels import cuda, reference
 from engine.kernels.gpu import GpuNetwork
+from engine.kernels.label import label_row
 from engine.noise import normal
 from engine.sampler import Item
 from engine.schedule import build_schedule
+from gpu import checks
 from gpu.devices import SimulatedDevice
 
 TINY = replace(SMALL, residual_channels=16, residual_layers=4, dilation_cycle=3, n_mels=16, upsample_strides=(4, 4))
@@ -34,6 +36,7 @@ VARIANTS = {
     "sinusoid": replace(TINY, step_embedding="sinusoid"),
     "prior": replace(TINY, prior=True),
     "48 channels": replace(TINY, residual_channels=48),
+    "classes": replace(SMALL_UNCONDITIONAL, residual_channels=16, residual_layers=4, dilation_cycle=3, classes=CLASSES),
     "hop 30": replace(TINY, upsample_strides=(6, 5 * 2), n_mels=7),
 }
 FEW = (1e-3, 0.01, 0.3)
@@ -56,8 +59,10 @@ def inputs(config, frames, given=False, betas=None):
         x, *z = [normal(5 + number, n, 0, length) for n in range(len(plan))]
         batch = [None if a is None else torch.tensor(a).double()[None] for a in (mel, x, scale)]
         noise = torch.tensor(np.array(z)).double()[:, None]
-        made = reference.sample(exact(config), config, batch[0], plan, batch[1], noise, std=batch[2])[0]
-        items.append(Item(length, mel, 5 + number, x, np.array(z) if given else None, scale))
+        label = (3 * number + 1) % len(CLASSES) if config.classes else None
+        labels = None if label is None else torch.tensor([label])
+        made = reference.sample(exact(config), config, batch[0], plan, batch[1], noise, std=batch[2], labels=labels)[0]
+        items.append(Item(length, mel, 5 + number, x, np.array(z) if given else None, scale, label=label))
         audio.append(made)
     return plan, items, audio
 
@@ -69,7 +74,11 @@ def loop_of(device, config, precision="fp16", plan_samples=None):
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [*((name, "fp16") for name in VARIANTS), ("lmnt", "bf16"), ("lmnt", "tf32"), ("lmnt", "fp32")],
+    [
+        *((name, "fp16") for name in VARIANTS),
+        *(("lmnt", "bf16"), ("lmnt", "tf32"), ("lmnt", "fp32"), ("classes", "fp32")),
+        *(pytest.param("classes", precision, marks=pytest.mark.slow) for precision in ("bf16", "tf32")),
+    ],
 )
 def test_variants_are_the_reference(device, name, precision):
     plan, items, audio = inputs(VARIANTS[name], FRAMES)
@@ -91,6 +100,34 @@ def test_one_evaluation(device):
         x, mel = (torch.tensor(a).double()[None] for a in (item.x, item.mel))
         want = reference.predict_noise(exact(TINY), TINY, x, plan.t[2], mel)[0]
         assert relative_error(got, want) < TOLERANCES["network_eps_fp16"]
+
+
+def test_labels_of_one_batch_do_not_mix(device):
+    """Items of one label share a plan; none of the others, nor their order, changes a byte."""
+    config = VARIANTS["classes"]
+    plan, items, audio = inputs(config, (9, 3, 9), betas=FEW)
+    items.append(replace(items[0], label=4))
+    loop = loop_of(device, config)
+    together = loop.sample(items, plan)
+    for got, want in zip(together, audio, strict=False):
+        assert relative_error(got, want) < TOLERANCES["network_audio_fp16"]
+    assert relative_error(together[3], audio[0]) > 0.1, "the label does nothing, so this test shows nothing"
+    eps = loop.predict_noise(items, plan.t[0])
+    for at in (3, 0):
+        assert loop.sample([items[at]], plan)[0].numpy().tobytes() == together[at].numpy().tobytes()
+        assert loop.predict_noise([items[at]], plan.t[0])[0].numpy().tobytes() == eps[at].numpy().tobytes()
+
+
+@pytest.mark.parametrize("channels", [48, 64])
+def test_a_label_joins_the_bias_of_the_convolution(device, channels):
+    config = replace(VARIANTS["classes"], residual_channels=channels)
+    net = GpuNetwork(config, weights(config), device, "fp16")
+    rows = torch.full((2, 4, 7 * net.channels), 0.5)
+    net.add_label(rows, 3)
+    joined, rest = rows[:, :, : 2 * net.channels] - 0.5, rows[:, :, 2 * net.channels :]
+    expected = torch.from_numpy(label_row(config, weights(config), 3)).expand(2, -1, -1)
+    assert relative_error(checks.halves(joined, config), expected) < TOLERANCES["operation_fp32"]
+    assert (rest == 0.5).all() and not joined[:, :, 2 * channels :].any()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import EXAMPLES, SMALL, SMALL_UNCONDITIONAL, random_network, shared_example
+from networks import EXAMPLES, SMALL, SMALL_LABELLED, SMALL_UNCONDITIONAL, random_network, shared_example
 from tolerances import TOLERANCES, relative_error
 
 from engine.embedding import step_biases
@@ -361,3 +361,38 @@ def test_random_networks_keep_the_signal_near_one(config):
         moved = reference.predict_noise(weights, config, x + 1e-3, 20.5, mel)
         assert 0.2 < eps.std() < 3.0
         assert 1e-5 < (moved - eps).std() < 1e-2
+
+
+def test_a_labels_conditioner_is_its_formula():
+    rng = np.random.default_rng(0)
+    embedding, weight, bias = normal(rng, 3, 128), normal(rng, 8, 128, 1), normal(rng, 8)
+    got = reference.label_conditioner(*(torch.tensor(value) for value in (embedding, weight, bias)))
+    assert relative_error(got, (embedding @ weight[:, :, 0].T + bias)[:, :, None]) < EXACT
+
+
+def test_a_label_is_a_bias_of_every_dilated_convolution():
+    """The network of one class is the unconditional one with other biases, item by item."""
+    weights = reference.to_tensors(random_network(SMALL_LABELLED, 3), torch.float64)
+    x = torch.tensor(normal(np.random.default_rng(1), 2, 50))
+    labels = torch.tensor([4, 1])
+    both = reference.predict_noise(weights, SMALL_LABELLED, x, 7.5, labels=labels)
+    for item, label in enumerate(labels):
+        plain = {key: tensor for key, tensor in weights.items() if "label_" not in key}
+        for i in range(SMALL_LABELLED.residual_layers):
+            key, embedding = f"residual_layers.{i}", weights["label_embedding.weight"][label]
+            projection = weights[f"{key}.label_projection.weight"][:, :, 0]
+            more = projection @ embedding + weights[f"{key}.label_projection.bias"]
+            plain[f"{key}.dilated_conv.bias"] = plain[f"{key}.dilated_conv.bias"] + more
+        want = reference.predict_noise(plain, SMALL_UNCONDITIONAL, x[item : item + 1], 7.5)
+        assert relative_error(both[item : item + 1], want) < EXACT
+
+
+def test_labels_suit_the_network():
+    x, labels = torch.zeros(1, 20), torch.tensor([0])
+    for config, given, message in (
+        (SMALL_LABELLED, None, "labels: expected some for this network, got none"),
+        (SMALL_UNCONDITIONAL, labels, "labels: expected none for this network, got some"),
+    ):
+        weights = reference.to_tensors(random_network(config, 0), torch.float32)
+        with pytest.raises(ValueError, match=message):
+            reference.predict_noise(weights, config, x, 0.0, labels=given)
