@@ -1,7 +1,8 @@
-"""DiffWave inference with custom kernels: a mel spectrogram becomes speech.
+"""DiffWave inference with custom kernels: a mel spectrogram becomes speech, and noise a word that was asked for.
 
 import engine
 audio = engine.vocode(mel)
+clips = engine.generate(n=4, label=3)
 """
 
 from engine.errors import Cancelled, CheckpointError, InputError, UnavailableError
@@ -14,7 +15,20 @@ except ImportError as error:
     ) from error
 
 from engine.frontend import mel
-from engine.voice import Voice, load, vocode
+from engine.shortcuts import denoise, generate, interpolate, vocode
+from engine.voice import Voice, load
 
-__all__ = ["Cancelled", "CheckpointError", "InputError", "UnavailableError", "Voice", "load", "mel", "vocode"]
+__all__ = [
+    "Cancelled",
+    "CheckpointError",
+    "InputError",
+    "UnavailableError",
+    "Voice",
+    "denoise",
+    "generate",
+    "interpolate",
+    "load",
+    "mel",
+    "vocode",
+]
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from engine.arrays import FloatArray, to_numpy
 from engine.errors import InputError
 
 MAX_SEED = 2**64 - 1
+LOUDEST = 8.0  # of a recording: noise of deviation 1 stays below it, 16-bit integers do not
 
 
 def _is_int(value: object) -> bool:
@@ -95,11 +97,44 @@ def check_count(value: Any, name: str, most: int = 2**31 - 1) -> int:
     return int(value)
 
 
-def check_signal(x: Any) -> npt.NDArray[np.float32]:
+def check_signal(x: Any, name: str = "x") -> npt.NDArray[np.float32]:
     """x [B,L] or [L], float32, finite, not empty, as [B,L]; anything else raises InputError."""
-    array = to_numpy(x, "x", ("float32",))
+    array = to_numpy(x, name, ("float32",))
     if array.ndim not in (1, 2) or array.size == 0:
-        raise InputError(f"x: expected shape [B, L] or [L], not empty, got {array.shape}")
+        raise InputError(f"{name}: expected shape [B, L] or [L], not empty, got {array.shape}")
     if not np.isfinite(array).all():
-        raise InputError("x: expected finite values, got NaN or infinity")
+        raise InputError(f"{name}: expected finite values, got NaN or infinity")
     return array.reshape(-1, array.shape[-1])
+
+
+def check_recording(audio: Any, name: str) -> npt.NDArray[np.float32]:
+    """As `check_signal`, for samples in about [-1, 1]: InputError where they are on another scale."""
+    array = check_signal(audio, name)
+    loudest = float(np.abs(array).max())
+    if loudest > LOUDEST:
+        raise InputError(
+            f"{name}: expected samples in about [-1, 1], got up to {loudest:.6g}; divide 16-bit samples by 32768"
+        )
+    return array
+
+
+def check_fraction(value: Any, name: str) -> float:
+    """A number from 0 to 1; anything else raises InputError."""
+    if not _is_number(value) or not 0.0 <= value <= 1.0:
+        raise InputError(f"{name}: expected a number from 0 to 1, got {value!r:.80}")
+    return float(value)
+
+
+def check_seconds(seconds: Any, sample_rate: int) -> int:
+    """A length in seconds as samples, 1 to 2**31 - 1 of them; anything else raises InputError."""
+    most = 2**31 - 1
+    count = round(seconds * sample_rate) if _is_number(seconds) and math.isfinite(seconds) else 0
+    if not 1 <= count <= most:
+        raise InputError(
+            f"seconds: expected a number that gives 1 to {most} samples at {sample_rate} Hz, got {seconds!r:.80}"
+        )
+    return count
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

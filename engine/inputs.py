@@ -124,6 +124,13 @@ def _check_finite(item: Any, name: str) -> None:
         raise InputError(f"{name}: expected finite values, got {item[band, frame]} at band {band}, frame {frame}")
 
 
+def check_mel_length(batch: MelBatch, signal: Any, hop: int, name: str = "x") -> None:
+    """Refuse a signal [B,L] that is not as long as its mels say, or not as many."""
+    want = [item.shape[1] * hop for item in batch.items]
+    if want != [signal.shape[1]] * len(signal):
+        raise InputError(f"{name}: expected [{len(want)}, {want[0]}] for this mel (frames * hop), got {signal.shape}")
+
+
 def check_range(items: Sequence[Any], mel_kind: str | None, stacklevel: int | None = 3) -> None:
     """Refuse mels that cannot be of the checkpoint's kind, and warn of those that hardly can.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.beta)
+
+    def last(self, count: int) -> Schedule:
+        """The last so many steps, 1 to S: of the training's, those that remain at x_count."""
+        return Schedule(*(getattr(self, field.name)[-count:] for field in fields(self)))
 
 
 def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[float] | None = None) -> Schedule:

@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from engine.arguments import check_count, check_noise, check_seed, check_signal
+from engine.arguments import check_count, check_seed, check_signal
 from engine.arrays import device_of, on_device, stacked
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.chunks import Chunks, batch
 from engine.cpu_loop import CpuLoop
 from engine.errors import InputError, UnavailableError
-from engine.gpu_loop import GpuLoop
-from engine.inputs import MelBatch, check_mel, check_range
+from engine.generation import Generation
+from engine.inputs import check_mel, check_mel_length, check_range
 from engine.kernels import registry
+from engine.labels import choose_exactly
+from engine.loops import LOOPS
+from engine.models import BUNDLED as BUNDLED
+from engine.models import path_of
 from engine.prior import check_energy_min, check_prior
 from engine.sampler import Item, Progress
-from engine.schedule import Schedule, build_schedule
+from engine.schedule import build_schedule
 from engine.stream import Event, Stream, StreamOptions
 
-BUNDLED = Path(__file__).parent / "assets" / "voice.safetensors"
 
-
-class Loop(Protocol):
-    """What a voice asks of a backend's loop over the steps: `engine.cpu_loop` and `engine.gpu_loop`."""
-
-    def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
-        """Eps [L_i] per item."""
-
-    def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = ...) -> list[Any]:
-        """Audio [L_i] per item."""
-
-
-LOOPS: Mapping[str, Callable[[Any, Any, int], Loop]] = MappingProxyType(
-    {"cpu": CpuLoop, "cuda": lambda network, tensors, threads: GpuLoop(network)}
-)
-
-
-class Voice:
+class Voice(Generation):
     """One network, ready to run. Made by `engine.load`; may be used from several threads at once.
 
     Attributes:
@@ -185,50 +169,14 @@ class Voice:
         """
         return self._open_stream(steps, seed, schedule, energy_min, cancel, check_count(streams, "streams"))
 
-    def generate(
-        self,
-        n: int = 1,
-        samples: int | None = None,
-        steps: int | str = "full",
-        seed: int | Sequence[int] = 0,
-        *,
-        schedule: Sequence[float] | None = None,
-        noise: tuple[Any, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> Any:
-        """Sound from an unconditional network (paper, section 5.2).
-
-        Args:
-            n: how many clips.
-            samples: length of each; with `noise`, its length if not given.
-            steps: "full", the training schedule, or 6, the fast one.
-            seed, schedule, noise, progress: as in `vocode`.
-
-        Returns:
-            float32 [n, samples] in [-1,1]; a torch tensor if the noise is one.
-
-        Raises:
-            InputError: the network wants a mel, or an argument has an impossible value.
-        """
-        if self.config.n_mels:
-            raise InputError("generate: this network wants a mel; use vocode(mel)")
-        n = check_count(n, "n")
-        if samples is None and isinstance(noise, (tuple, list)) and noise:
-            samples = next(iter(reversed(getattr(noise[0], "shape", ()))), None)
-        samples = check_count(samples, "samples")
-        plan = build_schedule(self.config, steps, schedule)
-        self._check_reflection([samples])
-        items = self._items([None] * n, [samples] * n, plan, seed, noise, [(None, 1)] * n)
-        where = None if noise is None else device_of(noise[0])
-        return stacked([on_device(row, where) for row in self._loop.sample(items, plan, progress)])
-
-    def predict_noise(self, x: Any, t: float, mel: Any = None) -> Any:
+    def predict_noise(self, x: Any, t: float, mel: Any = None, label: Any = None) -> Any:
         """One evaluation of the network: the noise eps that it sees in x (paper, equation 5).
 
         Args:
             x: float32 [B,L] or [L], numpy or torch; L = T * hop with a mel.
             t: the step on the training scale, 0 .. T-1, fractions allowed.
             mel: [B,M,T] or [M,T], for a network that wants one.
+            label: for a network with classes, a name that means one class ("3 jackson"), or a list of B of them.
 
         Returns:
             eps, as x came.
@@ -243,12 +191,14 @@ class Voice:
                 raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
             batch = check_mel(mel, self.config, self.choice.device)
             check_range(batch.items, self.config.mel_kind)
-            _check_lengths(batch, signal, self.hop)
+            check_mel_length(batch, signal, self.hop)
             mels = list(batch.items)
         elif mel is not None:
             raise InputError("mel: this network is unconditional and takes none")
         self._check_reflection([signal.shape[1]])
-        rows = [Item(len(row), one, x=row) for row, one in zip(signal, mels, strict=True)]
+        labels = choose_exactly(self.config.classes, label, len(signal))
+        given = zip(signal, mels, labels, strict=True)
+        rows = [Item(len(row), one, x=row, label=number) for row, one, number in given]
         eps = [on_device(row, device_of(x)) for row in self._loop.predict_noise(rows, _number(t))]
         return stacked(eps).reshape(x.shape)
 
@@ -257,9 +207,10 @@ class Voice:
         config = self.config
         size = f"C={config.residual_channels} N={config.residual_layers} cycle={config.dilation_cycle}"
         mel = f"{config.n_mels} mel bands of kind {config.mel_kind}, hop {self.hop}"
+        other = f"{len(config.classes)} classes" if config.classes else "no mel"
         return "\n".join(
             [
-                f"network {size}, {mel if config.n_mels else 'no mel'}, {self.sample_rate} Hz",
+                f"network {size}, {mel if config.n_mels else other}, {self.sample_rate} Hz",
                 *self.choice.reasons,
                 f"threads {self.threads}",
             ]
@@ -292,33 +243,6 @@ class Voice:
         options = StreamOptions(one, energy_min, cancel, lambda length: self._check_reflection([length]))
         return loop.stream(plan, options, streams)
 
-    def _check_reflection(self, lengths: list[int]) -> None:
-        furthest = max(self.config.dilations)
-        if self.config.padding == "reflect" and min(lengths) <= furthest:
-            raise InputError(
-                f"mel: this network pads by reflection and needs more than {furthest} samples, got {min(lengths)}"
-            )
-
-    def _items(
-        self,
-        mels: Sequence[Any],
-        lengths: list[int],
-        plan: Schedule,
-        seed: Any,
-        noise: Any,
-        prior: Sequence[Any],
-    ) -> list[Item]:
-        if noise is not None:
-            given: Any = check_noise(noise, lengths, len(plan))
-            seeds = [0] * len(mels)
-        else:
-            seeds = check_seed(seed, len(mels))
-            given = [(None, None)] * len(mels)
-        return [
-            Item(length, mel, s, x, z, scale, repeat)
-            for length, mel, s, (x, z), (scale, repeat) in zip(lengths, mels, seeds, given, prior, strict=True)
-        ]
-
 
 def load(
     path: str | os.PathLike[str] | None = None,
@@ -331,7 +255,8 @@ def load(
     """Load a checkpoint and pack it for this machine.
 
     Args:
-        path: a checkpoint of any public implementation (docs/checkpoints.md); None for the bundled voice.
+        path: a checkpoint of any public implementation (docs/checkpoints.md), or the name of a bundled network
+            (`engine.models.NAMES`); None for the bundled voice.
         device: "auto", a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
         precision: "auto", the fastest; on a CPU "fp32" or "bf16", on a GPU "fp16", "bf16", "tf32" or "fp32".
         threads: how many a call may use on a CPU; None for all processors this process may run on.
@@ -339,24 +264,13 @@ def load(
         mel: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
 
     Raises:
-        CheckpointError: the file is missing, damaged, hostile or not a DiffWave network.
+        CheckpointError: the file or the bundled network is missing, damaged, hostile or not a DiffWave network.
         UnavailableError: the device, precision or isa is not available here; the message says why.
         InputError: an argument has an impossible value.
     """
     choice = registry.select(device, precision, isa)
     count = _processors() if threads is None else check_count(threads, "threads", 1024)
-    return Voice(load_checkpoint(BUNDLED if path is None else path, mel), choice, count)
-
-
-@lru_cache(maxsize=1)
-def bundled() -> Voice:
-    """The bundled voice, loaded once."""
-    return load()
-
-
-def vocode(mel: Any, steps: int | str = 6, seed: int | Sequence[int] = 0, **options: Any) -> Any:
-    """`Voice.vocode` of the bundled voice."""
-    return bundled().vocode(mel, steps, seed, **options)
+    return Voice(load_checkpoint(path_of(path), mel), choice, count)
 
 
 def _processors() -> int:
@@ -370,9 +284,3 @@ def _number(t: Any) -> float:
         return float(t)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"t: expected a number, got {t!r:.80}") from None
-
-
-def _check_lengths(batch: MelBatch, signal: Any, hop: int) -> None:
-    want = [item.shape[1] * hop for item in batch.items]
-    if want != [signal.shape[1]] * len(signal):
-        raise InputError(f"x: expected [{len(want)}, {want[0]}] for this mel (frames * hop), got {signal.shape}")

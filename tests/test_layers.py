@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,14 @@ def files(folder: str, pattern: str) -> dict[str, Path]:
 ENGINE, KERNELS, CSRC = files("engine", "*.py"), files("kernels", "*.py"), files("csrc", "*")
 CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
 # What stands above the library and is imported by nothing in it: the command line, and what it prints.
-COMMAND_LINE = {"engine/cli.py", "engine/__main__.py", "engine/info.py", "engine/doctor.py"}
+COMMAND_LINE = {
+    "engine/cli.py",
+    "engine/cli_generation.py",
+    "engine/terminal.py",
+    "engine/__main__.py",
+    "engine/info.py",
+    "engine/doctor.py",
+}
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,17 @@ def imports(source: str) -> Iterator[Import]:
     yield from visit(ast.parse(source), True, False)
 
 
+@cache
+def imports_of(path: Path) -> list[Import]:
+    return list(imports(path.read_text()))
+
+
 def importers(among: dict[str, Path], module: str, at_once: bool = False) -> set[str]:
     """The files that import a module (for more than types), or that do so at once."""
     return {
         name
         for name, path in among.items()
-        for one in imports(path.read_text())
+        for one in imports_of(path)
         if one.of(module) and not one.for_types and (one.at_once or not at_once)
     }
 
@@ -121,11 +134,16 @@ def test_only_the_cpu_backend_calls_the_native_module() -> None:
 def test_nothing_below_imports_what_is_above() -> None:
     assert importers(ENGINE | KERNELS, "engine.cli") <= {"engine/__main__.py"}
     assert importers(ENGINE | KERNELS, "engine.info") <= COMMAND_LINE
-    assert importers(ENGINE | KERNELS, "engine.voice") <= {"engine/__init__.py"} | COMMAND_LINE
+    for above in ("engine.cli_generation", "engine.terminal", "engine.doctor"):
+        assert importers(ENGINE | KERNELS, above) <= COMMAND_LINE
+    assert importers(ENGINE | KERNELS, "engine.shortcuts") == {"engine/__init__.py"}
+    assert importers(ENGINE | KERNELS, "engine.voice") <= {"engine/__init__.py", "engine/shortcuts.py"} | COMMAND_LINE
     assert importers(ENGINE | KERNELS, "engine.sampler") <= {
         "engine/voice.py",
         "engine/cpu_loop.py",
+        "engine/generation.py",
         "engine/gpu_loop.py",
+        "engine/loops.py",
         "engine/signals.py",
         "engine/stream.py",
     }

@@ -213,21 +213,21 @@ def test_the_bundled_voice() -> None:
 
 
 def test_generate(plain: Voice) -> None:
-    audio = plain.generate(3, 200, seed=4)
+    audio = plain.generate(3, samples=200, seed=4)
     assert audio.shape == (3, 200) and audio.dtype == np.float32 and np.abs(audio).max() <= 1.0
     assert plain.generate(3, samples=200, seed=[4, 5, 6]).tobytes() == audio.tobytes()
     assert plain.generate(samples=200, seed=5).tobytes() == audio[1].tobytes()
-    assert plain.generate(3, 200, 6, seed=4).tobytes() != audio.tobytes()
+    assert plain.generate(3, samples=200, steps=6, seed=4).tobytes() != audio.tobytes()
     x, z = gaussian(2, 100), gaussian(5, 2, 100)
     given = plain.generate(2, steps=6, noise=(x, z))
-    assert given.tobytes() == plain.generate(2, 100, 6, noise=(x, z)).tobytes()
+    assert given.tobytes() == plain.generate(2, samples=100, steps=6, noise=(x, z)).tobytes()
     tensor = plain.generate(2, steps=6, noise=(torch.from_numpy(x), torch.from_numpy(z)))
     assert isinstance(tensor, torch.Tensor) and tensor.numpy().tobytes() == given.tobytes()
 
 
 def test_generate_and_vocode_each_want_their_own_network(voice: Voice, plain: Voice) -> None:
     with pytest.raises(InputError, match=r"generate: this network wants a mel; use vocode\(mel\)"):
-        voice.generate(1, 100)
+        voice.generate(1, samples=100)
     with pytest.raises(InputError, match="mel: this network is unconditional and takes none"):
         plain.vocode(a_mel(3))
 
@@ -235,7 +235,7 @@ def test_generate_and_vocode_each_want_their_own_network(voice: Voice, plain: Vo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "samples: expected an integer from 1"),
+        ({}, "samples: expected an integer, or seconds; this network does not tell the length"),
         ({"samples": 0}, "samples: expected an integer from 1"),
         ({"samples": 10.0}, "samples: expected an integer from 1"),
         ({"samples": 10, "n": 0}, "n: expected an integer from 1"),
