@@ -42,9 +42,9 @@ class NinjaBuild(build_ext):
 
 
 setup(
-    packages=["engine", "engine.kernels", "engine.kernels.triton"],
+    packages=["engine", "engine.training", "engine.kernels", "engine.kernels.triton"],
     package_dir={"engine.kernels": "kernels"},
-    package_data={"engine": ["assets/*", "py.typed", "*.pyi"]},
+    package_data={"engine": ["assets/*", "py.typed", "*.pyi"], "engine.training": ["recipes/*.toml"]},
     ext_modules=[Extension("engine._native", SOURCES)],
     cmdclass={"build_ext": NinjaBuild},
 )

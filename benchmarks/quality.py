@@ -21,12 +21,13 @@ from report import snr
 import engine
 from engine import Voice
 from engine.errors import UnavailableError
+from engine.training.quality import perceived
 
 try:
+    import pesq  # noqa: F401
+    import pystoi  # noqa: F401
+    import scipy  # noqa: F401
     import soundfile
-    from pesq import pesq
-    from pystoi import stoi
-    from scipy.signal import resample_poly
 except ImportError as error:
     sys.exit(f"quality: {error.name} is missing; run pip install -e '.[quality]'")
 
@@ -37,12 +38,6 @@ DEFAULT = {SHARED / "ljspeech16": 16, SHARED / "kerstin_22k": 10}
 SEED = 0
 
 
-def score(recording: Array, audio: Array, rate: int) -> tuple[float, float]:
-    """(PESQ-WB, STOI) of audio against a recording of the same length; 16 kHz is all that PESQ-WB knows."""
-    wanted, got = (resample_poly(signal.astype(np.float64), 16000, rate) for signal in (recording, audio))
-    return float(pesq(16000, wanted, got, "wb")), float(stoi(recording, audio, rate))
-
-
 def measure(voices: Sequence[Voice], file: Path) -> list[float]:
     """PESQ-WB and STOI of each voice on one clip, then the SNR of the second voice against the first."""
     recording, rate = soundfile.read(file, dtype="float32")
@@ -51,7 +46,7 @@ def measure(voices: Sequence[Voice], file: Path) -> list[float]:
     mel = engine.mel(recording, rate, voices[0].config.mel_kind)
     # The last frame is centred on the clip's end, so the audio is up to a frame longer.
     made = [voice.vocode(mel, seed=SEED)[: len(recording)] for voice in voices]
-    figures = [figure for audio in made for figure in score(recording[: len(audio)], audio, rate)]
+    figures = [figure for audio in made for figure in perceived(recording[: len(audio)], audio, rate)]
     return [*figures, *(snr(made[0], audio) for audio in made[1:])]
 
 

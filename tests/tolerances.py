@@ -70,6 +70,9 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "gpu_eps_bf16_db": 35.0,
         "gpu_eps_tf32_db": 50.0,
         "gpu_eps_fp32_db": 90.0,
+        # Three steps of AdamW on one process or two: gradients differ by rounding, and AdamW's first steps divide them
+        # by their own size, so that the smallest may even change sign.
+        "training_processes": 1e-3,
         # Absolute, values reach 6.7. Cephes' float32 polynomials against float64: about two roundings of the result.
         "box_muller": 1e-6,
     }

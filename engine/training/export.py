@@ -1,0 +1,81 @@
+"""From a training's state to files that `engine.load` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.config import Config
+from engine.errors import InputError
+from engine.training.settings import Recipe, recipe_of_json
+from engine.training.state import PARTS, State, read_state, write_state
+
+Array = npt.NDArray[np.float32]
+
+
+def export(state_file: Path, out: Path, part: str = "average", labels: bool = True, dtype: str = "float16") -> None:
+    """Write the network of a training's state as a safetensors file.
+
+    Args:
+        state_file: what `fit` wrote.
+        out: the file to write.
+        part: "average", what one listens to, or "weights", what one trains on from.
+        labels: False makes an unconditional network of a class-conditional one, from what it learnt without labels.
+        dtype: "float16" or "float32".
+
+    Raises:
+        InputError: an argument is impossible.
+        CheckpointError: the file is no state of a training.
+    """
+    if part not in PARTS[:2]:
+        raise InputError(f"part: expected 'average' or 'weights', got {part!r:.80}")
+    state = read_state(state_file)
+    recipe = recipe_of_json(state.recipe)
+    if not labels and not recipe.training.drop_label:
+        raise InputError("labels: this network has no training without labels (training.drop_label)")
+    save_checkpoint(out, checkpoint_of(recipe, state, part, labels), dtype)
+
+
+def export_to_train_on(state_file: Path, out: Path) -> None:
+    """Write the weights alone as a state that another training begins from (`--init`): a quarter of its size.
+
+    Raises:
+        CheckpointError: the file is no state of a training.
+    """
+    state = read_state(state_file)
+    write_state(out, replace(state, tensors={"weights": state.tensors["weights"]}))
+
+
+def checkpoint_of(recipe: Recipe, state: State, part: str = "average", labels: bool = True) -> Checkpoint:
+    """The network of a state; see `export`."""
+    tensors = {name: tensor.numpy().astype(np.float32) for name, tensor in state.tensors[part].items()}
+    config = recipe.network
+    if not config.n_mels:
+        config = replace(config, clip_samples=recipe.data.samples)
+    if state.classes:
+        if labels:
+            tensors["label_embedding.weight"] = np.ascontiguousarray(tensors["label_embedding.weight"][:-1])
+            config = replace(config, classes=state.classes)
+        else:
+            tensors = without_labels(tensors, config)
+    return Checkpoint(config, tensors)
+
+
+def without_labels(tensors: Mapping[str, Array], config: Config) -> dict[str, Array]:
+    """A class-conditional network, shown "no label" for ever, as an unconditional one.
+
+    The label reaches a layer as a row that is the same at every sample, so "no label" is a part of its bias.
+    """
+    kept = {name: tensor for name, tensor in tensors.items() if "label" not in name}
+    nothing = tensors["label_embedding.weight"][-1].astype(np.float64)
+    for i in range(config.residual_layers):
+        place = f"residual_layers.{i}."
+        weight, bias = (tensors[f"{place}label_projection.{part}"].astype(np.float64) for part in ("weight", "bias"))
+        row = weight.reshape(len(weight), -1) @ nothing + bias
+        kept[f"{place}dilated_conv.bias"] = (kept[f"{place}dilated_conv.bias"] + row).astype(np.float32)
+    return kept

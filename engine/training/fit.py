@@ -1,0 +1,170 @@
+"""`fit`: a recipe's training in a folder, from its beginning or from where it was interrupted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import InputError
+from engine.kernels.cpu import tiers
+from engine.training.data import read_corpus
+from engine.training.log import Log, Window
+from engine.training.objective import levels_of
+from engine.training.processes import Processes, join, leave
+from engine.training.quality import check_installed
+from engine.training.settings import Recipe
+from engine.training.state import read_state, write_state
+from engine.training.trainer import Report, Trainer
+from engine.training.validation import validate
+
+STATE = "state.safetensors"
+SAVE_SECONDS = 300.0
+LOG_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a training runs; none of it changes what is learnt.
+
+    Attributes:
+        folder: of its state, its log and its TensorBoard files.
+        device: "cpu" or "cuda".
+        precision: of the products in the residual layers, "fp32" or "bf16".
+        validate_every: steps between two validations; 0 for none.
+        stop_after: steps; None for all.
+    """
+
+    folder: Path
+    device: str = "cpu"
+    precision: str = "fp32"
+    validate_every: int = 0
+    stop_after: int | None = None
+
+
+def fit(recipe: Recipe, data: Path, options: Options) -> bool:
+    """Train until the recipe's last step, an interruption (SIGINT, SIGTERM) or `stop_after` steps.
+
+    The folder gets state.safetensors every five minutes and at the end, and log.jsonl with the losses. With a state in
+    it, the training goes on from there, with the same examples in the same order.
+
+    Args:
+        recipe: the network, the data and the training.
+        data: the folder of the recordings.
+        options: how it runs.
+
+    Returns:
+        Whether the training is done.
+
+    Raises:
+        InputError: an argument is impossible, or the folder holds another recipe's training.
+    """
+    processes = join(options.device)
+    try:
+        return _fit(recipe, data, options, processes)
+    finally:
+        leave(processes)
+
+
+def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> bool:
+    options.folder.mkdir(parents=True, exist_ok=True)
+    corpus = read_corpus(data, recipe.data, recipe.network)
+    if corpus.held_out and recipe.network.n_mels and options.validate_every:
+        check_installed()
+    path = options.folder / STATE
+    state = read_state(path) if path.exists() else None
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    micro = recipe.training.batch if processes.device.type == "cuda" else 1
+    trainer = Trainer(recipe, corpus, processes, dtype, micro, state)
+    if processes.first:
+        _say(
+            f"{len(corpus.train)} recordings to train on, {len(corpus.held_out)} held out, {corpus.left_out} left out\n"
+            f"{len(corpus.classes)} classes, {sum(p.numel() for p in trainer.network.parameters()):,} parameters\n"
+            f"{processes.count} x {processes.device.type} {options.precision}, "
+            f"step {trainer.step} of {recipe.training.steps}"
+        )
+    saved, window, end = time.monotonic(), Window(), trainer.step + (options.stop_after or sys.maxsize)
+    log = Log(options.folder) if processes.first else None
+    with _interruption() as interrupted, _progress(processes.first, trainer) as show:
+        while not trainer.done and trainer.step < end:
+            report = trainer.advance()
+            window.add(report)
+            show(report, window)
+            if log and (report.step % LOG_STEPS == 0 or trainer.done):
+                log.write(report.step, window.take())
+            if log and options.validate_every and (report.step % options.validate_every == 0 or trainer.done):
+                log.write(report.step, {f"held_out_{name}": value for name, value in validate(trainer).items()})
+            stop = processes.any(bool(interrupted))
+            if processes.first and (stop or time.monotonic() - saved > SAVE_SECONDS):
+                write_state(path, trainer.state())
+                saved = time.monotonic()
+            if stop:
+                break
+    if processes.first:
+        write_state(path, trainer.state())
+    return trainer.done
+
+
+@contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """Signals that asked for an end, in a list; a second one ends at once."""
+    got: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if got:
+            raise KeyboardInterrupt
+        got.append(number)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield got
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(shown: bool, trainer: Trainer) -> Iterator[Any]:
+    """A bar with the loss at every level of noise."""
+    if not shown:
+        yield lambda report, window: None
+        return
+    from tqdm import tqdm
+
+    names = levels_of(trainer.recipe.network)
+    with tqdm(
+        total=trainer.recipe.training.steps, initial=trainer.step, unit="step", mininterval=1.0, disable=None
+    ) as bar:
+
+        def show(report: Report, window: Window) -> None:
+            bar.update()
+            losses = " ".join(f"{name}:{loss:.3f}" for name, loss in zip(names, window.recent(), strict=True))
+            bar.set_postfix_str(f"loss by noise {losses}", refresh=False)
+
+        yield show
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def check_precision(precision: str, device: str) -> str:
+    """ "auto" becomes bf16 where the hardware multiplies it; else what was asked for.
+
+    Raises:
+        InputError: unknown.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise InputError(f"precision: expected auto, fp32 or bf16, got {precision!r:.80}")
+    if precision != "auto":
+        return precision
+    on_cpu = any(supported and "bf16" in precisions for _, supported, _, precisions in tiers())
+    fast = torch.cuda.is_bf16_supported() if device == "cuda" else on_cpu
+    return "bf16" if fast else "fp32"

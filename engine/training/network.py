@@ -1,0 +1,148 @@
+"""The network as PyTorch trains it. Its parameters have the names of `engine.checkpoint.expected_shapes`."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.config import Config
+from engine.embedding import sinusoids
+from engine.training.block import residual_block
+
+
+class Projection(nn.Module):
+    """A 1x1 convolution or a linear layer on rows: a weight [out, in, 1, ...] and a bias."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(*shape))
+        self.bias = nn.Parameter(torch.zeros(shape[0]))
+        nn.init.kaiming_normal_(self.weight)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        return functional.linear(rows, self.weight.flatten(1), self.bias)
+
+
+class Upsampler(nn.Module):
+    """The mel's transposed convolutions (paper, section 3.2); [B,M,T] -> [B,M,L]."""
+
+    def __init__(self, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.strides = strides
+        for k, stride in enumerate(strides, start=1):
+            setattr(self, f"conv{k}", nn.ConvTranspose2d(1, 1, (3, 2 * stride), (1, stride), (1, stride // 2)))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """[B,M,T] -> [B,M,L]."""
+        rows = mel[:, None]
+        for k in range(1, len(self.strides) + 1):
+            rows = functional.leaky_relu(getattr(self, f"conv{k}")(rows), 0.4)
+        return rows[:, 0]
+
+
+class StepFeatures(nn.Module):
+    """From the step's sinusoids to 512 features (paper, section 3.1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection1 = nn.Linear(128, 512)
+        self.projection2 = nn.Linear(512, 512)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """[B,128] -> [B,512]."""
+        return functional.silu(self.projection2(functional.silu(self.projection1(embedded))))
+
+
+class Layer(nn.Module):
+    """The parameters of one residual layer."""
+
+    def __init__(self, channels: int, bands: int, labelled: bool) -> None:
+        super().__init__()
+        self.dilated_conv = Projection(2 * channels, channels, 3)
+        self.diffusion_projection = nn.Linear(512, channels)
+        if bands:
+            self.conditioner_projection = Projection(2 * channels, bands, 1)
+        if labelled:
+            self.label_projection = Projection(2 * channels, 128, 1)
+        self.output_projection = Projection(2 * channels, channels, 1)
+
+
+class DiffWave(nn.Module):
+    """Eps of noisy audio (paper, section 3), for networks with LMNT's structure.
+
+    Args:
+        config: sizes; zero padding, one upsampler, no step bias in the residual.
+        classes: how many labels there are, 0 for none. One more row of the embedding, the last, is "no label": what the
+            network learns of it becomes an unconditional network (`engine.training.export`).
+        dtype: of the residual layers' matrix products.
+    """
+
+    def __init__(self, config: Config, classes: int = 0, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        if config.padding != "zeros" or config.step_bias_in_residual or not config.shared_upsampler:
+            raise ValueError(f"config: expected LMNT's structure, got {config}")
+        channels = config.residual_channels
+        self.config, self.classes, self.dtype = config, classes, dtype
+        self.input_projection = Projection(channels, 1, 1)
+        self.diffusion_embedding = StepFeatures()
+        if config.n_mels:
+            self.spectrogram_upsampler = Upsampler(config.upsample_strides)
+        if classes:
+            self.label_embedding = nn.Embedding(classes + 1, 128)
+        self.residual_layers = nn.ModuleList(
+            Layer(channels, config.n_mels, classes > 0) for _ in range(config.residual_layers)
+        )
+        self.skip_projection = Projection(channels, channels, 1)
+        self.output_projection = Projection(1, channels, 1)
+        nn.init.zeros_(self.output_projection.weight)
+
+    def forward(self, x: Tensor, t: Tensor, mel: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """Eps (paper, equation 5).
+
+        Args:
+            x: [B,L].
+            t: [B], steps on the training scale, fractions allowed.
+            mel: [B,M,T], L = T * hop.
+            label: [B], of which `classes` is "no label".
+
+        Returns:
+            [B,L].
+        """
+        batch, length = x.shape
+        embedded = torch.from_numpy(sinusoids(self.config, t.tolist())).to(x)
+        features = self.diffusion_embedding(embedded)
+        rows = functional.relu(self.input_projection(x.t().reshape(-1, 1)))  # time-major: [L*B, C]
+        upsampled = None
+        if mel is not None:
+            upsampled = self.spectrogram_upsampler(mel).permute(2, 0, 1).to(self.dtype)
+        label_rows = None if label is None else self.label_embedding(label)
+        skip: Tensor | None = None
+        layers = cast(list[Layer], list(self.residual_layers))
+        for layer, dilation in zip(layers, self.config.dilations, strict=True):
+            conditioner = layer.dilated_conv.bias.expand(1, batch, -1)
+            if upsampled is not None:
+                weight = layer.conditioner_projection.weight.flatten(1).to(self.dtype)
+                bias = layer.conditioner_projection.bias + layer.dilated_conv.bias
+                conditioner = functional.linear(upsampled, weight, bias.to(self.dtype))
+            if label_rows is not None:
+                conditioner = conditioner + layer.label_projection(label_rows)
+            rows, more = residual_block(
+                rows,
+                layer.diffusion_projection(features),
+                conditioner,
+                layer.dilated_conv.weight,
+                layer.output_projection.weight.flatten(1),
+                layer.output_projection.bias,
+                dilation,
+                self.dtype,
+            )
+            skip = more if skip is None else skip + more
+        assert skip is not None
+        head = functional.relu(self.skip_projection(skip.float() * math.sqrt(1 / len(self.residual_layers))))
+        eps: Tensor = self.output_projection(head)
+        return eps.view(length, batch).t()

@@ -1,0 +1,97 @@
+"""The one training objective of the paper: the noise in a noised example (equation 7, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.config import Config
+from engine.schedule import build_schedule
+from engine.training.data import Corpus, draw, generator
+from engine.training.settings import Recipe
+
+LEVELS = 6  # that the losses are reported at: ranges of noise, each as many training steps wide
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Noised examples.
+
+    Attributes:
+        x: [B,L] sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
+        eps: [B,L] standard normal: what the network is to find.
+        t: [B] on the training scale.
+        mel: [B,M,T] or None.
+        label: [B] or None; the number of classes stands for no label.
+        level: [B] from 0, the least noise, to LEVELS - 1.
+    """
+
+    x: Tensor
+    eps: Tensor
+    t: Tensor
+    mel: Tensor | None
+    label: Tensor | None
+    level: npt.NDArray[np.int64]
+
+    def part(self, begin: int, end: int, device: torch.device) -> Batch:
+        """Examples begin .. end - 1, on a device."""
+
+        def of(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[begin:end].to(device)
+
+        x, eps, t = (value[begin:end].to(device) for value in (self.x, self.eps, self.t))
+        return Batch(x, eps, t, of(self.mel), of(self.label), self.level[begin:end])
+
+
+def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]) -> Batch:
+    """Examples `numbers` of a step's batch. They follow from the recipe's seed, the step and their number alone."""
+    config, training = recipe.network, recipe.training
+    roots = np.sqrt(np.cumprod(1.0 - np.asarray(config.train_schedule)))
+    fast = build_schedule(config, len(config.fast_schedule)) if config.fast_schedule else None
+    count = len(corpus.classes)
+    x, eps, t, mels, labels = [], [], [], [], []
+    for number in numbers:
+        random = generator(training.seed, step, number)
+        example = draw(corpus, recipe.data, config, random)
+        noise = random.standard_normal(len(example.audio), dtype=np.float32)
+        # By its number, not by chance: every batch has the same share of either.
+        if fast is not None and number % training.batch < training.fast_share * training.batch:
+            level = int(random.integers(len(fast)))
+            at, root = fast.t[level], float(np.sqrt(fast.alpha_bar[level]))
+        else:
+            level = int(random.integers(len(roots)))
+            at, root = float(level), float(roots[level])
+        x.append(np.float32(root) * example.audio + np.float32(np.sqrt(1.0 - root * root)) * noise)
+        eps.append(noise)
+        t.append(at)
+        mels.append(example.mel)
+        labels.append(count if random.random() < training.drop_label else example.label)
+    level_of = (np.array(t) * LEVELS / len(roots)).astype(np.int64)
+    return Batch(
+        torch.from_numpy(np.stack(x)),
+        torch.from_numpy(np.stack(eps)),
+        torch.tensor(t, dtype=torch.float64),
+        torch.from_numpy(np.stack(mels)) if config.n_mels else None,  # type: ignore[arg-type]
+        torch.tensor(labels) if count else None,
+        level_of,
+    )
+
+
+def losses(network: Callable[..., Tensor], batch: Batch, kind: str) -> Tensor:
+    """[B] the mean error of every example: |eps - eps_hat| ("l1", LMNT's) or its square ("l2", the paper's)."""
+    found = network(batch.x, batch.t, batch.mel, batch.label)
+    error = functional.l1_loss if kind == "l1" else functional.mse_loss
+    return error(found, batch.eps, reduction="none").mean(dim=1)
+
+
+def levels_of(config: Config) -> list[str]:
+    """The names of the levels: their largest sqrt(1 - alpha_bar)."""
+    sigma = np.sqrt(1.0 - np.cumprod(1.0 - np.asarray(config.train_schedule)))
+    last = [min(-(-(k + 1) * len(sigma) // LEVELS), len(sigma)) - 1 for k in range(LEVELS)]
+    return [f"{sigma[i]:.3f}" for i in last]

@@ -1,0 +1,36 @@
+"""How close made audio comes to the recording that its mel was taken from. Needs the extra `train` or `quality`."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import InputError
+from engine.frontend import mel
+
+Array = npt.NDArray[np.float32]
+
+
+def check_installed() -> None:
+    """InputError unless `perceived` can work: better at once than after a thousand steps."""
+    for name in ("pesq", "pystoi", "scipy"):
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"validate_every: {name} is missing; run pip install 'diffwave-engine[train]', or say 0")
+
+
+def perceived(recording: Array, audio: Array, rate: int) -> tuple[float, float]:
+    """(PESQ-WB, STOI) of audio against a recording of the same length; 16 kHz is all that PESQ-WB knows."""
+    from pesq import pesq
+    from pystoi import stoi
+    from scipy.signal import resample_poly
+
+    wanted, got = (resample_poly(signal.astype(np.float64), 16000, rate) for signal in (recording, audio))
+    return float(pesq(16000, wanted, got, "wb")), float(stoi(recording, audio, rate))
+
+
+def log_mel_error(recording: Array, audio: Array, rate: int) -> float:
+    """Mean distance of the two log-mels (80 bands, natural logarithm; Tacotron 2's), of signals of the same length."""
+    wanted, got = (mel(signal, rate, kind="tacotron") for signal in (recording, audio))
+    return float(np.abs(wanted - got).mean())

@@ -1,0 +1,176 @@
+"""The training loop: batch, gradient, AdamW, moving average; its state can be written after any step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from engine.checkpoint import load_checkpoint
+from engine.errors import InputError
+from engine.training.data import Corpus
+from engine.training.network import DiffWave
+from engine.training.objective import LEVELS, losses, make_batch
+from engine.training.processes import Processes
+from engine.training.settings import Recipe, recipe_of_json
+from engine.training.state import State, is_state, read_state
+
+BETAS = (0.9, 0.99)  # of AdamW: small batches of very different noise want a short memory
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a step says.
+
+    Attributes:
+        step: its number, from 1.
+        loss: mean over the batch.
+        levels: [LEVELS,2] the sum of losses and how many, for every range of noise.
+        gradient: its norm before it was clipped.
+    """
+
+    step: int
+    loss: float
+    levels: npt.NDArray[np.float64]
+    gradient: float
+
+
+class Trainer:
+    """A network in training.
+
+    Args:
+        recipe: what to do.
+        corpus: the recordings.
+        processes: that share every batch.
+        dtype: of the products in the residual layers, float32 or bfloat16.
+        micro: examples that pass through the network at once; 1 keeps a CPU's caches warm.
+        state: to go on from.
+
+    Raises:
+        InputError: the state belongs to another recipe or other classes.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        processes: Processes,
+        dtype: torch.dtype = torch.float32,
+        micro: int = 1,
+        state: State | None = None,
+    ) -> None:
+        self.recipe, self.corpus, self.processes, self.micro = recipe, corpus, processes, micro
+        self.step = 0
+        torch.manual_seed(recipe.training.seed)
+        network = DiffWave(recipe.network, len(corpus.classes), dtype)
+        if recipe.training.init and state is None:
+            _begin_from(network, recipe.training.init)
+        self.network = network.to(processes.device)
+        self.parameters = dict(self.network.named_parameters())
+        self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.training.rate, betas=BETAS, weight_decay=recipe.training.decay
+        )
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def done(self) -> bool:
+        """All steps are."""
+        return self.step >= self.recipe.training.steps
+
+    def advance(self) -> Report:
+        """One step."""
+        training = self.recipe.training
+        batch = make_batch(self.corpus, self.recipe, self.step, self.processes.share(training.batch))
+        levels = np.zeros((LEVELS, 2))
+        self.optimizer.zero_grad(set_to_none=False)
+        for begin in range(0, len(batch.x), self.micro):
+            part = batch.part(begin, begin + self.micro, self.processes.device)
+            each = losses(self.network, part, training.loss)
+            (each.sum() / training.batch).backward()  # type: ignore[no-untyped-call]
+            np.add.at(levels[:, 0], part.level, each.detach().double().cpu().numpy())
+            np.add.at(levels[:, 1], part.level, 1.0)
+        self.processes.add(p.grad for p in self.parameters.values() if p.grad is not None)
+        counts = torch.from_numpy(levels).to(self.processes.device)
+        self.processes.add([counts])
+        levels = counts.cpu().numpy()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.step, training.steps, training.warmup) * training.rate
+        self.optimizer.step()
+        self.step += 1
+        # In the first steps the average is that of all weights so far, not of the random ones.
+        share = min(training.average, self.step / (self.step + 10.0))
+        values = [parameter.detach() for parameter in self.parameters.values()]
+        torch._foreach_lerp_(list(self.average.values()), values, 1.0 - share)
+        return Report(self.step, float(levels[:, 0].sum() / training.batch), levels, float(norm))
+
+    def state(self) -> State:
+        """Where the training is."""
+        moments = [self.optimizer.state.get(parameter, {}) for parameter in self.parameters.values()]
+
+        def moment(key: str) -> dict[str, Tensor]:
+            return {
+                name: of[key] if key in of else torch.zeros_like(self.parameters[name])
+                for name, of in zip(self.parameters, moments, strict=True)
+            }
+
+        tensors = {
+            "weights": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "average": self.average,
+            "moment1": moment("exp_avg"),
+            "moment2": moment("exp_avg_sq"),
+        }
+        return State(self.step, self.recipe.to_json(), self.corpus.classes, tensors)
+
+    def _restore(self, state: State) -> None:
+        if _without_init(recipe_of_json(state.recipe)) != _without_init(self.recipe):
+            raise InputError("recipe: the training in this folder has another one; choose another folder")
+        if state.classes != self.corpus.classes:
+            raise InputError(f"data: expected the classes {state.classes!r:.80}, got {self.corpus.classes!r:.80}")
+        if not all(state.tensors.values()):
+            raise InputError("init: the state in this folder is one to begin from (--init), not one to go on with")
+        self.step = state.step
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state.tensors["weights"][name])
+                self.average[name].copy_(state.tensors["average"][name])
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(state.step)),
+                    "exp_avg": state.tensors["moment1"][name].to(parameter.device),
+                    "exp_avg_sq": state.tensors["moment2"][name].to(parameter.device),
+                }
+
+
+def rate(step: int, steps: int, warmup: int) -> float:
+    """The share of the learning rate in a step, from 0: a linear rise, then half a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))
+
+
+def _without_init(recipe: Recipe) -> Recipe:
+    """A training that goes on does not begin again."""
+    return replace(recipe, training=replace(recipe.training, init=""))
+
+
+def _begin_from(network: DiffWave, file: str) -> None:
+    """Weights of the same network, from a checkpoint or a training's state."""
+    given: Mapping[str, Tensor]
+    if is_state(Path(file)):
+        given = read_state(Path(file)).tensors["weights"]
+    else:
+        given = {name: torch.from_numpy(tensor) for name, tensor in load_checkpoint(file).tensors.items()}
+    wanted = dict(network.named_parameters())
+    if {name: tensor.shape for name, tensor in given.items()} != {name: p.shape for name, p in wanted.items()}:
+        raise InputError(f"init: {file} is a network of other sizes than the recipe's, or of other classes")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(given[name])

@@ -1,0 +1,78 @@
+"""What a network in training makes of recordings that it is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.func import functional_call
+
+from engine.kernels import registry
+from engine.training.data import Clip, Corpus
+from engine.training.export import checkpoint_of
+from engine.training.objective import losses, make_batch
+from engine.training.quality import log_mel_error, perceived
+from engine.training.trainer import Trainer
+from engine.voice import Voice
+
+CLIPS = 6  # that a voice speaks
+EXAMPLES = 48  # that the loss is taken of
+STEP = 1 << 32  # of the examples' random numbers: one that no training reaches
+
+
+def validate(trainer: Trainer) -> dict[str, float]:
+    """Figures of the moving average of the weights on the held-out recordings; none without such recordings.
+
+    Returns:
+        "loss": the objective over the same noised examples each time. For a voice also "pesq_wb", "stoi" and
+        "log_mel_error", means over a few clips, spoken again from their mels in its fast schedule by the engine.
+    """
+    corpus = trainer.corpus
+    if not corpus.held_out:
+        return {}
+    figures = {"loss": held_out_loss(trainer)}
+    if trainer.recipe.network.n_mels:
+        voice = Voice(checkpoint_of(trainer.recipe, trainer.state()), registry.select("cpu", "auto", None), threads())
+        figures.update(spoken(voice, chosen(corpus.held_out, CLIPS)))
+    return figures
+
+
+def held_out_loss(trainer: Trainer) -> float:
+    """The mean objective, with the moving average of the weights."""
+    held_out = Corpus(trainer.corpus.held_out, (), trainer.corpus.classes, 0)
+    total, count = 0.0, 0
+    weights = dict(trainer.average)
+
+    def network(*inputs: torch.Tensor | None) -> torch.Tensor:
+        eps: torch.Tensor = functional_call(trainer.network, weights, inputs)
+        return eps
+
+    for number in range(EXAMPLES):
+        batch = make_batch(held_out, trainer.recipe, STEP, [number])
+        with torch.no_grad():
+            each = losses(network, batch.part(0, 1, trainer.processes.device), trainer.recipe.training.loss)
+        total, count = total + float(each.sum()), count + 1
+    return total / count
+
+
+def spoken(voice: Voice, clips: Sequence[Clip], steps: int | str = 6) -> dict[str, float]:
+    """Mean PESQ-WB, STOI and log-mel error of clips spoken again from their mels."""
+    found = []
+    for clip in clips:
+        assert clip.mel is not None
+        audio = voice.vocode(clip.mel, steps=steps)
+        recording = clip.audio[: len(audio)]
+        pesq_wb, stoi = perceived(recording, audio, voice.sample_rate)
+        found.append((pesq_wb, stoi, log_mel_error(recording, audio, voice.sample_rate)))
+    return dict(zip(("pesq_wb", "stoi", "log_mel_error"), map(float, np.mean(found, axis=0)), strict=True))
+
+
+def chosen(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """So many of them, spread evenly."""
+    return [clips[i * len(clips) // count] for i in range(count)] if count < len(clips) else list(clips)
+
+
+def threads() -> int:
+    """As PyTorch uses."""
+    return int(torch.get_num_threads())

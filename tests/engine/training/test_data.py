@@ -1,0 +1,106 @@
+"""Recordings as examples: what follows from what, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import digits_recipe, spoken, tones, voice_recipe
+
+from engine.audio import read_wav
+from engine.errors import InputError
+from engine.frontend import mel
+from engine.training.data import Corpus, draw, generator, placed, read_corpus
+from engine.training.settings import Recipe
+
+
+def corpus_of(folder: Path, recipe: Recipe) -> Corpus:
+    return read_corpus(folder, recipe.data, recipe.network)
+
+
+def test_classes_and_held_out_files_follow_from_names(tmp_path: Path) -> None:
+    corpus = corpus_of(spoken(tmp_path), digits_recipe())
+    assert corpus.classes == ("0 a", "0 b", "1 a", "1 b", "2 a", "2 b")
+    assert {clip.name for clip in corpus.held_out} == {f"{d}_{s}_0.wav" for d in range(3) for s in "ab"}
+    assert len(corpus.train) == 12 and not {c.name for c in corpus.train} & {c.name for c in corpus.held_out}
+    for clip in corpus.train:
+        digit, speaker, _ = clip.name.split("_")
+        assert corpus.classes[clip.label] == f"{digit} {speaker}"
+        assert abs(np.abs(clip.audio).max() - 0.9) < 0.05
+
+
+def test_an_example_follows_from_seed_step_and_number(tmp_path: Path) -> None:
+    recipe = voice_recipe()
+    corpus = corpus_of(tones(tmp_path, 6, 22050, 0.3), recipe)
+
+    def example(*of: int) -> bytes:
+        return draw(corpus, recipe.data, recipe.network, generator(*of)).audio.tobytes()
+
+    assert example(1, 2, 3) == example(1, 2, 3)
+    assert len({example(1, 2, 3), example(2, 2, 3), example(1, 3, 3), example(1, 2, 4)}) == 4
+
+
+def test_a_crop_has_the_mel_of_its_place(tmp_path: Path) -> None:
+    recipe = voice_recipe()
+    corpus = corpus_of(tones(tmp_path, 3, 22050, 0.5), recipe)
+    example = draw(corpus, recipe.data, recipe.network, generator(0, 0, 0))
+    (clip,) = corpus.train
+    first = next(i for i in range(len(clip.audio)) if np.array_equal(clip.audio[i : i + 1024], example.audio))
+    assert first % 256 == 0 and example.audio.shape == (1024,)
+    assert example.mel is not None and clip.mel is not None
+    assert np.array_equal(example.mel, clip.mel[:, first // 256 :][:, :4])
+    assert np.array_equal(clip.mel, mel(clip.audio, 22050, kind="lmnt")[:, : clip.mel.shape[1]])
+
+
+def test_a_louder_crop_has_a_louder_mel(tmp_path: Path) -> None:
+    recipe = voice_recipe(data={"gain_db": [-6.0, -6.0]})
+    corpus = corpus_of(tones(tmp_path, 3, 22050, 0.5), recipe)
+    softer = draw(corpus, recipe.data, recipe.network, generator(0, 0, 0))
+    plain = draw(corpus, voice_recipe().data, recipe.network, generator(0, 0, 0))
+    assert softer.mel is not None and plain.mel is not None
+    assert np.allclose(softer.audio, plain.audio * 10 ** (-6 / 20), atol=1e-6)
+    # LMNT's mel counts 100 dB as 1.
+    inside = (plain.mel > 0.1) & (plain.mel < 0.99)
+    assert inside.any() and np.allclose((plain.mel - softer.mel)[inside], 0.06, atol=1e-3)
+
+
+def test_a_clip_is_padded_and_fades(tmp_path: Path) -> None:
+    recipe = digits_recipe()
+    clip = corpus_of(spoken(tmp_path), recipe).train[0]
+    example = placed(clip, recipe.data, 30)
+    assert example.shape == (200,) and not example[:30].any() and not example[30 + len(clip.audio) :].any()
+    assert clip.audio[0] == 0 == clip.audio[-1]
+    assert not placed(clip, recipe.data, 1000)[:40].any() and placed(clip, recipe.data, 1000)[-1] == 0  # still whole
+
+
+def test_long_and_short_files_are_left_out(tmp_path: Path) -> None:
+    spoken(tmp_path)
+    tones(tmp_path / "more", 1, 8000, 1.0)
+    (tmp_path / "more" / "0.wav").rename(tmp_path / "2_b_9.wav")
+    assert corpus_of(tmp_path, digits_recipe()).left_out == 1
+    tones(tmp_path / "voice", 4, 22050, 0.3)
+    tones(tmp_path / "voice" / "short", 2, 22050, 0.02)
+    assert corpus_of(tmp_path / "voice", voice_recipe()).left_out == 2
+
+
+def test_another_rate_is_resampled(tmp_path: Path) -> None:
+    pytest.importorskip("soxr")
+    tones(tmp_path, 3, 44100, 0.5)
+    corpus = corpus_of(tmp_path, voice_recipe())
+    samples, _ = read_wav(tmp_path / "2.wav")
+    assert abs(len(corpus.train[0].audio) - len(samples) / 2) <= 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (voice_recipe(data={"pattern": "*.flac"}), "no file below"),
+        (voice_recipe(data={"held_out": "wav"}), "none of the 3 files"),
+        (voice_recipe(data={"frames": 1000}), "at least 1000 frames"),
+        (digits_recipe(), "expected it in every file's name, got '0.wav'"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, recipe: Recipe, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        corpus_of(tones(tmp_path, 3, 22050, 0.3), recipe)

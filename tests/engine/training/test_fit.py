@@ -1,0 +1,167 @@
+"""A training from beginning to end: it learns, goes on where it was stopped, and does so in any number of processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recordings import digits_recipe, spoken, tones, voice_recipe
+from tolerances import TOLERANCES, relative_error
+
+from engine.errors import CheckpointError, InputError
+from engine.training import __main__ as command
+from engine.training.fit import STATE, Options, fit
+from engine.training.settings import Recipe
+from engine.training.state import State, read_state
+
+RECIPE = """
+[network]
+residual_channels = 16
+residual_layers = 4
+dilation_cycle = 4
+
+[data]
+frames = 4
+held_out = '^0\\.'
+
+[training]
+steps = 40
+batch = 4
+warmup = 2
+fast_share = 0.5
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> object:
+    """Sums of several threads have no fixed order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def same(one: State, other: State) -> bool:
+    return one.step == other.step and all(
+        torch.equal(tensor, other.tensors[part][name])
+        for part, tensors in one.tensors.items()
+        for name, tensor in tensors.items()
+    )
+
+
+@pytest.mark.parametrize("recipe", [voice_recipe(), digits_recipe()], ids=["voice", "digits"])
+def test_a_training_in_two_parts_is_the_training(tmp_path: Path, recipe: Recipe) -> None:
+    data = tones(tmp_path / "data", 5, 22050, 0.3) if recipe.network.n_mels else spoken(tmp_path / "data")
+    assert fit(recipe, data, Options(tmp_path / "whole"))
+    assert not fit(recipe, data, Options(tmp_path / "parts", stop_after=2))
+    assert read_state(tmp_path / "parts" / STATE).step == 2
+    assert fit(recipe, data, Options(tmp_path / "parts"))
+    whole, parts = (read_state(tmp_path / folder / STATE) for folder in ("whole", "parts"))
+    assert same(whole, parts) and whole.step == 6
+    changed = State(whole.step, whole.recipe, whole.classes, {**whole.tensors, "average": whole.tensors["weights"]})
+    assert not same(changed, parts)
+
+
+def test_an_interrupted_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    tones(tmp_path / "data", 4, 22050, 0.3)
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        arguments = ["fit", "recipe.toml", "--data", "data", "--folder", folder, "--device", "cpu", "--threads", "1"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "engine.training", *arguments, "--precision", "fp32", "--validate-every", "0"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+        )
+
+    whole, broken = start("whole"), start("broken")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "broken").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    broken.send_signal(signal.SIGTERM)
+    said = broken.communicate(timeout=60)[1].decode()
+    if broken.returncode == -signal.SIGTERM:  # it came before the first step: nothing is there yet
+        assert not (tmp_path / "broken" / STATE).exists()
+    else:
+        assert broken.returncode in (0, 130), said
+    assert start("broken").wait(timeout=60) == 0
+    assert whole.wait(timeout=60) == 0
+    assert same(read_state(tmp_path / "whole" / STATE), read_state(tmp_path / "broken" / STATE))
+
+
+def test_two_processes_share_the_batch(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 40", "steps = 3"))
+    tones(tmp_path / "data", 4, 22050, 0.3)
+    runs = {"one": [], "two": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
+    for folder, launcher in runs.items():
+        arguments = ["fit", "recipe.toml", "--data", "data", "--folder", folder, "--device", "cpu", "--threads", "1"]
+        subprocess.run(
+            [sys.executable, *launcher, "-m", "engine.training", *arguments, "--validate-every", "0"],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    one, two = (read_state(tmp_path / folder / STATE) for folder in runs)
+    worst = max(relative_error(two.tensors["weights"][k], v) for k, v in one.tensors["weights"].items())
+    assert worst < TOLERANCES["training_processes"]
+    logs = [json.loads((tmp_path / folder / "log.jsonl").read_text().splitlines()[-1]) for folder in runs]
+    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-4)
+
+
+def test_a_training_learns(tmp_path: Path) -> None:
+    data = tones(tmp_path / "data", 8, 22050, 0.3)
+    recipe = voice_recipe(training={"steps": 150, "warmup": 10, "rate": 3e-3})
+    fit(recipe, data, Options(tmp_path / "folder"))
+    lines = [json.loads(line) for line in (tmp_path / "folder" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 100, 150]
+    # Random weights give a loss near 0.8, the mean of |eps|.
+    assert lines[0]["loss"] > lines[-1]["loss"] and lines[-1]["loss"] < 0.35
+
+
+def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
+    data = tones(tmp_path / "data", 4, 22050, 0.3)
+    fit(voice_recipe(), data, Options(tmp_path / "folder", stop_after=1))
+    with pytest.raises(InputError, match="the training in this folder has another one"):
+        fit(voice_recipe(training={"rate": 2e-3}), data, Options(tmp_path / "folder"))
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    data = tones(tmp_path / "data", 4, 22050, 0.3)
+    fit(voice_recipe(), data, Options(tmp_path / "folder", stop_after=1))
+    whole = (tmp_path / "folder" / STATE).read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", np.random.default_rng(0).bytes(100)):
+        (tmp_path / "folder" / STATE).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="expected the state of a training"):
+            fit(voice_recipe(), data, Options(tmp_path / "folder"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "nothing", "--data", ".", "--folder", "x"], "bundled recipes"),
+        (["fit", "digits", "--data", "nowhere", "--folder", "x", "--device", "cpu"], "no file below nowhere"),
+        (["fit", "digits", "--data", ".", "--folder", "x", "--threads", "0"], "threads: expected at least 1, got 0"),
+        (["export", "nowhere", "-o", "x.safetensors"], "expected the state of a training"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1

@@ -1,0 +1,60 @@
+"""The network that is trained is the network that runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from networks import SMALL, SMALL_UNCONDITIONAL
+from tolerances import TOLERANCES, relative_error
+
+from engine.checkpoint import expected_shapes
+from engine.config import Config
+from engine.kernels import reference
+from engine.training.network import DiffWave
+
+
+def filled(config: Config, classes: int = 0) -> DiffWave:
+    """Random weights everywhere: a zero would hide what is forgotten."""
+    torch.manual_seed(3)
+    network = DiffWave(config, classes)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL_UNCONDITIONAL, replace(SMALL, step_embedding="sinusoid")])
+def test_names_and_values_are_the_reference(config: Config) -> None:
+    network = filled(config)
+    tensors = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == expected_shapes(config)
+    random = np.random.default_rng(1)
+    frames = 3
+    x = torch.from_numpy(random.standard_normal((2, frames * 256)).astype(np.float32))
+    mel = torch.from_numpy(random.random((2, config.n_mels, frames)).astype(np.float32)) if config.n_mels else None
+    t = torch.tensor([4.25, 31.0], dtype=torch.float64)
+    got = network(x, t, mel).detach()
+    exact = {name: tensor.double() for name, tensor in tensors.items()}
+    for item in range(2):
+        one = None if mel is None else mel[item : item + 1].double()
+        expected = reference.predict_noise(exact, config, x[item : item + 1].double(), float(t[item]), one)
+        assert relative_error(got[item : item + 1], expected) < TOLERANCES["network_eps_fp32"]
+
+
+def test_items_of_a_batch_do_not_meet() -> None:
+    network = filled(SMALL_UNCONDITIONAL, classes=3)
+    x, t, label = torch.randn(3, 200), torch.tensor([1.0, 20.0, 45.0], dtype=torch.float64), torch.tensor([0, 3, 1])
+    together = network(x, t, None, label).detach()
+    for i in range(3):
+        alone = network(x[i : i + 1], t[i : i + 1], None, label[i : i + 1]).detach()
+        assert relative_error(together[i : i + 1], alone) < TOLERANCES["network_eps_fp32"]
+    others = network(x, t, None, torch.tensor([0, 2, 1])).detach()
+    assert torch.equal(others[0], together[0]) and not torch.allclose(others[1], together[1])
+
+
+def test_other_structures_are_refused() -> None:
+    with pytest.raises(ValueError, match="LMNT's structure"):
+        DiffWave(replace(SMALL, padding="reflect"))

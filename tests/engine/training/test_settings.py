@@ -1,0 +1,61 @@
+"""Recipes: what they say, and what they may not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from recordings import digits_recipe, voice_recipe
+
+from engine.config import BASE, linear_schedule
+from engine.errors import InputError
+from engine.training.settings import RECIPES, read_recipe, recipe_of_json
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
+def test_bundled_recipes_are_read(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe_of_json(recipe.to_json()) == recipe
+    assert read_recipe(RECIPES / f"{name}.toml") == recipe
+
+
+def test_what_is_not_given_is_base(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 200 }\n")
+    network = read_recipe(tmp_path / "own.toml").network
+    assert network.train_schedule == linear_schedule(1e-4, 0.02, 200)
+    assert network.residual_channels == BASE.residual_channels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[network", "expected TOML"),
+        ("[other]", r"expected the tables network, data and training, got \['other'\]"),
+        ("[training]\nstep = 3", "training: unknown keys step; known: steps, batch"),
+        ("[training]\nsteps = 'many'", "training.steps: expected a int, got 'many'"),
+        ("[training]\nsteps = 0", "training.steps: expected at least 1, got 0"),
+        ("[training]\naverage = 1.5", "training.average: expected a number from 0 to 1"),
+        ("[training]\nrate = -1.0", "training.rate: expected a number above 0"),
+        ("[training]\nloss = 'l3'", "training.loss: expected 'l1' or 'l2', got 'l3'"),
+        ("[training]\ndrop_label = 0.1", "training.drop_label: expected 0 for a network without labels"),
+        ("[network]\nfast_schedule = []\n[training]\nfast_share = 0.5", "the network has no fast_schedule"),
+        ("[network]\nresidual_channels = 20", "residual_channels: expected a multiple of 16"),
+        ("[network]\nn_mels = 0", "data.samples: a network without a mel needs the length of its clips"),
+        ("[data]\nlabel = '(a)'", "data.label: expected none for a network with a mel"),
+        ("[data]\nlabel = 'a'", "data.label: expected groups in it"),
+        ("[data]\nheld_out = '('", "data.held_out: expected a regular expression"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_recipe(tmp_path / "own.toml")
+
+
+def test_an_unknown_name_lists_those_that_there_are() -> None:
+    with pytest.raises(InputError, match=r"bundled recipes: .*digits"):
+        read_recipe("no-such-recipe")
+
+
+def test_small_recipes_of_these_tests() -> None:
+    assert voice_recipe().network.n_mels == 80 and digits_recipe().network.n_mels == 0
