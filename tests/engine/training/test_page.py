@@ -1,0 +1,73 @@
+"""docs/training.md, as a new user would follow it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import SHARED
+from recordings import tones
+
+import engine
+import engine.audio
+import engine.training.settings
+from engine.training.__main__ import _parser
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "training.md").read_text()
+COMMANDS = re.findall(r"^    (?:torchrun --nproc-per-node 2 -m|python -m) engine\.training (.*)$", PAGE, re.MULTILINE)
+TABLES = re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+SMALL = "[network]\nresidual_channels = 16\nresidual_layers = 4\n\n[training]\nsteps = 20\nbatch = 4\n"
+
+
+def training(folder: Path, *arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "engine.training", *map(str, arguments)], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command: str) -> None:
+    _parser().parse_args(shlex.split(command))
+
+
+def test_there_are_commands_and_the_recipe_is_one(tmp_path: Path) -> None:
+    assert len(COMMANDS) >= 6 and len(TABLES) == 1
+    (tmp_path / "own.toml").write_text(TABLES[0])
+    tones(tmp_path / "recordings", 3, 22050, 0.5)
+    assert engine.training.settings.read_recipe(tmp_path / "own.toml").training.steps == 50000
+
+
+def test_from_recordings_to_a_voice(tmp_path: Path) -> None:
+    tones(tmp_path / "recordings", 4, 22050, 0.5)
+    (tmp_path / "small.toml").write_text(SMALL)
+    training(tmp_path, "fit", "small.toml", "--data", "recordings", "--folder", "training", "--device", "cpu")
+    training(tmp_path, "export", "training", "-o", "my-voice.safetensors")
+    voice = engine.load(tmp_path / "my-voice.safetensors", device="cpu")
+    audio = voice.vocode(np.full((80, 10), 0.5, np.float32))
+    assert audio.shape == (2560,) and np.isfinite(audio).all()
+
+
+@pytest.mark.slow
+def test_twenty_clips_and_two_hundred_steps_make_a_voice(tmp_path: Path) -> None:
+    clips = sorted((SHARED / "data" / "kerstin_22k").glob("*.flac"))[:20]
+    if not clips:
+        pytest.skip("no shared recordings beside the project")
+    (tmp_path / "recordings").mkdir()
+    for clip in clips:
+        (tmp_path / "recordings" / clip.name).symlink_to(clip)
+    (tmp_path / "own.toml").write_text(
+        '[data]\npattern = "*.flac"\n\n[training]\nsteps = 200\nbatch = 5\nwarmup = 50\n'
+    )
+    training(tmp_path, "fit", "own.toml", "--data", "recordings", "--folder", "training")
+    training(tmp_path, "export", "training", "-o", "my-voice.safetensors")
+    voice = engine.load(tmp_path / "my-voice.safetensors")
+    recording, rate = engine.audio.read_audio(clips[0])
+    audio = voice.vocode(engine.mel(recording, rate, voice.config.mel_kind))[: len(recording)]
+    # Not yet a voice; but loud where the recording is loud.
+    frames = len(audio) // 256
+    energy = [np.square(of[: frames * 256].reshape(frames, 256)).mean(axis=1) for of in (recording, audio)]
+    assert np.corrcoef(np.log(np.array(energy) + 1e-6))[0, 1] > 0.7
