@@ -12,6 +12,7 @@ from torch.nn import functional
 from engine.config import Config
 from engine.embedding import sinusoids
 from engine.training.block import residual_block
+from engine.training.start import begin_with_x
 
 
 class Projection(nn.Module):
@@ -100,6 +101,7 @@ class DiffWave(nn.Module):
         self.skip_projection = Projection(channels, channels, 1)
         self.output_projection = Projection(1, channels, 1)
         nn.init.zeros_(self.output_projection.weight)
+        begin_with_x(self)
 
     def forward(self, x: Tensor, t: Tensor, mel: Tensor | None = None, label: Tensor | None = None) -> Tensor:
         """Eps (paper, equation 5).

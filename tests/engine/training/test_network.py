@@ -55,6 +55,21 @@ def test_items_of_a_batch_do_not_meet() -> None:
     assert torch.equal(others[0], together[0]) and not torch.allclose(others[1], together[1])
 
 
+@pytest.mark.parametrize(("config", "classes"), [(SMALL, 0), (SMALL_UNCONDITIONAL, 3)], ids=["mel", "label"])
+def test_eps_begins_as_x(config: Config, classes: int) -> None:
+    torch.manual_seed(5)
+    network = DiffWave(config, classes)
+    x, t = torch.randn(2, 768), torch.tensor([0.5, 40.0], dtype=torch.float64)
+    mel, label = (None, torch.tensor([1, 3])) if classes else (torch.rand(2, 80, 3), None)
+    eps = network(x, t, mel, label).detach()
+    assert (eps - x).abs().mean() < 0.05 * x.abs().mean()
+    # It is only the beginning: what makes it so moves with the rest.
+    (network(x, t, mel, label) - torch.zeros_like(x)).square().mean().backward()
+    assert all(
+        parameter.grad is not None and parameter.grad.any() for parameter in network.output_projection.parameters()
+    )
+
+
 def test_other_structures_are_refused() -> None:
     with pytest.raises(ValueError, match="LMNT's structure"):
         DiffWave(replace(SMALL, padding="reflect"))

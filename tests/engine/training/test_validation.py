@@ -26,7 +26,7 @@ def trainer_of(data: Path) -> Trainer:
 def test_loss_is_that_of_held_out_recordings_and_of_the_average(tmp_path: Path) -> None:
     trainer = trainer_of(spoken(tmp_path))
     before = held_out_loss(trainer)
-    assert before == held_out_loss(trainer) == pytest.approx(1.0, abs=0.1)  # the last layer begins with zeros
+    assert before == held_out_loss(trainer) > 0.1
     with torch.no_grad():
         for parameter in trainer.parameters.values():
             parameter.add_(0.1)
