@@ -9,26 +9,26 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import engine
 from engine.arrays import FloatArray
-from engine.audio import is_encoded, mixed, read_channels, resample, write_wav
+from engine.audio import is_encoded, write_wav
 from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.cli_generation import add_commands
 from engine.config import MEL_KINDS, Config
 from engine.doctor import examine
 from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.files import check_output, is_wav, read_mel, read_mel_in_pieces, read_raw_mel, write_mel
 from engine.frontend import settings
 from engine.info import describe
-from engine.kernels import registry
+from engine.models import path_of
 from engine.pcm import writing_pcm, writing_wav
 from engine.progress import progress_bar
 from engine.report import RealTime
-from engine.voice import BUNDLED, Voice
+from engine.terminal import add_mel_kind, add_output, add_runtime, at_rate, load, read_recording, say, steps
 
 FAILED, INTERRUPTED, CLOSED_PIPE = 2, 130, 141  # the last two as shells report SIGINT and SIGPIPE
 
@@ -45,16 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            _say("interrupted")
+            say("interrupted")
             status = INTERRUPTED
         except BrokenPipeError:
             status = CLOSED_PIPE
         except OSError as error:
             named = f"{error.filename}: " if error.filename is not None else ""
-            _say(f"error: {named}{error.strerror or error}")
+            say(f"error: {named}{error.strerror or error}")
             status = FAILED
         except (CheckpointError, InputError, UnavailableError, MemoryError) as error:
-            _say(f"error: {str(error) or 'not enough memory'}")
+            say(f"error: {str(error) or 'not enough memory'}")
             status = FAILED
     _discard_unwritable()
     return status
@@ -75,9 +75,9 @@ def _vocode(arguments: argparse.Namespace) -> None:
         return _vocode_in_chunks(arguments)
     source: Path = arguments.input
     check_output(arguments.output, ".wav", source)
-    recording = _read_recording(source) if is_wav(source) or is_encoded(source) else None
+    recording = read_recording(source) if is_wav(source) or is_encoded(source) else None
     mel = read_mel(source) if recording is None else None
-    voice = _load(arguments)
+    voice = load(arguments)
     if recording is not None:
         mel = _analyse(source, *recording, voice.config, "--mel-kind")
     with progress_bar(sys.stderr) as progress:
@@ -96,12 +96,12 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
         check_output(arguments.output, ".wav", source)
     recording = None
     if str(source) != "-" and (is_wav(source) or is_encoded(source)):
-        recording = _read_recording(source)
+        recording = read_recording(source)
     elif str(source) != "-":
         frames, mels = read_mel_in_pieces(source)
     if arguments.device == "auto":
         arguments.device = "cpu"  # where streams run
-    voice = _load(arguments)
+    voice = load(arguments)
     if recording is not None:
         mel = _analyse(source, *recording, voice.config, "--mel-kind")
         frames, mels = mel.shape[1], iter([mel])
@@ -120,15 +120,15 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
                 progress(samples / (frames * voice.hop))
     factor = RealTime(samples / voice.sample_rate, time.perf_counter() - begin)
     if to_pipe:
-        return _say(str(factor))
+        return say(str(factor))
     print(f"wrote {arguments.output}")
     print(factor)
 
 
 def _mel(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, ".npy", arguments.input)
-    recording = _read_recording(arguments.input)
-    config = load_checkpoint(arguments.model or BUNDLED).config
+    recording = read_recording(arguments.input)
+    config = load_checkpoint(path_of(arguments.model)).config
     wanted, whose = config.mel_kind, str(arguments.model or "the bundled voice")
     kind = arguments.kind or wanted
     mel = _analyse(arguments.input, *recording, replace(config, mel_kind=kind), "--kind")
@@ -139,8 +139,8 @@ def _mel(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    path: Path = arguments.model or BUNDLED
-    print(describe(path, load_checkpoint(path, arguments.mel_kind), _load(arguments)))
+    path = path_of(arguments.model)
+    print(describe(path, load_checkpoint(path, arguments.mel_kind), load(arguments)))
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
@@ -154,24 +154,6 @@ def _convert(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.output}")
 
 
-def _load(arguments: argparse.Namespace) -> Voice:
-    return engine.load(
-        arguments.model,
-        device=arguments.device,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        isa=arguments.isa,
-        mel=arguments.mel_kind,
-    )
-
-
-def _read_recording(path: Path) -> tuple[FloatArray, int]:
-    samples, rate = read_channels(str(path))
-    if samples.shape[1] > 1:
-        _say(f"{path}: {samples.shape[1]} channels were mixed into one")
-    return mixed(samples), rate
-
-
 def _analyse(path: Path, samples: FloatArray, rate: int, config: Config, option: str) -> FloatArray:
     """The mel of a recording, as a network of this configuration wants it; InputError where there is none."""
     try:
@@ -179,16 +161,7 @@ def _analyse(path: Path, samples: FloatArray, rate: int, config: Config, option:
     except InputError as error:
         unknown = config.n_mels > 0 and config.mel_kind is None
         raise InputError(f"{path}: {error}{f'; pass {option}' if unknown else ''}") from None
-    if rate != config.sample_rate:
-        try:
-            samples = resample(samples, rate, config.sample_rate)
-        except UnavailableError:
-            raise InputError(
-                f"{path}: this voice speaks at {config.sample_rate} Hz and the recording has {rate} Hz; resample it, "
-                f"for example with 'sox IN.wav -r {config.sample_rate} OUT.wav' or 'ffmpeg -i IN.wav -ar "
-                f"{config.sample_rate} OUT.wav', or install the extra 'audio' (pip install soxr)"
-            ) from None
-        _say(f"{path}: resampled from {rate} to {config.sample_rate} Hz")
+    samples = at_rate(path, samples, rate, config.sample_rate)
     mel: FloatArray = engine.mel(samples, config.sample_rate, **wanted)
     return mel
 
@@ -205,10 +178,17 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"engine {engine.__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str, details: str) -> _Parser:
-        made = commands.add_parser(name, help=text, description=details, epilog=_COMMAND_EXAMPLES[name], **style)
+    def add(
+        name: str, run: Callable[[argparse.Namespace], None], text: str, details: str, examples: str
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=details, epilog=examples, **style)
         made.set_defaults(run=run)
         return made
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], text: str, details: str
+    ) -> argparse.ArgumentParser:
+        return add(name, run, text, details, _COMMAND_EXAMPLES[name])
 
     vocode = command("vocode", _vocode, "turn a mel spectrogram, or a recording, into speech", _VOCODE)
     vocode.add_argument(
@@ -217,12 +197,12 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="a mel (.npy, .npz, .safetensors) or a recording (.wav, .flac, .ogg, .mp3); - for raw frames from stdin",
     )
-    _add_output(vocode, "OUT.wav", "the audio: 16-bit mono WAV; - for raw 16-bit samples to stdout")
+    add_output(vocode, "OUT.wav", "the audio: 16-bit mono WAV; - for raw 16-bit samples to stdout")
     vocode.add_argument(
-        "--steps", type=_steps, default=6, metavar="6|full", help="the fast schedule (6) or the training's (full)"
+        "--steps", type=steps, default=6, metavar="6|full", help="the fast schedule (6) or the training's (full)"
     )
     vocode.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise: the same seed, the same audio")
-    vocode.add_argument("--model", type=Path, metavar="CKPT", help="a checkpoint instead of the bundled voice")
+    vocode.add_argument("--model", metavar="CKPT", help="a checkpoint instead of the bundled voice")
     vocode.add_argument(
         "--stream",
         action="store_true",
@@ -231,69 +211,35 @@ def parser() -> argparse.ArgumentParser:
     vocode.add_argument(
         "--energy-min", type=float, metavar="E", help="for PriorGrad: the smallest frame energy of its training data"
     )
-    _add_runtime(vocode)
+    add_runtime(vocode)
+    add_mel_kind(vocode)
+
+    add_commands(add)
 
     mel = command("mel", _mel, "turn a recording into the mel spectrogram that a voice wants", _MEL)
     mel.add_argument("input", metavar="IN", type=Path, help="a recording (.wav, .flac, .ogg, .mp3)")
-    _add_output(mel, "OUT.npy", "the mel: float32 [bands, frames]")
-    mel.add_argument("--model", type=Path, metavar="CKPT", help="the voice to make it for (default: the bundled one)")
+    add_output(mel, "OUT.npy", "the mel: float32 [bands, frames]")
+    mel.add_argument("--model", metavar="CKPT", help="the voice to make it for (default: the bundled one)")
     mel.add_argument("--kind", choices=MEL_KINDS, help="of which front-end (default: what the voice was trained with)")
 
     info = command("info", _info, "what a checkpoint is, and how this machine would run it", _INFO)
-    info.add_argument("model", metavar="CKPT", type=Path, nargs="?", help="a checkpoint (default: the bundled voice)")
-    _add_runtime(info)
+    info.add_argument("model", metavar="CKPT", nargs="?", help="a checkpoint or bundled network (default: the voice)")
+    add_runtime(info)
+    add_mel_kind(info)
 
     command("doctor", _doctor, "what this machine can run, and why not", _DOCTOR)
 
     convert = command("convert", _convert, "turn any public checkpoint into a .safetensors file", _CONVERT)
     convert.add_argument("checkpoint", metavar="CKPT", type=Path, help="a checkpoint (.pt, .pkl, .ckpt, .safetensors)")
-    _add_output(convert, "OUT.safetensors", "the converted checkpoint")
+    add_output(convert, "OUT.safetensors", "the converted checkpoint")
     convert.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the stored weights (default: float32)"
     )
     convert.add_argument(
         "--config", metavar="FILE.json", type=Path, help="hyper-parameters (default: config.json beside CKPT, if any)"
     )
-    _add_mel_kind(convert)
+    add_mel_kind(convert)
     return top
-
-
-def _add_output(command: argparse.ArgumentParser, name: str, text: str) -> None:
-    text += "; written beside its name first, so it is never half there"
-    command.add_argument("-o", "--output", metavar=name, type=Path, required=True, help=text)
-
-
-def _add_runtime(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--device", default="auto", metavar="cpu|cuda", help="where (default: auto, a GPU if one can be used)"
-    )
-    command.add_argument(
-        "--precision",
-        choices=("auto", *reversed(registry.PRECISIONS)),
-        default="auto",
-        help="of the arithmetic (default: auto, the fastest of the device)",
-    )
-    command.add_argument("--threads", type=int, metavar="N", help="of a CPU (default: one per processor it may use)")
-    command.add_argument("--isa", metavar="TIER", help="instruction set (default: the best; see 'engine info')")
-    _add_mel_kind(command)
-
-
-def _add_mel_kind(command: argparse.ArgumentParser) -> None:
-    text = "the kind of mel that CKPT wants, where its file does not say"
-    command.add_argument("--mel-kind", choices=MEL_KINDS, help=text)
-
-
-def _steps(text: str) -> int | str:
-    try:
-        return text if text == "full" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected 6 or full, got {text!r:.80}") from None
-
-
-def _say(message: str) -> None:
-    if sys.stderr is not None:
-        with suppress(OSError):  # nobody is left to tell
-            print("engine: " + " ".join(message.splitlines()), file=sys.stderr)
 
 
 def _show_warning(
@@ -304,7 +250,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    _say(f"warning: {message}")
+    say(f"warning: {message}")
 
 
 def _discard_unwritable() -> None:
@@ -317,12 +263,13 @@ def _discard_unwritable() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-_DESCRIPTION = "DiffWave on this machine's processor or GPU: a mel spectrogram becomes speech."
+_DESCRIPTION = "DiffWave on this machine's processor or GPU: a mel spectrogram becomes speech, noise a spoken digit."
 
 _EXAMPLES = """\
 examples:
   engine vocode mel.npy -o speech.wav             a mel becomes speech, with the bundled voice
   engine vocode recording.wav -o again.wav        a recording is analysed and spoken again
+  engine generate --label 7 -n 4 -o out           four spoken sevens, from nothing
   engine mel recording.wav -o mel.npy             the analysis alone
   engine info                                     what the bundled voice is, and how this machine would run it
   engine doctor                                   what this machine can run, and why not
@@ -393,6 +340,7 @@ examples:
 examples:
   engine info
   engine info voice.safetensors
+  engine info digits
   engine info --precision fp32 --isa avx2
 """,
     "doctor": """\

@@ -107,7 +107,19 @@ def write_mel(path: Path, mel: FloatArray) -> None:
         np.save(file, mel, allow_pickle=False)
 
 
-def check_output(path: Path, suffix: str, source: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Refuse now, before the work, a folder that results could not be written into, or that could not be made.
+
+    Raises:
+        InputError: something else has its name, or nothing can be written there.
+    """
+    refusal = f"-o: cannot write into {str(path)!r}"
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{refusal}: it is not a directory")
+    _check_writable(path if path.is_dir() else path.parent, refusal)
+
+
+def check_output(path: Path, suffix: str, source: Path | None = None) -> None:
     """Refuse now, before the work, a result that could not be written after it, or that would replace its source.
 
     The suffix is asked for because results replace files: a swapped argument must not cost a recording.
@@ -123,16 +135,20 @@ def check_output(path: Path, suffix: str, source: Path) -> None:
     if path.exists():
         if not path.is_file():
             raise InputError(f"{refusal}: it is not a regular file")
-        if source.exists() and path.samefile(source):
+        if source is not None and source.exists() and path.samefile(source):
             raise InputError(f"{refusal}: it is the input")
         if not os.access(path, os.W_OK):
             raise InputError(f"{refusal}: it is write-protected")
-    if not path.parent.is_dir():
-        raise InputError(f"{refusal}: there is no directory {str(path.parent)!r}")
+    _check_writable(path.parent, refusal)
+
+
+def _check_writable(folder: Path, refusal: str) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{refusal}: there is no directory {str(folder)!r}")
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()  # more certain than asking for permissions
+        tempfile.TemporaryFile(dir=folder).close()  # more certain than asking for permissions
     except OSError as error:
-        raise InputError(f"{refusal}: cannot create a file in {str(path.parent)!r}: {error.strerror}") from None
+        raise InputError(f"{refusal}: cannot create a file in {str(folder)!r}: {error.strerror}") from None
 
 
 def _start(path: Path) -> bytes:

@@ -6,9 +6,11 @@ import hashlib
 from pathlib import Path
 
 from engine.checkpoint import Checkpoint
-from engine.config import BASE, LARGE, Config
+from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
 from engine.kernels import cpu
 from engine.voice import Voice
+
+SHOWN = 6  # classes
 
 
 def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
@@ -22,6 +24,7 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     size = f"C={config.residual_channels}, N={config.residual_layers}, cycle {config.dilation_cycle}"
     mel = f"{config.n_mels} bands of kind {config.mel_kind or 'unknown'}, a frame every {config.hop} samples"
+    without = "none: a class is asked for instead" if config.classes else "none: the network is unconditional"
     ways = _ways(config)
     return [
         f"file         {path}",
@@ -29,7 +32,9 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         f"sha256       {checksum}",
         f"family       {config.family}{': ' if ways else ''}{', '.join(ways)}",
         f"network      {_preset(config)}: {size}, {parameters:,} parameters",
-        f"mel          {mel if config.n_mels else 'none: the network is unconditional'}",
+        f"mel          {mel if config.n_mels else without}",
+        *([f"classes      {_classes(config)}"] if config.classes else []),
+        *([f"clips        {_clips(config)}"] if config.clip_samples else []),
         f"sample rate  {config.sample_rate} Hz",
         f"training     {_schedule(config.train_schedule)}",
         f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'none of its own'}",
@@ -59,10 +64,21 @@ def _ways(config: Config) -> list[str]:
     return [way for way, does in ways.items() if does]
 
 
+def _classes(config: Config) -> str:
+    names = config.classes
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)}: {', '.join(map(repr, names[:SHOWN]))}{more}"
+
+
+def _clips(config: Config) -> str:
+    return f"{config.clip_samples} samples, {config.clip_samples / config.sample_rate:.6g} s"
+
+
 def _needs(config: Config) -> list[str]:
     """What one must bring to hear it."""
     if not config.n_mels:
-        needs = ["only a number of samples: generate(samples=)"]
+        wanted = ["label="] * bool(config.classes) + ["seconds="] * (not config.clip_samples)
+        needs = [f"no mel: generate({', '.join(wanted)})"]
     elif config.mel_kind is None:
         needs = ["a mel of a kind that the file does not say (mel= or --mel-kind does)"]
     else:
@@ -87,8 +103,8 @@ def _preset(config: Config) -> str:
     names = {
         sizes(BASE): "DiffWave BASE",
         sizes(LARGE): "DiffWave LARGE",
-        (256, 36, 12, 0, ()): "DiffWave for SC09",
-        (128, 48, 12, 0, ()): "DiffWave for SC09, deep and thin",
+        sizes(SC09): "DiffWave for SC09",
+        sizes(SC09_THIN): "DiffWave for SC09, deep and thin",
     }
     return names.get(sizes(config), "DiffWave of its own size")
 

@@ -18,7 +18,7 @@ from layouts import random_checkpoint
 from networks import random_network
 
 import engine
-from engine import cli
+from engine import cli, terminal
 from engine.audio import read_wav, write_wav
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import BASE, LARGE, Config
@@ -76,7 +76,7 @@ def test_the_report_times_the_vocoding_alone(here: Path, run: Run, monkeypatch: 
         return slow
 
     monkeypatch.setattr(cli.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(cli, "read_channels", taking(100, cli.read_channels))
+    monkeypatch.setattr(terminal, "read_channels", taking(100, terminal.read_channels))
     monkeypatch.setattr(cli, "write_wav", taking(100, cli.write_wav))
     monkeypatch.setattr(engine, "load", taking(100, engine.load))
     monkeypatch.setattr(engine, "mel", taking(100, engine.mel))
@@ -282,7 +282,7 @@ def test_the_output_is_checked_before_the_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError("began to work")
 
-    for module, function in ((engine, "load"), (engine, "mel"), (cli, "load_checkpoint"), (cli, "read_channels")):
+    for module, function in ((engine, "load"), (engine, "mel"), (cli, "load_checkpoint"), (terminal, "read_channels")):
         monkeypatch.setattr(module, function, work)
     Path("folder" + Path(name).suffix).mkdir()
     for output, message in {
@@ -341,7 +341,7 @@ OTHER = {"family": "philsyn", "shared_upsampler": False, "clamp": False, "paddin
     ("config", "family", "needs"),
     [
         (SMALL, "lmnt", "a mel of kind lmnt"),
-        (unconditional(), "lmnt", "only a number of samples: generate(samples=)"),
+        (unconditional(), "lmnt", "no mel: generate(seconds=)"),
         (
             replace(SMALL, fast_schedule=None, mel_kind=None),
             "lmnt",
@@ -381,6 +381,18 @@ def test_info(here: Path, run: Run, config: Config, family: str, needs: str) -> 
     explained = engine.load(path, isa="generic", threads=3).explain().splitlines()
     assert [line.strip() for line in lines[12 : 12 + len(explained)]] == explained
     assert "isa generic: asked for" in explained and "threads 3" in explained
+
+
+def test_info_shows_classes_and_the_length_of_clips(here: Path, run: Run) -> None:
+    names = tuple(f"{digit} {who}" for digit in range(4) for who in ("ann", "ben"))
+    config = replace(unconditional(), classes=names, clip_samples=11025)
+    out = run("info", saved(Path("a.safetensors"), config))[1]
+    shown = "classes      8: '0 ann', '0 ben', '1 ann', '1 ben', '2 ann', '2 ben' and 2 more\n"
+    assert f"mel          none: a class is asked for instead\n{shown}clips        11025 samples, 0.5 s\n" in out
+    assert "needs        no mel: generate(label=)\n" in out and "no mel" not in out.partition("on this machine")[2]
+    saved(Path("a.safetensors"), replace(config, classes=("3",), clip_samples=0))
+    out = run("info", "a.safetensors")[1]
+    assert "classes      1: '3'\n" in out and "clips " not in out and "generate(label=, seconds=)" in out
 
 
 def test_info_knows_the_presets(here: Path, run: Run) -> None:

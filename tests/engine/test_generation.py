@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from layouts import random_checkpoint
 from networks import random_network
 from targets import one_torch_thread, targets  # noqa: F401
 from tolerances import TOLERANCES, relative_error
@@ -17,7 +18,7 @@ from tolerances import TOLERANCES, relative_error
 import engine
 from engine import InputError, Voice
 from engine.checkpoint import Checkpoint, save_checkpoint
-from engine.config import Config
+from engine.config import SC09, Config
 from engine.cpu_loop import SHORT
 from engine.kernels import reference
 from engine.labels import choose
@@ -129,6 +130,18 @@ def test_neither_threads_nor_batches_change_a_byte(load: Any, precision: str) ->
             assert [row.tobytes() for row in voice.generate(n, labels, seed=7, **options)] == expected
             backwards = voice.generate(n, labels[::-1], seed=list(range(7, 7 + n))[::-1], **options)
             assert [row.tobytes() for row in backwards] == expected[::-1]
+
+
+def test_an_sc09_checkpoint_of_philsyns_speaks(tmp_path: Path) -> None:
+    """At the paper's hyper-parameters but for the channels."""
+    sizes = {name: getattr(SC09, name) for name in ("residual_layers", "dilation_cycle", "train_schedule")}
+    made = random_checkpoint(tmp_path, "philsyn_unconditional", seed=2, **sizes)
+    voice, plan = engine.load(made.path, precision="fp32", device="cpu"), build_schedule(made.config, 6)
+    assert (voice.sample_rate, voice.config.clip_samples) == (16000, 16000)
+    x, z = gaussian(1, 300), gaussian(5, 1, 300)
+    given = None, plan, torch.tensor(x).double(), torch.tensor(z).double()
+    expected = reference.sample(reference.to_tensors(made.tensors, torch.float64), made.config, *given)
+    assert relative_error(voice.generate(steps=6, noise=(x, z)), expected) < TOLERANCES["network_audio_fp32"]
 
 
 def test_a_class_is_drawn_from_the_items_seed(labelled: Voice) -> None:
