@@ -7,6 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+import generating
 import gpu_report
 import pytest
 import report
@@ -27,7 +28,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 def pytest_configure(config):
     load = os.getloadavg() if hasattr(os, "getloadavg") else ()
-    config.stash[KEPT] = {"load": load, "calls": [], "duels": [], "streams": [], "gpu": gpu_report.Rows()}
+    config.stash[KEPT] = {
+        "load": load,
+        "calls": [],
+        "duels": [],
+        "streams": [],
+        "generations": [],
+        "gpu": gpu_report.Rows(),
+    }
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +79,9 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
         terminalreporter.section("real-time factors on a GPU, measured")
         for line in gpu_report.lines(found["gpu"]):
             terminalreporter.line(line)
-    if not any(found[part] for part in ("calls", "duels", "streams", "gpu")):
+    if not any(found[part] for part in ("calls", "duels", "streams", "generations", "gpu")):
         return
-    parts = {name: found[name] for name in ("calls", "duels", "streams")}
+    parts = {name: found[name] for name in ("calls", "duels", "streams", "generations")}
     parts |= {"gpu": found["gpu"], "gpu_peaks": found["gpu"].peaks}
     results = {**report.environment(found["load"]), **found.get("setting", {}), **parts}
     if found["calls"] or found["duels"]:
@@ -83,6 +91,10 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     if found["streams"]:
         terminalreporter.section("streams")
         for line in streaming.lines(found["streams"]):
+            terminalreporter.line(line)
+    if found["generations"]:
+        terminalreporter.section("clips from nothing")
+        for line in generating.lines(found["generations"]):
             terminalreporter.line(line)
     file = config.getoption("--results")
     if file and exitstatus == 0:
