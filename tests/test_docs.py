@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import symptoms
 from layouts import LAYOUTS, random_checkpoint
+from networks import random_network
 
+from engine import models, shortcuts
+from engine.checkpoint import Checkpoint, save_checkpoint
 from engine.cli import parser
+from engine.config import SC09
 from engine.errors import UnavailableError
 
 ROOT = Path(__file__).resolve().parents[1]
+DIGITS = replace(
+    SC09,
+    residual_channels=16,
+    residual_layers=4,
+    clip_samples=800,
+    classes=tuple(f"{digit} {who}" for digit in range(10) for who in ("jackson", "nicolas", "theo")),
+)
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 COMMANDS = [
     (page.name, command)
@@ -23,13 +35,21 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_snippets_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_snippets_run_in_order(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)  # snippets may write, and find what they read as in the project's root
     (tmp_path / "engine").symlink_to(ROOT / "engine")
     if page.name == "checkpoints.md":
         for layout in LAYOUTS:
             (tmp_path / layout).mkdir()
             random_checkpoint(tmp_path / layout, layout)
+    if page.name == "generation.md":  # small stand-ins: the bundled ones would take minutes, or are not there
+        for name, config in (("digits", DIGITS), ("digits-unconditional", replace(DIGITS, classes=()))):
+            save_checkpoint(tmp_path / f"{name}.safetensors", Checkpoint(config, random_network(config, 0)))
+        monkeypatch.setattr(models, "ASSETS", tmp_path)
+        shortcuts.bundled.cache_clear()
+        request.addfinalizer(shortcuts.bundled.cache_clear)
     scope: dict[str, object] = {"__name__": "snippet"}
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
         try:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.arguments import MAX_SEED, check_noise, check_sample_rate, check_seed
+from engine.arguments import (
+    MAX_SEED,
+    check_fraction,
+    check_noise,
+    check_recording,
+    check_sample_rate,
+    check_seconds,
+    check_seed,
+)
 from engine.errors import InputError
 
 
@@ -137,3 +145,39 @@ def spoiled(value: float, *shape: int, dtype: type = np.float64) -> np.ndarray:
 def test_bad_noise_is_refused(noise: Any, lengths: list[int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_noise(noise, lengths, 6)
+
+
+def test_recordings() -> None:
+    audio = np.float32([[0.5, -1.0], [0.0, 7.9]])
+    for given, rows in ((audio, audio), (audio[0], audio[:1]), (torch.from_numpy(audio), audio)):
+        np.testing.assert_array_equal(check_recording(given, "a"), rows)
+    assert np.shares_memory(check_recording(audio, "a"), audio)
+    for bad, message in (
+        (audio * 32768, r"a: expected samples in about \[-1, 1\], got up to 258867; divide 16-bit samples by 32768"),
+        (-2.0 * audio, r"a: expected samples in about \[-1, 1\], got up to 15.8"),
+        (audio * np.nan, "a: expected finite values, got NaN or infinity"),
+        (audio[:, :0], r"a: expected shape \[B, L\] or \[L\], not empty, got \(2, 0\)"),
+        (audio[None], r"a: expected shape \[B, L\] or \[L\], not empty, got \(1, 2, 2\)"),
+        (audio.astype(np.float64), "a: expected float32, got float64"),
+        (audio.tolist(), "a: expected a numpy array or a torch tensor, got list"),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            check_recording(bad, "a")
+
+
+def test_fractions() -> None:
+    assert [check_fraction(value, "w") for value in (0, 1, 0.25, np.float32(0.5), np.int64(1))] == [0, 1, 0.25, 0.5, 1]
+    for bad in (-1e-9, 1.0000001, float("nan"), float("inf"), "0.5", None, True, [0.5]):
+        with pytest.raises(InputError, match="w: expected a number from 0 to 1, got"):
+            check_fraction(bad, "w")
+
+
+def test_seconds() -> None:
+    assert [check_seconds(value, 16000) for value in (1, 0.5, 1e-4, np.float64(2.00004), 0.99997)] == [
+        16000, 8000, 2, 32001, 16000,
+    ]  # fmt: skip
+    for bad in (0, -1, 1e-5, 134217.8, 1e300, float("nan"), float("inf"), "1", None, True):
+        with pytest.raises(
+            InputError, match="seconds: expected a number that gives 1 to 2147483647 samples at 16000 Hz"
+        ):
+            check_seconds(bad, 16000)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file as save_torch
 
 from engine import files
 from engine.errors import InputError
-from engine.files import check_output, is_wav, read_mel, write_mel
+from engine.files import check_folder, check_output, is_wav, read_mel, write_mel
 
 MEL = np.random.default_rng(0).random((5, 7)).astype(np.float32)
 
@@ -235,3 +235,26 @@ def test_outputs_without_permission(tmp_path: Path) -> None:
         "-o: cannot write 'a.wav': cannot create a file in '.': Permission denied",
         "-o: cannot write 'old.wav': it is write-protected",
     ], result.stderr
+
+
+def test_folders_that_results_may_go_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("file").write_bytes(b"x")
+    for name in ("there", "new", "there/new"):
+        check_folder(Path(name))
+    assert sorted(os.listdir()) == ["file", "there"] and not os.listdir("there")
+    for name, message in (
+        ("file", "-o: cannot write into 'file': it is not a directory"),
+        ("no/new", "-o: cannot write into 'no/new': there is no directory 'no'"),
+        ("file/new", "-o: cannot write into 'file/new': there is no directory 'file'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_folder(Path(name))
+
+    def full(dir: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
+    with pytest.raises(InputError, match=r"-o: cannot write into 'new': cannot create a file in '\.': No space left"):
+        check_folder(Path("new"))

@@ -232,3 +232,12 @@ def test_every_list_of_betas_gives_finite_steps_or_a_refusal(betas):
 @given(st.lists(st.floats(1e-6, 0.5), min_size=2, max_size=60))
 def test_aligning_a_training_schedule_with_itself_gives_whole_steps(betas):
     np.testing.assert_allclose(align(betas, betas), np.arange(len(betas)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 7, 50])
+def test_the_last_steps_are_what_remains_of_the_training(count: int) -> None:
+    """They are the schedule of a training that ended there: the same places, levels and coefficients."""
+    rest, short = build_schedule(BASE, "full").last(count), replace(BASE, train_schedule=BASE.train_schedule[:count])
+    assert rest == build_schedule(short, "full") and len(rest) == count
+    assert rest.t == tuple(float(n) for n in reversed(range(count))) and rest.sigma[-1] == 0.0
+    assert rest.alpha_bar[0] == pytest.approx(math.prod(1.0 - beta for beta in BASE.train_schedule[:count]), rel=1e-12)

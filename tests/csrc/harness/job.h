@@ -65,6 +65,7 @@ struct Job {
   std::vector<Step> steps;
   long length = 0, frames = 0, repeat = 1;
   Floats x, mel, noise, scale;  // [L], [M][frames], [S or S - 1][L] or none, for `repeat` samples each or none
+  Floats conditioner_rows;      // [N][2C], of a label, or none
 
   Job(Random& random, const Operations<E>& operations, bool with_mel);
   Job(Random& random, const Operations<E>& operations) : Job(random, operations, random.chance(70)) {}
@@ -93,6 +94,8 @@ Job<E>::Job(Random& random, const Operations<E>& operations, bool with_mel) {
     repeat = has_mel() && random.chance(70) ? network->hop() : random.spread(1, 64);
     scale = random.values((L + static_cast<size_t>(repeat) - 1) / static_cast<size_t>(repeat));
   }
+  if (!has_mel() && random.chance(50))
+    conditioner_rows = random.values(network->layers.size() * 2 * static_cast<size_t>(network->channels));
 }
 
 template <class E>
@@ -138,6 +141,7 @@ std::string Job<E>::description() const {
   text += "; " + number(length) + " samples, " + number(steps.size()) + " steps";
   if (!noise.empty()) text += ", noise given";
   if (!scale.empty()) text += ", scaled by " + number(repeat);
+  if (!conditioner_rows.empty()) text += ", a label";
   return text;
 }
 

@@ -86,7 +86,8 @@ Journey<E>::Journey(const Job<E>& job, const Way& way, size_t first, const std::
   for (size_t part : parts) {
     const auto from = job.steps.begin() + static_cast<long>(first);
     std::vector<Step> steps(from, from + static_cast<long>(part));
-    sweeps_.push_back(std::make_unique<Sweep<E>>(job.network, std::move(steps), length_, way.threads, way.rows));
+    const float* rows = job.conditioner_rows.empty() ? nullptr : job.conditioner_rows.data();
+    sweeps_.push_back(std::make_unique<Sweep<E>>(job.network, std::move(steps), length_, way.threads, way.rows, rows));
     for (size_t step = 0; step < part; ++step) places_.push_back({sweeps_.back().get(), static_cast<int>(step)});
     first += part;
   }

@@ -140,12 +140,20 @@ template <class E>
 Floats composed(const Job<E>& job) {
   const long L = job.length, C = job.network->channels;
   Floats x = job.x, eps(job.x.size()), h(static_cast<size_t>(L * C)), skip(h.size()), noise(job.x.size());
+  std::vector<Floats> conditioners(job.network->layers.size());
+  if (!job.conditioner_rows.empty())
+    for (size_t i = 0; i < conditioners.size(); ++i)
+      for (long t = 0; t < L; ++t) {
+        const auto row = job.conditioner_rows.begin() + static_cast<long>(i) * 2 * C;
+        conditioners[i].insert(conditioners[i].end(), row, row + 2 * C);
+      }
   for (size_t s = 0; s < job.steps.size(); ++s) {
     const Step& step = job.steps[s];
     diffwave::run_input_projection(*job.network, x.data(), L, h.data());
     for (size_t i = 0; i < job.network->layers.size(); ++i)
-      diffwave::run_residual_block(*job.network, static_cast<int>(i), nullptr, step.d.data() + i * size_t(C), L,
-                                   h.data(), skip.data());
+      diffwave::run_residual_block(*job.network, static_cast<int>(i),
+                                   conditioners[i].empty() ? nullptr : conditioners[i].data(),
+                                   step.d.data() + i * size_t(C), L, h.data(), skip.data());
     diffwave::run_output_head(*job.network, skip.data(), L, eps.data());
     if (step.sigma != 0.0f && !job.noise.empty())
       std::copy_n(job.noise.data() + s * static_cast<size_t>(L), L, noise.data());
