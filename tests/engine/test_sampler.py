@@ -10,7 +10,7 @@ import pytest
 from targets import targets, weights
 
 from engine import sampler
-from engine.config import BASE, LARGE, Config
+from engine.config import BASE, LARGE, SC09_THIN, Config
 from engine.errors import Cancelled
 from engine.kernels import cpu
 from engine.sampler import UNIT, WORKING_MEMORY, Journey, depart, steps_of, steps_per_sweep
@@ -92,6 +92,7 @@ SIZES = {
     "BASE": (BASE, 6),
     "BASE, 50 steps": (BASE, 50),
     "LARGE": (LARGE, 6),
+    "SC09, deep and thin": (SC09_THIN, 6),
     "SC09 with a mel": (replace(BASE, residual_channels=256, residual_layers=36, dilation_cycle=12), 6),
 }
 
