@@ -7,13 +7,13 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, InputError
 
 FAMILIES = ("lmnt", "priorgrad", "amphion", "speechbrain", "philsyn")
 MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
 MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
 # Fields that came after files had been written: what they are where a file has none.
-_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0}
+_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0, "signal_std": 0.0}
 
 
 def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
@@ -46,6 +46,8 @@ class Config:
         classes: the names of the classes that a label can be (global conditioner), one or two words each: "3", or
             "3 jackson"; () for a network without labels. Not together with a mel.
         clip_samples: length of the training clips in samples, what is generated unless told otherwise; 0 when unknown.
+        signal_std: above 0, the network's output F is not eps but what a line cannot say of it, for audio of this
+            standard deviation: eps = p x + q F, see `preconditioning`. 0 is the paper's network, whose output is eps.
     """
 
     residual_channels: int = 64
@@ -66,6 +68,7 @@ class Config:
     prior: bool = False
     classes: tuple[str, ...] = ()
     clip_samples: int = 0
+    signal_std: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -100,6 +103,8 @@ class Config:
             value = getattr(self, name)
             if type(value) is not type(choices[0]) or value not in choices:
                 raise _refusal(name, f"one of {', '.join(map(repr, choices))}", value)
+        if not isinstance(self.signal_std, float) or not 0.0 <= self.signal_std <= 1.0:
+            raise _refusal("signal_std", "a float from 0 to 1", self.signal_std)
         if not _are_classes(self.classes):
             expected = f"a tuple of up to {MAX_CLASSES} different names, each one or two printable words"
             raise _refusal("classes", f"{expected} of at most {MAX_CLASS_NAME} characters", self.classes)
@@ -142,6 +147,32 @@ class Config:
     def reach(self) -> int:
         """Samples of context that one denoising step needs on each side: the sum of the dilations."""
         return sum(self.dilations)
+
+    def alpha_bar(self, t: float) -> float:
+        """At a step of the training scale; between two steps, its root lies on the line between theirs.
+
+        Raises:
+            InputError: t is not from 0 to T-1.
+        """
+        if not 0 <= t <= len(self.train_schedule) - 1:
+            raise InputError(f"t: expected a step from 0 to {len(self.train_schedule) - 1}, got {t!r}")
+        low, share = int(t), t - int(t)
+        roots = [math.sqrt(math.prod(1.0 - beta for beta in self.train_schedule[: n + 1])) for n in (low, low + 1)]
+        return ((1.0 - share) * roots[0] + share * roots[1]) ** 2
+
+    def preconditioning(self, alpha_bar: float) -> tuple[float, float]:
+        """(p, q) of eps = p x + q F at a level of noise, F the network's output; (0, 1) for the paper's networks.
+
+        p x is the best guess at eps from a sample alone, for audio of variance s^2 = signal_std^2, and q the deviation
+        of what it misses, so that F has variance 1 at every level (Karras et al., NeurIPS 2022, appendix B.6)::
+
+            v = alpha_bar s^2 + 1 - alpha_bar,  p = sqrt(1 - alpha_bar) / v,  q = sqrt(alpha_bar s^2 / v)
+        """
+        if not self.signal_std:
+            return 0.0, 1.0
+        signal = alpha_bar * self.signal_std**2
+        variance = signal + 1.0 - alpha_bar
+        return math.sqrt(1.0 - alpha_bar) / variance, math.sqrt(signal / variance)
 
     def to_json(self) -> str:
         """The configuration as the text kept in a safetensors file's metadata."""

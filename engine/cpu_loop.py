@@ -12,7 +12,7 @@ import numpy.typing as npt
 from engine import sampler
 from engine.embedding import step_biases
 from engine.sampler import WORKING_MEMORY, Item, Network, Progress, Steps, steps_of
-from engine.schedule import Schedule
+from engine.schedule import Schedule, noise_terms, update_terms
 from engine.stream import Stream, StreamOptions
 
 Array = npt.NDArray[np.float32]
@@ -33,7 +33,8 @@ class CpuLoop:
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Array]:
         """One evaluation of the network at the items' x: eps [L_i] each, at step t of the training scale."""
         d = self._step_biases((t,))
-        return [sampler.predict_noise(self._network, item, d, self._threads) for item in items]
+        step = steps_of(noise_terms(self._network.config, t), d, clamp=False)
+        return [sampler.predict_noise(self._network, item, step, self._threads) for item in items]
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Array]:
         """The reverse process (paper, algorithm 2) over every item: audio [L_i] each.
@@ -80,7 +81,8 @@ class CpuLoop:
         return max(1, min(self._threads, len(lengths), WORKING_MEMORY // bytes_))
 
     def _steps(self, schedule: Schedule) -> Steps:
-        return steps_of(schedule, self._step_biases(schedule.t), self._network.config.clamp)
+        config = self._network.config
+        return steps_of(update_terms(config, schedule), self._step_biases(schedule.t), config.clamp)
 
     def _compute_step_biases(self, t: tuple[float, ...]) -> Array:
         return step_biases(self._tensors, self._network.config, t).astype(np.float32)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.embedding import sinusoids
 from engine.plan import STEPS, Network, Plan, PlanCache, Shape
 from engine.sampler import Item, Progress
-from engine.schedule import Schedule
+from engine.schedule import Schedule, noise_terms, update_terms
 from engine.windows import Window, cut, pack, padded_items, padded_length
 
 GRAIN = 128  # see engine.kernels.gpu
@@ -47,12 +47,12 @@ class GpuLoop:
         Returns:
             float32 [L_i] per item, on the device, enqueued on the current stream.
         """
-        terms = np.array([schedule.a, schedule.b, schedule.sigma]).T
-        return self._sample(items, schedule.t, terms, self._network.config.clamp, progress)
+        config = self._network.config
+        return self._sample(items, schedule.t, update_terms(config, schedule), config.clamp, progress)
 
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
         """One evaluation of the network: eps [L_i] per item, at step t of the training scale."""
-        return self._sample(items, (t,), np.array([[0.0, 1.0, 0.0]]), clamp=False)
+        return self._sample(items, (t,), noise_terms(self._network.config, t), clamp=False)
 
     def _sample(
         self,

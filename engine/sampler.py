@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.errors import Cancelled
-from engine.schedule import Schedule
 
 Array = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
@@ -109,7 +108,7 @@ class Steps:
     """The steps of a schedule, as sweeps take them.
 
     Attributes:
-        terms: [S,3] a, b and sigma: ``x <- a x + b eps + sigma z``.
+        terms: [S,3] a, b and sigma: ``x <- a x + b eps + sigma z`` (`engine.schedule.update_terms`).
         d: [S,N,C] the step biases.
         clamp: limit x to [-1,1] after every step.
         first: the number of the first of them in its schedule.
@@ -128,10 +127,9 @@ class Steps:
         return Steps(self.terms[begin:end], self.d[begin:end], self.clamp, self.first + begin)
 
 
-def steps_of(schedule: Schedule, d: npt.NDArray[np.floating], clamp: bool) -> Steps:
-    """All steps of a schedule; d [S,N,C]."""
-    terms = np.array([schedule.a, schedule.b, schedule.sigma]).T.astype(np.float32)
-    return Steps(terms, np.ascontiguousarray(d, dtype=np.float32), clamp)
+def steps_of(terms: npt.NDArray[np.floating], d: npt.NDArray[np.floating], clamp: bool) -> Steps:
+    """All steps of a schedule: `engine.schedule.update_terms` [S,3], d [S,N,C]."""
+    return Steps(*(np.ascontiguousarray(values, dtype=np.float32) for values in (terms, d)), clamp)
 
 
 class Journey:
@@ -284,11 +282,10 @@ def start(network: Network, item: Item, out: Array) -> None:
         np.multiply(rows, item.scale[:, None], out=rows)
 
 
-def predict_noise(network: Network, item: Item, d: Array, threads: int) -> Array:
-    """One evaluation of the network at item.x: eps [L]; d [1,N,C]."""
+def predict_noise(network: Network, item: Item, steps: Steps, threads: int) -> Array:
+    """One evaluation of the network at item.x: eps [L], by a single step (`engine.schedule.noise_terms`)."""
     assert item.x is not None
     eps = np.array(item.x, dtype=np.float32, order="C")
-    steps = Steps(np.array([[0.0, 1.0, 0.0]], dtype=np.float32), d.astype(np.float32), clamp=False)
     journey = depart(network, steps, threads, 0, item.length, 1, item.label)
     journey.sweeps[0].bind(x=eps, mel=item.mel)
     while journey.advance():

@@ -76,6 +76,21 @@ def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[floa
         raise InputError(f"{argument}: {error}; choices: {_choices(config)}") from None
 
 
+def update_terms(config: Config, schedule: Schedule) -> NDArray[np.float64]:
+    """[S,3] what a step multiplies x, the network's output and z by: a, b and sigma, for the paper's networks.
+
+    Where the output is not eps but F of eps = p x + q F (`Config.preconditioning`), they are a + b p, b q and sigma.
+    """
+    lines = np.array([config.preconditioning(alpha_bar) for alpha_bar in schedule.alpha_bar])
+    a, b, sigma = (np.array(values) for values in (schedule.a, schedule.b, schedule.sigma))
+    return np.stack([a + b * lines[:, 0], b * lines[:, 1], sigma], axis=1)
+
+
+def noise_terms(config: Config, t: float) -> NDArray[np.float64]:
+    """[1,3] the same for eps itself, at a step of the training scale: p, q and 0."""
+    return np.array([[*(config.preconditioning(config.alpha_bar(t)) if config.signal_std else (0.0, 1.0)), 0.0]])
+
+
 def align(betas: Sequence[float], train_betas: Sequence[float]) -> tuple[float, ...]:
     """Where betas lie on the training scale (paper, equation 14).
 

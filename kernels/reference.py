@@ -332,7 +332,7 @@ def predict_noise(
         ValueError: mel or labels do not suit the network.
         IndexError: t lies outside the training scale, or there is no such class.
     """
-    return _evaluate(weights, config, x, t, conditioners(weights, config, mel, labels))
+    return _evaluate(weights, config, x, t, None, conditioners(weights, config, mel, labels))
 
 
 def sample(
@@ -374,14 +374,19 @@ def sample(
     clamp = config.clamp if clamp is None else clamp
     x = x_T * scale
     for n, t in enumerate(schedule.t):
-        eps = _evaluate(weights, config, x, t, per_layer)
+        eps = _evaluate(weights, config, x, t, schedule.alpha_bar[n], per_layer)
         noise = z[n] * scale if n < len(z) else None
         x = noise_update(x, eps, schedule.a[n], schedule.b[n], schedule.sigma[n], noise, clamp)
     return x
 
 
 def _evaluate(
-    weights: Mapping[str, Tensor], config: Config, x: Tensor, t: float, per_layer: Sequence[Tensor | None]
+    weights: Mapping[str, Tensor],
+    config: Config,
+    x: Tensor,
+    t: float,
+    alpha_bar: float | None,
+    per_layer: Sequence[Tensor | None],
 ) -> Tensor:
     def pair(key: str) -> tuple[Tensor, Tensor]:
         return weights[f"{key}.weight"], weights[f"{key}.bias"]
@@ -400,4 +405,7 @@ def _evaluate(
         variant = config.padding, config.step_bias_in_residual
         h, skip = residual_block(h, per_layer[i], d, *dilated, *output, dilation, *variant)
         skip_sum = skip_sum + skip
-    return output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)
+    output = output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)
+    # 0 and 1, unless the network says less than eps.
+    p, q = config.preconditioning(config.alpha_bar(t) if alpha_bar is None else alpha_bar)
+    return p * x + q * output

@@ -8,18 +8,20 @@ import numpy as np
 
 from engine import sampler
 from engine.sampler import Item, Journey, steps_of
+from engine.schedule import update_terms
 
 
 def audio_of(net: Any, item: Item, plan: Any, d: Any, threads: int = 1) -> Any:
     """The audio [L] of an item; d [S,N,C] are the step biases of its schedule."""
     out = np.full(item.length, np.nan, np.float32)
-    sampler.sample(net, item, steps_of(plan, d, net.config.clamp), threads, out)
+    sampler.sample(net, item, steps_of(update_terms(net.config, plan), d, net.config.clamp), threads, out)
     return out
 
 
 def evaluated(net: Any, x: Any, mel: Any, d: Any, threads: int = 1, label: int | None = None) -> Any:
-    """Eps [L] at x [L]; d [1,N,C]."""
-    return sampler.predict_noise(net, Item(len(x), mel, x=x, label=label), d, threads)
+    """The network's output [L] at x [L]; d [1,N,C]."""
+    step = steps_of(np.array([[0.0, 1.0, 0.0]]), d, clamp=False)
+    return sampler.predict_noise(net, Item(len(x), mel, x=x, label=label), step, threads)
 
 
 def run(sweep: Any, steps: int, length: int, config: Any) -> None:

@@ -101,10 +101,11 @@ class DiffWave(nn.Module):
         self.skip_projection = Projection(channels, channels, 1)
         self.output_projection = Projection(1, channels, 1)
         nn.init.zeros_(self.output_projection.weight)
-        begin_with_x(self)
+        if not config.signal_std:
+            begin_with_x(self)
 
     def forward(self, x: Tensor, t: Tensor, mel: Tensor | None = None, label: Tensor | None = None) -> Tensor:
-        """Eps (paper, equation 5).
+        """The network's output: eps (paper, equation 5), or F where `Config.signal_std` says so.
 
         Args:
             x: [B,L].

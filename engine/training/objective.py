@@ -25,7 +25,7 @@ class Batch:
 
     Attributes:
         x: [B,L] sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
-        eps: [B,L] standard normal: what the network is to find.
+        target: [B,L] what the network is to say: eps, standard normal, or F (`Config.preconditioning`).
         t: [B] on the training scale.
         mel: [B,M,T] or None.
         label: [B] or None; the number of classes stands for no label.
@@ -33,7 +33,7 @@ class Batch:
     """
 
     x: Tensor
-    eps: Tensor
+    target: Tensor
     t: Tensor
     mel: Tensor | None
     label: Tensor | None
@@ -45,8 +45,8 @@ class Batch:
         def of(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[begin:end].to(device)
 
-        x, eps, t = (value[begin:end].to(device) for value in (self.x, self.eps, self.t))
-        return Batch(x, eps, t, of(self.mel), of(self.label), self.level[begin:end])
+        x, target, t = (value[begin:end].to(device) for value in (self.x, self.target, self.t))
+        return Batch(x, target, t, of(self.mel), of(self.label), self.level[begin:end])
 
 
 def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]) -> Batch:
@@ -55,7 +55,7 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
     roots = np.sqrt(np.cumprod(1.0 - np.asarray(config.train_schedule)))
     fast = build_schedule(config, len(config.fast_schedule)) if config.fast_schedule else None
     count = len(corpus.classes)
-    x, eps, t, mels, labels = [], [], [], [], []
+    x, targets, t, mels, labels = [], [], [], [], []
     for number in numbers:
         random = generator(training.seed, step, number)
         example = draw(corpus, recipe.data, config, random)
@@ -68,14 +68,15 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
             level = int(random.integers(len(roots)))
             at, root = float(level), float(roots[level])
         x.append(np.float32(root) * example.audio + np.float32(np.sqrt(1.0 - root * root)) * noise)
-        eps.append(noise)
+        p, q = config.preconditioning(root * root)
+        targets.append((noise - np.float32(p) * x[-1]) / np.float32(q) if config.signal_std else noise)
         t.append(at)
         mels.append(example.mel)
         labels.append(count if random.random() < training.drop_label else example.label)
     level_of = (np.array(t) * LEVELS / len(roots)).astype(np.int64)
     return Batch(
         torch.from_numpy(np.stack(x)),
-        torch.from_numpy(np.stack(eps)),
+        torch.from_numpy(np.stack(targets)),
         torch.tensor(t, dtype=torch.float64),
         torch.from_numpy(np.stack(mels)) if config.n_mels else None,  # type: ignore[arg-type]
         torch.tensor(labels) if count else None,
@@ -84,10 +85,13 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
 
 
 def losses(network: Callable[..., Tensor], batch: Batch, kind: str) -> Tensor:
-    """[B] the mean error of every example: |eps - eps_hat| ("l1", LMNT's) or its square ("l2", the paper's)."""
+    """[B] the mean error of every example: |eps - eps_hat| ("l1", LMNT's) or its square ("l2", the paper's).
+
+    With `Config.signal_std`, that of F: the error of eps, divided by q (or its square), so that every level counts.
+    """
     found = network(batch.x, batch.t, batch.mel, batch.label)
     error = functional.l1_loss if kind == "l1" else functional.mse_loss
-    return error(found, batch.eps, reduction="none").mean(dim=1)
+    return error(found, batch.target, reduction="none").mean(dim=1)
 
 
 def levels_of(config: Config) -> list[str]:

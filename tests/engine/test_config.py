@@ -4,11 +4,13 @@ import json
 import math
 from dataclasses import FrozenInstanceError, asdict, replace
 
+import numpy as np
 import pytest
 
 from engine.checkpoint import expected_shapes
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config, linear_schedule, parse_object, plain_values
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, InputError
+from engine.schedule import build_schedule
 
 UNCONDITIONAL = replace(BASE, n_mels=0, upsample_strides=(), mel_kind=None, fast_schedule=None)
 LABELLED = replace(SC09, classes=("3 ann", "3", "vier µ"), clip_samples=0)
@@ -152,9 +154,9 @@ def test_labels_beside_a_mel_are_refused_as_not_built() -> None:
 
 @pytest.mark.parametrize("config", [BASE, LARGE, UNCONDITIONAL])
 def test_files_from_before_labels_are_the_same_text(config: Config) -> None:
-    """And are read: neither key is in them."""
+    """And are read: none of the later keys is in them."""
     values = asdict(config)
-    del values["classes"], values["clip_samples"]
+    del values["classes"], values["clip_samples"], values["signal_std"]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config
     assert Config.from_json(json.dumps({**values, "classes": [], "clip_samples": 0})) == config
@@ -177,6 +179,36 @@ def test_json_that_is_no_config(text: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         Config.from_json(text)
     assert len(str(caught.value)) < 300
+
+
+def test_preconditioning_leaves_what_a_line_cannot_say() -> None:
+    """In x = sqrt(alpha_bar) s + sqrt(1 - alpha_bar) eps: F has variance 1, and nothing in common with x."""
+    random = np.random.default_rng(0)
+    signal, eps = 0.14 * random.standard_normal(200_000), random.standard_normal(200_000)
+    config = replace(BASE, signal_std=0.14)
+    for alpha_bar in (0.9999, 0.99, 0.5, 0.05):
+        p, q = config.preconditioning(alpha_bar)
+        x = np.sqrt(alpha_bar) * signal + np.sqrt(1 - alpha_bar) * eps
+        rest = (eps - p * x) / q
+        assert rest.std() == pytest.approx(1, abs=0.01) and abs(np.corrcoef(rest, x)[0, 1]) < 0.01
+    assert BASE.preconditioning(0.5) == (0.0, 1.0)
+
+
+def test_alpha_bar_lies_between_those_of_the_steps() -> None:
+    bars = np.cumprod(1 - np.array(BASE.train_schedule))
+    assert [BASE.alpha_bar(t) for t in (0, 7, 49)] == pytest.approx([bars[0], bars[7], bars[49]])
+    assert np.sqrt(BASE.alpha_bar(7.25)) == pytest.approx(0.75 * np.sqrt(bars[7]) + 0.25 * np.sqrt(bars[8]))
+    plan = build_schedule(BASE, 6)
+    assert [BASE.alpha_bar(t) for t in plan.t] == pytest.approx(plan.alpha_bar)
+    for t in (-0.1, 49.1, float("nan")):
+        with pytest.raises(InputError, match="t: expected a step from 0 to 49"):
+            BASE.alpha_bar(t)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), 1, "0.1"])
+def test_an_impossible_signal_is_refused(value: object) -> None:
+    with pytest.raises(CheckpointError, match="signal_std: expected a float from 0 to 1"):
+        replace(BASE, signal_std=value)
 
 
 def test_only_plain_values_are_kept() -> None:

@@ -14,7 +14,7 @@ from engine.config import BASE, LARGE, SC09_THIN, Config
 from engine.errors import Cancelled
 from engine.kernels import cpu
 from engine.sampler import UNIT, WORKING_MEMORY, Journey, depart, steps_of, steps_per_sweep
-from engine.schedule import build_schedule
+from engine.schedule import build_schedule, update_terms
 
 REACH, TILE = 31, 96
 
@@ -126,7 +126,7 @@ def test_the_allowance_changes_no_byte(monkeypatch: pytest.MonkeyPatch, allowanc
     net = network_of(config, "generic", "fp32")
     plan = build_schedule(config)
     rng = np.random.default_rng(0)
-    steps = steps_of(plan, 0.1 * rng.standard_normal((6, 6, 16)), clamp=True)
+    steps = steps_of(update_terms(BASE, plan), 0.1 * rng.standard_normal((6, 6, 16)), clamp=True)
     item = sampler.Item(5 * 256, rng.random((80, 5), np.float32), seed=3)
 
     def audio() -> Any:
@@ -151,7 +151,7 @@ def test_steps_keep_their_numbers() -> None:
             seen.append(noise_step)
             return Notes([], 0)
 
-    steps = steps_of(build_schedule(BASE, "full"), np.zeros((50, 30, 64)), clamp=True)
+    steps = steps_of(update_terms(BASE, build_schedule(BASE, "full")), np.zeros((50, 30, 64)), clamp=True)
     one = depart(Net(), steps, 1, 0, None, 6)  # type: ignore[arg-type]
     assert seen == list(range(1, 51, 6)) and one.lag == 50 * BASE.reach
 

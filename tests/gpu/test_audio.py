@@ -37,6 +37,7 @@ VARIANTS = {
     "prior": replace(TINY, prior=True),
     "48 channels": replace(TINY, residual_channels=48),
     "classes": replace(SMALL_UNCONDITIONAL, residual_channels=16, residual_layers=4, dilation_cycle=3, classes=CLASSES),
+    "output is F": replace(TINY, signal_std=0.14),
     "hop 30": replace(TINY, upsample_strides=(6, 5 * 2), n_mels=7),
 }
 FEW = (1e-3, 0.01, 0.3)
