@@ -19,7 +19,8 @@ def files(folder: str, pattern: str) -> dict[str, Path]:
     return {path.relative_to(ROOT).as_posix(): path for path in paths}
 
 
-ENGINE, KERNELS, CSRC = files("engine", "*.py"), files("kernels", "*.py"), files("csrc", "*")
+TRAINING, KERNELS, CSRC = files("engine/training", "*.py"), files("kernels", "*.py"), files("csrc", "*")
+ENGINE = {name: path for name, path in files("engine", "*.py").items() if name not in TRAINING}
 CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
 # What stands above the library and is imported by nothing in it: the command line, and what it prints.
 COMMAND_LINE = {
@@ -151,6 +152,14 @@ def test_nothing_below_imports_what_is_above() -> None:
         assert not importers(ENGINE | KERNELS, other)
 
 
+def test_training_stands_beside_the_command_line() -> None:
+    """It may use all of the library, which knows nothing of it; and PyTorch is only asked for when it runs."""
+    assert not importers(ENGINE | KERNELS, "engine.training")
+    command = {"engine/training/__init__.py", "engine/training/__main__.py"}
+    at_once = importers(TRAINING, "torch", at_once=True)
+    assert len(at_once) > 5 and not command & (at_once | importers(TRAINING, "engine.training", at_once=True))
+
+
 def test_torch_and_triton_come_late() -> None:
     """Neither is imported before a GPU, or the reference, is asked for."""
     gpu = {name for name in KERNELS if name.startswith("kernels/triton/")} | {"kernels/gpu.py"}
@@ -197,6 +206,6 @@ def test_an_instruction_set_is_a_few_lines() -> None:
 
 
 def test_files_stay_readable() -> None:
-    lengths = {name: len(path.read_text().splitlines()) for name, path in (ENGINE | KERNELS | CSRC).items()}
+    lengths = {name: len(path.read_text().splitlines()) for name, path in (ENGINE | TRAINING | KERNELS | CSRC).items()}
     assert {name: length for name, length in lengths.items() if length > 500} == {}
     assert len((ROOT / "setup.py").read_text().splitlines()) < 60
