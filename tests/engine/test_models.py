@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine import CheckpointError, models
+from engine import CheckpointError, models, shortcuts
 from engine.models import BUNDLED, NAMES, path_of
 
 
@@ -30,6 +30,7 @@ def test_paths_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_missing_network_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "ASSETS", tmp_path)
+    shortcuts.bundled.cache_clear()  # what other tests have loaded
     message = "model: this installation lacks the bundled network 'digits', expected .*digits.safetensors"
     with pytest.raises(CheckpointError, match=message):
         engine.load("digits")
