@@ -129,7 +129,8 @@ class Steps:
 
 def steps_of(terms: npt.NDArray[np.floating], d: npt.NDArray[np.floating], clamp: bool) -> Steps:
     """All steps of a schedule: `engine.schedule.update_terms` [S,3], d [S,N,C]."""
-    return Steps(*(np.ascontiguousarray(values, dtype=np.float32) for values in (terms, d)), clamp)
+    coefficients, biases = (np.ascontiguousarray(values, dtype=np.float32) for values in (terms, d))
+    return Steps(coefficients, biases, clamp)
 
 
 class Journey:

@@ -405,7 +405,7 @@ def _evaluate(
         variant = config.padding, config.step_bias_in_residual
         h, skip = residual_block(h, per_layer[i], d, *dilated, *output, dilation, *variant)
         skip_sum = skip_sum + skip
-    output = output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)
+    said = output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)
     # 0 and 1, unless the network says less than eps.
     p, q = config.preconditioning(config.alpha_bar(t) if alpha_bar is None else alpha_bar)
-    return p * x + q * output
+    return p * x + q * said
