@@ -100,8 +100,7 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
             if log and (report.step % LOG_STEPS == 0 or trainer.done):
                 log.write(report.step, window.take())
             if log and options.validate_every and (report.step % options.validate_every == 0 or trainer.done):
-                if figures := {f"held_out_{name}": value for name, value in validate(trainer).items()}:
-                    log.write(report.step, figures)
+                log.write(report.step, {f"held_out_{name}": value for name, value in validate(trainer).items()})
             stop = processes.any(bool(interrupted))
             if processes.first and (stop or time.monotonic() - saved > SAVE_SECONDS):
                 write_state(path, trainer.state())

@@ -65,7 +65,9 @@ class Log:
             print("no TensorBoard files: tensorboard is not installed", file=sys.stderr)
 
     def write(self, step: int, figures: Mapping[str, Any]) -> None:
-        """A line."""
+        """A line; none without figures."""
+        if not figures:
+            return
         with open(self._path, "a") as file:
             file.write(json.dumps({"step": step, **figures}) + "\n")
         if self._board is None:
