@@ -1,8 +1,8 @@
 """One residual layer with its gradient, as matrix products over rows of channels.
 
 The layout is time-major, [L*B, C], so that a dilated tap of the whole batch is one slice of the rows, shifted by
-dilation * B, and neither padding nor gathering is needed. On two cores of a CPU with AVX2 this trains 1.4 to 2 times as
-fast as PyTorch's convolutions, channels last or not.
+dilation * B, and neither padding nor gathering is needed. One layer of 64 channels over 4,096 samples, forward and
+backward on one core with AVX2: 16 ms, against 22 with PyTorch's conv1d and 25 with conv2d in channels last.
 """
 
 from __future__ import annotations
