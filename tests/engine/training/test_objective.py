@@ -1,0 +1,50 @@
+"""What a network is shown and asked: levels, labels, and what it should say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recordings import digits_recipe, spoken, tones, voice_recipe
+
+from engine.schedule import build_schedule
+from engine.training.data import draw, generator, read_corpus
+from engine.training.objective import losses, make_batch
+
+
+def test_the_share_without_label_is_as_told(tmp_path: Path) -> None:
+    spoken(tmp_path)
+    for share, low, high in ((0.0, 0, 0), (0.25, 5, 27), (1.0, 60, 60)):
+        recipe = digits_recipe(training={"drop_label": share})
+        corpus = read_corpus(tmp_path, recipe.data, recipe.network)
+        batch = make_batch(corpus, recipe, 3, range(60))
+        assert batch.label is not None
+        assert low <= int((batch.label == len(corpus.classes)).sum()) <= high
+
+
+def test_the_fast_share_is_at_the_fast_levels(tmp_path: Path) -> None:
+    recipe = voice_recipe(training={"fast_share": 0.5})
+    corpus = read_corpus(tones(tmp_path, 4, 22050, 0.3), recipe.data, recipe.network)
+    batches = [make_batch(corpus, recipe, step, range(4)) for step in range(20)]
+    fast = build_schedule(recipe.network, 6).t
+    assert {float(t) for batch in batches for t in batch.t[:2]} == set(fast)
+    assert all(float(t).is_integer() for batch in batches for t in batch.t[2:])
+
+
+@pytest.mark.parametrize("signal_std", [0.0, 0.14])
+def test_x_is_noised_and_the_target_says_by_what(tmp_path: Path, signal_std: float) -> None:
+    recipe = digits_recipe(network={"signal_std": signal_std})
+    corpus = read_corpus(spoken(tmp_path), recipe.data, recipe.network)
+    batch = make_batch(corpus, recipe, 2, [1])
+    audio = draw(corpus, recipe.data, recipe.network, generator(0, 2, 1)).audio
+    alpha_bar = recipe.network.alpha_bar(float(batch.t[0]))
+    p, q = recipe.network.preconditioning(alpha_bar)
+    eps = p * batch.x[0].numpy() + q * batch.target[0].numpy()
+    expected = np.sqrt(alpha_bar) * audio + np.sqrt(1 - alpha_bar) * eps
+    np.testing.assert_allclose(batch.x[0].numpy(), expected, atol=1e-5)
+    assert 0.8 < eps.std() < 1.2
+    for kind, error in (("l1", 0.5), ("l2", 0.25)):
+        found = losses(lambda *_: batch.target + 0.5, batch, kind)
+        torch.testing.assert_close(found, torch.tensor([error]))
