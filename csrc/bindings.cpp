@@ -42,6 +42,7 @@ py::list list_tiers() {
     py::list precisions;
     precisions.append("fp32");
     if (tier.bf16.residual_block) precisions.append("bf16");
+    precisions.append("int8");
     list.append(py::make_tuple(tier.name, tier.supported, tier.requires_, precisions));
   }
   return list;
@@ -92,6 +93,10 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
       }
     }
     p.strides = std::move(strides);
+  }
+  if (a.contains("ranges")) {
+    p.ranges = checked(a, "ranges", {N});
+    if (p.ranges[0] != 0.0f) throw std::invalid_argument("ranges: the first layer's input stays as it is");
   }
   return p;
 }
@@ -330,17 +335,17 @@ Floats output_head(const diffwave::Network<E>& network, const Floats& skip) {
 }
 
 // Multiply-accumulates per second of `threads` threads together, over about `seconds`.
-template <class E>
-double peak(const std::string& isa, int threads, double seconds) {
-  const auto& operations = operations_of<E>(find_tier(isa));
-  if (!operations.peak) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
+double peak(const std::string& isa, const std::string& precision, int threads, double seconds) {
+  const diffwave::Tier& tier = find_tier(isa);
+  const auto run = precision == "int8" ? tier.fp32.peak8 : precision == "bf16" ? tier.bf16.peak : tier.fp32.peak;
+  if (!run) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
   using Clock = std::chrono::steady_clock;
   py::gil_scoped_release release;
   diffwave::Team team(threads);
   const auto rate = [&](long rounds) {
     std::vector<double> work(static_cast<size_t>(threads));
     const auto start = Clock::now();
-    team.run([&](int rank) { work[static_cast<size_t>(rank)] = operations.peak(rounds); });
+    team.run([&](int rank) { work[static_cast<size_t>(rank)] = run(rounds); });
     const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
     double sum = 0.0;
     for (double w : work) sum += w;
@@ -384,7 +389,6 @@ void bind(py::module_& m, const std::string& suffix) {
            py::arg("scale_origin") = 0, py::arg("repeat") = 1)
       .def("advance", &advance<E>, py::arg("step"), py::arg("begin"), py::arg("rows"))
       .def("end", &end_sweep<E>, py::arg("length"));
-  m.def(("peak_" + suffix).c_str(), &peak<E>, py::arg("isa"), py::arg("threads"), py::arg("seconds"));
 }
 
 }  // namespace
@@ -403,6 +407,7 @@ PYBIND11_MODULE(_native, m) {
         return out;
       },
       py::arg("seed"), py::arg("step"), py::arg("begin"), py::arg("count"));
+  m.def("peak", &peak, py::arg("isa"), py::arg("precision"), py::arg("threads"), py::arg("seconds"));
   bind<float>(m, "fp32");
   bind<Bf16>(m, "bf16");
 }

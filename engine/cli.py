@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 import engine
 from engine.arrays import FloatArray
 from engine.audio import is_encoded, write_wav
+from engine.calibration import calibrate
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.cli_generation import add_commands
 from engine.config import MEL_KINDS, Config
@@ -150,6 +151,11 @@ def _doctor(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, ".safetensors", arguments.checkpoint)
     checkpoint = load_checkpoint(arguments.checkpoint, arguments.mel_kind, arguments.config)
+    if arguments.calibrate:
+        mels = [read_mel(path) for path in arguments.calibrate]
+        with progress_bar(sys.stderr) as progress:
+            checkpoint, agreement = calibrate(checkpoint, mels, progress)
+        print(f"int8 agrees with fp32 by {agreement.eps:.1f} dB (eps) and {agreement.audio:.1f} dB (audio)")
     save_checkpoint(arguments.output, checkpoint, arguments.dtype)
     print(f"wrote {arguments.output}")
 
@@ -237,6 +243,9 @@ def parser() -> argparse.ArgumentParser:
     )
     convert.add_argument(
         "--config", metavar="FILE.json", type=Path, help="hyper-parameters (default: config.json beside CKPT, if any)"
+    )
+    convert.add_argument(
+        "--calibrate", metavar="MEL", type=Path, nargs="+", help="mels of typical speech: find the ranges of 'int8'"
     )
     add_mel_kind(convert)
     return top
@@ -353,5 +362,6 @@ examples:
   engine convert weights.pt -o small.safetensors --dtype float16
   engine convert 1000000.pkl -o voice.safetensors --config config_64.json
   engine convert other.safetensors -o voice.safetensors --mel-kind lmnt
+  engine convert weights.pt -o voice.safetensors --calibrate speech1.npy speech2.npy
 """,
 }

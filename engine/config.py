@@ -13,7 +13,7 @@ FAMILIES = ("lmnt", "priorgrad", "amphion", "speechbrain", "philsyn")
 MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
 MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
 # Fields that came after files had been written: what they are where a file has none.
-_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0, "signal_std": 0.0}
+_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0, "signal_std": 0.0, "int8_ranges": ()}
 
 
 def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
@@ -48,6 +48,9 @@ class Config:
         clip_samples: length of the training clips in samples, what is generated unless told otherwise; 0 when unknown.
         signal_std: above 0, the network's output F is not eps but what a line cannot say of it, for audio of this
             standard deviation: eps = p x + q F, see `preconditioning`. 0 is the paper's network, whose output is eps.
+        int8_ranges: one for every residual layer, the largest |x| that its input keeps where precision is "int8"; 0
+            where the input is not made of bytes, as always in the first layer. () for a network that has not been
+            calibrated (`engine.calibration`).
     """
 
     residual_channels: int = 64
@@ -69,6 +72,7 @@ class Config:
     classes: tuple[str, ...] = ()
     clip_samples: int = 0
     signal_std: float = 0.0
+    int8_ranges: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -103,6 +107,11 @@ class Config:
             value = getattr(self, name)
             if type(value) is not type(choices[0]) or value not in choices:
                 raise _refusal(name, f"one of {', '.join(map(repr, choices))}", value)
+        ranges = self.int8_ranges
+        if type(ranges) is not tuple or not all(isinstance(r, float) and 0.0 <= r <= 1e6 for r in ranges):
+            raise _refusal("int8_ranges", "a tuple of floats from 0 to 1e6", ranges)
+        if ranges and (len(ranges) != self.residual_layers or ranges[0]):
+            raise _refusal("int8_ranges", "one float per residual layer, 0 for the first, or none", ranges)
         if not isinstance(self.signal_std, float) or not 0.0 <= self.signal_std <= 1.0:
             raise _refusal("signal_std", "a float from 0 to 1", self.signal_std)
         if not _are_classes(self.classes):

@@ -258,7 +258,8 @@ def load(
         path: a checkpoint of any public implementation (docs/checkpoints.md), or the name of a bundled network
             (`engine.models.NAMES`); None for the bundled voice.
         device: "auto", a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
-        precision: "auto", the fastest; on a CPU "fp32" or "bf16", on a GPU "fp16", "bf16", "tf32" or "fp32".
+        precision: "auto", the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
+            (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
         threads: how many a call may use on a CPU; None for all processors this process may run on.
         isa: the instruction set of a CPU; None for the best of this processor.
         mel: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
@@ -268,9 +269,9 @@ def load(
         UnavailableError: the device, precision or isa is not available here; the message says why.
         InputError: an argument has an impossible value.
     """
-    choice = registry.select(device, precision, isa)
     count = _processors() if threads is None else check_count(threads, "threads", 1024)
-    return Voice(load_checkpoint(path_of(path), mel), choice, count)
+    checkpoint = load_checkpoint(path_of(path), mel)
+    return Voice(checkpoint, registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges)), count)
 
 
 def _processors() -> int:

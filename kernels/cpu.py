@@ -74,6 +74,11 @@ def tiers() -> list[tuple[str, bool, str, list[str]]]:
     return list(_native.tiers())
 
 
+def precisions_of(isa: str) -> list[str]:
+    """What a tier can compute in."""
+    return next(precisions for name, _, _, precisions in tiers() if name == isa)
+
+
 def normal(seed: int, step: int, begin: int, count: int) -> Array:
     """engine.noise.normal, natively."""
     noise: Array = _native.normal(seed, step, begin, count)
@@ -82,21 +87,27 @@ def normal(seed: int, step: int, begin: int, count: int) -> Array:
 
 def peak(isa: str, precision: str, threads: int, seconds: float) -> float:
     """Multiply-accumulates per second of `threads` threads on registers alone: the ceiling of every kernel."""
-    return float(getattr(_native, f"peak_{precision}")(isa, threads, seconds))
+    return float(_native.peak(isa, precision, threads, seconds))
 
 
 class CpuNetwork:
     """The weights of one network, packed for one instruction set and precision.
 
     Precision "fp32": all float32. "bf16": weights and rows of activations are bfloat16 (rounded to nearest even),
-    products are summed in float32, the skip sum, the output head and x are float32.
+    products are summed in float32, the skip sum, the output head and x are float32. "int8": as the best other
+    precision of the tier, but the gated rows, and the inputs of the layers that have a range in `config.int8_ranges`,
+    are unsigned bytes, multiplied by signed bytes with a scale per output channel and summed in int32.
     """
 
     def __init__(self, config: Config, tensors: Mapping[str, Array], isa: str, precision: str) -> None:
         self.config = config
+        arrays = _arrays(config, tensors)
+        if precision == "int8":
+            arrays["ranges"] = np.array(config.int8_ranges, np.float32)
+            precision = "bf16" if "bf16" in precisions_of(isa) else "fp32"
         self._native = getattr(_native, f"Network_{precision}")(
             isa,
-            _arrays(config, tensors),
+            arrays,
             list(config.dilations),
             list(config.upsample_strides),
             config.n_mels,

@@ -15,9 +15,11 @@ from engine.errors import InputError, UnavailableError
 from engine.kernels import cpu, cuda
 
 # The fastest first.
-CPU_PRECISIONS = ("bf16", "fp32")
+CPU_PRECISIONS = ("int8", "bf16", "fp32")
 GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
-PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
+PRECISIONS = ("int8", "fp16", "bf16", "tf32", "fp32")
+# Every tier can compute with bytes; on these it is the fastest.
+QUICK_WITH_BYTES = ("avx512vnni", "avx512bf16")
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,12 @@ class Choice:
     index: int = 0
 
 
-def select(device: str = "auto", precision: str = "auto", isa: str | None = None) -> Choice:
+def select(device: str = "auto", precision: str = "auto", isa: str | None = None, calibrated: bool = False) -> Choice:
     """Choose a backend; "auto" and None take the fastest that this machine has.
+
+    Args:
+        device, precision, isa: as in `engine.load`.
+        calibrated: the network has `Config.int8_ranges`, without which there is no "int8".
 
     Raises:
         InputError: an unknown name, or an instruction set for a GPU.
@@ -59,7 +65,12 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     if precision not in ("auto", *CPU_PRECISIONS):
         why = obstacle or "this is a CPU's choice"
         raise UnavailableError(f"precision: {precision!r} needs a GPU: {why}; use precision='auto' or 'fp32'")
-    return _cpu(device, precision, isa, obstacle)
+    if precision == "int8" and not calibrated:
+        raise UnavailableError(
+            "precision: 'int8' needs ranges, which this checkpoint does not have; find them with "
+            "'engine convert CKPT -o OUT.safetensors --calibrate MEL', or use precision='auto'"
+        )
+    return _cpu(device, precision, isa, obstacle, calibrated)
 
 
 def build(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], choice: Choice) -> Any:
@@ -90,7 +101,7 @@ def _gpu(device: str, precision: str, index: int) -> Choice:
     return Choice("cuda", cuda.isa(index), chosen, reasons, index)
 
 
-def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None) -> Choice:
+def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, calibrated: bool) -> Choice:
     tiers = {name: (supported, requires, precisions) for name, supported, requires, precisions in cpu.tiers()}
     if isa is not None and isa not in tuple(tiers):
         raise InputError(f"isa: expected one of {_names(tuple(tiers))}, got {isa!r:.80}")
@@ -99,6 +110,8 @@ def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None) -> 
     usable = [name for name, (supported, _, _) in tiers.items() if supported] if isa is None else [isa]
     for wanted in CPU_PRECISIONS if precision == "auto" else (precision,):
         able = [name for name in usable if wanted in tiers[name][2]]
+        if precision == "auto" and wanted == "int8":
+            able = [name for name in able if calibrated and name in QUICK_WITH_BYTES]
         if able:
             why = "asked for" if device == "cpu" else f"no GPU: {obstacle}" if obstacle else "isa was asked for"
             reasons = (f"device cpu: {why}", *_reasons(precision, isa, able[-1], wanted, tiers))

@@ -16,7 +16,7 @@ from engine.kernels import cpu, reference
 
 
 def targets(*precisions: str, arm: bool = False) -> list[Any]:
-    """(isa, precision) of all tiers, slowest first, of the given precisions or of all; skipped where unsupported.
+    """(isa, precision) of all tiers, slowest first; skipped where unsupported. Without precisions: fp32 and bf16.
 
     With `arm` also "arm-generic" and "arm-neon", marked `arm`, which only `network` and `packed` know.
     """
@@ -24,7 +24,7 @@ def targets(*precisions: str, arm: bool = False) -> list[Any]:
     for isa, supported, requires, available in cpu.tiers():
         marks = [] if supported else [pytest.mark.skip(reason=f"this processor lacks {requires}")]
         for precision in available:
-            if precision in (precisions or available):
+            if precision in (precisions or ("fp32", "bf16")):
                 found.append(pytest.param(isa, precision, id=f"{isa}-{precision}", marks=marks))
     if arm:
         marks = [pytest.mark.arm, proxy.needs_tools]

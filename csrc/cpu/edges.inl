@@ -15,6 +15,12 @@ DIFFWAVE_INLINE void keep_inside(const Ring<E>& ring, long t, long length, const
     put_row(ring, row, rows + (row - t) * ring.width);
 }
 
+// Where the register tile at t writes its rows: into the ring, or beside the gated rows of scratch [kScratchRows][C].
+template <class E>
+DIFFWAVE_INLINE E* target(const Ring<E>& ring, E* scratch, long t, long length) {
+  return straddles(t, length) ? scratch + (kBlockRows + (t < 0 ? 0 : kGuard)) * ring.width : ring.at(t);
+}
+
 // After rows t .. t + kRows - 1 are there: gives the ring what follows from them outside the audio.
 template <class E>
 DIFFWAVE_INLINE void extend(const Ring<E>& ring, long t, long length, const Edges<E>& edges) {
@@ -29,4 +35,14 @@ DIFFWAVE_INLINE void extend(const Ring<E>& ring, long t, long length, const Edge
     if (row >= 1 && row <= edges.reach) put_row(ring, -row, ring.at(row));
     if (row < last && row >= last - edges.reach) put_row(ring, 2 * last - row, ring.at(row));
   }
+}
+
+// The rows of the register tile at t, written to its target, reach the ring, and what follows from them.
+template <class E>
+DIFFWAVE_INLINE void finish(const Ring<E>& ring, const E* rows, long t, long length, const Edges<E>& edges) {
+  if (straddles(t, length))
+    keep_inside(ring, t, length, rows);
+  else
+    ring.mirror(t, kRows);
+  extend(ring, t, length, edges);
 }

@@ -1,6 +1,9 @@
-// The two element types in which rows and weights are kept.
+// The element types in which rows and weights are kept: float, Bf16, and for products of bytes uint8_t rows with
+// int8_t weights.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -35,8 +38,25 @@ inline Bf16 from_float<Bf16>(float value) {
   return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
 }
 
-// How many inputs one multiply-accumulate instruction takes per lane: vdpbf16ps takes two.
+// To nearest, ties to even; the values are those of a weight that was divided by its scale.
+template <>
+inline int8_t from_float<int8_t>(float value) {
+  return static_cast<int8_t>(std::nearbyintf(value));
+}
+
+// A row's byte stands for (byte - kZero) / scale; what is out of range is cut off.
+constexpr int kZero = 128, kMostByte = 127;
+
+inline uint8_t quantize(float value, float scale) {
+  return static_cast<uint8_t>(kZero + std::nearbyintf(std::clamp(value * scale, -128.0f, 127.0f)));
+}
+
+// How many inputs one multiply-accumulate instruction takes per lane: vdpbf16ps takes two, vpdpbusd four.
 template <class E>
-constexpr int kGroup = sizeof(E) == 2 ? 2 : 1;
+constexpr int kGroup = 4 / static_cast<int>(sizeof(E));
+
+// Values in a cache line.
+template <class E>
+constexpr int kLine = 64 / static_cast<int>(sizeof(E));
 
 }  // namespace diffwave

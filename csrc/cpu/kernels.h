@@ -89,6 +89,22 @@ struct ResidualBlock {
   long next_begin;
 };
 
+// The layer with products of bytes: its gated rows, and, unless x8 is empty, its input. x and y are kept as well: what
+// the residual adds is not quantized. The skip sum's rows hold int32, until the last layer makes float32 of them.
+template <class E>
+struct QuantizedBlock : ResidualBlock<E> {
+  Ring<uint8_t> x8, y8;                  // y8 is empty where the next layer reads y
+  const int8_t *dilated8, *projection8;  // packed
+  const int32_t* dilated_start;          // [2C] in panel order: the step bias, and the products with kZero taken off
+  const float* dilated_scale;            // [2C] in panel order: from a sum of products to the gate's exponents
+  const float* projection_scale;         // [C]: from a sum of products to the residual
+  const int32_t* sum_start;              // as skip_start
+  const float* sum_scale;                // [C]: from the sum to float32, in the last layer; else null
+  float y_scale;                         // of y8
+  uint8_t* scratch8;                     // kScratchRows x C
+  Edges<uint8_t> edges8;
+};
+
 struct Noise {
   Signal<const float> given;  // or null for normal(seed, step, t)
   Signal<const float> scale;  // or null for 1
@@ -121,9 +137,11 @@ struct Operations {
   void (*project_conditioner)(const ProjectConditioner<E>&, Rows) = nullptr;
   void (*input_projection)(const InputProjection<E>&, Rows) = nullptr;
   void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;
+  void (*quantized_block)(const QuantizedBlock<E>&, Rows) = nullptr;  // or null, as peak8
   void (*output_head)(const OutputHead&, Rows) = nullptr;
-  double (*peak)(long rounds) = nullptr;  // runs multiply-accumulates on registers alone, returns how many MACs
-  int width = 0;                          // lanes of a vector: the packing follows it
+  double (*peak)(long rounds) = nullptr;   // runs multiply-accumulates on registers alone, returns how many MACs
+  double (*peak8)(long rounds) = nullptr;  // the same of bytes
+  int width = 0;                           // lanes of a vector: the packing follows it
 };
 
 struct Tier {

@@ -2,19 +2,32 @@
 // registers. Each output is one chain over k in ascending order, so it does not depend on the tile it is computed in.
 //
 // C is the row's width where it is known at compile time (the rows' offsets then become immediates), else 0.
-template <int V, int C, class E>
-DIFFWAVE_INLINE void accumulate(Vec (&acc)[kRows][V], const E* x, long width, const E* weight, int inputs) {
+template <int V, int C, class Sum, class E, class W>
+DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, const W* weight, int inputs) {
   const long stride = C ? C : width;
   for (int k = 0; k < inputs; k += kGroup<E>) {
-    Vec w[V];
+    Sum w[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) w[v] = load_weights(weight + v * kWidth * kGroup<E>);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      const Vec value = broadcast_group(x + r * stride + k);
+      const Sum value = broadcast_group(x + r * stride + k);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) acc[r][v] = dot(acc[r][v], value, w[v], x);
     }
     weight += V * kWidth * kGroup<E>;
   }
+}
+
+// What follows is not mixed with the loop before: GCC 12 would keep the sums on the stack there.
+template <int V, class Sum>
+DIFFWAVE_INLINE void keep_in_registers(Sum (&acc)[kRows][V]) {
+#if defined(__x86_64__)
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) asm volatile("" : "+v"(acc[r][v]));
+#else
+  (void)acc;
+#endif
 }

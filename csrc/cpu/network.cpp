@@ -20,6 +20,12 @@ void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight
             *out++ = from_float<E>(static_cast<float>(weight(half, panel * width + lane, k + g)));
 }
 
+// What is beyond int32 belongs to no trained network.
+int32_t to_int32(double value) {
+  constexpr double kMost = 1 << 30;
+  return static_cast<int32_t>(std::nearbyint(std::clamp(value, -kMost, kMost)));
+}
+
 template <class E>
 int whole_groups(int inputs) {
   return (inputs + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
@@ -37,6 +43,7 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
       strides(p.strides),
       upsamplers(p.upsamplers) {
   layers.resize(static_cast<size_t>(p.layers));
+  if (p.ranges) quantized.resize(static_cast<size_t>(p.layers));
   size_t bytes = 0;
   lay_out(Arena(), &bytes, p.layers);
   memory_ = Buffer(bytes);
@@ -46,6 +53,7 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
     reach += layers[i].dilation;
   }
   pack(p);
+  if (p.ranges) quantize(p);
 }
 
 template <class E>
@@ -59,6 +67,19 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
     layer.conditioner_bias = arena.take<float>(2 * C);
     layer.residual_bias = arena.take<float>(C);
     layer.tap_sum = arena.take<float>(2 * C * C);
+  }
+  for (QuantizedLayer& layer : quantized) {
+    layer.dilated = arena.take<int8_t>(2 * C * 3 * C);
+    layer.projection = arena.take<int8_t>(2 * C * C);
+    layer.dilated_zero = arena.take<int32_t>(2 * C);
+    layer.dilated_scale = arena.take<float>(2 * C);
+    layer.projection_scale = arena.take<float>(C);
+    layer.residual_zero = arena.take<float>(C);
+    layer.skip_zero = arena.take<int32_t>(C);
+  }
+  if (!quantized.empty()) {
+    sum_start = arena.take<int32_t>(C);
+    sum_scale = arena.take<float>(C);
   }
   input_weight = arena.take<float>(C);
   input_bias = arena.take<float>(C);
@@ -117,6 +138,79 @@ void Network<E>::pack(const Parameters& p) {
   out_bias = p.out_bias[0];
 }
 
+// Weights become bytes by a scale per output channel; that of the skip is one for all layers, whose sum is kept in its
+// unit.
+template <class E>
+void Network<E>::quantize(const Parameters& p) {
+  const long C = channels, N = p.layers;
+  const auto bytes_per_one = [](double most) { return most > 0.0 ? kMostByte / most : 1.0; };
+  const auto most_of = [](const float* values, long count) {
+    double most = 0.0;
+    for (long n = 0; n < count; ++n) most = std::max(most, std::abs(static_cast<double>(values[n])));
+    return most;
+  };
+  std::vector<double> sum_bytes(static_cast<size_t>(C)), start(static_cast<size_t>(C), 0.0);
+  for (long c = 0; c < C; ++c) {
+    double most = 0.0;
+    for (long i = 0; i < N; ++i) most = std::max(most, most_of(p.projection_weight + ((i * 2 + 1) * C + c) * C, C));
+    sum_bytes[static_cast<size_t>(c)] = bytes_per_one(most);
+    sum_scale[c] = static_cast<float>(1.0 / (bytes_per_one(most) * kMostByte));
+  }
+  for (long i = 0; i < N; ++i) {
+    QuantizedLayer& layer = quantized[static_cast<size_t>(i)];
+    const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
+    const float* projection = p.projection_weight + i * 2 * C * C;
+    layer.scale = p.ranges[i] > 0.0f ? kMostByte / p.ranges[i] : 0.0f;
+    std::vector<double> dilated_bytes(static_cast<size_t>(2 * C)), projection_bytes(static_cast<size_t>(2 * C));
+    for (long row = 0; row < 2 * C; ++row) {
+      const size_t r = static_cast<size_t>(row);
+      dilated_bytes[r] = bytes_per_one(most_of(dilated + row * 3 * C, 3 * C));
+      projection_bytes[r] =
+          row < C ? bytes_per_one(most_of(projection + row * C, C)) : sum_bytes[static_cast<size_t>(row - C)];
+    }
+    const auto dilated_byte = [&](long half, long c, long k) {
+      const long row = half * C + c;
+      return std::nearbyint(dilated[(row * C + k % C) * 3 + k / C] * dilated_bytes[static_cast<size_t>(row)]);
+    };
+    const auto projection_byte = [&](long half, long c, long k) {
+      const long row = half * C + c;
+      return std::nearbyint(projection[row * C + k] * projection_bytes[static_cast<size_t>(row)]);
+    };
+    pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_byte);
+    pack_panels(layer.projection, channels, operations.width, channels, 2, projection_byte);
+    for (long half = 0; half < 2; ++half)
+      for (long c = 0; c < C; ++c) {
+        const int at = panel_index(static_cast<int>(half), static_cast<int>(c));
+        const size_t row = static_cast<size_t>(half * C + c);
+        double dilated_sum = 0.0, projection_sum = 0.0;
+        for (long k = 0; k < 3 * C; ++k) dilated_sum += dilated_byte(half, c, k);
+        for (long k = 0; k < C; ++k) projection_sum += projection_byte(half, c, k);
+        layer.dilated_zero[at] = static_cast<int32_t>(-kZero * dilated_sum);
+        layer.dilated_scale[at] =
+            layer.scale > 0.0f ? static_cast<float>(kGateScale[half] / (dilated_bytes[row] * layer.scale)) : 0.0f;
+        if (half == 0) {
+          const double scale = kHalf / (projection_bytes[row] * kMostByte);
+          layer.projection_scale[c] = static_cast<float>(scale);
+          layer.residual_zero[c] = static_cast<float>(-kZero * projection_sum * scale);
+        } else {
+          layer.skip_zero[c] = static_cast<int32_t>(-kZero * projection_sum);
+          start[static_cast<size_t>(c)] += layer.skip_zero[c];
+        }
+      }
+  }
+  for (long c = 0; c < C; ++c)
+    sum_start[c] = to_int32(start[static_cast<size_t>(c)] + skip_start[c] / static_cast<double>(sum_scale[c]));
+}
+
+template <class E>
+void Network<E>::quantized_step_row(int layer, const float* d, int32_t* row) const {
+  const QuantizedLayer& own = quantized[static_cast<size_t>(layer)];
+  std::vector<float> exact(static_cast<size_t>(2 * channels));
+  step_row(layer, d, exact.data());
+  for (size_t n = 0; n < exact.size(); ++n)
+    row[n] = to_int32(own.dilated_zero[n] + static_cast<double>(exact[n]) / own.dilated_scale[n]);
+}
+
 template <class E>
 void Network<E>::step_row(int layer, const float* d, float* row) const {
   const float* weight = layers[static_cast<size_t>(layer)].tap_sum;
@@ -132,7 +226,10 @@ void Network<E>::step_row(int layer, const float* d, float* row) const {
 template <class E>
 void Network<E>::residual_row(int layer, const float* d, float* row) const {
   const float* bias = layers[static_cast<size_t>(layer)].residual_bias;
-  for (int c = 0; c < channels; ++c) row[c] = residual_carries_d ? bias[c] + kHalf * d[c] : bias[c];
+  for (int c = 0; c < channels; ++c) {
+    row[c] = residual_carries_d ? bias[c] + kHalf * d[c] : bias[c];
+    if (!quantized.empty()) row[c] += quantized[static_cast<size_t>(layer)].residual_zero[c];
+  }
 }
 
 template class Network<float>;

@@ -29,6 +29,9 @@ struct Parameters {
   const float *projection_weight = nullptr, *projection_bias = nullptr;    // [N][2C][C], [N][2C]
   const float *skip_weight = nullptr, *skip_bias = nullptr;                // [C][C], [C]
   const float *out_weight = nullptr, *out_bias = nullptr;                  // [C], [1]
+  // To compute with bytes: [N] the largest |x| that a layer's input keeps, 0 where the input stays as it is (always in
+  // the first layer); else null.
+  const float* ranges = nullptr;
 };
 
 template <class E>
@@ -39,6 +42,16 @@ struct Layer {
   float* tap_sum;  // [2C][C]: the dilated convolution of a constant
 };
 
+// What a layer that computes with bytes has beside it: see QuantizedBlock.
+struct QuantizedLayer {
+  float scale;                              // of the input's bytes; 0 where it is not quantized
+  int8_t *dilated, *projection;             // packed
+  float *dilated_scale, *projection_scale;  // [2C] in panel order, [C]
+  // What kZero adds to sums of products, taken off. That of the skips of all layers is part of sum_start.
+  int32_t *dilated_zero, *skip_zero;  // [2C] in panel order, [C]
+  float* residual_zero;               // [C], scaled
+};
+
 template <class E>
 class Network {
  public:
@@ -46,6 +59,9 @@ class Network {
 
   // The dilated convolution of the step bias d [C], as a row [2C] in panel order, scaled for the gate.
   void step_row(int layer, const float* d, float* row) const;
+
+  // The same with the products of bytes, in their units: where the sums [2C] in panel order start.
+  void quantized_step_row(int layer, const float* d, int32_t* row) const;
 
   // The residual bias [C] at a step with the bias d [C].
   void residual_row(int layer, const float* d, float* row) const;
@@ -65,15 +81,19 @@ class Network {
   int channels, bands;
   bool reflect, residual_carries_d;
   std::vector<Layer<E>> layers;
+  std::vector<QuantizedLayer> quantized;  // [N], or none
   std::vector<int> strides;
   std::vector<std::vector<UpsampleStage>> upsamplers;
   float *input_weight, *input_bias, *skip_start, *head_weight, *head_bias, *out_weight, out_bias;
-  long reach = 0;       // the sum of the dilations
-  mutable Spare spare;  // of finished sweeps, for the next ones
+  int32_t* sum_start = nullptr;  // [C], where quantized
+  float* sum_scale = nullptr;    // [C]
+  long reach = 0;                // the sum of the dilations
+  mutable Spare spare;           // of finished sweeps, for the next ones
 
  private:
   void lay_out(Arena arena, size_t* bytes, int layer_count);
   void pack(const Parameters& parameters);
+  void quantize(const Parameters& parameters);
   Buffer memory_;
 };
 

@@ -45,6 +45,60 @@ auto panel_order(const Network<E>& network) {
 
 float gate_scale(long c, long channels) { return kGateScale[c >= channels]; }
 
+// The rows before and after the signal: its reflection, or a row's values.
+template <class T, class Value>
+void surround(const Ring<T>& ring, long length, long d, bool reflect, Value value) {
+  for (long t = -d; t < length + d; ++t) {
+    if (t >= 0 && t < length) continue;
+    const long source = t < 0 ? -t : 2 * (length - 1) - t;
+    for (long c = 0; c < ring.width; ++c) ring.at(t)[c] = reflect ? ring.at(source)[c] : value(c);
+    ring.mirror(t, 1);
+  }
+}
+
+// What bytes add to a block that is otherwise ready; the skip sum goes through integers and back.
+template <class E>
+void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>& block, const float* d, long length,
+                         const float* h, float* skip) {
+  const long C = network.channels, rows = block.skip.capacity + kGuard;
+  const QuantizedLayer& own = network.quantized[static_cast<size_t>(layer)];
+  Whole<uint8_t> x8(length, C, block.dilation);
+  std::vector<int32_t> start(static_cast<size_t>(2 * C));
+  if (own.scale > 0.0f) {
+    for (long t = 0; t < length; ++t)
+      for (long c = 0; c < C; ++c) x8.ring.at(t)[c] = quantize(h[t * C + c], own.scale);
+    for (long t = 0; t < length; ++t) x8.ring.mirror(t, 1);
+    surround(x8.ring, length, block.dilation, network.reflect, [&](long c) { return quantize(-d[c], own.scale); });
+    network.quantized_step_row(layer, d, start.data());
+    block.x8 = x8.ring;
+  }
+  Buffer scratch8(static_cast<size_t>(kScratchRows * C));
+  block.scratch8 = reinterpret_cast<uint8_t*>(scratch8.data());
+  block.dilated8 = own.dilated;
+  block.projection8 = own.projection;
+  block.dilated_start = start.data();
+  block.dilated_scale = own.dilated_scale;
+  block.projection_scale = own.projection_scale;
+  block.sum_start = layer == 0 ? network.sum_start : nullptr;
+  block.sum_scale = static_cast<size_t>(layer) + 1 == network.layers.size() ? network.sum_scale : nullptr;
+  int32_t* const sums = reinterpret_cast<int32_t*>(block.skip.rows);
+  for (long n = 0; n < rows * C; ++n)
+    sums[n] =
+        static_cast<int32_t>(std::nearbyint(block.skip.rows[n] / network.sum_scale[n % C])) + own.skip_zero[n % C];
+  std::vector<int32_t> others(static_cast<size_t>(C));  // what the layers to come take off, of the sum that starts here
+  for (size_t i = 1; i < network.quantized.size() && layer == 0; ++i)
+    for (long c = 0; c < C; ++c) others[static_cast<size_t>(c)] += network.quantized[i].skip_zero[c];
+  network.operations.quantized_block(block, {0, length, length});
+  for (long t = 0; t < length; ++t)
+    for (long c = 0; c < C; ++c) {
+      const float* value = block.skip.at(t) + c;
+      int32_t whole;
+      std::memcpy(&whole, value, sizeof whole);
+      whole -= others[static_cast<size_t>(c)];
+      skip[t * C + c] = block.sum_scale ? *value : static_cast<float>(whole) * network.sum_scale[c];
+    }
+}
+
 }  // namespace
 
 template <class E>
@@ -86,12 +140,7 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   Whole<E> x(length, C, l.dilation), y(length, C), given(length, 2 * C);
   Whole<float> sum(length, C);
   x.write(h, length, C, same);
-  for (long t = -l.dilation; t < length + l.dilation; ++t) {
-    if (t >= 0 && t < length) continue;
-    const long source = t < 0 ? -t : 2 * (length - 1) - t;
-    for (long c = 0; c < C; ++c) x.ring.at(t)[c] = network.reflect ? x.ring.at(source)[c] : from_float<E>(-d[c]);
-    x.ring.mirror(t, 1);
-  }
+  surround(x.ring, length, l.dilation, network.reflect, [&](long c) { return from_float<E>(-d[c]); });
   sum.write(skip, length, C, same);
   if (conditioner) {
     std::vector<float> scaled(conditioner, conditioner + length * 2 * C);
@@ -107,7 +156,7 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   network.step_row(layer, d, step_row.data());
   network.residual_row(layer, d, residual_row.data());
   Buffer scratch(static_cast<size_t>(kScratchRows * C) * sizeof(E));
-  ResidualBlock<E> block{};
+  QuantizedBlock<E> block{};
   block.channels = network.channels;
   block.dilation = l.dilation;
   block.x = x.ring;
@@ -120,9 +169,13 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   block.residual_bias = residual_row.data();
   block.skip_start = layer == 0 ? network.skip_start : nullptr;
   block.scratch = reinterpret_cast<E*>(scratch.data());
-  network.operations.residual_block(block, {0, length, length});
+  if (network.quantized.empty()) {
+    network.operations.residual_block(block, {0, length, length});
+    sum.read(skip, length, C, same);
+  } else {
+    run_quantized_block(network, layer, block, d, length, h, skip);
+  }
   y.read(h, length, C, same);
-  sum.read(skip, length, C, same);
 }
 
 template <class E>

@@ -17,8 +17,11 @@ void project_conditioner(const ProjectConditioner<E>& op, Rows rows) {
           acc[r][0] = bias0;
           acc[r][1] = bias1;
         }
-        accumulate<2, 0>(acc, op.mel.at(t), op.mel.width, weight, inputs);
         E* row = op.conditioner.at(t) + panel * 2 * kWidth;
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r)
+          for (int c = 0; c < 2 * kWidth; c += kLine<E>) __builtin_prefetch(row + r * op.conditioner.width + c, 1);
+        accumulate<2, 0>(acc, op.mel.at(t), op.mel.width, weight, inputs);
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
           store(row + r * op.conditioner.width, acc[r][0]);

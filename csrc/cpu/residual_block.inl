@@ -1,21 +1,48 @@
 // One residual layer (paper, section 3.1 and figure 2a), fused: dilated convolution, conditioner, gate, projection to
-// residual and skip. A block of rows passes through all panels of the convolution, then, with the gated rows still in
-// the first-level cache, through all panels of the projection; a panel's weights stay there over the block.
+// residual and skip. block.inl says in which order rows and panels pass.
 template <class E>
 struct BlockRows {  // where one register tile finds its rows
   const E *past, *present, *future, *conditioner;
-  E* y;
+  E *gated, *y;
   float* skip;
-  const E* ahead;  // conditioner rows that the next block will want
 };
 
+// The register tile at t, the i-th of its block.
+template <class E>
+DIFFWAVE_INLINE BlockRows<E> rows_of(const ResidualBlock<E>& op, long t, long length, int i) {
+  return {op.x.at(t - op.dilation),
+          op.x.at(t),
+          op.x.at(t + op.dilation),
+          op.conditioner.at(t),
+          op.scratch + i * kRows * static_cast<long>(op.channels),
+          target(op.y, op.scratch, t, length),
+          op.skip.at(t)};
+}
+
+// A panel's share of what comes from main memory, well before it is wanted: rows of the conditioner, which are read
+// once and not worth a place in the caches, and the places where this tile's y will be written.
+template <class E>
+DIFFWAVE_INLINE void fetch_conditioner(const E* rows, long channels) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r)
+    for (long c = 0; c < 2 * kWidth; c += kLine<E>) __builtin_prefetch(rows + r * 2L * channels + c, 0, 0);
+}
+
+template <class E>
+DIFFWAVE_INLINE void claim(E* rows, long channels, int panel) {
+  const long c = panel * kWidth;
+  if (c % kLine<E> != 0) return;
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) __builtin_prefetch(rows + r * channels + c, 1);
+}
+
+// Of one panel: the sums that the gate takes, exponents of two.
 template <int C, class E>
-DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel, E* gated) {
+DIFFWAVE_INLINE void convolve(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel, Vec (&acc)[kRows][2]) {
   const int channels = C ? C : op.channels;
   const E* weight = op.dilated + static_cast<long>(panel) * 2 * kWidth * 3 * channels;
   const float* bias = op.step_bias + panel * 2 * kWidth;
   const long tap = 2L * kWidth * channels;
-  Vec acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const E* row = at.conditioner + r * 2L * channels + panel * 2 * kWidth;
@@ -25,27 +52,33 @@ DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const BlockRo
   accumulate<2, C>(acc, at.past, channels, weight, channels);
   accumulate<2, C>(acc, at.present, channels, weight + tap, channels);
   accumulate<2, C>(acc, at.future, channels, weight + 2 * tap, channels);
+}
+
+// Next are the rows of the conditioner that are going to be wanted after this tile's.
+template <int C, class E>
+DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel, const E* next) {
+  const long channels = C ? C : op.channels;
+  fetch_conditioner(next, channels);
+  claim(at.y, channels, panel);
+  Vec acc[kRows][2];
+  convolve<C>(op, at, panel, acc);
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r)
-    store(gated + r * static_cast<long>(channels) + panel * kWidth, gate<E>(acc[r][0], acc[r][1]));
+  for (int r = 0; r < kRows; ++r) store(at.gated + r * channels + panel * kWidth, gate<E>(acc[r][0], acc[r][1]));
 }
 
 template <int C, class E>
-DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel, const E* gated) {
+DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
   const int channels = C ? C : op.channels, c = panel * kWidth;
   const E* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
   const Vec half = broadcast(0.70710678f), bias = load(op.residual_bias + c);
   Vec acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    const E* ahead = at.ahead + r * 2L * channels + panel * 2 * kWidth;
-    for (size_t byte = 0; byte < 2 * kWidth * sizeof(E); byte += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(ahead) + byte);
     const long row = r * static_cast<long>(channels) + c;
     acc[r][0] = fma(load(at.present + row), half, bias);
     acc[r][1] = load(op.skip_start ? op.skip_start + c : at.skip + row);
   }
-  accumulate<2, C>(acc, gated, channels, weight, channels);
+  accumulate<2, C>(acc, const_cast<const E*>(at.gated), channels, weight, channels);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const long row = r * static_cast<long>(channels) + c;
@@ -54,53 +87,13 @@ DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& 
   }
 }
 
-template <int C, class E>
-void residual_block_of(const ResidualBlock<E>& op, Rows rows) {
-  constexpr int kTiles = kBlockRows / kRows;
-  const long channels = C ? C : op.channels;
-  const int panels = static_cast<int>(channels) / kWidth;
-  for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
-    const bool last = begin + kBlockRows >= rows.end;
-    const Ring<E>& next = last ? op.next_conditioner : op.conditioner;
-    const long shift = last ? op.next_begin - begin : kBlockRows;
-    BlockRows<E> at[kTiles];
-    long time[kTiles];
-    int count = 0;
-    for (long t = begin; t < std::min(begin + kBlockRows, rows.end); t += kRows) {
-      if (outside(t, rows.length)) {
-        extend(op.y, t, rows.length, op.edges);
-        continue;
-      }
-      E* y = op.y.at(t);
-      if (straddles(t, rows.length)) y = op.scratch + (kBlockRows + (t < 0 ? 0 : kGuard)) * channels;
-      time[count] = t;
-      at[count++] = {
-          op.x.at(t - op.dilation),        op.x.at(t), op.x.at(t + op.dilation), op.conditioner.at(t), y, op.skip.at(t),
-          next.at(std::max(t + shift, 0L))};
-    }
-    for (int panel = 0; panel < panels; ++panel)
-      for (int i = 0; i < count; ++i) gated_convolution<C>(op, at[i], panel, op.scratch + i * kRows * channels);
-    for (int panel = 0; panel < panels; ++panel)
-      for (int i = 0; i < count; ++i) projection<C>(op, at[i], panel, op.scratch + i * kRows * channels);
-    for (int i = 0; i < count; ++i) {
-      if (straddles(time[i], rows.length))
-        keep_inside(op.y, time[i], rows.length, at[i].y);
-      else
-        op.y.mirror(time[i], kRows);
-      op.skip.mirror(time[i], kRows);
-      extend(op.y, time[i], rows.length, op.edges);
-    }
-  }
+template <class E>
+DIFFWAVE_INLINE void finish(const ResidualBlock<E>& op, const BlockRows<E>& at, long t, long length) {
+  finish(op.y, at.y, t, length, op.edges);
+  op.skip.mirror(t, kRows);
 }
 
 template <class E>
-void residual_block(const ResidualBlock<E>& op, Rows rows) {
-  switch (op.channels) {
-    case 64:
-      return residual_block_of<64>(op, rows);
-    case 128:
-      return residual_block_of<128>(op, rows);
-    default:
-      return residual_block_of<0>(op, rows);
-  }
+DIFFWAVE_INLINE void pass_by(const ResidualBlock<E>& op, long t, long length) {
+  extend(op.y, t, length, op.edges);
 }

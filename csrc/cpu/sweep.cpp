@@ -8,6 +8,24 @@ namespace {
 // A register tile may begin up to a guard before the rows that are wanted and end up to a guard after them.
 constexpr long kMargin = 2 * kGuard;
 
+// The rows before the audio.
+template <class T>
+void fill_before(const Ring<T>& ring, const T* row, long count) {
+  for (long t = -count; t < 0; ++t) {
+    std::copy_n(row, ring.width, ring.at(t));
+    ring.mirror(t, 1);
+  }
+}
+
+// The rows after the last, of those up to d before it that are there.
+template <class T>
+void reflect(const Ring<T>& ring, long last, long d, long there) {
+  for (long t = std::max(last - d, 0L); t < std::min(last, there); ++t) {
+    std::copy_n(ring.at(t), ring.width, ring.at(2 * last - t));
+    ring.mirror(2 * last - t, 1);
+  }
+}
+
 }  // namespace
 
 template <class E>
@@ -25,12 +43,20 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
     step.padding.resize(N + 1);
     step.step_row.resize(N);
     step.residual_row.resize(N);
+    step.x8.resize(N + 1);
+    step.padding8.resize(N + 1);
+    step.step_row8.resize(N);
     for (size_t i = 0; i <= N; ++i) {
       const long d = i < N ? network.layers[i].dilation : 0;
       // Reflected rows are written as soon as what they reflect is there, up to 2 d ahead.
       ring(step.x[i], (network.reflect ? 4 : 2) * d, 2 * d, network.channels);
       step.padding[i] = arena.take<E>(C);
       if (i == N) continue;
+      if (!network.quantized.empty() && network.quantized[i].scale > 0.0f) {
+        ring(step.x8[i], (network.reflect ? 4 : 2) * d, 2 * d, network.channels);
+        step.padding8[i] = arena.take<uint8_t>(C);
+        step.step_row8[i] = arena.take<int32_t>(2 * C);
+      }
       step.step_row[i] = arena.take<float>(2 * C);
       step.residual_row[i] = arena.take<float>(C);
     }
@@ -47,6 +73,8 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
   if (network.bands) ring(upsampled, network.upsamplers.size() == 1 ? network.reach : 0, 0, network.mel_width());
   scratch.resize(static_cast<size_t>(threads));
   for (E*& rows : scratch) rows = arena.take<E>(kScratchRows * C);
+  if (!network.quantized.empty()) scratch8.resize(static_cast<size_t>(threads));
+  for (uint8_t*& rows : scratch8) rows = arena.take<uint8_t>(kScratchRows * C);
   bytes = arena.used();
 }
 
@@ -92,18 +120,19 @@ void Sweep<E>::fill(const float* conditioner_rows) {
       network_->step_row(static_cast<int>(i), d, state.step_row[i]);
       network_->residual_row(static_cast<int>(i), d, state.residual_row[i]);
       for (int c = 0; c < C; ++c) state.padding[i][c] = from_float<E>(-d[c]);
-      const Ring<E>& ring = state.x[i];
-      for (long t = -network_->layers[i].dilation; t < 0; ++t) {
-        std::copy_n(state.padding[i], C, ring.at(t));
-        ring.mirror(t, 1);
-      }
+      fill_before(state.x[i], state.padding[i], network_->layers[i].dilation);
+      if (!state.x8[i].rows) continue;
+      network_->quantized_step_row(static_cast<int>(i), d, state.step_row8[i]);
+      for (int c = 0; c < C; ++c) state.padding8[i][c] = quantize(-d[c], network_->quantized[i].scale);
+      fill_before(state.x8[i], state.padding8[i], network_->layers[i].dilation);
     }
 }
 
 template <class E>
-Edges<E> Sweep<E>::edges(const typename Rings<E>::OfStep& state, size_t layer) const {
+template <class T>
+Edges<T> Sweep<E>::edges(const std::vector<T*>& padding, size_t layer) const {
   const long reach = layer < network_->layers.size() ? network_->layers[layer].dilation : 0;
-  return {state.padding[layer], reach, network_->reflect};
+  return {padding[layer], reach, network_->reflect};
 }
 
 template <class E>
@@ -122,11 +151,8 @@ void Sweep<E>::end(long length) {
     long there = taken_[s];  // in the ring of layer i's inputs, times before this
     for (size_t i = 0; i < network_->layers.size(); ++i) {
       const long d = network_->layers[i].dilation;
-      const Ring<E>& ring = rings_.steps[s].x[i];
-      for (long t = std::max(last - d, 0L); t < std::min(last, there); ++t) {
-        std::copy_n(ring.at(t), ring.width, ring.at(2 * last - t));
-        ring.mirror(2 * last - t, 1);
-      }
+      reflect(rings_.steps[s].x[i], last, d, there);
+      if (rings_.steps[s].x8[i].rows) reflect(rings_.steps[s].x8[i], last, d, there);
       there = std::max(there, std::numeric_limits<long>::min() + d) - d;
     }
   }
@@ -153,14 +179,17 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
 
   if (conditions && shared_upsampler()) upsample_mel(net, 0, mel, rows(0).begin, rows(0).end, rings_.upsampled);
   run.input_projection(
-      {C, {window_.x.data, window_.x.origin}, state.x[0], net.input_weight, net.input_bias, edges(state, 0)}, rows(0));
+      {C, {window_.x.data, window_.x.origin}, state.x[0], net.input_weight, net.input_bias, edges(state.padding, 0)},
+      rows(0));
   team_.barrier();
 
-  ResidualBlock<E> block{};
+  QuantizedBlock<E> block{};
   block.channels = C;
   block.skip = state.skip;
   block.skip_start = net.skip_start;
   block.scratch = rings_.scratch[static_cast<size_t>(rank)];
+  block.sum_start = net.sum_start;
+  if (!net.quantized.empty()) block.scratch8 = rings_.scratch8[static_cast<size_t>(rank)];
   long delay = 0;
   for (size_t i = 0; i < net.layers.size(); ++i) {
     const Layer<E>& layer = net.layers[i];
@@ -180,11 +209,27 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     block.dilated = layer.dilated;
     block.projection = layer.projection;
     block.residual_bias = state.residual_row[i];
-    block.edges = edges(state, i + 1);
+    block.edges = edges(state.padding, i + 1);
     block.next_conditioner = rings_.conditioner[next];
     block.next_begin = rows(delay + net.layers[next].dilation).begin;
-    run.residual_block(block, rows(delay));
+    if (net.quantized.empty()) {
+      run.residual_block(block, rows(delay));
+    } else {
+      const QuantizedLayer& own = net.quantized[i];
+      block.x8 = state.x8[i];
+      block.y8 = state.x8[i + 1];
+      block.dilated8 = own.dilated;
+      block.projection8 = own.projection;
+      block.dilated_start = state.step_row8[i];
+      block.dilated_scale = own.dilated_scale;
+      block.projection_scale = own.projection_scale;
+      block.sum_scale = i + 1 == net.layers.size() ? net.sum_scale : nullptr;
+      block.y_scale = net.quantized[next].scale;
+      block.edges8 = edges(state.padding8, i + 1);
+      run.quantized_block(block, rows(delay));
+    }
     block.skip_start = nullptr;
+    block.sum_start = nullptr;
     team_.barrier();
   }
 

@@ -43,13 +43,17 @@ struct Rings {
     std::vector<Ring<E>> x;  // [N + 1]: the input of every layer, and what the last one leaves
     Ring<float> skip;
     std::vector<E*> padding;           // [N + 1]: -d
+    std::vector<Ring<uint8_t>> x8;     // [N + 1], empty where x is not quantized; none where nothing is
+    std::vector<uint8_t*> padding8;    // as padding, of x8
     std::vector<float*> step_row;      // [N]
+    std::vector<int32_t*> step_row8;   // [N], null where x is not quantized
     std::vector<float*> residual_row;  // [N]
   };
   std::vector<OfStep> steps;
   std::vector<Ring<E>> conditioner;  // [N]; without a mel each is a single row
   Ring<E> upsampled;
   std::vector<E*> scratch;  // per thread
+  std::vector<uint8_t*> scratch8;
   size_t bytes = 0;
 
   Rings() = default;
@@ -91,7 +95,8 @@ class Sweep {
   void fill(const float* conditioner_rows);
   bool shared_upsampler() const { return network_->upsamplers.size() == 1; }
   void work(int step, long begin, long count, int rank);
-  Edges<E> edges(const typename Rings<E>::OfStep& state, size_t layer) const;
+  template <class T>
+  Edges<T> edges(const std::vector<T*>& padding, size_t layer) const;
 
   std::shared_ptr<const Network<E>> network_;
   const std::vector<Step> steps_;

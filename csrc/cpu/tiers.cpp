@@ -13,6 +13,9 @@ Operations<float> fp32();
 namespace avx512 {
 Operations<float> fp32();
 }
+namespace avx512vnni {
+Operations<float> fp32();
+}
 namespace avx512bf16 {
 Operations<Bf16> bf16();
 }
@@ -34,8 +37,8 @@ const std::vector<Tier>& tiers() {
     const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
     list.push_back({"avx2", avx2, "AVX2 and FMA", avx2::fp32(), {}});
     list.push_back({"avx512", avx512, "AVX-512 F, BW, DQ and VL", avx512::fp32(), {}});
-    list.push_back({"avx512vnni", vnni, "AVX-512 with VNNI", avx512::fp32(), {}});
-    list.push_back({"avx512bf16", bf16, "AVX-512 with VNNI and BF16", avx512::fp32(), avx512bf16::bf16()});
+    list.push_back({"avx512vnni", vnni, "AVX-512 with VNNI", avx512vnni::fp32(), {}});
+    list.push_back({"avx512bf16", bf16, "AVX-512 with VNNI and BF16", avx512vnni::fp32(), avx512bf16::bf16()});
 #elif defined(__aarch64__)
     list.push_back({"neon", true, "NEON (any 64-bit Arm)", neon::fp32(), {}});
 #endif

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from networks import Arrays, random_network
+from quantized import with_ranges
 from targets import targets
 from tolerances import relative_error
 
@@ -56,9 +57,9 @@ def permuted(config: Config, tensors: Arrays) -> Arrays:
 
 @cache
 def voice(name: str, isa: str, precision: str, threads: int = 1, permute: bool = False) -> Voice:
-    config = NETWORKS[name]
+    config = with_ranges(NETWORKS[name]) if precision == "int8" else NETWORKS[name]
     tensors = random_network(config, 0)
-    choice = registry.select("cpu", precision, isa)
+    choice = registry.select("cpu", precision, isa, bool(config.int8_ranges))
     return Voice(Checkpoint(config, permuted(config, tensors) if permute else tensors), choice, threads)
 
 
@@ -120,13 +121,13 @@ def check(isa: str, precision: str, trials: int) -> None:
     same()
 
 
-@pytest.mark.parametrize(("isa", "precision"), targets())
+@pytest.mark.parametrize(("isa", "precision"), [*targets(), *targets("int8")])
 def test_every_way_gives_the_same_bytes(isa: str, precision: str) -> None:
-    check(isa, precision, 100)
+    check(isa, precision, 5 if precision == "int8" else 100)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("isa", "precision"), targets())
+@pytest.mark.parametrize(("isa", "precision"), [*targets(), *targets("int8")])
 def test_every_way_gives_the_same_bytes_in_1000_trials(isa: str, precision: str) -> None:
     check(isa, precision, 1000)
 

@@ -7,6 +7,7 @@ namespace diffwave::avx2 {
 namespace {
 #include "vec_avx2.inl"
 #include "vec_fp32.inl"
+#include "vec_bytes.inl"
 #include "operations.inl"
 }  // namespace
 }  // namespace diffwave::avx2

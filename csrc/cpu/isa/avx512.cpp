@@ -6,7 +6,9 @@ DIFFWAVE_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
 namespace diffwave::avx512 {
 namespace {
 #include "vec_avx512.inl"
+#include "vec_madd512.inl"
 #include "vec_fp32.inl"
+#include "vec_bytes.inl"
 #include "operations.inl"
 }  // namespace
 }  // namespace diffwave::avx512

@@ -1,12 +1,14 @@
-// x86-64 with AVX-512 and its bf16 dot product.
+// x86-64 with AVX-512 and its dot products of bytes and of bf16.
 #include "tier.h"
 
 #if defined(__x86_64__)
-DIFFWAVE_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
+DIFFWAVE_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")
 namespace diffwave::avx512bf16 {
 namespace {
 #include "vec_avx512.inl"
+#include "vec_vnni.inl"
 #include "vec_fp32.inl"
+#include "vec_bytes.inl"
 #include "vec_bf16.inl"
 #include "operations.inl"
 }  // namespace

@@ -5,6 +5,7 @@ namespace diffwave::generic {
 namespace {
 #include "vec_generic.inl"
 #include "vec_fp32.inl"
+#include "vec_bytes.inl"
 #include "operations.inl"
 }  // namespace
 

@@ -10,6 +10,7 @@ namespace diffwave::neon {
 namespace {
 #include "vec_neon.inl"
 #include "vec_fp32.inl"
+#include "vec_bytes.inl"
 #include "operations.inl"
 }  // namespace
 

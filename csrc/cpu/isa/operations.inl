@@ -6,6 +6,8 @@
 #include "../project_conditioner.inl"
 #include "../input_projection.inl"
 #include "../residual_block.inl"
+#include "../quantized_block.inl"
+#include "../block.inl"
 #include "../output_head.inl"
 #include "../peak.inl"
 
@@ -15,7 +17,9 @@ constexpr Operations<E> kOperations = {upsample_row<float>,
                                        upsample_row<E>,
                                        project_conditioner<E>,
                                        input_projection<E>,
-                                       residual_block<E>,
+                                       block<ResidualBlock<E>>,
+                                       block<QuantizedBlock<E>>,
                                        output_head,
                                        peak<E>,
+                                       peak<uint8_t>,
                                        kWidth};

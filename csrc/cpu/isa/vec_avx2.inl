@@ -14,3 +14,29 @@ DIFFWAVE_INLINE Vec scale(Vec p, Vec n) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
 }
+
+using VecInt = __m256i;
+
+DIFFWAVE_INLINE VecInt load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+DIFFWAVE_INLINE void store(int32_t* p, VecInt v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+DIFFWAVE_INLINE Vec to_float(VecInt v) { return _mm256_cvtepi32_ps(v); }
+DIFFWAVE_INLINE VecInt load_weights(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
+  int32_t group;
+  __builtin_memcpy(&group, p, sizeof group);
+  return _mm256_set1_epi32(group);
+}
+// Four products to a lane. vpmaddubsw would do in fewer steps, but it cuts sums of two off at 16 bits.
+DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
+  const VecInt even =
+      _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
+  const VecInt odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
+  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+// v + kZero, to nearest, what is out of range cut off
+DIFFWAVE_INLINE void store_byte(uint8_t* p, Vec v) {
+  const __m256i wide = _mm256_cvtps_epi32(v);
+  const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_xor_si128(_mm_packs_epi16(half, half), _mm_set1_epi8(-128)));
+}
+DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const uint8_t*) { return a / b; }

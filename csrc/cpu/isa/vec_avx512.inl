@@ -14,3 +14,22 @@ DIFFWAVE_INLINE Vec round_nearest(Vec x) {
 }
 // p * 2^n for integral n
 DIFFWAVE_INLINE Vec scale(Vec p, Vec n) { return _mm512_scalef_ps(p, n); }
+
+using VecInt = __m512i;
+
+DIFFWAVE_INLINE VecInt load(const int32_t* p) { return _mm512_loadu_si512(p); }
+DIFFWAVE_INLINE void store(int32_t* p, VecInt v) { _mm512_storeu_si512(p, v); }
+DIFFWAVE_INLINE Vec to_float(VecInt v) { return _mm512_cvtepi32_ps(v); }
+DIFFWAVE_INLINE VecInt load_weights(const int8_t* p) { return _mm512_loadu_si512(p); }
+DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
+  int32_t group;
+  __builtin_memcpy(&group, p, sizeof group);
+  return _mm512_set1_epi32(group);
+}
+// v + kZero, to nearest, what is out of range cut off
+DIFFWAVE_INLINE void store_byte(uint8_t* p, Vec v) {
+  const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+}
+// To 12 bits.
+DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const uint8_t*) { return a * _mm512_rcp14_ps(b); }

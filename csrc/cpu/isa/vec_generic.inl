@@ -34,3 +34,31 @@ DIFFWAVE_INLINE Vec scale(Vec p, Vec n) {
   const VecInt exponent = __builtin_convertvector(n, VecInt) << 23;
   return (Vec)((VecInt)p + exponent);
 }
+
+DIFFWAVE_INLINE VecInt load(const int32_t* p) {
+  VecInt v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+DIFFWAVE_INLINE void store(int32_t* p, VecInt v) { __builtin_memcpy(p, &v, sizeof v); }
+DIFFWAVE_INLINE Vec to_float(VecInt v) { return __builtin_convertvector(v, Vec); }
+DIFFWAVE_INLINE VecInt load_weights(const int8_t* p) {
+  VecInt v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
+  int32_t group;
+  __builtin_memcpy(&group, p, sizeof group);
+  return VecInt{group, group, group, group};
+}
+// Four products to a lane.
+DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
+  for (int byte = 0; byte < 4; ++byte) acc += (x >> (8 * byte) & 255) * (w << (24 - 8 * byte) >> 24);
+  return acc;
+}
+// v + kZero, to nearest, what is out of range cut off
+DIFFWAVE_INLINE void store_byte(uint8_t* p, Vec v) {
+  for (int i = 0; i < kWidth; ++i) p[i] = quantize(v[i], 1.0f);
+}
+DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const uint8_t*) { return a / b; }

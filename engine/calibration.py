@@ -1,0 +1,149 @@
+"""Which inputs of residual layers become bytes in "int8", and over which range: found on mels of the user's kind.
+
+Ranges are constants of the checkpoint (`Config.int8_ranges`), so that audio never depends on tiles or batches. The
+first layers see the noise almost as it is, with outliers, and stay in the precision that goes with "int8".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.checkpoint import Checkpoint
+from engine.embedding import step_biases
+from engine.errors import InputError
+from engine.inputs import check_mel, check_range
+from engine.kernels import registry
+from engine.kernels.cpu import CpuNetwork
+from engine.noise import normal
+from engine.sampler import Progress
+from engine.schedule import Schedule, build_schedule, update_terms
+from engine.voice import Voice
+
+Array = npt.NDArray[np.float32]
+
+EXCERPTS, FRAMES = 4, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
+SHARE = 99.99  # percent of an input's values that its range must hold
+KEPT = 3  # first layers whose inputs are never bytes
+EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Int8 against fp32 on the same mels and noise: signal-to-noise ratios without the mean, in dB.
+
+    Attributes:
+        eps: the worst of all steps, each from the x that fp32 had there.
+        audio: of all audio together.
+    """
+
+    eps: float
+    audio: float
+
+    @property
+    def passed(self) -> bool:
+        """Both are good enough."""
+        return self.eps >= EPS_DB and self.audio >= AUDIO_DB
+
+
+def calibrate(
+    checkpoint: Checkpoint, mels: Sequence[Any], progress: Progress | None = None
+) -> tuple[Checkpoint, Agreement]:
+    """The checkpoint with its ranges, and what int8 reaches with them.
+
+    Args:
+        checkpoint: of a vocoder.
+        mels: float32 [M,T] each, numpy or torch, of typical speech; a few seconds are enough.
+        progress: called with the fraction done.
+
+    Raises:
+        InputError: an impossible mel, a network without one or with a prior, or int8 does not reach what
+            `Agreement.passed` asks.
+    """
+    config = replace(checkpoint.config, int8_ranges=())
+    if not config.n_mels or config.prior:
+        raise InputError("calibrate: int8 is built for vocoders whose noise is white; expected one of those")
+    batch = check_mel(list(mels), config)
+    check_range(batch.items, config.mel_kind)
+    excerpts = _excerpts(batch.items)
+    most = np.zeros(config.residual_layers)
+    observed = _observe(Checkpoint(config, checkpoint.tensors), excerpts)
+    for count, found in enumerate(observed, start=1):
+        most = np.maximum(most, found)
+        if progress is not None:
+            progress(0.9 * count / len(excerpts))
+    kept, agreement = KEPT, None
+    while kept < config.residual_layers:
+        ranges = tuple(float(r) if i >= kept else 0.0 for i, r in enumerate(most))
+        calibrated = Checkpoint(replace(config, int8_ranges=ranges), checkpoint.tensors)
+        agreement = agree(calibrated, excerpts)
+        if agreement.passed:
+            return calibrated, agreement
+        kept *= 2
+    reached = f"{agreement.eps:.1f} and {agreement.audio:.1f} dB" if agreement else "nothing: it has too few layers"
+    raise InputError(
+        f"calibrate: expected int8 to agree with fp32 by {EPS_DB:g} dB (eps) and {AUDIO_DB:g} dB (audio), got {reached}"
+    )
+
+
+def agree(checkpoint: Checkpoint, mels: Sequence[Array]) -> Agreement:
+    """How well a calibrated checkpoint's int8 agrees with its fp32."""
+    voices = [
+        Voice(checkpoint, registry.select("cpu", precision, calibrated=True), 1) for precision in ("fp32", "int8")
+    ]
+    plan, worst, pairs = build_schedule(checkpoint.config), float("inf"), []
+    for seed, mel in enumerate(mels):
+        for t, x in _trajectory(voices[0], plan, mel, seed):
+            worst = min(worst, _snr(*(voice.predict_noise(x, t, mel) for voice in voices)))
+        pairs.append([voice.vocode(mel, seed=seed) for voice in voices])
+    exact, bytes_ = (np.concatenate(audio) for audio in zip(*pairs, strict=True))
+    return Agreement(worst, _snr(exact, bytes_))
+
+
+def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDArray[np.float64]]:
+    """For every mel: [N] what SHARE of |x| stays below at every layer's input, the most of all steps."""
+    config = checkpoint.config
+    choice = registry.select("cpu", "fp32")
+    network, voice = CpuNetwork(config, checkpoint.tensors, choice.isa, "fp32"), Voice(checkpoint, choice, 1)
+    plan = build_schedule(config)
+    d = step_biases(checkpoint.tensors, config, plan.t).astype(np.float32)
+    for seed, mel in enumerate(mels):
+        upsampled = [network.upsample_mel(mel, i) for i in range(1 if config.shared_upsampler else len(d[0]))]
+        conditioners = [network.project_conditioner(i, upsampled[i % len(upsampled)]) for i in range(len(d[0]))]
+        found = []
+        for step, (_, x) in enumerate(_trajectory(voice, plan, mel, seed)):
+            h, skip = network.input_projection(x), np.zeros((config.residual_channels, len(x)), np.float32)
+            own = []
+            for i, conditioner in enumerate(conditioners):
+                own.append(np.percentile(np.abs(h), SHARE))
+                h, skip = network.residual_block(i, h, conditioner, d[step, i], skip)
+            found.append(own)
+        yield np.max(found, axis=0)
+
+
+def _trajectory(voice: Voice, plan: Schedule, mel: Array, seed: int) -> Iterator[tuple[float, Array]]:
+    """(t, x [L]) before every step of `Voice.vocode`."""
+    config, length = voice.config, mel.shape[1] * voice.hop
+    x = normal(seed, 0, 0, length)
+    for step, ((a, b, sigma), t) in enumerate(zip(update_terms(config, plan), plan.t, strict=True), start=1):
+        yield t, x
+        x = a * x + b * voice.predict_noise(x, t, mel) + sigma * normal(seed, step, 0, length)
+        x = (np.clip(x, -1.0, 1.0) if config.clamp else x).astype(np.float32)
+
+
+def _excerpts(mels: Sequence[Array]) -> list[Array]:
+    """Up to EXCERPTS stretches of up to FRAMES frames."""
+    pieces = [mel[:, begin : begin + FRAMES] for mel in mels for begin in range(0, mel.shape[1], FRAMES)]
+    whole = [piece for piece in pieces if piece.shape[1] == FRAMES] or pieces
+    count = min(EXCERPTS, len(whole))
+    return [np.ascontiguousarray(whole[i * len(whole) // count]) for i in range(count)]
+
+
+def _snr(exact: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """Of other against exact, in dB, both without their mean."""
+    a, b = (np.asarray(values, np.float64) - np.mean(values, dtype=np.float64) for values in (exact, other))
+    return float(10.0 * np.log10(np.sum(a**2) / max(np.sum((a - b) ** 2), 1e-30)))

@@ -1,0 +1,89 @@
+"""Products of bytes on every tier: against NumPy, and what quantizing costs."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import SMALL
+from quantized import quantized_block, with_ranges
+from running import evaluated
+from targets import one_torch_thread, targets, weights  # noqa: F401
+from tolerances import TOLERANCES, relative_error
+
+from engine.embedding import step_biases
+from engine.kernels import cpu
+
+WIDE = with_ranges(replace(SMALL, residual_layers=9, dilation_cycle=9))
+CASES = {
+    "mel": WIDE,
+    "no mel": replace(WIDE, n_mels=0, upsample_strides=()),
+    "reflect": replace(WIDE, padding="reflect"),
+    "step bias in residual": replace(WIDE, step_bias_in_residual=True),
+    "64 channels": replace(WIDE, residual_channels=64),
+    "80 channels": replace(WIDE, residual_channels=80),
+    "128 channels": replace(WIDE, residual_channels=128),
+}
+LENGTHS = (1, 11, 13, 97)
+
+
+def inputs(config, layer, length):
+    rng, C = np.random.default_rng((layer, length)), config.residual_channels
+    h, d, skip = (rng.standard_normal(shape, np.float32) for shape in ((C, length), C, (C, length)))
+    conditioner = rng.standard_normal((2 * C, length), np.float32) if config.n_mels else None
+    return h, conditioner, d, skip
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("isa", "precision"), targets("int8"))
+def test_residual_block(isa, precision, name):
+    config = CASES[name]
+    net = cpu.CpuNetwork(config, weights(config), isa, precision)
+    for layer, length in itertools.product(range(config.residual_layers), LENGTHS):
+        if config.padding == "reflect" and length <= config.dilations[layer]:
+            continue
+        given = inputs(config, layer, length)
+        got, expected = net.residual_block(layer, *given), quantized_block(config, weights(config), layer, *given)
+        for values, exact in zip(got, expected, strict=True):
+            assert relative_error(values, exact) < TOLERANCES["operation_int8"], f"layer {layer}, {length} samples"
+
+
+@pytest.mark.parametrize(("isa", "precision"), targets("int8"))
+def test_what_is_out_of_range_is_cut_off(isa, precision):
+    config = replace(WIDE, int8_ranges=(0.0, *[0.5] * 8))
+    h, conditioner, d, skip = inputs(config, 1, 40)
+    given = (4.0 * h, conditioner, d, skip)
+    net = cpu.CpuNetwork(config, weights(config), isa, precision)
+    for values, exact in zip(
+        net.residual_block(1, *given), quantized_block(config, weights(config), 1, *given), strict=True
+    ):
+        assert relative_error(values, exact) < TOLERANCES["operation_int8"]
+
+
+@pytest.mark.parametrize("name", ["mel", "no mel", "reflect", "64 channels"])
+@pytest.mark.parametrize(("isa", "precision"), targets("int8"))
+def test_the_whole_network(isa, precision, name):
+    """The sweep, whose rows stay bytes and integers from layer to layer, is the operations one after the other."""
+    config = CASES[name]
+    net = cpu.CpuNetwork(config, weights(config), isa, precision)
+    frames = 3
+    rng, length = np.random.default_rng(0), frames * (config.hop if config.n_mels else 256)
+    x = rng.standard_normal(length, np.float32)
+    mel = rng.random((config.n_mels, frames), np.float32) if config.n_mels else None
+    d = step_biases(weights(config), config, (3.0,)).astype(np.float32)
+    h, skip = net.input_projection(x), np.zeros((config.residual_channels, length), np.float32)
+    for layer in range(config.residual_layers):
+        conditioner = None if mel is None else net.project_conditioner(layer, net.upsample_mel(mel))
+        h, skip = quantized_block(config, weights(config), layer, h, conditioner, d[0, layer], skip)
+    expected = net.output_head(skip.astype(np.float32))
+    assert relative_error(evaluated(net, x, mel, d), expected) < TOLERANCES["network_eps_int8"]
+
+
+@pytest.mark.parametrize("ranges", [(1.0,) * 9, (0.0,) * 8])
+def test_impossible_ranges(ranges):
+    config = replace(SMALL)
+    object.__setattr__(config, "int8_ranges", ranges)
+    with pytest.raises(ValueError, match="ranges: "):
+        cpu.CpuNetwork(config, weights(SMALL), "generic", "int8")
