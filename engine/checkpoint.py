@@ -70,7 +70,7 @@ def expected_shapes(config: Config) -> dict[str, Shape]:
         config.n_mels,
         config.upsample_strides,
         config.shared_upsampler,
-        len(config.classes),
+        config.labels,
     )
 
 
@@ -153,7 +153,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
         file.write(content)
 
 
-def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, classes: int) -> dict[str, Shape]:
+def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, labels: int) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
 
     def add(name: str, *weight: int) -> None:
@@ -170,8 +170,8 @@ def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, classes: int) 
     add("diffusion_embedding.projection2", 512, 512)
     if shared:
         add_upsampler("")
-    if classes:
-        shapes["label_embedding.weight"] = (classes, LABEL_WIDTH)
+    if labels:
+        shapes["label_embedding.weight"] = (labels, LABEL_WIDTH)
     for i in range(N):
         layer = f"residual_layers.{i}."
         add(f"{layer}dilated_conv", 2 * C, C, 3)
@@ -180,7 +180,7 @@ def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, classes: int) 
             add_upsampler(layer)
         if M:
             add(f"{layer}conditioner_projection", 2 * C, M, 1)
-        if classes:
+        if labels:
             add(f"{layer}label_projection", 2 * C, LABEL_WIDTH, 1)
         add(f"{layer}output_projection", 2 * C, C, 1)
     add("skip_projection", C, C, 1)
@@ -253,8 +253,8 @@ def _check_agreement(settings: Mapping[str, Any], seen: Mapping[str, Any]) -> No
 
 def _network(config: Config, tensors: Mapping[str, Stored]) -> Checkpoint:
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    if "label_embedding.weight" in found and len(config.classes) != found["label_embedding.weight"][0]:
-        wanted = found["label_embedding.weight"][0]
+    if "label_embedding.weight" in found and config.labels != found["label_embedding.weight"][0]:
+        wanted = found["label_embedding.weight"][0] - (config.guidance > 0.0)
         raise CheckpointError(
             f"classes: expected the names of the {wanted} that label_embedding.weight has, got {len(config.classes)}"
         )

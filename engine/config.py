@@ -12,8 +12,9 @@ from engine.errors import CheckpointError, InputError
 FAMILIES = ("lmnt", "priorgrad", "amphion", "speechbrain", "philsyn")
 MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
 MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
+MAX_GUIDANCE = 100.0
 # Fields that came after files had been written: what they are where a file has none.
-_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0, "signal_std": 0.0, "int8_ranges": ()}
+_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0, "signal_std": 0.0, "int8_ranges": (), "guidance": 0.0}
 
 
 def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
@@ -51,6 +52,9 @@ class Config:
         int8_ranges: one for every residual layer, the largest |x| that its input keeps where precision is "int8"; 0
             where the input is not made of bytes, as always in the first layer. () for a network that has not been
             calibrated (`engine.calibration`).
+        guidance: above 0, a network with classes has also learnt to be without a label, and this is how far `generate`
+            goes from there towards the label unless told otherwise (`engine.guidance`), 1 for the label alone. 0 for a
+            network that has not, and for one without classes.
     """
 
     residual_channels: int = 64
@@ -73,6 +77,7 @@ class Config:
     clip_samples: int = 0
     signal_std: float = 0.0
     int8_ranges: tuple[float, ...] = ()
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -114,6 +119,8 @@ class Config:
             raise _refusal("int8_ranges", "one float per residual layer, 0 for the first, or none", ranges)
         if not isinstance(self.signal_std, float) or not 0.0 <= self.signal_std <= 1.0:
             raise _refusal("signal_std", "a float from 0 to 1", self.signal_std)
+        if not isinstance(self.guidance, float) or not 0.0 <= self.guidance <= MAX_GUIDANCE:
+            raise _refusal("guidance", f"a float from 0 to {MAX_GUIDANCE:g}", self.guidance)
         if not _are_classes(self.classes):
             expected = f"a tuple of up to {MAX_CLASSES} different names, each one or two printable words"
             raise _refusal("classes", f"{expected} of at most {MAX_CLASS_NAME} characters", self.classes)
@@ -134,6 +141,11 @@ class Config:
     def hop(self) -> int:
         """Samples per mel frame."""
         return math.prod(self.upsample_strides)
+
+    @property
+    def labels(self) -> int:
+        """Rows of the labels' embedding: the classes and, where `guidance` says so, a last one for "no label"."""
+        return len(self.classes) + (bool(self.classes) and self.guidance > 0.0)
 
     @property
     def dilations(self) -> tuple[int, ...]:

@@ -34,6 +34,7 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         f"network      {_preset(config)}: {size}, {parameters:,} parameters",
         f"mel          {mel if config.n_mels else without}",
         *([f"classes      {_classes(config)}"] if config.classes else []),
+        *([f"guidance     {config.guidance:g}"] if config.labels > len(config.classes) else []),
         *([f"clips        {_clips(config)}"] if config.clip_samples else []),
         f"sample rate  {config.sample_rate} Hz",
         f"training     {_schedule(config.train_schedule)}",

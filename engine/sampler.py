@@ -90,7 +90,7 @@ class Item:
         noise: z [S-1,L] to be added instead, in the order of execution.
         scale: the standard deviation of x_T and of the noise, one value for every `repeat` samples; None for 1.
         repeat: samples per value of `scale`.
-        label: the number of the class, for a network with classes.
+        label: the number of the class, for a network with classes, or "no label" (`engine.kernels.label`).
     """
 
     length: int

@@ -162,7 +162,7 @@ class CpuNetwork:
             seed: of the noise z = normal(seed, noise_step + s, sample).
             noise_step: of the first of these steps.
             rows: of a tile per thread, a multiple of 12; None for what suits the network. It changes no value.
-            label: the number of the class, for a network with classes; None for every other.
+            label: the number of the class, for a network with classes, see `label_row`; None for every other.
 
         Raises:
             ValueError: a label is missing, or not wanted.

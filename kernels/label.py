@@ -16,7 +16,7 @@ def label_row(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], la
     Args:
         config: of a network with classes.
         tensors: LMNT's names, with ``label_embedding.weight`` and every layer's ``label_projection``.
-        label: the number of the class.
+        label: the number of the class; the number of classes is "no label", for a network that knows it.
 
     Returns:
         float64 [N,2C], the sigmoid half first.
@@ -24,8 +24,8 @@ def label_row(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], la
     Raises:
         IndexError: there is no such class.
     """
-    if not 0 <= label < len(config.classes):
-        raise IndexError(f"label: expected 0 to {len(config.classes) - 1}, got {label}")
+    if not 0 <= label < config.labels:
+        raise IndexError(f"label: expected 0 to {config.labels - 1}, got {label}")
     embedding = tensors["label_embedding.weight"][label].astype(np.float64)
     rows = []
     for i in range(config.residual_layers):

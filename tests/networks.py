@@ -58,7 +58,7 @@ def random_network(config: Config, seed: int) -> Arrays:
     if config.shared_upsampler:
         add_upsampler("")
     if config.classes:
-        shape = (len(config.classes), LABEL_WIDTH)
+        shape = (config.labels, LABEL_WIDTH)
         tensors["label_embedding.weight"] = rng.standard_normal(shape).astype(np.float32)
     for i in range(config.residual_layers):
         layer = f"residual_layers.{i}"

@@ -60,7 +60,8 @@ def _export(options: argparse.Namespace) -> int:
         export_to_train_on(state, options.output)
     else:
         dtype = "float32" if options.float32 else "float16"
-        export(state, options.output, labels=not options.unconditional, dtype=dtype)
+        labels = not options.unconditional
+        export(state, options.output, labels=labels, dtype=dtype, guidance=options.guidance)
     return 0
 
 
@@ -86,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="the .safetensors to write")
     export.add_argument("--to-train-on", action="store_true", help="write what another training can begin from")
     export.add_argument("--unconditional", action="store_true", help="what a network with labels learnt without them")
+    text = "of a network with labels, what engine.generate uses (default: the recipe's, or 1)"
+    export.add_argument("--guidance", type=float, metavar="W", help=text)
     export.add_argument("--float32", action="store_true", help="twice the size (default: float16)")
     return top
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.checkpoint import Checkpoint, save_checkpoint
-from engine.config import Config
+from engine.config import MAX_GUIDANCE, Config
 from engine.errors import InputError
 from engine.training.settings import Recipe, recipe_of_json
 from engine.training.state import PARTS, State, read_state, write_state
@@ -18,7 +18,14 @@ from engine.training.state import PARTS, State, read_state, write_state
 Array = npt.NDArray[np.float32]
 
 
-def export(state_file: Path, out: Path, part: str = "average", labels: bool = True, dtype: str = "float16") -> None:
+def export(
+    state_file: Path,
+    out: Path,
+    part: str = "average",
+    labels: bool = True,
+    dtype: str = "float16",
+    guidance: float | None = None,
+) -> None:
     """Write the network of a training's state as a safetensors file.
 
     Args:
@@ -27,6 +34,7 @@ def export(state_file: Path, out: Path, part: str = "average", labels: bool = Tr
         part: "average", what one listens to, or "weights", what one trains on from.
         labels: False makes an unconditional network of a class-conditional one, from what it learnt without labels.
         dtype: "float16" or "float32".
+        guidance: `Config.guidance` of a network with labels that has learnt to be without; None for the recipe's, or 1.
 
     Raises:
         InputError: an argument is impossible.
@@ -36,8 +44,13 @@ def export(state_file: Path, out: Path, part: str = "average", labels: bool = Tr
         raise InputError(f"part: expected 'average' or 'weights', got {part!r:.80}")
     state = read_state(state_file)
     recipe = recipe_of_json(state.recipe)
-    if not labels and not recipe.training.drop_label:
-        raise InputError("labels: this network has no training without labels (training.drop_label)")
+    if not recipe.training.drop_label and (guidance is not None or not labels):
+        name = "guidance" if labels else "labels"
+        raise InputError(f"{name}: this network has no training without labels (training.drop_label)")
+    if guidance is not None:
+        if not labels or not 0.0 < guidance <= MAX_GUIDANCE:
+            raise InputError(f"guidance: expected 0 < W <= {MAX_GUIDANCE:g}, and none without labels, got {guidance}")
+        recipe = replace(recipe, network=replace(recipe.network, guidance=float(guidance)))
     save_checkpoint(out, checkpoint_of(recipe, state, part, labels), dtype)
 
 
@@ -58,11 +71,13 @@ def checkpoint_of(recipe: Recipe, state: State, part: str = "average", labels: b
     if not config.n_mels:
         config = replace(config, clip_samples=recipe.data.samples)
     if state.classes:
-        if labels:
+        if not labels:
+            tensors, config = without_labels(tensors, config), replace(config, guidance=0.0)
+        elif recipe.training.drop_label:
+            config = replace(config, classes=state.classes, guidance=config.guidance or 1.0)
+        else:
             tensors["label_embedding.weight"] = np.ascontiguousarray(tensors["label_embedding.weight"][:-1])
             config = replace(config, classes=state.classes)
-        else:
-            tensors = without_labels(tensors, config)
     return Checkpoint(config, tensors)
 
 

@@ -79,7 +79,7 @@ class DiffWave(nn.Module):
     Args:
         config: sizes; zero padding, one upsampler, no step bias in the residual.
         classes: how many labels there are, 0 for none. One more row of the embedding, the last, is "no label": what the
-            network learns of it becomes an unconditional network (`engine.training.export`).
+            network learns of it becomes an unconditional network (`engine.training.export`), or guides this one.
         dtype: of the residual layers' matrix products.
     """
 

@@ -69,7 +69,8 @@ class Training:
         average: of the weights, exponential: the share that stays in a step. What is exported.
         loss: "l2", the paper's, or "l1", LMNT's.
         fast_share: of the examples, at the exact levels of the fast schedule; the rest at random t.
-        drop_label: of the examples, trained without their label: they make the unconditional network.
+        drop_label: of the examples, trained without their label: they make the unconditional network, and guidance
+            possible.
         seed: of the first weights, the data's order, and the noise.
         init: a file to begin from instead of random weights: a checkpoint, or a training's state (`--init`).
     """
@@ -120,6 +121,8 @@ class Recipe:
             raise InputError("data.samples: a network without a mel needs the length of its clips")
         if self.training.drop_label and not self.data.label:
             raise InputError("training.drop_label: expected 0 for a network without labels")
+        if self.network.guidance and not self.training.drop_label:
+            raise InputError("network.guidance: expected 0 for a network that is never trained without labels")
         if self.training.fast_share and self.network.fast_schedule is None:
             raise InputError("training.fast_share: the network has no fast_schedule")
 

@@ -390,8 +390,10 @@ def test_info_shows_classes_and_the_length_of_clips(here: Path, run: Run) -> Non
     shown = "classes      8: '0 ann', '0 ben', '1 ann', '1 ben', '2 ann', '2 ben' and 2 more\n"
     assert f"mel          none: a class is asked for instead\n{shown}clips        11025 samples, 0.5 s\n" in out
     assert "needs        no mel: generate(label=)\n" in out and "no mel" not in out.partition("on this machine")[2]
-    saved(Path("a.safetensors"), replace(config, classes=("3",), clip_samples=0))
+    assert "guidance" not in out
+    saved(Path("a.safetensors"), replace(config, classes=("3",), clip_samples=0, guidance=1.5))
     out = run("info", "a.safetensors")[1]
+    assert "classes      1: '3'\nguidance     1.5\n" in out
     assert "classes      1: '3'\n" in out and "clips " not in out and "generate(label=, seconds=)" in out
 
 

@@ -156,7 +156,7 @@ def test_labels_beside_a_mel_are_refused_as_not_built() -> None:
 def test_files_from_before_labels_are_the_same_text(config: Config) -> None:
     """And are read: none of the later keys is in them."""
     values = asdict(config)
-    del values["classes"], values["clip_samples"], values["signal_std"]
+    del values["classes"], values["clip_samples"], values["signal_std"], values["guidance"]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config
     assert Config.from_json(json.dumps({**values, "classes": [], "clip_samples": 0})) == config
@@ -209,6 +209,19 @@ def test_alpha_bar_lies_between_those_of_the_steps() -> None:
 def test_an_impossible_signal_is_refused(value: object) -> None:
     with pytest.raises(CheckpointError, match="signal_std: expected a float from 0 to 1"):
         replace(BASE, signal_std=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 100.5, float("nan"), 2, "2"])
+def test_an_impossible_guidance_is_refused(value: object) -> None:
+    with pytest.raises(CheckpointError, match="guidance: expected a float from 0 to 100"):
+        replace(UNCONDITIONAL, guidance=value)
+
+
+def test_guidance_says_that_there_is_a_row_for_no_label() -> None:
+    labelled = replace(UNCONDITIONAL, classes=("3", "4"))
+    assert [replace(labelled, guidance=value).labels for value in (0.0, 1.0, 2.0)] == [2, 3, 3]
+    assert replace(UNCONDITIONAL, guidance=2.0).labels == 0
+    assert Config.from_json(replace(labelled, guidance=2.0).to_json()).guidance == 2.0
 
 
 def test_only_plain_values_are_kept() -> None:

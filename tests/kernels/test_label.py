@@ -77,6 +77,15 @@ def test_only_classes_have_a_row(label: int) -> None:
         label_row(SMALL_LABELLED, weights(SMALL_LABELLED), label)
 
 
+def test_no_label_is_one_more_row_where_the_network_knows_it() -> None:
+    config = replace(SMALL_LABELLED, guidance=2.0)
+    row = label_row(config, weights(config), len(CLASSES))
+    at_once = reference.conditioners(exact(config), config, None, torch.tensor([len(CLASSES)]))
+    assert relative_error(row, torch.cat(at_once)[:, :, 0]) < TOLERANCES["reference_float64"]
+    with pytest.raises(IndexError, match="label: expected 0 to 5, got 6"):
+        label_row(config, weights(config), len(CLASSES) + 1)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("isa", "precision"), WITH_ARM)
 def test_sweeps_with_a_label_are_the_reference(isa: str, precision: str, name: str) -> None:

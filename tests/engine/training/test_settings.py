@@ -38,6 +38,7 @@ def test_what_is_not_given_is_base(tmp_path: Path) -> None:
         ("[training]\nrate = -1.0", "training.rate: expected a number above 0"),
         ("[training]\nloss = 'l3'", "training.loss: expected 'l1' or 'l2', got 'l3'"),
         ("[training]\ndrop_label = 0.1", "training.drop_label: expected 0 for a network without labels"),
+        ("[network]\nguidance = 2.0", "network.guidance: expected 0 for a network that is never trained"),
         ("[network]\nfast_schedule = []\n[training]\nfast_share = 0.5", "the network has no fast_schedule"),
         ("[network]\nresidual_channels = 20", "residual_channels: expected a multiple of 16"),
         ("[network]\nn_mels = 0", "data.samples: a network without a mel needs the length of its clips"),
