@@ -16,6 +16,7 @@ from engine.schedule import Schedule, noise_terms, update_terms
 from engine.stream import Stream, StreamOptions
 
 Array = npt.NDArray[np.float32]
+One = Callable[[int, int, Progress | None], None]  # what is done for an item: its number, threads, the fraction done
 
 # Items up to this many samples are spread over the threads one by one: they are too short to share a tile well.
 SHORT = 16384
@@ -34,7 +35,13 @@ class CpuLoop:
         """One evaluation of the network at the items' x: eps [L_i] each, at step t of the training scale."""
         d = self._step_biases((t,))
         step = steps_of(noise_terms(self._network.config, t), d, clamp=False)
-        return [sampler.predict_noise(self._network, item, step, self._threads) for item in items]
+        eps = _rows([item.length for item in items])
+
+        def one(i: int, threads: int, report: Progress | None) -> None:
+            eps[i][:] = sampler.predict_noise(self._network, items[i], step, threads)
+
+        self._each(items, 1, one)
+        return eps
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Array]:
         """The reverse process (paper, algorithm 2) over every item: audio [L_i] each.
@@ -48,23 +55,11 @@ class CpuLoop:
         """
         steps = self._steps(schedule)
         audio = _rows([item.length for item in items])
-        total = sum(item.length for item in items)
-        done = 0
 
-        def one(i: int, threads: int, report: Progress | None = None) -> int:
+        def one(i: int, threads: int, report: Progress | None) -> None:
             sampler.sample(self._network, items[i], steps, threads, audio[i], report)
-            return items[i].length
 
-        short = [i for i, item in enumerate(items) if item.length <= SHORT]
-        workers = self._workers([items[i].length for i in short], len(steps))
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                for made in pool.map(lambda i: one(i, self._threads // workers), short):
-                    done += made
-                    if progress is not None:
-                        progress(done / total)
-        for i in sorted(set(range(len(items))) - set(short if workers > 1 else [])):
-            done += one(i, self._threads, _scaled(progress, done / total, items[i].length / total))
+        self._each(items, len(steps), one, progress)
         return audio
 
     def stream(self, schedule: Schedule, options: StreamOptions, streams: int = 1) -> Stream:
@@ -72,6 +67,27 @@ class CpuLoop:
         steps, threads = self._steps(schedule), max(1, self._threads // streams)
         count = sampler.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
         return Stream(self._network, sampler.depart(self._network, steps, threads, options.seed, None, count), options)
+
+    def _each(self, items: Sequence[Item], steps: int, one: One, progress: Progress | None = None) -> None:
+        """Run `one` for every item: short ones beside each other, the others with all threads."""
+        total = sum(item.length for item in items)
+        done = 0
+
+        def on_few(i: int) -> int:
+            one(i, self._threads // workers, None)
+            return items[i].length
+
+        short = [i for i, item in enumerate(items) if item.length <= SHORT]
+        workers = self._workers([items[i].length for i in short], steps)
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                for made in pool.map(on_few, short):
+                    done += made
+                    if progress is not None:
+                        progress(done / total)
+        for i in sorted(set(range(len(items))) - set(short if workers > 1 else [])):
+            one(i, self._threads, _scaled(progress, done / total, items[i].length / total))
+            done += items[i].length
 
     def _workers(self, lengths: list[int], steps: int) -> int:
         """How many of these short items may run at once: their working memories share one allowance."""
