@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ class GpuNetwork:
         self.bands = ceil_div(config.n_mels, 16) * 16
         self.tile = table.residual_tile(device.capability, precision, self.channels)
         self._tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
+        self._label_rows = lru_cache(maxsize=64)(self._compute_label_rows)
         self.weights = {
             name: device.tensor(values, self.precision.storage if stored else "fp32")
             for name, (values, stored) in _packed(config, tensors, self.channels, self.bands).items()
@@ -164,8 +166,7 @@ class GpuNetwork:
         Raises:
             IndexError: there is no such class.
         """
-        conditioner = _interleaved(label_row(self.config, self._tensors, label), self.channels)
-        rows[:, :, : 2 * self.channels] += self.device.tensor(conditioner, "fp32")
+        rows[:, :, : 2 * self.channels] += self.device.tensor(self._label_rows(label), "fp32")
 
     def upsample_mel(self, to: Buffers, place: int) -> list[Launch]:
         """to.stages <- to.mel, by the upsampler `place`: 0, or a layer where each has its own."""
@@ -266,6 +267,10 @@ class GpuNetwork:
             *(to.terms[step], to.noise_steps[step], to.seeds, to.begins, to.lengths, capacity),
         )
         return Launch(made, (ceil_div(capacity, _ROWS), items, 1), arguments)
+
+    def _compute_label_rows(self, label: int) -> Array:
+        """[N,2C], the halves interleaved."""
+        return _interleaved(label_row(self.config, self._tensors, label), self.channels)
 
     @property
     def _stored(self) -> str:
