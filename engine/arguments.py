@@ -1,4 +1,4 @@
-"""Validation of the smaller arguments: sample rate, seed and noise. Mels are in `engine.inputs`."""
+"""Validation of the smaller arguments: sample rate, seed, noise and the like. Mels are in `engine.inputs`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.arrays import FloatArray, to_numpy
+from engine.config import MAX_GUIDANCE, Config
 from engine.errors import InputError
 
 MAX_SEED = 2**64 - 1
@@ -122,6 +123,24 @@ def check_fraction(value: Any, name: str) -> float:
     """A number from 0 to 1; anything else raises InputError."""
     if not _is_number(value) or not 0.0 <= value <= 1.0:
         raise InputError(f"{name}: expected a number from 0 to 1, got {value!r:.80}")
+    return float(value)
+
+
+def check_guidance(value: Any, config: Config) -> float:
+    """How far to go from "no label" to the label; None is the network's own (`Config.guidance`), or 1 without one.
+
+    Raises InputError where the network cannot be guided, or for anything but a number from 0 to `MAX_GUIDANCE`.
+    """
+    if value is None:
+        return config.guidance if config.labels > len(config.classes) else 1.0
+    if not config.classes:
+        raise InputError(f"guidance: this network has no classes; expected None, got {value!r:.80}")
+    if not _is_number(value) or not 0.0 <= value <= MAX_GUIDANCE:
+        raise InputError(f"guidance: expected a number from 0 to {MAX_GUIDANCE:g}, got {value!r:.80}")
+    if value != 1.0 and not config.guidance:
+        raise InputError(
+            f"guidance: this network never learnt to be without a label; expected None or 1, got {value!r}"
+        )
     return float(value)
 
 

@@ -29,6 +29,12 @@ def add_commands(add: Add) -> None:
     generate.add_argument(
         "--label", metavar="NAME", help="what to say: a class of the network or its first word (default: any)"
     )
+    generate.add_argument(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="how far to go towards the label: 1 for no further than the network does (default: the network's own)",
+    )
     generate.add_argument("-n", type=int, default=1, metavar="N", help="how many clips (default: 1)")
     output = "a folder for the clips, created if missing; or with -n 1 a .wav file"
     add_output(generate, "OUT", output)
@@ -88,6 +94,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         audio = voice.generate(
             count,
             names or None,
+            guidance=arguments.guidance,
             seconds=arguments.seconds,
             steps=arguments.steps,
             seed=arguments.seed,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.arguments import check_count, check_fraction, check_noise, check_recording, check_seconds, check_seed
+from engine import guidance as guided
+from engine.arguments import (
+    check_count,
+    check_fraction,
+    check_guidance,
+    check_noise,
+    check_recording,
+    check_seconds,
+    check_seed,
+)
 from engine.arrays import FloatArray, device_of, on_device, stacked
 from engine.errors import InputError
 from engine.inputs import check_mel, check_mel_length, check_range
@@ -35,6 +44,7 @@ class Generation:
         n: int = 1,
         label: Any = None,
         *,
+        guidance: float | None = None,
         seconds: float | None = None,
         samples: int | None = None,
         steps: int | str = "full",
@@ -50,6 +60,9 @@ class Generation:
             label: for a network with classes, a number or a name (3, "3", "3 jackson"), or a list of n of them. It
                 means the classes whose name or first word it is; of several, each clip gets one that is drawn from
                 the clip's seed (`classes_of` says which). None means all classes.
+            guidance: for a network with classes that has also learnt to be without a label, how far to go from there
+                towards the label: 1 is the label alone, more says it more clearly and more alike, up to 100. Anything
+                but 1 takes two evaluations a step. None means the network's own (`config.guidance`).
             seconds: length of each clip; round(seconds * sample_rate) samples.
             samples: the same in samples. Without either, the length of `noise`, then that of the training clips
                 (`config.clip_samples`).
@@ -71,9 +84,14 @@ class Generation:
         self._check_reflection([length], "samples")
         seeds = check_seed(seed, n)
         labels = choose(self.config.classes, label, seeds)
+        weight = check_guidance(guidance, self.config)
         items = self._items([None] * n, [length] * n, plan, seeds, noise, [(None, 1)] * n, labels)
         where = None if noise is None else device_of(noise[0])
-        return stacked([on_device(row, where) for row in self._loop.sample(items, plan, progress)])
+        if weight == 1.0:
+            audio = self._loop.sample(items, plan, progress)
+        else:
+            audio = guided.sample(self._loop, items, plan, self.config, weight, progress)
+        return stacked([on_device(row, where) for row in audio])
 
     def classes_of(self, n: int = 1, label: Any = None, seed: int | Sequence[int] = 0) -> list[str]:
         """The names of the classes that `generate` gives its n clips for these arguments."""

@@ -25,6 +25,7 @@ DIGITS = replace(
     residual_layers=4,
     clip_samples=800,
     classes=tuple(f"{digit} {who}" for digit in range(10) for who in ("jackson", "nicolas", "theo")),
+    guidance=2.0,
 )
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 COMMANDS = [
@@ -48,7 +49,7 @@ def test_python_snippets_run_in_order(
         (tmp_path / "my-voice.safetensors").symlink_to(models.BUNDLED)
         np.save(tmp_path / "mel.npy", np.load(models.ASSETS / "demo_mel.npy")[:, :20])
     if page.name == "generation.md":  # small stand-ins: the bundled ones would take minutes, or are not there
-        for name, config in (("digits", DIGITS), ("digits-unconditional", replace(DIGITS, classes=()))):
+        for name, config in (("digits", DIGITS), ("digits-unconditional", replace(DIGITS, classes=(), guidance=0.0))):
             save_checkpoint(tmp_path / f"{name}.safetensors", Checkpoint(config, random_network(config, 0)))
         monkeypatch.setattr(models, "ASSETS", tmp_path)
         shortcuts.bundled.cache_clear()

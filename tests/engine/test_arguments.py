@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from engine.arguments import (
     MAX_SEED,
     check_fraction,
+    check_guidance,
     check_noise,
     check_recording,
     check_sample_rate,
     check_seconds,
     check_seed,
 )
+from engine.config import Config
 from engine.errors import InputError
 
 
@@ -170,6 +173,15 @@ def test_fractions() -> None:
     for bad in (-1e-9, 1.0000001, float("nan"), float("inf"), "0.5", None, True, [0.5]):
         with pytest.raises(InputError, match="w: expected a number from 0 to 1, got"):
             check_fraction(bad, "w")
+
+
+def test_guidance() -> None:
+    plain = Config(16, 1, 1, n_mels=0, upsample_strides=())
+    labelled = replace(plain, classes=("3", "4"))
+    guided = replace(labelled, guidance=2.5)
+    assert [check_guidance(value, guided) for value in (None, 0, 1, np.float32(3), 100)] == [2.5, 0, 1, 3, 100]
+    assert [check_guidance(value, labelled) for value in (None, 1, 1.0)] == [1, 1, 1]
+    assert check_guidance(None, plain) == check_guidance(None, replace(plain, guidance=2.0)) == 1
 
 
 def test_seconds() -> None:

@@ -70,6 +70,17 @@ def test_names_say_which_class_was_drawn(here: Path, run: Run) -> None:
     assert run("generate", "--label", "3 ben", "-o", "out", *options)[1].startswith("wrote out/3-ben-00.wav\n")
 
 
+def test_guidance_is_the_networks_own_or_what_is_asked_for(here: Path, run: Run) -> None:
+    saved(here / "guided.safetensors", replace(LABELLED, guidance=1.5))
+    voice, options = engine.load("guided.safetensors"), {"steps": 6, "seed": 4}
+    clips = [voice.generate(1, "3", guidance=weight, **options)[0] for weight in (1.5, 1, 3)]
+    for number, asked in enumerate(([], ["--guidance", 1], ["--guidance", 3])):
+        command = ["generate", "--label", 3, "-o", "out.wav", "--model", "guided.safetensors", *asked]
+        assert run(*command, "--steps", 6, "--seed", 4)[0] == 0
+        heard("out.wav", clips[number])
+        assert np.abs(read_wav("out.wav")[0] - clips[number - 1]).max() > 0.01
+
+
 def test_one_clip_may_be_one_file(here: Path, run: Run) -> None:
     options = ["--model", "plain.safetensors", "--steps", 6, "--seconds", "0.05"]
     status, out, err = run("generate", "-o", "clip.wav", *options)
@@ -96,6 +107,8 @@ def test_one_clip_may_be_one_file(here: Path, run: Run) -> None:
         (["-o", "out", "--model", "digit"], "model: expected a file or one of 'voice', 'digits'"),
         (["-o", "out", "--seconds", "0"], "seconds: expected a number"),
         (["-o", "out", "--seconds", "nan"], "seconds: expected a number"),
+        (["-o", "out", "--guidance", 2], "guidance: this network never learnt to be without a label"),
+        (["-o", "out", "--guidance", 2, "--model", "plain.safetensors"], "guidance: this network has no classes"),
         (["-o", "out", "--seed", -1], "seed: expected integers from 0"),
         (["-o", "out", "--steps", 5], "steps: expected one of"),
         (["-o", "full", "--label", 7], "-o: cannot write 'full/7-00.wav': it is a directory"),

@@ -40,6 +40,7 @@ def test_generate(stand_ins: Path) -> None:
     six = engine.generate(2, ["4", 3], "digits", 5, 6, seconds=0.01)
     assert six.tobytes() == voice.generate(2, ["4", 3], steps=6, seed=5, seconds=0.01).tobytes()
     assert engine.generate(model="digits-unconditional").shape == (1, 60)
+    assert engine.generate(4, 3, seed=5, guidance=1).tobytes() == audio.tobytes()
     path = stand_ins / "digits.safetensors"
     for model in (path, str(path)):
         assert engine.generate(4, 3, model=model, seed=5).tobytes() == audio.tobytes()

@@ -13,6 +13,7 @@ from targets import exact, one_torch_thread, weights  # noqa: F401
 from tolerances import TOLERANCES, relative_error
 
 import engine
+from engine import guidance
 from engine.checkpoint import Checkpoint, save_checkpoint
 from engine.errors import UnavailableError
 from engine.gpu_loop import GpuLoop
@@ -117,6 +118,25 @@ def test_labels_of_one_batch_do_not_mix(device):
     for at in (3, 0):
         assert loop.sample([items[at]], plan)[0].numpy().tobytes() == together[at].numpy().tobytes()
         assert loop.predict_noise([items[at]], plan.t[0])[0].numpy().tobytes() == eps[at].numpy().tobytes()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_guidance_is_its_formula(device, given):
+    config = replace(VARIANTS["classes"], guidance=2.0, signal_std=0.14)
+    plan, items, _ = inputs(config, (9, 3), given, FEW)
+    made = guidance.sample(loop_of(device, config, "fp32"), items, plan, config, 2.0, None)
+    for item, got in zip(items, made, strict=True):
+        audio = torch.tensor(normal(item.seed, 0, 0, item.length)).double()[None]
+        for n, t in enumerate(plan.t):
+            labelled, without = (
+                reference.predict_noise(exact(config), config, audio, t, labels=torch.tensor([label]))
+                for label in (item.label, len(CLASSES))
+            )
+            z = torch.tensor(normal(item.seed, n + 1, 0, item.length)).double()[None]
+            step = plan.a[n], plan.b[n], plan.sigma[n], z
+            audio = reference.noise_update(audio, without + 2.0 * (labelled - without), *step)
+        assert isinstance(got, torch.Tensor)
+        assert relative_error(got, audio[0]) < TOLERANCES["network_audio_fp32"]
 
 
 @pytest.mark.parametrize("channels", [48, 64])

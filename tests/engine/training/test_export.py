@@ -63,6 +63,7 @@ def test_labels_and_no_label_are_those_of_the_training(tmp_path: Path) -> None:
     )
     assert digits.config.classes == ("0 a", "0 b", "1 a", "1 b", "2 a", "2 b") and not nothing.config.classes
     assert digits.config.clip_samples == 200 == nothing.config.clip_samples
+    assert (digits.config.guidance, nothing.config.guidance) == (1.0, 0.0)
     network = network_of(state, recipe, "average")
     x = np.random.default_rng(0).standard_normal((1, 200)).astype(np.float32)
 
@@ -76,13 +77,33 @@ def test_labels_and_no_label_are_those_of_the_training(tmp_path: Path) -> None:
         assert relative_error(got, trained_eps(label)) < TOLERANCES["network_eps_fp32"]
         assert relative_error(got, trained_eps((label + 1) % 7)) > TOLERANCES["network_eps_fp32"]
     assert digits.generate(2, 1, steps="full").shape == (2, 200)
+    unguided = digits.generate(1, 1, guidance=0, steps=50)
+    assert relative_error(unguided, nothing.generate(1, steps=50)) < TOLERANCES["network_audio_fp32"]
+
+
+def test_guidance_is_the_recipes_unless_told_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "digits.safetensors"
+    trained(tmp_path, digits_recipe(network={"guidance": 1.5}))
+    for options, guidance in (([], 1.5), (["--guidance", "3"], 3.0), (["--unconditional"], 0.0)):
+        assert command.main(["export", str(tmp_path), "-o", str(file), *options]) == 0
+        assert engine.load(file, device="cpu").config.guidance == guidance
+    for options in ({"guidance": 0.0}, {"guidance": 101.0}, {"guidance": float("nan")}):
+        with pytest.raises(InputError, match="guidance: expected 0 < W <= 100, and none without labels, got"):
+            export(tmp_path / STATE, file, **options)
+    with pytest.raises(InputError, match="guidance: expected 0 < W <= 100, and none without labels, got 2"):
+        export(tmp_path / STATE, file, labels=False, guidance=2)
 
 
 def test_no_label_must_have_been_trained(tmp_path: Path) -> None:
     trained(tmp_path, digits_recipe(training={"drop_label": 0.0}))
     with pytest.raises(InputError, match="labels: this network has no training without labels"):
         export(tmp_path / STATE, tmp_path / "out.safetensors", labels=False)
+    with pytest.raises(InputError, match="guidance: this network has no training without labels"):
+        export(tmp_path / STATE, tmp_path / "out.safetensors", guidance=2)
     assert not (tmp_path / "out.safetensors").exists()
+    export(tmp_path / STATE, tmp_path / "out.safetensors")
+    voice = engine.load(tmp_path / "out.safetensors", device="cpu")
+    assert voice.config.guidance == 0 and voice.generate(label=1, guidance=1).shape == (1, 200)
 
 
 def test_a_training_begins_from_a_voice_or_a_training(tmp_path: Path) -> None:
