@@ -90,11 +90,18 @@ def figures(name: str, clips: Array, asked: npt.NDArray[np.int64] | None, judged
     }
 
 
-def generated(model: str, count: int, steps: int | str) -> tuple[Array, npt.NDArray[np.int64] | None]:
-    """Count clips of each digit, or ten times as many of an unconditional network."""
+def loaded(model: str) -> engine.Voice:
+    """A network of the recordings' rate."""
     voice = engine.load(model)
     if voice.sample_rate != RATE:
         sys.exit(f"digits: expected a network of {RATE} Hz, got one of {voice.sample_rate}")
+    return voice
+
+
+def generated(
+    voice: engine.Voice, count: int, steps: int | str, guidance: float | None
+) -> tuple[Array, npt.NDArray[np.int64] | None]:
+    """Count clips of each digit, or ten times as many of an unconditional network."""
     clips: list[Array] = []
     with progress_bar(sys.stderr) as show:
         for digit in range(10):
@@ -104,7 +111,8 @@ def generated(model: str, count: int, steps: int | str) -> tuple[Array, npt.NDAr
                     show((done + fraction) / 10)
 
             label = digit if voice.config.classes else None
-            clips.extend(voice.generate(count, label, steps=steps, seed=1000 * digit, progress=tell))
+            options = {"guidance": guidance, "steps": steps, "seed": 1000 * digit}
+            clips.extend(voice.generate(count, label, progress=tell, **options))
     asked = np.repeat(np.arange(10), count) if voice.config.classes else None
     return np.stack([fitted(clip) for clip in clips]), asked
 
@@ -132,6 +140,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED, help="the folder of the recordings")
     parser.add_argument("--count", type=int, default=30, help="clips per digit (default: 30, as the test split has)")
     parser.add_argument("--steps", default="full", help='"full" or a number')
+    parser.add_argument(
+        "--guidance", nargs="+", type=float, metavar="W", help="a row for each (default: one, by the network's own)"
+    )
     parser.add_argument("--results", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     if not options.data.is_dir():
@@ -142,8 +153,11 @@ def main() -> None:
     rows = [figures("real, the test split", unheard.audio, unheard.digit, judged)]
     steps = int(options.steps) if options.steps.isdigit() else options.steps
     for name in options.model:
-        clips, asked = generated(name, options.count, steps)
-        rows.append(figures(f"{Path(name).stem}, steps {steps}", clips, asked, judged))
+        voice = loaded(name)
+        for guidance in (voice.config.classes and options.guidance) or [None]:
+            clips, asked = generated(voice, options.count, steps, guidance)
+            by = "" if guidance is None else f", guidance {guidance:g}"
+            rows.append(figures(f"{Path(name).stem}, steps {steps}{by}", clips, asked, judged))
     print(table(rows))
     if options.results:
         options.results.write_text(json.dumps({"engine": engine.__version__, "rows": rows}, indent=1) + "\n")
