@@ -61,7 +61,7 @@ class Generation:
                 means the classes whose name or first word it is; of several, each clip gets one that is drawn from
                 the clip's seed (`classes_of` says which). None means all classes.
             guidance: for a network with classes that has also learnt to be without a label, how far to go from there
-                towards the label: 1 is the label alone, more says it more clearly and more alike, up to 100. Anything
+                towards the label, 0 to 100: 1 is the label alone, more is more clearly what was asked for. Anything
                 but 1 takes two evaluations a step. None means the network's own (`config.guidance`).
             seconds: length of each clip; round(seconds * sample_rate) samples.
             samples: the same in samples. Without either, the length of `noise`, then that of the training clips
