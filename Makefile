@@ -31,7 +31,7 @@ build/arm/runner: tests/arm/runner.cpp setup.py $(shell find csrc/cpu -type f)
 	mkdir -p $(@D)
 	aarch64-linux-gnu-g++ $(shell sed -n 's/^FLAGS = "\(.*\)"/\1/p' setup.py) -static $(filter %.cpp,$^) -o $@
 
-bench: $(VENV)/installed-test  ## real-time factors, beside the peak and the peers
+bench: $(VENV)/installed-bench  ## real-time factors, beside the peak and the peers
 	$(BIN)/python -m pytest --benchmark
 
 gpu: $(VENV)/installed-test  ## the tests and times that want a GPU
@@ -60,6 +60,10 @@ $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
 $(VENV)/installed-test: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/pip install -q -e '.[test]'
 	touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: $(VENV)/installed-test
+	$(BIN)/pip install -q -e '.[test,bench]' || echo "make bench: without the peers of the extra 'bench'"
+	touch $@ $^
 
 $(VENV)/installed-check: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/pip install -q -e '.[test,check]'

@@ -55,6 +55,7 @@ def contender(config, voice, samples, peak_seconds):
     labels, choice = generating.labels_of(config, CLIPS), voice.choice
     return duel.Contender(
         choice.precision,
+        choice.precision,
         lambda: voice.generate(CLIPS, labels, samples=samples, steps=generating.STEPS, seed=generating.SEED),
         lambda: cpu.peak(choice.isa, choice.precision, voice.threads, peak_seconds),
     )

@@ -1,17 +1,18 @@
-"""Whole `Voice.vocode` calls in 6 steps, alone and in turns with PyTorch. A plain run uses a few frames, once.
+"""Whole `Voice.vocode` calls in 6 steps, alone and in turns with peers. A plain run uses a few frames, once.
 
-There PyTorch has one thread: its barriers can take seconds beside a busy neighbour.
+There PyTorch, the only peer then, has one thread: its barriers can take seconds beside a busy neighbour.
 """
 
 from contextlib import suppress
 
 import duel
 import numpy as np
+import peers
 import pytest
 from report import quantiles
 
 from engine.errors import UnavailableError
-from engine.kernels import cpu
+from engine.kernels import cpu, registry
 from engine.voice import BUNDLED
 
 # Items, frames of each, frames in a plain run.
@@ -30,7 +31,7 @@ def mels_for(case, earnest):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("precision", [duel.BF16, duel.FP32])
+@pytest.mark.parametrize("precision", registry.CPU_PRECISIONS)
 @pytest.mark.benchmark(group="vocode, 6 steps")
 def test_vocode(benchmark, voice_of, kept, precision, case):
     try:
@@ -44,59 +45,57 @@ def test_vocode(benchmark, voice_of, kept, precision, case):
     keep(benchmark, kept, case, precision, audio.size / voice.sample_rate)
 
 
-@pytest.mark.benchmark(group="vocode, 6 steps")
-def test_eager(benchmark, checkpoint, voice_of, kept):
-    """Only the short case: the longer ones take half a minute each and are timed in the duel."""
-    case = "0.5 s"
-    mels = mels_for(case, benchmark.enabled)
-    eager = duel.Eager(checkpoint, voice_of("fp32").threads if benchmark.enabled else 1)
-    audio = benchmark.pedantic(eager.prepare(mels, SEED), rounds=5, warmup_rounds=1)
-    keep(benchmark, kept, case, duel.EAGER, audio.size / checkpoint.config.sample_rate)
-
-
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.benchmark(group="one duel: all rounds, contenders and measurements of the peak")
-def test_duel(benchmark, checkpoint, voice_of, kept, case):
-    mels = mels_for(case, benchmark.enabled)
-    # PyTorch takes half a minute for 4 s of audio, so it sits out most of those rounds.
-    patience = 1 if case == "0.5 s" else 3
-    eager = duel.Eager(checkpoint, voice_of(duel.FP32).threads if benchmark.enabled else 1)
-    contenders = contestants(eager, voice_of, mels, 0.2 if benchmark.enabled else 0.01, patience)
-    starters = contestants(eager, voice_of, mels[:1, :, :40])
-    duel.gate({one.name: one.call() for one in starters})  # also wakes everybody up
-    laps, audio = benchmark.pedantic(duel.run, (contenders, ROUNDS if benchmark.enabled else 1))
-    figures = duel.gate(audio)  # what was timed must be right, too
-    config, samples = checkpoint.config, mels.shape[0] * mels.shape[2] * checkpoint.config.hop
-    work = duel.layer_work(config, 6, samples)
-    rows = duel.rows(laps, work, samples / config.sample_rate)
-    kept["duels"].append({"case": case, "gate": figures, "rows": rows})
+def test_duel(benchmark, checkpoint, exported, voice_of, kept, case):
+    """The precisions of this engine and its peers; the accuracy gate goes first."""
+    earnest = benchmark.enabled
+    task = peers.Task(checkpoint, mels_for(case, earnest), SEED, voice_of(duel.FP32).threads if earnest else 1)
+    own = contestants(voice_of, task, 0.2 if earnest else 0.01)
+    # A peer takes up to half a minute for 4 s of audio, so they sit out most of those rounds.
+    others, audio, skipped = rivals(own, exported, task, 3 if case != "0.5 s" else 1, earnest)
+    contenders = [*own, *others]
+    duel.gate(contenders, {**{one.name: one.call() for one in own}, **audio})
+    laps, audio = benchmark.pedantic(duel.run, (contenders, ROUNDS if earnest else 1))
+    gated = duel.gate(contenders, audio)  # what was timed must be right, too
+    config, samples = checkpoint.config, task.noise[0].size
+    work = duel.layer_work(config, len(task), samples)
+    rows = duel.rows(contenders, laps, gated, work, samples / config.sample_rate)
+    kept["duels"].append({"case": case, "rows": rows, "skipped": skipped})
 
 
-@pytest.mark.parametrize(
-    ("name", "error", "message"), [(duel.FP32, 4e-4, "fp32 differs"), (duel.BF16, 0.05, "bf16 has an SNR")]
-)
-def test_gate_turns_red(name, error, message):
-    right = np.random.default_rng(0).standard_normal((1, 1000), dtype=np.float32)
-    audio = {duel.EAGER: right, duel.FP32: right, duel.BF16: right}
-    duel.gate(audio)
-    for wrong in (right * (1 + error), right * np.nan):
-        with pytest.raises(AssertionError, match=message):
-            duel.gate({**audio, name: wrong})
+def contestants(voice_of, task, peak_seconds):
+    """This engine in every precision that this machine has."""
 
-
-def contestants(eager, voice_of, mels, peak_seconds=0.2, patience=1):
     def contender(voice):
         choice = voice.choice
         return duel.Contender(
             choice.precision,
-            lambda: voice.vocode(mels, seed=SEED),
+            choice.precision,
+            lambda: voice.vocode(task.mels, seed=SEED),
             lambda: cpu.peak(choice.isa, choice.precision, voice.threads, peak_seconds),
         )
 
-    found = [contender(voice_of(duel.FP32))]
-    with suppress(UnavailableError):
-        found.insert(0, contender(voice_of(duel.BF16)))
-    return [*found, duel.Contender(duel.EAGER, eager.prepare(mels, SEED), found[-1].peak, patience)]
+    found = []
+    for precision in registry.CPU_PRECISIONS:
+        with suppress(UnavailableError):
+            found.append(contender(voice_of(precision)))
+    return found
+
+
+def rivals(own, exported, task, patience, earnest):
+    """The peers, what they made in their first call, and who cannot take part, and why."""
+    peaks = {one.precision: one.peak for one in own}
+    found, audio, skipped = [], {}, {}
+    for peer in peers.PEERS if earnest else peers.PEERS[:1]:
+        made = peers.prepared(peer, exported, task)
+        if isinstance(made, str):
+            skipped[peer.name] = made
+            continue
+        call, audio[peer.name] = made
+        peak = peaks.get(peer.precision)
+        found.append(duel.Contender(peer.name, peer.precision, call, peak, patience, True, peer.conditioner))
+    return found, audio, skipped
 
 
 def keep(benchmark, kept, case, contender, audio_seconds):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import generating
 import gpu_report
+import numpy as np
+import peers
 import pytest
 import report
 import streaming
@@ -41,6 +43,13 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def checkpoint():
     return load_checkpoint(BUNDLED) if BUNDLED.is_file() else Checkpoint(BASE, random_network(BASE, 1))
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint):
+    """The network as the peers read it."""
+    demo = BUNDLED.with_name("demo_mel.npy")
+    return peers.Exported(checkpoint, np.load(demo) if demo.is_file() else np.zeros((80, 172), np.float32))
 
 
 @pytest.fixture(scope="session")

@@ -13,21 +13,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from report import quantiles, snr
+from report import EAGER, quantiles, snr
 from tolerances import relative_error
 
-from engine.checkpoint import Checkpoint
 from engine.config import Config
-from engine.kernels import reference
-from engine.noise import normal
-from engine.schedule import build_schedule
 
 Array = npt.NDArray[np.float32]
 
-EAGER, FP32, BF16 = "PyTorch eager fp32", "fp32", "bf16"
-FP32_ERROR = 3e-4  # of the peak amplitude, against PyTorch: what two orders of summation make of 6 steps
-BF16_SNR = 35.0  # dB, against fp32
+FP32, BF16 = "fp32", "bf16"
+FP32_ERROR = 3e-4  # of the peak amplitude: what two orders of summation make of 6 steps
+OWN_SNR = {BF16: 35.0, "int8": 20.0}  # dB, against fp32
+PEER_SNR = {BF16: 25.0}
 
 
 @dataclass(frozen=True)
@@ -36,88 +32,50 @@ class Contender:
 
     Attributes:
         name: of the row.
+        precision: of its arithmetic: which gate it must pass.
         call: the work that is timed; returns the audio [B,L].
-        peak: measures the ceiling, multiply-accumulates per second.
+        peak: measures the ceiling of that precision, multiply-accumulates per second; None where nothing can.
         every: it takes part in rounds 0, every, 2 * every, ...
+        peer: not this engine.
+        conditioner: computed "once" a call, or in "every step".
     """
 
     name: str
+    precision: str
     call: Callable[[], Array]
-    peak: Callable[[], float]
+    peak: Callable[[], float] | None
     every: int = 1
+    peer: bool = False
+    conditioner: str = "once"
 
 
 @dataclass(frozen=True)
 class Lap:
-    """One call: its seconds, and the peak beside it in multiply-accumulates per second."""
+    """One call: its seconds, and the peak beside it in multiply-accumulates per second, if there is one."""
 
     seconds: float
-    peak: float
+    peak: float | None
 
 
-class Eager:
-    """LMNT's model as PyTorch runs it, operation by operation, the conditioner anew in every step."""
+def gate(contenders: Sequence[Contender], audio: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    """Compare everybody's audio, made from the same mels and noise, with that of this engine in fp32.
 
-    def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
-        self.config = checkpoint.config
-        self.threads = threads
-        self._weights = reference.to_tensors(checkpoint.tensors, torch.float32)
+    Returns:
+        by name: error, relative to the peak; snr_db, None for fp32 itself; passed, None where no gate is set.
 
-    def prepare(self, mel: Array, seed: int) -> Callable[[], Array]:
-        """`Voice.vocode(mel, 6, seed)` for mel [B,M,T] as a call; its noise is made here, outside the clock."""
-        plan = build_schedule(self.config)
-        items, length = range(len(mel)), mel.shape[2] * self.config.hop
-        noise = [np.stack([normal(seed + i, n, 0, length) for i in items]) for n in range(len(plan))]
-        x_T, *z = map(torch.from_numpy, noise)
-        mels = torch.from_numpy(np.ascontiguousarray(mel))
-
-        def call() -> Array:
-            before = torch.get_num_threads()
-            torch.set_num_threads(self.threads)
-            try:
-                with torch.inference_mode():
-                    x = x_T
-                    for n, t in enumerate(plan.t):
-                        eps = self._predict_noise(x, t, mels)
-                        added = z[n] if n < len(z) else None
-                        x = reference.noise_update(x, eps, plan.a[n], plan.b[n], plan.sigma[n], added)
-                    return x.numpy()
-            finally:
-                torch.set_num_threads(before)
-
-        return call
-
-    def _predict_noise(self, x: torch.Tensor, t: float, mels: torch.Tensor) -> torch.Tensor:
-        # Not reference.predict_noise: it holds the conditioners of all layers at once, a gigabyte for 4 s of audio.
-        def pair(key: str) -> tuple[torch.Tensor, torch.Tensor]:
-            return self._weights[f"{key}.weight"], self._weights[f"{key}.bias"]
-
-        mel_up = reference.upsample_mel(mels, self._weights, self.config.upsample_strides)
-        features = reference.step_features(
-            reference.step_embedding(t, len(self.config.train_schedule), x.dtype),
-            *pair("diffusion_embedding.projection1"),
-            *pair("diffusion_embedding.projection2"),
+    Raises:
+        AssertionError: a precision of this engine, or PyTorch in fp32, does not pass. Any other peer is only marked.
+    """
+    found = {}
+    for one in contenders:
+        error, db = relative_error(audio[one.name], audio[FP32]), snr(audio[FP32], audio[one.name])
+        floor = (PEER_SNR if one.peer else OWN_SNR).get(one.precision)
+        passed = error < FP32_ERROR if one.precision == FP32 else None if floor is None else db >= floor
+        assert passed is not False or (one.peer and one.name != EAGER), (
+            f"{one.name} has an SNR of {db:.3g} dB against fp32 and differs by {error:.2g} of its peak"
         )
-        h, total = reference.input_projection(x, *pair("input_projection")), None
-        for i, dilation in enumerate(self.config.dilations):
-            layer = f"residual_layers.{i}"
-            conditioner = reference.project_conditioner(mel_up, *pair(f"{layer}.conditioner_projection"))
-            d = reference.step_bias(features, *pair(f"{layer}.diffusion_projection"))
-            dilated, output = pair(f"{layer}.dilated_conv"), pair(f"{layer}.output_projection")
-            h, skip = reference.residual_block(h, conditioner, d, *dilated, *output, dilation)
-            total = skip if total is None else total + skip
-        head = pair("skip_projection"), pair("output_projection")
-        return reference.output_head(total, *head[0], *head[1], self.config.residual_layers)
-
-
-def gate(audio: Mapping[str, Array]) -> dict[str, float]:
-    """Compare the contenders' audio, made from the same mels and noise; AssertionError when one is wrong."""
-    figures = {"fp32_error": relative_error(audio[FP32], audio[EAGER])}
-    assert figures["fp32_error"] < FP32_ERROR, f"fp32 differs from PyTorch by {figures['fp32_error']:.2g} of its peak"
-    if BF16 in audio:
-        figures["bf16_snr_db"] = snr(audio[FP32], audio[BF16])
-        assert figures["bf16_snr_db"] >= BF16_SNR, f"bf16 has an SNR of {figures['bf16_snr_db']:.3g} dB against fp32"
-    return figures
+        found[one.name] = {"error": error, "snr_db": db if np.isfinite(db) else None, "passed": passed}
+    return found
 
 
 def run(contenders: Sequence[Contender], rounds: int) -> tuple[dict[str, dict[int, Lap]], dict[str, Array]]:
@@ -128,35 +86,49 @@ def run(contenders: Sequence[Contender], rounds: int) -> tuple[dict[str, dict[in
         for one in contenders:
             if number % one.every:
                 continue
-            before = one.peak()
+            before = one.peak() if one.peak else None
             begin = time.perf_counter()
             audio[one.name] = one.call()
             seconds = time.perf_counter() - begin
-            laps[one.name][number] = Lap(seconds, (before + one.peak()) / 2)
+            laps[one.name][number] = Lap(seconds, (before + one.peak()) / 2 if one.peak and before else None)
     return laps, audio
 
 
-def rows(laps: Mapping[str, Mapping[int, Lap]], work: float, audio_seconds: float) -> list[dict[str, Any]]:
-    """A row of figures per contender.
+def rows(
+    contenders: Sequence[Contender],
+    laps: Mapping[str, Mapping[int, Lap]],
+    gated: Mapping[str, Mapping[str, Any]],
+    work: float,
+    audio_seconds: float,
+) -> list[dict[str, Any]]:
+    """A row of figures per contender, in their order.
 
     Args:
+        contenders: who took part.
         laps: from `run`.
+        gated: from `gate`.
         work: multiply-accumulates of the residual layers in one call.
         audio_seconds: of one call.
     """
     table = []
-    for name, own in laps.items():
+    for one in contenders:
+        own = laps[one.name]
         both = [number for number in own if number in laps[EAGER]]
+        peaks = [lap for lap in own.values() if lap.peak]
         table.append(
             {
-                "contender": name,
+                "contender": one.name,
+                "precision": one.precision,
+                "peer": one.peer,
+                "conditioner": one.conditioner,
                 "rounds": len(own),
                 "audio_seconds": audio_seconds * len(own),
                 "work_seconds": sum(lap.seconds for lap in own.values()),
                 "seconds": quantiles([lap.seconds for lap in own.values()]),
-                "peak_gflops": quantiles([2e-9 * lap.peak for lap in own.values()]),
-                "share_of_peak": quantiles([work / lap.seconds / lap.peak for lap in own.values()]),
+                "peak_gflops": quantiles([2e-9 * lap.peak for lap in peaks]) if peaks else None,
+                "share_of_peak": quantiles([work / lap.seconds / lap.peak for lap in peaks]) if peaks else None,
                 "times_eager": quantiles([laps[EAGER][n].seconds / own[n].seconds for n in both]),
+                **gated[one.name],
             }
         )
     return table

@@ -1,0 +1,111 @@
+"""LMNT's model as a PyTorch module, what every peer runs: operation by operation, under LMNT's own names.
+
+`published` is LMNT's own code, from the package diffwave (extra `bench`); the module here computes the same
+(tests/benchmarks/test_peers.py). It differs in what exporting wants: the step biases come in from outside, and so, if
+hoisted, do the conditioners.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.checkpoint import Checkpoint
+
+
+class Network(nn.Module):
+    """One evaluation of the network: x [B,L], d [N,C] and the mel [B,M,T] to eps [B,L].
+
+    Args:
+        checkpoint: whose weights.
+        hoisted: instead of the mel take every layer's conditioner [B,2C,L], N arguments, from `conditioners`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, hoisted: bool = False) -> None:
+        super().__init__()
+        config, C = checkpoint.config, checkpoint.config.residual_channels
+        self.hoisted = hoisted
+        self.input_projection = nn.Conv1d(1, C, 1)
+        if not hoisted:
+            self.spectrogram_upsampler = Upsampler(config.upsample_strides)
+        bands = 0 if hoisted else config.n_mels
+        self.residual_layers = nn.ModuleList(ResidualBlock(C, bands, dilation) for dilation in config.dilations)
+        self.skip_projection = nn.Conv1d(C, C, 1)
+        self.output_projection = nn.Conv1d(C, 1, 1)
+        own = self.state_dict()
+        self.load_state_dict({key: torch.tensor(value) for key, value in checkpoint.tensors.items() if key in own})
+        self.eval()
+
+    def forward(self, x: Tensor, d: Tensor, *given: Tensor) -> Tensor:
+        """The mel or N conditioners are `given`."""
+        layers = self.residual_layers
+        conditioners = given if self.hoisted else [self.spectrogram_upsampler(*given)] * len(layers)
+        h, total = functional.relu(self.input_projection(x[:, None])), None
+        for i, layer in enumerate(layers):
+            h, skip = layer(h, conditioners[i], d[i])
+            total = skip if total is None else total + skip
+        hidden = functional.relu(self.skip_projection(total * math.sqrt(1.0 / len(layers))))
+        return self.output_projection(hidden)[:, 0]
+
+    def conditioners(self, mel: Tensor) -> list[Tensor]:
+        """What a hoisted network wants."""
+        mel_up = self.spectrogram_upsampler(mel)
+        return [layer.conditioner_projection(mel_up) for layer in self.residual_layers]
+
+
+class Upsampler(nn.Module):
+    """[B,M,T] -> [B,M,T*hop]."""
+
+    def __init__(self, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.count = len(strides)
+        for number, s in enumerate(strides, start=1):
+            self.add_module(f"conv{number}", nn.ConvTranspose2d(1, 1, (3, 2 * s), (1, s), (1, s // 2)))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """See `engine.kernels.reference.upsample_mel`."""
+        image = mel[:, None]
+        for number in range(1, self.count + 1):
+            image = functional.leaky_relu(getattr(self, f"conv{number}")(image), 0.4)
+        return image[:, 0]
+
+
+class ResidualBlock(nn.Module):
+    """h [B,C,L], the upsampled mel [B,M,L] or, without bands, the conditioner [B,2C,L], and d [C] -> h, skip."""
+
+    def __init__(self, C: int, bands: int, dilation: int) -> None:
+        super().__init__()
+        self.dilated_conv = nn.Conv1d(C, 2 * C, 3, padding=dilation, dilation=dilation)
+        self.conditioner_projection = nn.Conv1d(bands, 2 * C, 1) if bands else nn.Identity()
+        self.output_projection = nn.Conv1d(C, 2 * C, 1)
+
+    def forward(self, h: Tensor, conditioner: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """See `engine.kernels.reference.residual_block`."""
+        y = self.dilated_conv(h + d[:, None]) + self.conditioner_projection(conditioner)
+        gate, filtered = y.chunk(2, dim=1)
+        residual, skip = self.output_projection(torch.sigmoid(gate) * torch.tanh(filtered)).chunk(2, dim=1)
+        return (h + residual) * math.sqrt(0.5), skip
+
+
+def published(checkpoint: Checkpoint) -> nn.Module:
+    """LMNT's own module: x [B,L], mel [B,M,T] and t [1] to eps [B,1,L]. ImportError without the package diffwave.
+
+    `diffwave.model` itself needs PyTorch alone; torchaudio, which the package asks for, is not imported.
+    """
+    from diffwave.model import DiffWave
+    from diffwave.params import AttrDict
+
+    config = checkpoint.config
+    sizes = {
+        "residual_channels": config.residual_channels,
+        "residual_layers": config.residual_layers,
+        "dilation_cycle_length": config.dilation_cycle,
+        "n_mels": config.n_mels,
+        "noise_schedule": list(config.train_schedule),
+    }
+    model = DiffWave(AttrDict(sizes))
+    model.load_state_dict({key: torch.tensor(value) for key, value in checkpoint.tensors.items()})
+    return model.eval()
