@@ -44,7 +44,7 @@ check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
 	rm -rf build/types && mkdir -p build/types/engine
-	ln -s $(CURDIR)/engine/*.py* $(CURDIR)/engine/training build/types/engine/
+	ln -s $(CURDIR)/engine/*.py* $(CURDIR)/engine/bench $(CURDIR)/engine/training build/types/engine/
 	ln -s $(CURDIR)/kernels build/types/engine/kernels
 	cd build/types && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p engine
 

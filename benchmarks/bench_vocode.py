@@ -9,8 +9,8 @@ import duel
 import numpy as np
 import peers
 import pytest
-from report import quantiles
 
+from engine.bench.figures import quantiles
 from engine.errors import UnavailableError
 from engine.kernels import cpu, registry
 from engine.voice import BUNDLED

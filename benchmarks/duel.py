@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from report import EAGER, quantiles, snr
+from report import EAGER
 from tolerances import relative_error
 
+from engine.bench.figures import quantiles, snr
 from engine.config import Config
 
 Array = npt.NDArray[np.float32]

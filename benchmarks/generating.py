@@ -11,10 +11,10 @@ import duel
 import numpy as np
 import torch
 from networks import random_network
-from report import quantiles
 from tolerances import TOLERANCES, relative_error
 
 from engine import Voice
+from engine.bench.figures import quantiles
 from engine.checkpoint import Checkpoint
 from engine.config import SC09, SC09_THIN, Config
 from engine.kernels import reference, registry

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from report import quantiles, snr
+from engine.bench.figures import quantiles, snr
 
 __all__ = ["Rows", "event_seconds", "lines", "peaks", "row", "snr"]
 

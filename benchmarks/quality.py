@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from report import snr
 
 import engine
 from engine import Voice
+from engine.bench.figures import snr
 from engine.errors import UnavailableError
 from engine.training.quality import perceived
 

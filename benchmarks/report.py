@@ -5,62 +5,32 @@ python benchmarks/report.py FILE prints the Markdown of a file that `pytest --be
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-import engine
-from engine.kernels import cpu
+from engine.bench.figures import disturbed
+from engine.bench.machine import SCHEMA
+from engine.bench.machine import environment as common
 from engine.report import RealTime
 
-SCHEMA = 2
 EAGER = "PyTorch eager fp32"
-CLOCK = (
-    "the whole vocode call: validation, noise, conditioner, all steps, mel in memory to audio in memory; "
-    "loading and packing weights are outside"
-)
 TARGET = 5.0  # times real time
-QUIET = 0.9  # p20 of the peak over its p80 on a machine without neighbours, at least
-PEERS = ("diffwave", "onnxruntime", "openvino", "nncf")  # packages whose versions matter
+PACKAGES = ("torch", "diffwave", "onnxruntime", "openvino", "nncf")  # whose versions matter
 PAPER = "the paper's BASE in 6 steps ran 5.6x real time on a V100"
 Results = dict[str, Any]
 
 
 def environment(load: Iterable[float]) -> Results:
-    """What the figures depend on besides the code; nothing that names the machine or its user."""
-    import torch
-
-    return {
-        "schema": SCHEMA,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": {
-            "cpu": _cpu_model(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "tiers": [name for name, supported, _, _ in cpu.tiers() if supported],
-            "load_at_start": [round(value, 2) for value in load],
-        },
-        "versions": {
-            "engine": engine.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-            **{name: version for name in PEERS if (version := _version(name))},
-        },
-        "openmp": f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}",
-        "clock": CLOCK,
-    }
+    """As `engine bench` writes it, and what the peers are."""
+    found = common(load)
+    peers = {name: version for name in PACKAGES if (version := _version(name))}
+    openmp = f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}"
+    return {**found, "versions": {**found["versions"], **peers}, "openmp": openmp}
 
 
 def section(results: Results) -> list[str]:
@@ -91,19 +61,6 @@ def markdown(results: Results) -> str:
         shown = duel["rows"] if number == 0 else _chosen(duel["rows"])
         lines += [f"| {duel['case']} | " + " | ".join(_cells(row)) + " |" for row in shown]
     return "\n".join([*lines, "", *(f"- {line}" for line in _prose(results))])
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """The 20th, 50th and 80th percentile."""
-    return dict(zip(("p20", "p50", "p80"), np.quantile(values, (0.2, 0.5, 0.8)).tolist(), strict=True))
-
-
-def snr(signal: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """``10 log10(sum signal^2 / sum (signal - other)^2)`` in dB; infinite where both are the same."""
-    wanted, got = np.asarray(signal, np.float64), np.asarray(other, np.float64)
-    assert wanted.shape == got.shape, f"shape {got.shape}, expected {wanted.shape}"
-    with np.errstate(divide="ignore"):
-        return float(10.0 * np.log10(np.sum(wanted**2) / np.sum((wanted - got) ** 2)))
 
 
 _HEAD = (
@@ -197,8 +154,7 @@ def _runtimes(results: Results) -> str:
 
 def _disturbed(results: Results) -> list[str]:
     """One sentence when the machine was not quiet: then the figures of this run are not for quoting."""
-    peaks = [row["peak_gflops"] for duel in results["duels"] for row in duel["rows"] if row["peak_gflops"]]
-    if all(peak["p20"] >= QUIET * peak["p80"] for peak in peaks):
+    if not disturbed(results):
         return []
     return ["DISTURBED: the peak itself varied by more than a tenth between rounds; repeat on a quiet machine"]
 
@@ -208,27 +164,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short", "HEAD").strip() + (" with changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _cpu_model() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        text = ""
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from gpu.machine_code import MULTIPROCESSORS, machine_code  # noqa: E402
 from gpu.ptx.counters import Counters  # noqa: E402
 from gpus import ASSUMPTIONS, GPUS, ISSUE_SLOTS, SHARED_BYTES, SPECIAL_LANES, Gpu, assumed  # noqa: E402
 from networks import random_network  # noqa: E402
-from report import _commit  # noqa: E402
 
+from engine.bench.machine import commit  # noqa: E402
 from engine.config import BASE, LARGE, Config  # noqa: E402
 from engine.gpu_loop import PLAN_BYTES  # noqa: E402
 from engine.kernels.gpu import GpuNetwork  # noqa: E402
@@ -271,7 +271,7 @@ def results() -> dict[str, Any]:
     return {
         "version": VERSION,
         "kind": "predicted",
-        "commit": _commit(),
+        "commit": commit(),
         "triton": triton.__version__,
         "assumptions": [{"name": n, "value": v, "source": why} for n, (v, why) in ASSUMPTIONS.items()],
         "gpus": [vars(gpu) for gpu in GPUS],

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from report import quantiles
+
+from engine.bench.figures import quantiles
 
 Results = dict[str, Any]
 Timeline = list[tuple[float, float]]  # seconds since the first frame was wanted, seconds of audio by then

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 import engine
 from engine.arrays import FloatArray
 from engine.audio import is_encoded, write_wav
+from engine.bench.command import add_command as add_bench
 from engine.calibration import calibrate
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.cli_generation import add_commands
@@ -234,6 +235,7 @@ def parser() -> argparse.ArgumentParser:
     add_mel_kind(info)
 
     command("doctor", _doctor, "what this machine can run, and why not", _DOCTOR)
+    add_bench(add)
 
     convert = command("convert", _convert, "turn any public checkpoint into a .safetensors file", _CONVERT)
     convert.add_argument("checkpoint", metavar="CKPT", type=Path, help="a checkpoint (.pt, .pkl, .ckpt, .safetensors)")
@@ -282,6 +284,7 @@ examples:
   engine mel recording.wav -o mel.npy             the analysis alone
   engine info                                     what the bundled voice is, and how this machine would run it
   engine doctor                                   what this machine can run, and why not
+  engine bench                                    how fast this machine runs it
   engine convert weights.pt -o voice.safetensors  a public checkpoint, for 'vocode --model'
 
 'engine COMMAND --help' says more about each. Errors leave no file behind; the exit status is then 2.

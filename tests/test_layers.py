@@ -20,7 +20,8 @@ def files(folder: str, pattern: str) -> dict[str, Path]:
 
 
 TRAINING, KERNELS, CSRC = files("engine/training", "*.py"), files("kernels", "*.py"), files("csrc", "*")
-ENGINE = {name: path for name, path in files("engine", "*.py").items() if name not in TRAINING}
+BENCH = files("engine/bench", "*.py")
+ENGINE = {name: path for name, path in files("engine", "*.py").items() if name not in TRAINING | BENCH}
 CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
 # What stands above the library and is imported by nothing in it: the command line, and what it prints.
 COMMAND_LINE = {
@@ -160,6 +161,18 @@ def test_training_stands_beside_the_command_line() -> None:
     assert len(at_once) > 5 and not command & (at_once | importers(TRAINING, "engine.training", at_once=True))
 
 
+def test_the_bench_is_a_command_that_costs_the_others_nothing() -> None:
+    """It uses the library, nothing but the command line knows it, and that only when it runs."""
+    assert importers(ENGINE | KERNELS | TRAINING, "engine.bench") == {"engine/cli.py"}
+    assert {one.name for one in imports_of(ENGINE["engine/cli.py"]) if one.of("engine.bench")} == {
+        "engine.bench.command.add_command"
+    }
+    at_once = {one.name for one in imports_of(BENCH["engine/bench/command.py"]) if one.of("engine") and one.at_once}
+    assert not any(name.startswith(("engine.bench", "engine.kernels")) for name in at_once)
+    for other in ("torch", "benchmarks", "tests", "networks"):
+        assert not importers(BENCH, other)
+
+
 def test_torch_and_triton_come_late() -> None:
     """Neither is imported before a GPU, or the reference, is asked for."""
     gpu = {name for name in KERNELS if name.startswith("kernels/triton/")} | {"kernels/gpu.py"}
@@ -206,6 +219,8 @@ def test_an_instruction_set_is_a_few_lines() -> None:
 
 
 def test_files_stay_readable() -> None:
-    lengths = {name: len(path.read_text().splitlines()) for name, path in (ENGINE | TRAINING | KERNELS | CSRC).items()}
+    lengths = {
+        name: len(path.read_text().splitlines()) for name, path in (ENGINE | BENCH | TRAINING | KERNELS | CSRC).items()
+    }
     assert {name: length for name, length in lengths.items() if length > 500} == {}
     assert len((ROOT / "setup.py").read_text().splitlines()) < 60

@@ -5,11 +5,11 @@ import pytest
 
 pytest.importorskip("triton")
 
-from report import snr
 from targets import one_torch_thread  # noqa: F401
 from tolerances import TOLERANCES
 
 import engine
+from engine.bench.figures import snr
 from engine.checkpoint import load_checkpoint
 from engine.gpu_loop import GpuLoop
 from engine.kernels.gpu import GpuNetwork

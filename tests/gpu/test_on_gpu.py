@@ -10,11 +10,11 @@ import torch
 pytest.importorskip("triton")
 
 from networks import SMALL
-from report import snr
 from targets import weights
 from tolerances import TOLERANCES, relative_error
 
 import engine
+from engine.bench.figures import snr
 from engine.config import BASE
 from engine.gpu_loop import GpuLoop
 from engine.kernels import cuda

@@ -1,0 +1,79 @@
+"""What figures depend on besides the code; nothing that names the machine or its user."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import engine
+from engine.kernels import cpu
+
+SCHEMA = 2
+CLOCK = (
+    "the whole vocode call: validation, noise, conditioner, all steps, mel in memory to audio in memory; "
+    "loading and packing weights are outside"
+)
+
+
+def environment(load: Iterable[float]) -> dict[str, Any]:
+    """The head of every result that is written; `load` is that of before the work, from `load_average`."""
+    return {
+        "schema": SCHEMA,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": cores(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "tiers": [name for name, supported, _, _ in cpu.tiers() if supported],
+            "load_at_start": [round(value, 2) for value in load],
+        },
+        "versions": {
+            "engine": engine.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        "clock": CLOCK,
+    }
+
+
+def load_average() -> tuple[float, ...]:
+    """Over 1, 5 and 15 minutes; nothing where the system does not count it."""
+    return os.getloadavg() if hasattr(os, "getloadavg") else ()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def commit() -> str:
+    """Of the checkout that this file belongs to; "unknown" where it is installed elsewhere."""
+    file = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=True).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", str(file))
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short", "HEAD").strip() + (" with changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

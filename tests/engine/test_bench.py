@@ -1,0 +1,105 @@
+"""`engine bench`: which points it measures, what a row says, and the command from end to end on a tiny network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import SMALL, Run, saved, unconditional
+
+from engine.bench import curves, memory, point
+from engine.bench.point import Point
+from engine.config import BASE, LARGE, Config
+from engine.errors import InputError, UnavailableError
+from engine.kernels import registry
+from engine.schedule import build_schedule
+
+
+def made_up(speed: float) -> Any:
+    """A machine that is so many multiply-accumulates per second fast, per thread, and has no bf16."""
+    asked: list[Point] = []
+
+    def measure(one: Point, rounds: int, peak_seconds: float) -> point.Row:
+        if one.precision != "fp32":
+            raise UnavailableError(f"no {one.precision}")
+        asked.append(one)
+        seconds = one.work(BASE) / one.threads / speed
+        figures = {name: {"p50": value} for name, value in (("seconds", seconds), ("rtf", 1.0), ("peak_gflops", 1.0))}
+        return {**vars(one), **figures, "share_of_peak": {"p50": 0.5}, "memory_bytes": 1 << 20}
+
+    return asked, measure
+
+
+@pytest.fixture
+def fast_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "_accuracy", lambda *arguments: [])
+
+
+@pytest.mark.usefixtures("fast_accuracy")
+def test_what_is_affordable_is_measured_and_the_rest_is_named() -> None:
+    asked, measure = made_up(2e10)
+    results = curves.measured(curves.DEFAULT, threads=2, measure=measure)
+    on = {axis: [row["value"] for row in results["curves"] if row["axis"] == axis] for axis in curves.AXES}
+    # Half a second in 6 steps is 1.6 s here.
+    assert on["length"] == [0.5, 1] and on["threads"] == [1, 2] and on["batch"] == [1, 2]
+    assert on["steps"] == [2, 3, 6, 12] and on["channels"] == [32, 64]
+    assert len(asked) == len(set(asked)), "a point that stands on several axes is measured once"
+    assert results["left_out"]["bf16"] == "no bf16"
+    assert results["left_out"]["fp32, 1 x 600 s, 6 steps, 2 threads, C=64"].endswith("--thorough takes the time")
+    everything = curves.measured(curves.THOROUGH, threads=2, measure=made_up(2e10)[1])
+    assert set(everything["left_out"]) == set(registry.CPU_PRECISIONS) - {"fp32"}
+    assert max(row["value"] for row in everything["curves"] if row["axis"] == "length") == 600
+
+
+@pytest.mark.parametrize("config", [BASE, LARGE], ids=["BASE", "LARGE"])
+@pytest.mark.parametrize("steps", [1, 2, 200])
+def test_any_number_of_steps_has_a_schedule(config: Config, steps: int) -> None:
+    betas = point.even_schedule(config, steps)
+    plan = build_schedule(config, schedule=betas)
+    assert len(plan) == steps and all(a > b for a, b in pairwise(plan.t))
+    assert plan.alpha_bar[0] == pytest.approx(np.prod(1.0 - np.array(config.train_schedule)), rel=1e-6) or steps == 1
+
+
+def test_a_point_says_time_share_and_memory(here: Path) -> None:
+    one = Point("fp32", 1, 20, 2, 3, 32, "small.safetensors")
+    row = point.in_fresh_process(one, 2, 0.01)
+    assert row["channels"] == 32 and row["rounds"] == 2 and row["steps"] == 3
+    assert row["audio_seconds"] == pytest.approx(2 * 20 * 256 / 22050)
+    assert row["rtf"]["p50"] == pytest.approx(row["seconds"]["p50"] / row["audio_seconds"], rel=1e-6)
+    assert 0.001 < row["share_of_peak"]["p50"] < 1.2 and row["peak_gflops"]["p50"] > 0.1
+    with pytest.raises(UnavailableError, match=r"none\.safetensors"):
+        point.in_fresh_process(replace(one, model="none.safetensors"), 1, 0.01)
+
+
+def test_memory_is_what_was_taken_meanwhile() -> None:
+    before = memory.resident()
+    memory.forget_most()
+    taken = np.ones(4 << 20)
+    assert memory.most() - before > 0.9 * taken.nbytes
+
+
+def test_networks_without_a_mel_are_refused(here: Path) -> None:
+    saved(here / "free.safetensors", unconditional())
+    with pytest.raises(InputError, match="expected a network with a mel"):
+        curves.measured(curves.QUICK, "free.safetensors")
+
+
+def test_the_command(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "in_fresh_process", point.measure)
+    monkeypatch.setattr(curves, "SECONDS", 0.05)
+    few = {**curves.QUICK.values, "length": (0.05, 0.1), "channels": (16, 32), "batch": (1, 2)}
+    monkeypatch.setattr(curves, "QUICK", replace(curves.QUICK, values=few, peak_seconds=0.005))
+    small = ("--model", "small.safetensors", "--threads", 1)
+    status, out, err = run("bench", "--quick", *small, "--json", "a.json", "--report", "a.html")
+    assert (status, err) == (0, "") and "wrote a.html" in out
+    results = json.loads((here / "a.json").read_text())
+    assert {row["axis"] for row in results["curves"]} == set(curves.AXES)
+    assert all(f"{row['value']:g}" in out for row in results["curves"])
+    assert results["threads"] == 1 and SMALL.residual_channels == 16
+    status, out, err = run("bench", *small, "--report", "a.txt")
+    assert status == 2 and ".html" in err and err.count("\n") == 1
