@@ -17,6 +17,8 @@ import streaming
 from networks import random_network
 
 import engine
+from engine.bench import curves
+from engine.bench.machine import load_average
 from engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from engine.config import BASE
 from engine.voice import BUNDLED
@@ -29,13 +31,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_configure(config):
-    load = os.getloadavg() if hasattr(os, "getloadavg") else ()
     config.stash[KEPT] = {
-        "load": load,
+        "load": load_average(),
         "calls": [],
         "duels": [],
         "streams": [],
         "generations": [],
+        "curves": {},
         "gpu": gpu_report.Rows(),
     }
 
@@ -88,11 +90,11 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
         terminalreporter.section("real-time factors on a GPU, measured")
         for line in gpu_report.lines(found["gpu"]):
             terminalreporter.line(line)
-    if not any(found[part] for part in ("calls", "duels", "streams", "generations", "gpu")):
+    if not any(found[part] for part in ("calls", "duels", "streams", "generations", "curves", "gpu")):
         return
     parts = {name: found[name] for name in ("calls", "duels", "streams", "generations")}
     parts |= {"gpu": found["gpu"], "gpu_peaks": found["gpu"].peaks}
-    results = {**report.environment(found["load"]), **found.get("setting", {}), **parts}
+    results = {**report.environment(found["load"]), **found.get("setting", {}), **parts, **found["curves"]}
     if found["calls"] or found["duels"]:
         terminalreporter.section("real-time factors")
         for line in report.section(results):
@@ -104,6 +106,10 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     if found["generations"]:
         terminalreporter.section("clips from nothing")
         for line in generating.lines(found["generations"]):
+            terminalreporter.line(line)
+    if found["curves"]:
+        terminalreporter.section("as work grows")
+        for line in curves.lines(results):
             terminalreporter.line(line)
     file = config.getoption("--results")
     if file and exitstatus == 0:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from report import PREDICTED
+
 from engine.bench.figures import quantiles, snr
 
 __all__ = ["Rows", "event_seconds", "lines", "peaks", "row", "snr"]
 
-PREDICTED = Path(__file__).parent / "results" / "gpu-predicted.json"
 MATRIX = 8192  # rows and columns
 COPY_BYTES = 1 << 30
 

@@ -1,13 +1,14 @@
 """What a run of the benchmarks says: as JSON, in words, and as the README's table.
 
-python benchmarks/report.py FILE prints the Markdown of a file that `pytest --benchmark --results=FILE` wrote.
+python benchmarks/report.py FILE                       # the Markdown of what `pytest --benchmark --results=FILE` wrote
+python benchmarks/report.py FILE [CURVES] --html OUT   # the page; curves from what `engine bench --json CURVES` wrote
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any
 from engine.bench.figures import disturbed
 from engine.bench.machine import SCHEMA
 from engine.bench.machine import environment as common
+from engine.bench.page import html
 from engine.report import RealTime
 
+PREDICTED = Path(__file__).parent / "results" / "gpu-predicted.json"
 EAGER = "PyTorch eager fp32"
 TARGET = 5.0  # times real time
 PACKAGES = ("torch", "diffwave", "onnxruntime", "openvino", "nncf")  # whose versions matter
@@ -166,5 +169,25 @@ def _version(package: str) -> str | None:
         return None
 
 
+def page(results: Results, curves: Results | None = None, predicted: Path = PREDICTED) -> str:
+    """The HTML page: the duels, the curves of the same run or of another, and what is predicted for GPUs."""
+    other = {} if curves is None else {name: curves[name] for name in ("curves", "accuracy", "left_out")}
+    return html({**results, **other, "gpu_predicted": json.loads(predicted.read_text())})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("curves", metavar="CURVES", type=Path, nargs="?")
+    parser.add_argument("--html", metavar="OUT", type=Path)
+    arguments = parser.parse_args(argv)
+    results, *curves = (json.loads(path.read_text()) for path in (arguments.file, arguments.curves) if path)
+    if arguments.html:
+        arguments.html.write_text(page(results, *curves), encoding="utf-8")
+    else:
+        print(markdown(results))
+
+
 if __name__ == "__main__":
-    print(markdown(json.loads(Path(sys.argv[1]).read_text())))
+    main()

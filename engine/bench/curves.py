@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,6 @@ from engine.errors import CheckpointError, UnavailableError
 from engine.kernels import registry
 from engine.models import path_of
 
-SECONDS = 0.5  # of the audio that every curve but that over the length is about
 SEED = 1
 # What a point costs besides its calls: a process, packed weights, a first call.
 OVERHEAD = 0.6
@@ -30,35 +30,38 @@ class Extent:
     """How much is measured.
 
     Attributes:
-        values: per axis; seconds, threads (None for 1, 2, 4, ... all), items, steps, channels.
+        values: per axis; seconds, threads (none for 1, 2, 4, ... all), items, steps, channels. All axes but the length
+            are about audio of the first length.
         every_precision: on every axis; else the fastest, and of the others one point.
         per_call: seconds that one call may take.
         in_all: seconds that all of it may take.
-        rounds: calls of a point, at most.
+        rounds: calls of a point, at most; and beyond the first only as many as fit in
+        repeated: seconds.
         peak_seconds: of each measurement of the peak.
     """
 
-    values: Mapping[str, Sequence[float] | None]
+    values: Mapping[str, Sequence[float]]
     every_precision: bool
     per_call: float
     in_all: float
     rounds: int
+    repeated: float
     peak_seconds: float
 
 
-_ALL: dict[str, Sequence[float] | None] = {
-    "length": (SECONDS, 1, 2, 5, 10, 30, 60, 120, 300, 600),
-    "threads": None,
+_ALL: dict[str, Sequence[float]] = {
+    "length": (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
+    "threads": (),
     "batch": (1, 2, 4, 8, 16, 32, 64),
     "steps": (2, 3, 6, 12, 25, 50, 100, 200),
     "channels": (32, 64, 128, 256),
 }
-_FEW: dict[str, Sequence[float] | None] = {
-    **{"length": (SECONDS, 1, 2), "threads": None, "batch": (1, 4), "steps": (2, 6), "channels": (32, 64)}
+_FEW: dict[str, Sequence[float]] = {
+    **{"length": (0.5, 1, 2), "threads": (), "batch": (1, 4), "steps": (2, 6), "channels": (32, 64)}
 }
-QUICK = Extent(_FEW, False, 2.0, 14.0, 1, 0.05)
-DEFAULT = Extent(_ALL, True, 4.0, 90.0, 3, 0.1)
-THOROUGH = Extent(_ALL, True, float("inf"), float("inf"), 5, 0.2)
+QUICK = Extent(_FEW, False, 2.0, 14.0, 1, 0.0, 0.05)
+DEFAULT = Extent(_ALL, True, 4.0, 90.0, 3, 4.0, 0.1)
+THOROUGH = Extent(_ALL, True, math.inf, math.inf, 5, 20.0, 0.2)
 
 
 def measured(
@@ -79,7 +82,8 @@ def measured(
     check(config)
     most = cores() if threads is None else threads
     found, left_out, rows = {}, {}, []
-    base = {p: Point(p, most, _frames(config, SECONDS), model=model) for p in registry.CPU_PRECISIONS}
+    frames = _frames(config, extent.values["length"][0])
+    base = {p: Point(p, most, frames, model=model) for p in registry.CPU_PRECISIONS}
     rates: dict[str, float] = {}
     for precision, point in base.items():
         try:
@@ -94,17 +98,17 @@ def measured(
 
     dear = []
     points = sorted({point for *_, point in places} - set(found), key=cost)
-    for number, point in enumerate(points):
+    for number, point in enumerate(points, start=1):
         each, left = cost(point), extent.in_all - (time.perf_counter() - begin) - OVERHEAD
         if each > min(extent.per_call, left):
             dear.append(point)
             continue
         try:
-            found[point] = measure(point, max(1, int(min(extent.rounds, extent.per_call / each))), extent.peak_seconds)
+            found[point] = measure(point, max(1, min(extent.rounds, int(extent.repeated / each))), extent.peak_seconds)
         except (UnavailableError, CheckpointError) as error:
             left_out[_name(point, config)] = str(error)
         if progress is not None:
-            progress((number + 1) / len(points))
+            progress(sum(map(cost, points[:number])) / sum(map(cost, points)))
     for axis, value, point in places:
         if point in found:
             rows.append({"axis": axis, "value": value, **found[point]})
@@ -116,7 +120,7 @@ def measured(
         "steps": FAST,
         "threads": most,
         "curves": rows,
-        "accuracy": _accuracy(model, most, list(rates)),
+        "accuracy": _accuracy(model, most, frames, list(rates)),
         "left_out": left_out,
     }
 
@@ -195,12 +199,12 @@ def _frames(config: Config, seconds: float) -> int:
     return max(1, round(seconds * config.sample_rate / config.hop))
 
 
-def _accuracy(model: str | None, threads: int, precisions: Sequence[str]) -> list[dict[str, Any]]:
+def _accuracy(model: str | None, threads: int, frames: int, precisions: Sequence[str]) -> list[dict[str, Any]]:
     """Each precision's audio against that of fp32, from the same noise."""
     audio = {}
     for precision in precisions:
         voice = engine.load(model, device="cpu", precision=precision, threads=threads)
-        audio[precision] = voice.vocode(mel_of(voice.config, _frames(voice.config, SECONDS)), seed=SEED)
+        audio[precision] = voice.vocode(mel_of(voice.config, frames), seed=SEED)
     return [{"precision": p, "snr_db": snr(audio["fp32"], one)} for p, one in audio.items() if p != "fp32"]
 
 

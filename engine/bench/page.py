@@ -18,7 +18,7 @@ CARDS = ("#1b6ca8", "#c0504d", "#4f8f3a", "#8057a5")
 MIB = 2**20
 _LABELS = {
     "length": Axis("seconds of audio", log=True),
-    "threads": Axis("threads", zero=True),
+    "threads": Axis("threads", log=True),
     "batch": Axis("items of a batch, half a second each", log=True),
     "steps": Axis("denoising steps", log=True),
     "channels": Axis("residual channels", log=True),
@@ -97,10 +97,16 @@ def _duels(results: Results) -> list[str]:
 
 
 def _scatter(points: Sequence[tuple[str, float, float | None, str]]) -> str:
-    """Accuracy against speed; what has no SNR is the reference itself and stands in the table."""
-    found = [(name, times, db, color) for name, times, db, color in points if db is not None]
-    series = [Series("", [(times, db)], color, False, [name]) for name, times, db, color in found]
-    return lines("accuracy against speed", Axis("times real time", log=True), Axis("dB SNR", zero=True), series)
+    """Accuracy against speed; what has no SNR is the reference itself and stands with the best."""
+    best = max((db for _, _, db, _ in points if db is not None), default=0.0)
+    series = [
+        Series(
+            name if db is not None else f"{name}: the reference", [(times, best if db is None else db)], color, False
+        )
+        for name, times, db, color in points
+    ]
+    x, y = Axis("times real time", log=True), Axis("dB SNR", zero=True)
+    return lines("accuracy against speed", x, y, series, names_at_right=True)
 
 
 def _curves(results: Results) -> list[str]:
@@ -113,17 +119,21 @@ def _curves(results: Results) -> list[str]:
         own = [row for row in rows if row["axis"] == axis]
         if len({row["value"] for row in own}) < 2:
             continue
-        speed.append(_lines("real-time factor", axis, own, Axis("RTF", zero=True), lambda row: row["rtf"]["p50"]))
+        grows = axis in ("steps", "channels")
+        speed.append(
+            _lines("real-time factor", axis, own, Axis("RTF", grows, not grows), lambda row: row["rtf"]["p50"])
+        )
         costs.append(_lines("time of a call", axis, own, Axis("seconds", log=True), _median))
         costs.append(_lines("memory of a call", axis, own, Axis("MiB", zero=True), lambda r: r["memory_bytes"] / MIB))
     made.append(_grid(speed))
-    accuracy = {one["precision"]: one["snr_db"] for one in results.get("accuracy", ())}
-    base = {row["precision"]: 1 / row["rtf"]["p50"] for row in rows if row["axis"] == "steps" and row["value"] == 6}
-    points = [(p, base[p], db, COLORS.get(p, "#555")) for p, db in accuracy.items() if p in base]
     longest = {row["precision"]: row for row in rows if row["axis"] == "length"}
     shares = [(p, 100 * row["share_of_peak"]["p50"], COLORS.get(p, "#555")) for p, row in longest.items()]
     plots = [bars("share of the processor's peak, longest audio", "%", shares)] if shares else []
-    made.append(_grid(plots + ([_scatter(points)] if points else [])))
+    if not results.get("duels"):
+        base = {row["precision"]: 1 / row["rtf"]["p50"] for row in rows if row["axis"] == "steps" and row["value"] == 6}
+        snr = {one["precision"]: one["snr_db"] for one in results["accuracy"]}
+        plots += [_scatter([(p, times, snr.get(p), COLORS.get(p, "#555")) for p, times in base.items()])]
+    made.append(_grid(plots))
     made += ["<h2>What it costs</h2>", "<p>Memory is the most that the process held above what it held before.</p>"]
     made.append(_grid(costs))
     table = _table(_POINT, [_cells(row) for row in rows])
@@ -135,6 +145,9 @@ def _lines(what: str, axis: str, rows: Sequence[Results], y: Axis, value: Any) -
     for precision in dict.fromkeys(row["precision"] for row in rows):
         points = sorted((row["value"], value(row)) for row in rows if row["precision"] == precision)
         series.append(Series(precision, points, COLORS.get(precision, "#555")))
+    if y.label == "RTF":
+        values = [row["value"] for row in rows]
+        series.append(Series("real time", [(min(values), 1.0), (max(values), 1.0)], "#8a8f98", True, True, False))
     return lines(f"{what} over {axis}", _LABELS[axis], y, series)
 
 
@@ -150,7 +163,7 @@ def _predictions(results: Results) -> list[str]:
     return [
         "<h2>Predicted for GPUs: not measured</h2>",
         "<p>What a model of the machine says of the compiled kernels, BASE in 6 steps in fp16; no GPU has run it.</p>",
-        _grid([lines("PREDICTED", Axis("seconds of audio", log=True), Axis("x real time", log=True), series)]),
+        _grid([lines("PREDICTED", Axis("seconds of audio", log=True), Axis("times", log=True), series, True)]),
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 320, 58, 16, 58, 46
-BAR, NAMES = 24, 178  # height of a bar with its gap, width of its name
+BAR, NAME, NAMES = 24, 14, 186  # height of a bar with its gap and of a name, width of a name
 LETTER = 6.6  # width of one, about
 INK, QUIET, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 
@@ -18,81 +18,84 @@ class Series:
     """What one colour shows.
 
     Attributes:
-        name: for the legend.
+        name: of it.
         points: (x, y), in the order in which a line joins them.
         color: of line, marks and name.
         joined: by a line.
-        labels: beside the points, "" for none.
         dashed: the line.
+        marked: every point.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     color: str
     joined: bool = True
-    labels: Sequence[str] = ()
     dashed: bool = False
+    marked: bool = True
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: what it says, and whether equal distances are equal factors."""
+    """One axis: what it says, whether equal distances are equal factors, and whether it begins at 0."""
 
     label: str
     log: bool = False
-    zero: bool = False  # begins at 0
+    zero: bool = False
 
-    def ticks(self, values: Sequence[float]) -> list[float]:
-        """Round numbers, the outer two just beyond the values."""
+    def range(self, values: Sequence[float]) -> tuple[float, float]:
+        """Its ends, a little beyond the values."""
         low, high = min(values), max(values)
         if self.log:
-            low, high = low / 1.05, high * 1.05
-            powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-            fine = [m * 10.0**p for p in powers for m in (1, 2, 5)]
-            kept = _around(fine, low, high)
-            return kept if len(kept) < 8 else _around([10.0**p for p in powers], low, high)
+            return low / 1.15, high * 1.15
         low = 0.0 if self.zero else low
-        step = _round_step((high - low) / 5 or 1.0)
-        first, last = math.floor(low / step), math.ceil(high / step)
-        return [step * n for n in range(first, max(last, first + 1) + 1)]
+        beyond = 0.08 * ((high - low) or 1.0)
+        return (0.0 if self.zero else low - beyond), high + beyond
 
-    def place(self, ticks: Sequence[float]) -> Callable[[float], float]:
-        """value -> 0 .. 1 between the outer ticks."""
-        low, high = ticks[0], ticks[-1]
+    def ticks(self, low: float, high: float) -> list[float]:
+        """Round numbers within, seven or fewer."""
+        if not self.log:
+            step = _round_step((high - low) / 5)
+            return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for multiples in ((1, 2, 5), (1,)):
+            found = [m * 10.0**p for p in powers for m in multiples if low <= m * 10.0**p <= high]
+            if len(found) <= 7:
+                break
+        return found
+
+    def place(self, low: float, high: float) -> Callable[[float], float]:
+        """value -> 0 .. 1 between the ends."""
         if self.log:
             return lambda value: math.log(value / low) / math.log(high / low)
         return lambda value: (value - low) / (high - low)
 
 
-def lines(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> str:
-    """A plot of series over common axes."""
+def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], names_at_right: bool = False) -> str:
+    """A plot of series over common axes, their names above it or, each beside its last point, at its right."""
     points = [point for one in series for point in one.points]
-    x_ticks, y_ticks = x.ticks([a for a, _ in points]), y.ticks([b for _, b in points])
-    across, up = x.place(x_ticks), y.place(y_ticks)
+    x_ends, y_ends = x.range([a for a, _ in points]), y.range([b for _, b in points])
+    across, up = x.place(*x_ends), y.place(*y_ends)
+    right = WIDTH - (NAMES if names_at_right else RIGHT)
 
-    def at(point: tuple[float, float]) -> tuple[float, float]:
-        a, b = across(point[0]), up(point[1])
-        return LEFT + a * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - b * (HEIGHT - TOP - BOTTOM)
+    def at(a: float, b: float) -> tuple[float, float]:
+        return LEFT + across(a) * (right - LEFT), HEIGHT - BOTTOM - up(b) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for tick in y_ticks:
-        _, row = at((x_ticks[0], tick))
-        parts.append(f'<path d="M{LEFT} {row:.1f}H{WIDTH - RIGHT}" stroke="{GRID}"/>')
+    for tick in y.ticks(*y_ends):
+        _, row = at(x_ends[0], tick)
+        parts.append(f'<path d="M{LEFT} {row:.1f}H{right}" stroke="{GRID}"/>')
         parts.append(_text(LEFT - 7, row + 4, number(tick), "end", QUIET))
-    for tick in x_ticks:
-        column, _ = at((tick, y_ticks[0]))
+    for tick in x.ticks(*x_ends):
+        column, _ = at(tick, y_ends[0])
         parts.append(f'<path d="M{column:.1f} {HEIGHT - BOTTOM}v5" stroke="{QUIET}"/>')
         parts.append(_text(column, HEIGHT - BOTTOM + 19, number(tick), "middle", QUIET))
-    parts.append(f'<path d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}" stroke="{QUIET}"/>')
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x.label, "middle", QUIET))
-    column = float(LEFT)
-    for one in series:
-        if one.name:
-            parts.append(f'<circle cx="{column:.1f}" cy="{TOP - 20}" r="4.5" fill="{one.color}"/>')
-            parts.append(_text(column + 9, TOP - 16, one.name, "start", one.color))
-            column += 26 + LETTER * len(one.name)
-        parts += _series(one, [at(point) for point in one.points])
-    parts.append(_text(WIDTH - RIGHT, TOP - 16, y.label, "end", QUIET))
+    parts.append(f'<path d="M{LEFT} {HEIGHT - BOTTOM}H{right}" stroke="{QUIET}"/>')
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 8, x.label, "middle", QUIET))
+    parts.append(_text(LEFT - 7, TOP - 12, y.label, "end" if len(y.label) < 8 else "start", QUIET))
+    places = [[at(*point) for point in one.points] for one in series]
+    for one, own in zip(series, places, strict=True):
+        parts += _series(one, own)
+    parts += _at_right(series, places, right) if names_at_right else _above(series)
     return _svg(title, HEIGHT, parts)
 
 
@@ -119,13 +122,34 @@ def _series(one: Series, places: Sequence[tuple[float, float]]) -> list[str]:
     if one.joined and len(places) > 1:
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
         dash = ' stroke-dasharray="5 4"' if one.dashed else ""
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{one.color}" stroke-width="2.2"{dash}/>')
-    r = 3.5 if one.joined else 5.0
-    parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{r}" fill="{one.color}"/>' for a, b in places]
-    for (a, b), label in zip(places, one.labels, strict=False):
-        # On the side where there is room.
-        left = a + 9 + LETTER * len(label) > WIDTH
-        parts.append(_text(a - 9 if left else a + 9, b + 4, label, "end" if left else "start", one.color))
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{one.color}" stroke-width="2"{dash}/>')
+    if one.marked:
+        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{one.color}"/>' for a, b in places]
+    return parts
+
+
+def _above(series: Sequence[Series]) -> list[str]:
+    """From the right, so that the axis has its name at the left."""
+    parts, column = [], float(WIDTH - RIGHT)
+    for one in reversed(series):
+        column -= LETTER * len(one.name)
+        parts.append(_text(column, TOP - 12, one.name, "start", one.color))
+        parts.append(f'<circle cx="{column - 9:.1f}" cy="{TOP - 16}" r="4" fill="{one.color}"/>')
+        column -= 26
+    return parts
+
+
+def _at_right(series: Sequence[Series], places: Sequence[Sequence[tuple[float, float]]], right: float) -> list[str]:
+    """One below the other, with a thin line from each to its point."""
+    parts = []
+    order = sorted(range(len(series)), key=lambda i: places[i][-1][1])
+    row = 0.0
+    bottom = HEIGHT - BOTTOM - NAME * (len(order) - 1)
+    for number_, i in enumerate(order):
+        (a, b), color = places[i][-1], series[i].color
+        row = max(row + NAME, min(b, bottom + NAME * number_), TOP - 10.0)
+        parts.append(f'<path d="M{a:.1f} {b:.1f}L{right:.1f} {row:.1f}" stroke="{color}" stroke-width="0.7"/>')
+        parts.append(_text(right + 5, row + 4, series[i].name, "start", INK))
     return parts
 
 
@@ -144,9 +168,3 @@ def _text(x: float, y: float, words: str, anchor: str, color: str, more: str = "
 def _round_step(step: float) -> float:
     power = 10.0 ** math.floor(math.log10(step))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= step * 0.999)
-
-
-def _around(ticks: Sequence[float], low: float, high: float) -> list[float]:
-    first = max((tick for tick in ticks if tick <= low), default=ticks[0])
-    last = min((tick for tick in ticks if tick >= high), default=ticks[-1])
-    return [tick for tick in ticks if first <= tick <= last]

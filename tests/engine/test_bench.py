@@ -91,7 +91,6 @@ def test_networks_without_a_mel_are_refused(here: Path) -> None:
 
 def test_the_command(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curves, "in_fresh_process", point.measure)
-    monkeypatch.setattr(curves, "SECONDS", 0.05)
     few = {**curves.QUICK.values, "length": (0.05, 0.1), "channels": (16, 32), "batch": (1, 2)}
     monkeypatch.setattr(curves, "QUICK", replace(curves.QUICK, values=few, peak_seconds=0.005))
     small = ("--model", "small.safetensors", "--threads", 1)
