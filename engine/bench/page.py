@@ -128,11 +128,11 @@ def _curves(results: Results) -> list[str]:
     made.append(_grid(speed))
     longest = {row["precision"]: row for row in rows if row["axis"] == "length"}
     shares = [(p, 100 * row["share_of_peak"]["p50"], COLORS.get(p, "#555")) for p, row in longest.items()]
-    plots = [bars("share of the processor's peak, longest audio", "%", shares)] if shares else []
+    plots = [bars("share of the processor's peak, longest audio", "%", shares)]
     if not results.get("duels"):
-        base = {row["precision"]: 1 / row["rtf"]["p50"] for row in rows if row["axis"] == "steps" and row["value"] == 6}
+        base = {row["precision"]: 1 / row["rtf"]["p50"] for row in rows if row["axis"] == "length"}
         snr = {one["precision"]: one["snr_db"] for one in results["accuracy"]}
-        plots += [_scatter([(p, times, snr.get(p), COLORS.get(p, "#555")) for p, times in base.items()])]
+        plots.append(_scatter([(p, times, snr.get(p), COLORS.get(p, "#555")) for p, times in base.items()]))
     made.append(_grid(plots))
     made += ["<h2>What it costs</h2>", "<p>Memory is the most that the process held above what it held before.</p>"]
     made.append(_grid(costs))
