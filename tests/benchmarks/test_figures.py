@@ -80,6 +80,7 @@ def test_the_page_holds_every_series_and_nothing_from_outside(results):
     page = report.page(results)
     for one in results["duels"][0]["rows"]:
         assert page.count(one["contender"].replace("<", "&lt;").replace(">", "&gt;")) >= 4, one["contender"]
+    assert "<bf16>" not in page
     for title in ("real-time factor", "time of a call", "memory of a call"):
         assert len(re.findall(f"{title} over (length|threads|batch|steps|channels)", page)) == 10  # and in words
     for card in ("A100", "H100", "RTX 4090", "L4"):

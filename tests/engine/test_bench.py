@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -77,10 +78,13 @@ def test_a_point_says_time_share_and_memory(here: Path) -> None:
 
 
 def test_memory_is_what_was_taken_meanwhile() -> None:
+    size = 32 << 20
+    np.ones(2 * size // 8)  # gone before it counts
     before = memory.resident()
     memory.forget_most()
-    taken = np.ones(4 << 20)
-    assert memory.most() - before > 0.9 * taken.nbytes
+    np.ones(size // 8)
+    if sys.platform == "linux":
+        assert 0.9 * size < memory.most() - before < 1.5 * size
 
 
 def test_networks_without_a_mel_are_refused(here: Path) -> None:
