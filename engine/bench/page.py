@@ -81,13 +81,13 @@ def _duels(results: Results) -> list[str]:
         rows = sorted(duel["rows"], key=_median)
         made.append(f"<h2>Taking turns: {escape(duel['case'])} of audio</h2>")
         plots = [
-            bars("times real time", "x", [(r["contender"], _times(r), _color(r)) for r in rows]),
+            bars("times real time", "x", [(_name(r), _times(r), _color(r)) for r in rows]),
             bars(
                 "share of the processor's peak in the precision",
                 "%",
-                [(r["contender"], 100 * r["share_of_peak"]["p50"], _color(r)) for r in rows if r["share_of_peak"]],
+                [(_name(r), 100 * r["share_of_peak"]["p50"], _color(r)) for r in rows if r["share_of_peak"]],
             ),
-            _scatter([(r["contender"], _times(r), r["snr_db"], _color(r)) for r in rows]),
+            _scatter([(_name(r), _times(r), r["snr_db"], _color(r)) for r in rows]),
         ]
         made += [_grid(plots), _table(_DUEL, [_duel_cells(row) for row in rows])]
         made += [f"<p>Not measured: {escape(name)}: {escape(why)}.</p>" for name, why in duel["skipped"].items()]
@@ -212,6 +212,10 @@ def _median(row: Results) -> float:
 
 def _times(row: Results) -> float:
     return float(row["audio_seconds"] / row["work_seconds"])
+
+
+def _name(row: Results) -> str:
+    return str(row["contender"]) + "*" * (row["passed"] is False)
 
 
 def _color(row: Results) -> str:
