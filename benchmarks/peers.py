@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -124,6 +125,7 @@ class Exported:
         import nncf
         import openvino
 
+        nncf.set_log_level(logging.ERROR)
         scope = nncf.IgnoredScope(types=NOT_QUANTISED, validate=False)
         inputs = self._calibration()
         model = openvino.Core().read_model(self.onnx)

@@ -172,6 +172,9 @@ def _version(package: str) -> str | None:
 def page(results: Results, curves: Results | None = None, predicted: Path = PREDICTED) -> str:
     """The HTML page: the duels, the curves of the same run or of another, and what is predicted for GPUs."""
     other = {} if curves is None else {name: curves[name] for name in ("curves", "accuracy", "left_out")}
+    if curves is not None:
+        load = " ".join(map(str, curves["machine"]["load_at_start"]))
+        other["curves_run"] = f"{curves['date']}, commit {curves['commit']}, {curves['machine']['cpu']}, load {load}"
     return html({**results, **other, "gpu_predicted": json.loads(predicted.read_text())})
 
 

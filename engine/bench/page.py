@@ -114,6 +114,8 @@ def _curves(results: Results) -> list[str]:
     if not rows:
         return []
     made = ["<h2>As work grows</h2>", "<p>A real-time factor below 1 is faster than real time.</p>"]
+    if results.get("curves_run"):
+        made.append(f"<p>A run of its own: {escape(results['curves_run'])} at the start.</p>")
     speed, costs = [], []
     for axis in AXES:
         own = [row for row in rows if row["axis"] == axis]

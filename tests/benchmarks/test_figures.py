@@ -97,6 +97,7 @@ def test_curves_alone_make_a_page_and_another_version_none(results):
     assert "Taking turns" not in page and "Predicted" not in page and "memory of a call over batch" in page
     merged = report.page({**results, "curves": []}, results)
     assert "memory of a call over batch" in merged and "Taking turns" in merged
+    assert f"A run of its own: {results['date']}" in merged and "of its own:" not in report.page(results)
     with pytest.raises(ValueError, match="schema: expected 2, got 1"):
         html({**results, "schema": 1})
 
