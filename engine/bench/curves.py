@@ -113,7 +113,7 @@ def measured(
         if point in found:
             rows.append({"axis": axis, "value": value, **found[point]})
     for point in dear:
-        left_out[_name(point, config)] = f"about {cost(point):.0f} s a call: --thorough takes the time"
+        left_out[_name(point, config)] = f"about {cost(point):.0f} s a call: {_DEAR}"
     return {
         **environment(load),
         "network": f"C={config.residual_channels} N={config.residual_layers}, {_whose(model)}",
@@ -142,9 +142,12 @@ def lines(results: Mapping[str, Any]) -> list[str]:
             made += ["", _line(_UNITS[axis], "precision", "seconds", "RTF", "x real time", "share", "peak", "memory")]
             made += [_line(*_cells(row)) for row in rows]
     made += ["", "share: of the residual layers' multiply-accumulates in the peak measured beside each call, GFLOP/s"]
-    return made + [f"left out: {name}: {why}" for name, why in results["left_out"].items()]
+    dear = [name for name, why in results["left_out"].items() if why.endswith(_DEAR)]
+    made += [f"left out: {name}: {why}" for name, why in results["left_out"].items() if name not in dear]
+    return made + ([f"left out: {len(dear)} points that take longer: {_DEAR}"] if dear else [])
 
 
+_DEAR = "--thorough takes the time"
 _UNITS = {"length": "seconds", "threads": "threads", "batch": "items", "steps": "steps", "channels": "channels"}
 
 

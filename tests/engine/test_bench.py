@@ -52,6 +52,11 @@ def test_what_is_affordable_is_measured_and_the_rest_is_named() -> None:
     assert len(asked) == len(set(asked)), "a point that stands on several axes is measured once"
     assert results["left_out"]["bf16"] == "no bf16"
     assert results["left_out"]["fp32, 1 x 600 s, 6 steps, 2 threads, C=64"].endswith("--thorough takes the time")
+    assert curves.lines(results)[-2:] == [
+        *(f"left out: {name}: no {name}" for name in registry.CPU_PRECISIONS[-2:-1]),
+        f"left out: {len(results['left_out']) - len(registry.CPU_PRECISIONS) + 1} points that take longer: "
+        "--thorough takes the time",
+    ]
     everything = curves.measured(curves.THOROUGH, threads=2, measure=made_up(2e10)[1])
     assert set(everything["left_out"]) == set(registry.CPU_PRECISIONS) - {"fp32"}
     assert max(row["value"] for row in everything["curves"] if row["axis"] == "length") == 600
