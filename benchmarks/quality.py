@@ -1,6 +1,6 @@
 """How close the voice comes to recordings that it re-synthesises from their mel: PESQ-WB and STOI, 6 steps.
 
-python benchmarks/quality.py [--model FILE] [--clips FOLDER ...] [--count N] [--precision fp32 bf16]
+python benchmarks/quality.py [--model FILE] [--clips FOLDER ...] [--count N] [--precision fp32 bf16 int8]
 
 Needs the extra `quality`. Without --clips, the shared recordings beside the project: 16 clips of LJ Speech, a voice
 that the bundled one never heard, and 10 of Kerstin, its own voice, which may be among the clips it was trained on.
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a checkpoint; without it, the bundled voice")
     parser.add_argument("--clips", type=Path, nargs="+", help="folders of recordings at the voice's sample rate")
     parser.add_argument("--count", type=int, help="clips of each folder, spread evenly")
-    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8"], choices=["fp32", "bf16", "int8"])
     options = parser.parse_args()
     voices = []
     for precision in options.precision:

@@ -97,11 +97,11 @@ def agree(checkpoint: Checkpoint, mels: Sequence[Array]) -> Agreement:
     ]
     plan, worst, pairs = build_schedule(checkpoint.config), float("inf"), []
     for seed, mel in enumerate(mels):
-        for t, x in _trajectory(voices[0], plan, mel, seed):
-            worst = min(worst, _snr(*(voice.predict_noise(x, t, mel) for voice in voices)))
+        for t, x in trajectory(voices[0], plan, mel, seed):
+            worst = min(worst, signal_to_noise(*(voice.predict_noise(x, t, mel) for voice in voices)))
         pairs.append([voice.vocode(mel, seed=seed) for voice in voices])
     exact, bytes_ = (np.concatenate(audio) for audio in zip(*pairs, strict=True))
-    return Agreement(worst, _snr(exact, bytes_))
+    return Agreement(worst, signal_to_noise(exact, bytes_))
 
 
 def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDArray[np.float64]]:
@@ -115,7 +115,7 @@ def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDAr
         upsampled = [network.upsample_mel(mel, i) for i in range(1 if config.shared_upsampler else len(d[0]))]
         conditioners = [network.project_conditioner(i, upsampled[i % len(upsampled)]) for i in range(len(d[0]))]
         found = []
-        for step, (_, x) in enumerate(_trajectory(voice, plan, mel, seed)):
+        for step, (_, x) in enumerate(trajectory(voice, plan, mel, seed)):
             h, skip = network.input_projection(x), np.zeros((config.residual_channels, len(x)), np.float32)
             own = []
             for i, conditioner in enumerate(conditioners):
@@ -125,7 +125,7 @@ def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDAr
         yield np.max(found, axis=0)
 
 
-def _trajectory(voice: Voice, plan: Schedule, mel: Array, seed: int) -> Iterator[tuple[float, Array]]:
+def trajectory(voice: Voice, plan: Schedule, mel: Array, seed: int) -> Iterator[tuple[float, Array]]:
     """(t, x [L]) before every step of `Voice.vocode`."""
     config, length = voice.config, mel.shape[1] * voice.hop
     x = normal(seed, 0, 0, length)
@@ -143,7 +143,7 @@ def _excerpts(mels: Sequence[Array]) -> list[Array]:
     return [np.ascontiguousarray(whole[i * len(whole) // count]) for i in range(count)]
 
 
-def _snr(exact: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+def signal_to_noise(exact: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     """Of other against exact, in dB, both without their mean."""
     a, b = (np.asarray(values, np.float64) - np.mean(values, dtype=np.float64) for values in (exact, other))
     return float(10.0 * np.log10(np.sum(a**2) / max(np.sum((a - b) ** 2), 1e-30)))
