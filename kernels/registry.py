@@ -60,7 +60,9 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     obstacle = None if kind == "cpu" or isa is not None else cuda.obstacle(index)
     if kind == "cuda" and obstacle:
         raise UnavailableError(f"device: {device!r} cannot be used: {obstacle}; device='cpu' can")
-    if kind == "cuda" or (kind == "auto" and isa is None and not obstacle):
+    if kind == "cuda" and precision not in ("auto", *GPU_PRECISIONS):
+        raise UnavailableError(f"precision: {precision!r} needs a CPU; expected 'auto' or {_names(GPU_PRECISIONS)}")
+    if kind == "cuda" or (kind == "auto" and isa is None and not obstacle and precision != "int8"):
         return _gpu(device, precision, index)
     if precision not in ("auto", *CPU_PRECISIONS):
         why = obstacle or "this is a CPU's choice"
@@ -113,7 +115,8 @@ def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, cal
         if precision == "auto" and wanted == "int8":
             able = [name for name in able if calibrated and name in QUICK_WITH_BYTES]
         if able:
-            why = "asked for" if device == "cpu" else f"no GPU: {obstacle}" if obstacle else "isa was asked for"
+            own = "isa" if isa else "int8"
+            why = "asked for" if device == "cpu" else f"no GPU: {obstacle}" if obstacle else f"{own} was asked for"
             reasons = (f"device cpu: {why}", *_reasons(precision, isa, able[-1], wanted, tiers))
             return Choice("cpu", able[-1], wanted, reasons)
     have = [name for name, (_, _, precisions) in tiers.items() if precision in precisions]

@@ -74,7 +74,8 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "gpu_eps_tf32_db": 50.0,
         "gpu_eps_fp32_db": 90.0,
         # dB, at least: the bundled voice's eps in every step against the float64 reference, and its audio in 6 steps
-        # against fp32's, both without their mean; PESQ-WB of the latter. Audio was seen at 40 and 29 dB, PESQ at 4.64 and 4.54.
+        # against fp32's, both without their mean; PESQ-WB of the latter. Audio was seen at 40 and 29 dB, PESQ at 4.64
+        # and 4.54.
         "voice_eps_fp32_db": 100.0,
         "voice_eps_bf16_db": 35.0,
         "voice_eps_int8_db": 20.0,

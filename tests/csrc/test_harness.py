@@ -35,8 +35,8 @@ REORDERED = Change(
       const float eps = sum + op.out_bias;""",
 )
 NOT_REFLECTED = Change("cpu/sweep.cpp", "if (!network_->reflect) return;", "if (length) return;")
-NO_PADDING = Change("cpu/sweep.cpp", "t = -network_->layers[i].dilation; t < 0;", "t = -0L; t < 0;")
-NO_BARRIER = Change("cpu/sweep.cpp", "rows(0));\n  team_.barrier();\n\n  ResidualBlock", "rows(0));\n\n  ResidualBlock")
+NO_PADDING = Change("cpu/sweep.cpp", "t = -count; t < 0;", "t = -0L; t < 0;")
+NO_BARRIER = Change("cpu/sweep.cpp", "rows(0));\n  team_.barrier();\n\n  QuantizedBlock", "rows(0));\n\n  QuantizedBlock")
 FRAME_TOO_FAR = Change("cpu/upsample.cpp", "t - mel.first) * mel.frame_stride", "t + 1 - mel.first) * mel.frame_stride")
 
 

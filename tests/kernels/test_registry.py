@@ -22,7 +22,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
     def pretend(fastest: str) -> None:
         last = list(NAMES).index(fastest)
         tiers = [
-            (name, i <= last, requires, ["fp32", "bf16"] if name == "avx512bf16" else ["fp32"])
+            (name, i <= last, requires, ["fp32", "bf16", "int8"] if name == "avx512bf16" else ["fp32", "int8"])
             for i, (name, requires) in enumerate(NAMES.items())
         ]
         monkeypatch.setattr(cpu, "tiers", lambda: tiers)
@@ -44,6 +44,12 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("avx512bf16", {"isa": "avx512bf16"}, "avx512bf16", "bf16"),
         ("avx512bf16", {"isa": "avx512bf16", "precision": "fp32"}, "avx512bf16", "fp32"),
         ("avx2", {"isa": "generic", "precision": "fp32"}, "generic", "fp32"),
+        ("avx2", {"calibrated": True}, "avx2", "fp32"),
+        ("avx2", {"calibrated": True, "precision": "int8"}, "avx2", "int8"),
+        ("avx512", {"calibrated": True}, "avx512", "fp32"),
+        ("avx512bf16", {"calibrated": True}, "avx512bf16", "int8"),
+        ("avx512bf16", {"calibrated": True, "precision": "bf16"}, "avx512bf16", "bf16"),
+        ("avx512bf16", {"calibrated": True, "isa": "avx2"}, "avx2", "fp32"),
     ],
 )
 def test_the_fastest_that_was_asked_for(
@@ -103,6 +109,7 @@ def test_reasons(processor: Any, fastest: str, asked: dict[str, str], reasons: t
         ({"device": 0}, "device: this build has no backend for 0"),
         ({"precision": "fp16"}, "precision: 'fp16' needs a GPU: none here; use precision='auto' or 'fp32'"),
         ({"precision": "tf32", "device": "cpu"}, "precision: 'tf32' needs a GPU: this is a CPU's choice"),
+        ({"precision": "int8"}, "precision: 'int8' needs ranges, .*engine convert CKPT -o OUT.safetensors --calibrate MEL"),
         ({"isa": "avx512"}, "isa: 'avx512' needs AVX-512, which this processor does not have"),
         ({"isa": "avx512bf16", "precision": "bf16"}, "isa: 'avx512bf16' needs AVX-512 with BF16, which this processor"),
         (
@@ -122,7 +129,7 @@ def test_what_is_not_here_is_refused_with_the_reason(processor: Any, asked: dict
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"precision": "int3"}, "precision: expected 'auto' or 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
+        ({"precision": "int3"}, "precision: expected 'auto' or 'int8', 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
         ({"device": "cuda", "isa": "avx2"}, "isa: a GPU's follows from the GPU; expected None with device='cuda'"),
         ({"precision": None}, "precision: expected .*, got None"),
         ({"isa": "sse9"}, "isa: expected one of 'generic', 'avx2', 'avx512', 'avx512bf16', got 'sse9'"),
@@ -144,7 +151,7 @@ def test_every_tier_of_this_machine_can_be_forced() -> None:
         assert requires and set(precisions) <= set(registry.PRECISIONS)
         for precision in precisions:
             if supported:
-                assert registry.select(isa=name, precision=precision).isa == name
+                assert registry.select(isa=name, precision=precision, calibrated=True).isa == name
             else:
                 with pytest.raises(UnavailableError, match=f"isa: '{name}' needs {requires}"):
                     registry.select(isa=name, precision=precision)
@@ -175,6 +182,8 @@ def graphics(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"precision": "bf16"}, ("cuda", "sm_90", "bf16")),
         ({"device": "cpu"}, ("cpu", "avx512bf16", "bf16")),
         ({"isa": "avx2"}, ("cpu", "avx2", "fp32")),
+        ({"calibrated": True}, ("cuda", "sm_90", "fp16")),
+        ({"precision": "int8", "calibrated": True}, ("cpu", "avx512bf16", "int8")),
     ],
 )
 @pytest.mark.usefixtures("graphics")
@@ -182,6 +191,12 @@ def test_a_gpu_goes_first(asked: dict[str, str], chosen: tuple[str, str, str]) -
     choice = registry.select(**asked)
     assert (choice.device, choice.isa, choice.precision) == chosen
     assert choice.reasons[0].startswith(f"device {chosen[0]}") and len(choice.reasons) == 3
+
+
+@pytest.mark.usefixtures("graphics")
+def test_a_gpu_has_no_int8() -> None:
+    with pytest.raises(UnavailableError, match="precision: 'int8' needs a CPU; expected 'auto' or 'fp16'"):
+        registry.select("cuda", "int8", calibrated=True)
 
 
 @pytest.mark.usefixtures("graphics")

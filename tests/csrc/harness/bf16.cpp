@@ -7,6 +7,7 @@ namespace {
 
 #include "cpu/isa/vec_generic.inl"
 #include "cpu/isa/vec_fp32.inl"
+#include "cpu/isa/vec_bytes.inl"
 
 DIFFWAVE_INLINE Vec load(const Bf16* p) { return Vec{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
 DIFFWAVE_INLINE void store(Bf16* p, Vec v) {

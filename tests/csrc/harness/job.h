@@ -46,6 +46,11 @@ inline Model::Model(Random& random, bool with_mel) {
   p.skip_bias = add(random, C, 0.01);
   p.out_weight = add(random, C, 1.0 / static_cast<double>(C));
   p.out_bias = add(random, 1, 0.01);
+  if (random.chance(30)) {
+    Floats& ranges = arrays.emplace_back(static_cast<size_t>(N), 0.0f);
+    for (size_t i = 1; i < ranges.size(); ++i) ranges[i] = random.chance(70) ? 3.0f : 0.0f;
+    p.ranges = ranges.data();
+  }
   if (!with_mel) return;
   p.bands = static_cast<int>(random.spread(1, 100));
   p.conditioner_weight = add(random, N * 2 * C * p.bands, 1.0 / p.bands);
