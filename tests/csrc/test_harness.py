@@ -36,7 +36,9 @@ REORDERED = Change(
 )
 NOT_REFLECTED = Change("cpu/sweep.cpp", "if (!network_->reflect) return;", "if (length) return;")
 NO_PADDING = Change("cpu/sweep.cpp", "t = -count; t < 0;", "t = -0L; t < 0;")
-NO_BARRIER = Change("cpu/sweep.cpp", "rows(0));\n  team_.barrier();\n\n  QuantizedBlock", "rows(0));\n\n  QuantizedBlock")
+NO_BARRIER = Change(
+    "cpu/sweep.cpp", "rows(0));\n  team_.barrier();\n\n  QuantizedBlock", "rows(0));\n\n  QuantizedBlock"
+)
 FRAME_TOO_FAR = Change("cpu/upsample.cpp", "t - mel.first) * mel.frame_stride", "t + 1 - mel.first) * mel.frame_stride")
 
 

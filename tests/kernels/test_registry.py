@@ -109,7 +109,10 @@ def test_reasons(processor: Any, fastest: str, asked: dict[str, str], reasons: t
         ({"device": 0}, "device: this build has no backend for 0"),
         ({"precision": "fp16"}, "precision: 'fp16' needs a GPU: none here; use precision='auto' or 'fp32'"),
         ({"precision": "tf32", "device": "cpu"}, "precision: 'tf32' needs a GPU: this is a CPU's choice"),
-        ({"precision": "int8"}, "precision: 'int8' needs ranges, .*engine convert CKPT -o OUT.safetensors --calibrate MEL"),
+        (
+            {"precision": "int8"},
+            "precision: 'int8' needs ranges, .*engine convert CKPT -o OUT.safetensors --calibrate MEL",
+        ),
         ({"isa": "avx512"}, "isa: 'avx512' needs AVX-512, which this processor does not have"),
         ({"isa": "avx512bf16", "precision": "bf16"}, "isa: 'avx512bf16' needs AVX-512 with BF16, which this processor"),
         (
