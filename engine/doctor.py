@@ -20,7 +20,7 @@ _EXTRAS = (
 
 def examine() -> str:
     """A line for every backend, instruction set and optional package: "ok" or "--", what it is, what is missing."""
-    choice = registry.select()
+    choice = registry.select(calibrated=True)  # as the bundled voice is
     return "\n".join(
         [
             f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -37,7 +37,7 @@ def examine() -> str:
 
 def _cpu() -> Iterator[str]:
     for name, supported, requires, precisions in cpu.tiers():
-        what = " and ".join(precisions) if supported else f"needs {requires}, which this processor does not have"
+        what = ", ".join(precisions) if supported else f"needs {requires}, which this processor does not have"
         yield _line(supported, f"cpu {name}", what)
 
 

@@ -90,7 +90,7 @@ def _needs(config: Config) -> list[str]:
 def _machine_lines(voice: Voice) -> list[str]:
     lines = [f"  {line}" for line in voice.explain().splitlines()]
     for name, supported, requires, precisions in cpu.tiers():
-        what = f"available, {' and '.join(precisions)}" if supported else f"unavailable, needs {requires}"
+        what = f"available, {', '.join(precisions)}" if supported else f"unavailable, needs {requires}"
         lines.append(f"  tier {name:<10}  {what}")
     return lines
 

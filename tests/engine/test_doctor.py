@@ -10,15 +10,17 @@ import pytest
 from commands import Run
 
 from engine.kernels import cuda
+from engine.shortcuts import bundled
 
 
 def test_doctor_says_what_there_is_and_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "obstacle", lambda index=0: "no NVIDIA driver was found")
     status, out, err = run("doctor")
     assert (status, err) == (0, "")
-    assert re.search(r"^ok  cpu generic +fp32$", out, re.MULTILINE)
+    assert re.search(r"^ok  cpu generic +fp32, int8$", out, re.MULTILINE)
     assert re.search(r"^--  gpu cuda +no NVIDIA driver was found$", out, re.MULTILINE)
     assert "device cpu: no GPU: no NVIDIA driver was found" in out
+    assert f"precision {bundled().choice.precision}:" in out
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert re.search(
         r"^--  package soxr +for other sample rates: pip install 'diffwave-engine\[audio\]'$", run("doctor")[1], re.M

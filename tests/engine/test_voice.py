@@ -390,7 +390,7 @@ def test_what_is_not_here_is_unavailable(paths: dict[Config, Path], monkeypatch:
     ("options", "message"),
     [
         ({"isa": "sse9"}, "isa: expected one of 'generic'.*, got 'sse9'"),
-        ({"precision": "int3"}, "precision: expected 'auto' or 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
+        ({"precision": "int3"}, "precision: expected 'auto' or 'int8', 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
         ({"threads": 0}, "threads: expected an integer from 1 to 1024, got 0"),
         ({"threads": 1.5}, "threads: expected an integer from 1 to 1024, got 1.5"),
         ({"threads": 1025}, "threads: expected an integer from 1 to 1024, got 1025"),
