@@ -23,7 +23,7 @@ TRAINING, KERNELS, CSRC = files("engine/training", "*.py"), files("kernels", "*.
 BENCH = files("engine/bench", "*.py")
 ENGINE = {name: path for name, path in files("engine", "*.py").items() if name not in TRAINING | BENCH}
 CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
-# What stands above the library and is imported by nothing in it: the command line, and what it prints.
+# What stands above the library and is imported by nothing in it: the command line, what it prints, and calibration.
 COMMAND_LINE = {
     "engine/cli.py",
     "engine/cli_generation.py",
@@ -31,6 +31,7 @@ COMMAND_LINE = {
     "engine/__main__.py",
     "engine/info.py",
     "engine/doctor.py",
+    "engine/calibration.py",
 }
 
 
