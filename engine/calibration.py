@@ -6,7 +6,7 @@ first layers see the noise almost as it is, with outliers, and stay in the preci
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from engine.inputs import check_mel, check_range
 from engine.kernels import registry
 from engine.kernels.cpu import CpuNetwork
 from engine.noise import normal
-from engine.sampler import Progress
 from engine.schedule import Schedule, build_schedule, update_terms
 from engine.voice import Voice
 
@@ -51,7 +50,7 @@ class Agreement:
 
 
 def calibrate(
-    checkpoint: Checkpoint, mels: Sequence[Any], progress: Progress | None = None
+    checkpoint: Checkpoint, mels: Sequence[Any], progress: Callable[[float], None] | None = None
 ) -> tuple[Checkpoint, Agreement]:
     """The checkpoint with its ranges, and what int8 reaches with them.
 
