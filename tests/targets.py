@@ -10,6 +10,7 @@ import pytest
 import torch
 from arm import proxy
 from networks import Arrays, random_network
+from quantized import with_ranges
 
 from engine.config import Config
 from engine.kernels import cpu, reference
@@ -45,7 +46,9 @@ def exact(config: Config) -> dict[str, torch.Tensor]:
 
 
 def packed(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:
-    """`weights` packed for one tier."""
+    """`weights` packed for one tier; for int8 with ranges of `quantized.with_ranges`."""
+    if precision == "int8":
+        return cpu.CpuNetwork(with_ranges(config), weights(config), isa, precision)
     if isa.startswith("arm-"):
         return proxy.ArmNetwork(config, weights(config), isa.removeprefix("arm-"), precision)
     return cpu.CpuNetwork(config, weights(config), isa, precision)

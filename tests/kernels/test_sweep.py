@@ -188,7 +188,7 @@ def test_threads_and_tiles_change_no_byte(isa, precision, name):
 
 
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
-@pytest.mark.parametrize(("isa", "precision"), WITH_ARM)
+@pytest.mark.parametrize(("isa", "precision"), [*WITH_ARM, *targets("int8")])
 def test_the_end_may_be_known_late(isa, precision, padding):
     """Rows near it were computed by then, and are still reflected."""
     config = replace(SMALL_UNCONDITIONAL, padding=padding)
