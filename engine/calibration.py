@@ -25,7 +25,7 @@ from engine.voice import Voice
 
 Array = npt.NDArray[np.float32]
 
-EXCERPTS, FRAMES = 4, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
+EXCERPTS, FRAMES = 6, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
 SHARE = 99.99  # percent of an input's values that its range must hold
 KEPT = 3  # first layers whose inputs are never bytes
 EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`

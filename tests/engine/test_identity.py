@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -61,6 +62,13 @@ def voice(name: str, isa: str, precision: str, threads: int = 1, permute: bool =
     tensors = random_network(config, 0)
     choice = registry.select("cpu", precision, isa, bool(config.int8_ranges))
     return Voice(Checkpoint(config, permuted(config, tensors) if permute else tensors), choice, threads)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Each of these voices keeps its working memory for the next call."""
+    yield
+    voice.cache_clear()
 
 
 @dataclass(frozen=True)
