@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from commands import SMALL, Run, saved, unconditional
 
-from engine.bench import curves, memory, point
+from engine.bench import curves, point
 from engine.bench.point import Point
 from engine.config import BASE, LARGE, Config
 from engine.errors import InputError, UnavailableError
@@ -82,14 +83,16 @@ def test_a_point_says_time_share_and_memory(here: Path) -> None:
         point.in_fresh_process(replace(one, model="none.safetensors"), 1, 0.01)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the most cannot be forgotten")
 def test_memory_is_what_was_taken_meanwhile() -> None:
-    size = 32 << 20
-    np.ones(2 * size // 8)  # gone before it counts
-    before = memory.resident()
-    memory.forget_most()
-    np.ones(size // 8)
-    if sys.platform == "linux":
-        assert 0.9 * size < memory.most() - before < 1.5 * size
+    """In a process of its own, as points are measured: here other tests' threads give memory back at any time."""
+    code = (
+        "import numpy as np; from engine.bench import memory; size = 32 << 20; np.ones(2 * size // 8); "
+        "before = memory.resident(); memory.forget_most(); np.ones(size // 8); "
+        "print((memory.most() - before) / size)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.9 < float(run.stdout) < 1.5
 
 
 def test_networks_without_a_mel_are_refused(here: Path) -> None:
