@@ -47,11 +47,10 @@ def exact(config: Config) -> dict[str, torch.Tensor]:
 
 def packed(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:
     """`weights` packed for one tier; for int8 with ranges of `quantized.with_ranges`."""
-    if precision == "int8":
-        return cpu.CpuNetwork(with_ranges(config), weights(config), isa, precision)
+    made = with_ranges(config) if precision == "int8" else config
     if isa.startswith("arm-"):
-        return proxy.ArmNetwork(config, weights(config), isa.removeprefix("arm-"), precision)
-    return cpu.CpuNetwork(config, weights(config), isa, precision)
+        return proxy.ArmNetwork(made, weights(config), isa.removeprefix("arm-"), precision)
+    return cpu.CpuNetwork(made, weights(config), isa, precision)
 
 
 network = cache(packed)

@@ -68,8 +68,9 @@ def measure(point: Point, rounds: int, peak_seconds: float) -> Row:
         UnavailableError: this machine lacks the precision.
         CheckpointError, InputError: as `engine.load`; the network takes no mel, or noise by a prior.
     """
-    choice = registry.select("cpu", point.precision)
-    voice = Voice(_checkpoint(point), choice, point.threads)
+    checkpoint = _checkpoint(point)
+    choice = registry.select("cpu", point.precision, calibrated=bool(checkpoint.config.int8_ranges))
+    voice = Voice(checkpoint, choice, point.threads)
     config = voice.config
     mel = np.repeat(mel_of(config, point.frames)[None], point.items, axis=0)
     schedule = None if point.steps == FAST else even_schedule(config, point.steps)

@@ -121,6 +121,7 @@ class Network:
         if bands:
             names += ["conditioner_weight", "conditioner_bias"]
             names += [f"upsample_{kind}_{i}" for i in range(len(strides)) for kind in ("weight", "bias")]
+        names += ["ranges"] * ("ranges" in arrays)
         self.id = runner().number()
         integers = self.id, bands, reflect, residual_carries_d, len(dilations), *dilations, *strides
         (self.reach,) = runner().integers(f"network {isa}", *integers, arrays=[arrays[name] for name in names])
@@ -203,7 +204,12 @@ class ArmNetwork(cpu.CpuNetwork):
     """CpuNetwork with those in place of the native module's."""
 
     def __init__(self, config: Config, tensors: Mapping[str, Array], isa: str, precision: str = "fp32") -> None:
-        with mock.patch.object(cpu, "_native", SimpleNamespace(Network_fp32=Network, Sweep_fp32=Sweep)):
+        native = SimpleNamespace(
+            Network_fp32=Network,
+            Sweep_fp32=Sweep,
+            tiers=lambda: [(name, True, "an emulator", ["fp32", "int8"]) for name in TIERS],
+        )
+        with mock.patch.object(cpu, "_native", native):
             super().__init__(config, tensors, isa, precision)
 
     def normal(self, seed: int, step: int, begin: int, count: int) -> Any:

@@ -66,7 +66,8 @@ struct Object {
 
 std::map<long, Object> objects;
 
-// name: network and the tier. n: id, bands, reflect, residual_carries_d, N, dilations, strides.
+// name: network and the tier. n: id, bands, reflect, residual_carries_d, N, dilations, strides. a: the weights, and for
+// int8 the ranges.
 std::string make_network(const Request& request, const std::string& isa) {
   const Integers& n = request.n;
   Parameters p;
@@ -90,6 +91,8 @@ std::string make_network(const Request& request, const std::string& isa) {
       weight += 6 * p.strides[i];
     }
   }
+  const size_t all = p.bands ? count + 2 * p.strides.size() : count;
+  if (request.a.size() > all) p.ranges = request.a[all].data();
   for (const Tier& tier : tiers())
     if (isa == tier.name && tier.supported) {
       const auto network = std::make_shared<Network<float>>(p, tier.fp32);

@@ -1,4 +1,4 @@
-"""Whole networks in fp32 and the noise: the same bytes on Arm, with and without NEON, and on this machine's AVX2."""
+"""Whole networks in fp32 and int8, and the noise: the same bytes on Arm, with and without NEON, and on this machine's AVX2."""
 
 from __future__ import annotations
 
@@ -35,28 +35,30 @@ NETWORKS = {
 
 
 @cache
-def audio(config: Config, isa: str) -> bytes:
+def audio(config: Config, isa: str, precision: str) -> bytes:
     """Six steps; the seed draws x_T and the noise on the processor in question."""
     rng, plan = np.random.default_rng(5), build_schedule(config, 6)
     length = FRAMES * config.hop if config.n_mels else 97
     mel = rng.random((config.n_mels, FRAMES), np.float32) if config.n_mels else None
     scale = rng.uniform(0.1, 1.0, length).astype(np.float32) if config.prior else None
     item = Item(length, mel, seed=2**63 + 5, scale=scale)
-    return audio_of(network(config, isa, "fp32"), item, plan, step_biases(weights(config), config, plan.t), 2).tobytes()
+    return audio_of(network(config, isa, precision), item, plan, step_biases(weights(config), config, plan.t), 2).tobytes()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_neon_is_generic(name):
-    values = np.frombuffer(audio(NETWORKS[name], "arm-neon"), np.float32)
+def test_neon_is_generic(name, precision):
+    values = np.frombuffer(audio(NETWORKS[name], "arm-neon", precision), np.float32)
     assert np.isfinite(values).all() and len(np.unique(values)) > 16
-    assert audio(NETWORKS[name], "arm-neon") == audio(NETWORKS[name], "arm-generic")
+    assert audio(NETWORKS[name], "arm-neon", precision) == audio(NETWORKS[name], "arm-generic", precision)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_neon_is_avx2(name):
+def test_neon_is_avx2(name, precision):
     if ("avx2", True) not in [tier[:2] for tier in cpu.tiers()]:
         pytest.skip("this processor lacks AVX2 and FMA")
-    assert audio(NETWORKS[name], "arm-neon") == audio(NETWORKS[name], "avx2")
+    assert audio(NETWORKS[name], "arm-neon", precision) == audio(NETWORKS[name], "avx2", precision)
 
 
 @pytest.mark.parametrize(("seed", "step", "begin"), [(0, 0, 0), (2**40 + 5, 3, 17), (2**64 - 1, 2**32 - 1, 2**33 - 1)])

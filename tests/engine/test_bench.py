@@ -20,6 +20,7 @@ from engine.config import BASE, LARGE, Config
 from engine.errors import InputError, UnavailableError
 from engine.kernels import registry
 from engine.schedule import build_schedule
+from engine.shortcuts import bundled
 
 
 def made_up(speed: float) -> Any:
@@ -93,6 +94,15 @@ def test_memory_is_what_was_taken_meanwhile() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0.9 < float(run.stdout) < 1.5
+
+
+def test_the_bundled_voice_is_measured_in_all_that_it_can(here: Path) -> None:
+    """Without an isa: in what `engine.load` would take for each precision."""
+    for precision in bundled().choice.precision, "int8":
+        row = point.measure(Point(precision, 1, 2), 1, 0.01)
+        assert row["precision"] == precision and row["seconds"]["p50"] > 0.0
+    with pytest.raises(UnavailableError, match="'int8' needs ranges"):
+        point.measure(Point("int8", 1, 2, model="small.safetensors"), 1, 0.01)
 
 
 def test_networks_without_a_mel_are_refused(here: Path) -> None:
