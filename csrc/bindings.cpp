@@ -334,7 +334,7 @@ Floats output_head(const diffwave::Network<E>& network, const Floats& skip) {
   return eps;
 }
 
-// Multiply-accumulates per second of `threads` threads together, over about `seconds`.
+// Multiply-accumulates per second of `threads` threads together, over `seconds` or half of that.
 double peak(const std::string& isa, const std::string& precision, int threads, double seconds) {
   const diffwave::Tier& tier = find_tier(isa);
   const auto run = precision == "int8" ? tier.fp32.peak8 : precision == "bf16" ? tier.bf16.peak : tier.fp32.peak;
@@ -351,9 +351,11 @@ double peak(const std::string& isa, const std::string& precision, int threads, d
     for (double w : work) sum += w;
     return std::make_pair(sum / elapsed, elapsed);
   };
-  constexpr long kTrial = 100000;
-  const double trial = rate(kTrial).second;
-  return rate(std::max(kTrial, static_cast<long>(kTrial * seconds / std::max(trial, 1e-6)))).first;
+  // Until it lasts: how long threads take to wake would count in a short run, and mislead whoever plans by one.
+  for (long rounds = 100000;; rounds *= 2) {
+    const auto [found, elapsed] = rate(rounds);
+    if (elapsed >= seconds / 2) return found;
+  }
 }
 
 template <class E>
