@@ -16,8 +16,9 @@ import numpy.typing as npt
 from report import EAGER
 from tolerances import relative_error
 
-from engine.bench.figures import quantiles, snr
+from engine.bench.figures import quantiles
 from engine.config import Config
+from engine.report import snr
 
 Array = npt.NDArray[np.float32]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from report import PREDICTED
 
-from engine.bench.figures import quantiles, snr
+from engine.bench.figures import quantiles
+from engine.report import snr
 
 __all__ = ["Rows", "event_seconds", "lines", "peaks", "row", "snr"]
 

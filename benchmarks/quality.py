@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 import engine
 from engine import Voice
-from engine.bench.figures import snr
 from engine.errors import UnavailableError
+from engine.report import snr
 from engine.training.quality import perceived
 
 try:

@@ -20,6 +20,7 @@ from engine.inputs import check_mel, check_range
 from engine.kernels import registry
 from engine.kernels.cpu import CpuNetwork
 from engine.noise import normal
+from engine.report import snr
 from engine.schedule import Schedule, build_schedule, update_terms
 from engine.voice import Voice
 
@@ -97,10 +98,10 @@ def agree(checkpoint: Checkpoint, mels: Sequence[Array]) -> Agreement:
     plan, worst, pairs = build_schedule(checkpoint.config), float("inf"), []
     for seed, mel in enumerate(mels):
         for t, x in trajectory(voices[0], plan, mel, seed):
-            worst = min(worst, signal_to_noise(*(voice.predict_noise(x, t, mel) for voice in voices)))
+            worst = min(worst, snr(*(voice.predict_noise(x, t, mel) for voice in voices)))
         pairs.append([voice.vocode(mel, seed=seed) for voice in voices])
     exact, bytes_ = (np.concatenate(audio) for audio in zip(*pairs, strict=True))
-    return Agreement(worst, signal_to_noise(exact, bytes_))
+    return Agreement(worst, snr(exact, bytes_))
 
 
 def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDArray[np.float64]]:
@@ -140,9 +141,3 @@ def _excerpts(mels: Sequence[Array]) -> list[Array]:
     whole = [piece for piece in pieces if piece.shape[1] == FRAMES] or pieces
     count = min(EXCERPTS, len(whole))
     return [np.ascontiguousarray(whole[i * len(whole) // count]) for i in range(count)]
-
-
-def signal_to_noise(exact: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    """Of other against exact, in dB, both without their mean."""
-    a, b = (np.asarray(values, np.float64) - np.mean(values, dtype=np.float64) for values in (exact, other))
-    return float(10.0 * np.log10(np.sum(a**2) / max(np.sum((a - b) ** 2), 1e-30)))

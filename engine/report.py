@@ -1,9 +1,12 @@
-"""How fast a run was, in words."""
+"""How fast a run was, in words, and how near two signals are."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.errors import InputError
 
@@ -42,6 +45,17 @@ class RealTime:
         if self.audio_seconds and self.work_seconds:
             text += f": RTF {_digits(self.rtf, 2)}, {_digits(self.times, 2)}x real time"
         return text
+
+
+def snr(signal: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """``10 log10(sum signal^2 / sum (signal - other)^2)`` in dB, both without their mean, which nobody hears.
+
+    Infinite where both are the same.
+    """
+    wanted, got = (np.asarray(values, np.float64) - np.mean(values, dtype=np.float64) for values in (signal, other))
+    assert wanted.shape == got.shape, f"shape {got.shape}, expected {wanted.shape}"
+    with np.errstate(divide="ignore"):
+        return float(10.0 * np.log10(np.sum(wanted**2) / np.sum((wanted - got) ** 2)))
 
 
 def _digits(value: float, count: int) -> str:

@@ -74,15 +74,15 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "gpu_eps_tf32_db": 50.0,
         "gpu_eps_fp32_db": 90.0,
         # dB, at least: the bundled voice's eps in every step against the float64 reference, and its audio in 6 steps
-        # against fp32's, both without their mean; PESQ-WB of the latter. Audio was seen at 40 and 29 dB, PESQ at 4.64
-        # and 4.54.
+        # against fp32's, both without their mean; PESQ-WB of the latter. On the frames of the test 40.9 and 31.1 dB were
+        # seen; other speech and noise gave 36 to 47 and 27 to 36.
         "voice_eps_fp32_db": 100.0,
         "voice_eps_bf16_db": 35.0,
         "voice_eps_int8_db": 20.0,
         # Random weights damp nothing, and bf16 rounds them as well: 33.7 was seen.
         "random_eps_fp32_db": 100.0,
         "random_eps_bf16_db": 32.0,
-        "voice_audio_bf16_db": 38.0,
+        "voice_audio_bf16_db": 40.0,
         "voice_audio_int8_db": 25.0,
         "voice_pesq_bf16": 4.4,
         "voice_pesq_int8": 4.3,

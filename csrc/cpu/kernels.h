@@ -137,7 +137,7 @@ struct Operations {
   void (*project_conditioner)(const ProjectConditioner<E>&, Rows) = nullptr;
   void (*input_projection)(const InputProjection<E>&, Rows) = nullptr;
   void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;
-  void (*quantized_block)(const QuantizedBlock<E>&, Rows) = nullptr;  // or null, as peak8
+  void (*quantized_block)(const QuantizedBlock<E>&, Rows) = nullptr;
   void (*output_head)(const OutputHead&, Rows) = nullptr;
   double (*peak)(long rounds) = nullptr;   // runs multiply-accumulates on registers alone, returns how many MACs
   double (*peak8)(long rounds) = nullptr;  // the same of bytes

@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.arguments import check_count
 from engine.files import check_output
 from engine.progress import progress_bar
+from engine.replace import replacing
 
 Add = Callable[[str, Callable[[argparse.Namespace], None], str, str, str], argparse.ArgumentParser]
 
@@ -41,13 +42,17 @@ def _bench(arguments: argparse.Namespace) -> None:
         results = curves.measured(extent, arguments.model, threads, progress)
     print("\n".join(curves.lines(results)))
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"wrote {arguments.json}")
+        _write(arguments.json, json.dumps(results, indent=1) + "\n")
     if arguments.report is not None:
         from engine.bench.page import html
 
-        arguments.report.write_text(html(results), encoding="utf-8")
-        print(f"wrote {arguments.report}")
+        _write(arguments.report, html(results))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
+    print(f"wrote {path}")
 
 
 _BENCH = (
@@ -55,7 +60,7 @@ _BENCH = (
 Measure whole vocode calls of every precision that this machine has, from a mel in memory to audio in memory, over
 the length of the audio, threads, batches, steps and the size of the network. Beside each call stands the share that it
 has of the processor's peak, measured then, and the memory that it took, each point in a process of its own. On a busy
-machine the share still means something; the seconds do not. Takes two minutes at most.
+machine the share still means something; the seconds do not. Takes two minutes at most, with --thorough an hour.
 """,
     """\
 examples:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import engine
-from engine.bench.figures import snr
 from engine.bench.machine import cores, environment, load_average
 from engine.bench.point import FAST, Point, Row, check, in_fresh_process, mel_of
 from engine.checkpoint import load_checkpoint
@@ -17,6 +16,7 @@ from engine.config import Config
 from engine.errors import CheckpointError, UnavailableError
 from engine.kernels import registry
 from engine.models import path_of
+from engine.report import snr
 
 SEED = 1
 # What a point costs besides its calls: a process, packed weights, a first call.

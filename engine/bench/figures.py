@@ -1,4 +1,4 @@
-"""What many laps, or two signals, say in one figure."""
+"""What many laps say in one figure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 QUIET = 0.9  # p20 of the peak over its p80 on a machine without neighbours, at least
 
@@ -14,14 +13,6 @@ QUIET = 0.9  # p20 of the peak over its p80 on a machine without neighbours, at 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
     """The 20th, 50th and 80th percentile."""
     return dict(zip(("p20", "p50", "p80"), np.quantile(values, (0.2, 0.5, 0.8)).tolist(), strict=True))
-
-
-def snr(signal: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """``10 log10(sum signal^2 / sum (signal - other)^2)`` in dB; infinite where both are the same."""
-    wanted, got = np.asarray(signal, np.float64), np.asarray(other, np.float64)
-    assert wanted.shape == got.shape, f"shape {got.shape}, expected {wanted.shape}"
-    with np.errstate(divide="ignore"):
-        return float(10.0 * np.log10(np.sum(wanted**2) / np.sum((wanted - got) ** 2)))
 
 
 def disturbed(results: Mapping[str, Any]) -> bool:

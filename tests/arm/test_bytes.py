@@ -1,4 +1,4 @@
-"""Whole networks in fp32 and int8, and the noise: the same bytes on Arm, with and without NEON, and on this machine's AVX2."""
+"""Whole networks in fp32 and int8, and the noise: the same bytes on Arm, with and without NEON, and on AVX2 here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def audio(config: Config, isa: str, precision: str) -> bytes:
     mel = rng.random((config.n_mels, FRAMES), np.float32) if config.n_mels else None
     scale = rng.uniform(0.1, 1.0, length).astype(np.float32) if config.prior else None
     item = Item(length, mel, seed=2**63 + 5, scale=scale)
-    return audio_of(network(config, isa, precision), item, plan, step_biases(weights(config), config, plan.t), 2).tobytes()
+    return audio_of(
+        network(config, isa, precision), item, plan, step_biases(weights(config), config, plan.t), 2
+    ).tobytes()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

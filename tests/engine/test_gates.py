@@ -13,11 +13,12 @@ from networks import random_network
 from tolerances import TOLERANCES
 
 from engine import Voice
-from engine.calibration import AUDIO_DB, EPS_DB, Agreement, calibrate, signal_to_noise, trajectory
+from engine.calibration import AUDIO_DB, EPS_DB, Agreement, agree, calibrate, trajectory
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import BASE
 from engine.errors import InputError, UnavailableError
 from engine.kernels import reference, registry
+from engine.report import snr
 from engine.schedule import build_schedule
 from engine.voice import BUNDLED
 
@@ -64,7 +65,7 @@ def exact_steps(name: str) -> list[tuple[float, Any, Any]]:
 def test_eps_of_every_step(name: str, precision: str) -> None:
     voice, mel = voice_of(network(name), precision), np.ascontiguousarray(demo()[:, FRAMES])
     for t, x, eps in exact_steps(name):
-        reached = signal_to_noise(eps, voice.predict_noise(x, t, mel))
+        reached = snr(eps, voice.predict_noise(x, t, mel))
         assert reached >= TOLERANCES[f"{name}_eps_{precision}_db"], f"step {t:g}: {reached:.1f} dB"
 
 
@@ -75,7 +76,7 @@ def spoken(precision: str) -> Any:
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
 def test_audio(precision: str) -> None:
-    reached = signal_to_noise(spoken("fp32"), spoken(precision))
+    reached = snr(spoken("fp32"), spoken(precision))
     assert reached >= TOLERANCES[f"voice_audio_{precision}_db"]
 
 
@@ -91,7 +92,7 @@ def test_narrow_ranges_turn_the_gate_red() -> None:
     checkpoint = network("voice")
     narrow = replace(checkpoint.config, int8_ranges=tuple(r / 4 for r in checkpoint.config.int8_ranges))
     voice, mel = voice_of(Checkpoint(narrow, checkpoint.tensors), "int8"), np.ascontiguousarray(demo()[:, FRAMES])
-    reached = [signal_to_noise(eps, voice.predict_noise(x, t, mel)) for t, x, eps in exact_steps("voice")]
+    reached = [snr(eps, voice.predict_noise(x, t, mel)) for t, x, eps in exact_steps("voice")]
     assert min(reached) < TOLERANCES["voice_eps_int8_db"]
 
 
@@ -108,6 +109,19 @@ def test_calibration_finds_ranges_and_says_what_they_reach() -> None:
     assert seen == sorted(seen) and 0.0 < seen[-1] <= 1.0
     again, same = calibrate(calibrated, mels)
     assert (again.config, same) == (calibrated.config, agreement)
+
+
+def test_more_layers_stay_as_they_are_until_int8_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    def reluctant(checkpoint: Checkpoint, mels: Any) -> Agreement:
+        kept.append(sum(r == 0.0 for r in checkpoint.config.int8_ranges))
+        return agree(checkpoint, mels) if len(kept) > 1 else Agreement(30.0, 24.9)
+
+    monkeypatch.setattr("engine.calibration.agree", reluctant)
+    config = replace(SMALL, residual_layers=8)
+    calibrated, _ = calibrate(Checkpoint(config, random_network(config, 3)), [np.zeros((80, 5), np.float32)])
+    assert kept == [3, 6] and calibrated.config.int8_ranges[5] == 0.0 < calibrated.config.int8_ranges[6]
 
 
 def test_calibration_refuses_what_int8_cannot_speak(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ from targets import one_torch_thread  # noqa: F401
 from tolerances import TOLERANCES
 
 import engine
-from engine.bench.figures import snr
 from engine.checkpoint import load_checkpoint
 from engine.gpu_loop import GpuLoop
 from engine.kernels.gpu import GpuNetwork
 from engine.noise import normal
+from engine.report import snr
 from engine.sampler import Item
 from engine.schedule import build_schedule
 from engine.voice import BUNDLED
@@ -61,7 +61,7 @@ def test_the_plan_makes_the_cpu_engines_audio(capability, precision, mel, cpu):
     x = normal(SEED, 0, 0, 512)
     for t in plan.t:
         eps, expected = loop.predict_noise([Item(512, mel, x=x)], t)[0].numpy(), cpu.predict_noise(x, t, mel)
-        found = snr(expected - expected.mean(), eps - eps.mean())
+        found = snr(expected, eps)
         print(f"  eps at t = {t:.2f}: {found:.1f} dB")
         assert found >= TOLERANCES[f"gpu_eps_{precision}_db"]
 

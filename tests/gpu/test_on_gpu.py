@@ -14,11 +14,11 @@ from targets import weights
 from tolerances import TOLERANCES, relative_error
 
 import engine
-from engine.bench.figures import snr
 from engine.config import BASE
 from engine.gpu_loop import GpuLoop
 from engine.kernels import cuda
 from engine.kernels.gpu import GpuNetwork
+from engine.report import snr
 from engine.sampler import Item
 from engine.schedule import build_schedule
 from engine.voice import BUNDLED
