@@ -52,8 +52,9 @@ def snr(signal: npt.ArrayLike, other: npt.ArrayLike) -> float:
 
     Infinite where both are the same.
     """
-    wanted, got = (np.asarray(values, np.float64) - np.mean(values, dtype=np.float64) for values in (signal, other))
+    wanted, got = (np.asarray(values, np.float64) for values in (signal, other))
     assert wanted.shape == got.shape, f"shape {got.shape}, expected {wanted.shape}"
+    wanted, got = wanted - wanted.mean(), got - got.mean()
     with np.errstate(divide="ignore"):
         return float(10.0 * np.log10(np.sum(wanted**2) / np.sum((wanted - got) ** 2)))
 

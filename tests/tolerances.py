@@ -74,8 +74,8 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "gpu_eps_tf32_db": 50.0,
         "gpu_eps_fp32_db": 90.0,
         # dB, at least: the bundled voice's eps in every step against the float64 reference, and its audio in 6 steps
-        # against fp32's, both without their mean; PESQ-WB of the latter. On the frames of the test 40.9 and 31.1 dB were
-        # seen; other speech and noise gave 36 to 47 and 27 to 36.
+        # against fp32's, both without their mean; PESQ-WB of the latter. On the frames of the test 40.9 and 31.1 dB
+        # were seen; other speech and noise gave 36 to 47 and 27 to 36.
         "voice_eps_fp32_db": 100.0,
         "voice_eps_bf16_db": 35.0,
         "voice_eps_int8_db": 20.0,
