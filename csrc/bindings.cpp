@@ -97,6 +97,8 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
   if (a.contains("ranges")) {
     p.ranges = checked(a, "ranges", {N});
     if (p.ranges[0] != 0.0f) throw std::invalid_argument("ranges: the first layer's input stays as it is");
+    if (bands) p.mel_range = *checked(a, "mel_range", {1});
+    if (bands) p.conditioner_ranges = checked(a, "conditioner_ranges", {N});
   }
   return p;
 }
@@ -317,6 +319,8 @@ void residual_block(const diffwave::Network<E>& network, int layer, py::object c
   if (!conditioner.is_none()) {
     const auto array = py::cast<Floats>(conditioner);
     expect(array, {L, 2 * C}, "conditioner");
+    if (!network.bands && !network.quantized.empty())
+      throw std::invalid_argument("conditioner: expected none in bytes without a mel");
     given = array.data();
   } else if (network.bands) {
     throw std::invalid_argument("conditioner: this network has a mel");

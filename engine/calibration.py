@@ -1,12 +1,13 @@
 """Which inputs of residual layers become bytes in "int8", and over which range: found on mels of the user's kind.
 
-Ranges are constants of the checkpoint (`Config.int8_ranges`), so that audio never depends on tiles or batches. The
-first layers see the noise almost as it is, with outliers, and stay in the precision that goes with "int8".
+Ranges are constants of the checkpoint (`Config.int8_ranges` and those beside them), so that audio never depends on
+tiles or batches. The first layers see the noise almost as it is, with outliers, and stay in the precision that goes with
+"int8".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,22 +65,27 @@ def calibrate(
         InputError: an impossible mel, a network without one or with a prior, or int8 does not reach what
             `Agreement.passed` asks.
     """
-    config = replace(checkpoint.config, int8_ranges=())
+    config = replace(checkpoint.config, int8_ranges=(), int8_mel_range=0.0, int8_conditioner_ranges=())
     if not config.n_mels or config.prior:
         raise InputError("calibrate: int8 is built for vocoders whose noise is white; expected one of those")
     batch = check_mel(list(mels), config)
     check_range(batch.items, config.mel_kind)
     excerpts = _excerpts(batch.items)
-    most = np.zeros(config.residual_layers)
+    N = config.residual_layers
+    most = np.zeros(2 * N + 1)
     observed = _observe(Checkpoint(config, checkpoint.tensors), excerpts)
     for count, found in enumerate(observed, start=1):
         most = np.maximum(most, found)
         if progress is not None:
             progress(0.9 * count / len(excerpts))
+    inputs, conditioners, mel = most[:N].tolist(), tuple(most[N : 2 * N].tolist()), float(most[2 * N])
     kept, agreement = KEPT, None
-    while kept < config.residual_layers:
-        ranges = tuple(float(r) if i >= kept else 0.0 for i, r in enumerate(most))
-        calibrated = Checkpoint(replace(config, int8_ranges=ranges), checkpoint.tensors)
+    while kept < N:
+        ranges = tuple(r if i >= kept else 0.0 for i, r in enumerate(inputs))
+        calibrated = Checkpoint(
+            replace(config, int8_ranges=ranges, int8_mel_range=mel, int8_conditioner_ranges=conditioners),
+            checkpoint.tensors,
+        )
         agreement = agree(calibrated, excerpts)
         if agreement.passed:
             return calibrated, agreement
@@ -105,7 +111,9 @@ def agree(checkpoint: Checkpoint, mels: Sequence[Array]) -> Agreement:
 
 
 def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDArray[np.float64]]:
-    """For every mel: [N] what SHARE of |x| stays below at every layer's input, the most of all steps."""
+    """For every mel [2N + 1]: what SHARE of |x| stays below at every layer's input, the most of all steps; the largest
+    value of every layer's projected mel; and that of the upsampled mel.
+    """
     config = checkpoint.config
     choice = registry.select("cpu", "fp32")
     network, voice = CpuNetwork(config, checkpoint.tensors, choice.isa, "fp32"), Voice(checkpoint, choice, 1)
@@ -114,6 +122,7 @@ def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDAr
     for seed, mel in enumerate(mels):
         upsampled = [network.upsample_mel(mel, i) for i in range(1 if config.shared_upsampler else len(d[0]))]
         conditioners = [network.project_conditioner(i, upsampled[i % len(upsampled)]) for i in range(len(d[0]))]
+        projected = [np.max(np.abs(c - _bias(checkpoint.tensors, i))) for i, c in enumerate(conditioners)]
         found = []
         for step, (_, x) in enumerate(trajectory(voice, plan, mel, seed)):
             h, skip = network.input_projection(x), np.zeros((config.residual_channels, len(x)), np.float32)
@@ -122,7 +131,14 @@ def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDAr
                 own.append(np.percentile(np.abs(h), SHARE))
                 h, skip = network.residual_block(i, h, conditioner, d[step, i], skip)
             found.append(own)
-        yield np.max(found, axis=0)
+        yield np.array([*np.max(found, axis=0), *projected, np.max(np.abs(upsampled))])
+
+
+def _bias(tensors: Mapping[str, Array], layer: int) -> Array:
+    """[2C,1]: what `CpuNetwork.project_conditioner` adds to the projected mel."""
+    keys = (f"residual_layers.{layer}.{of}.bias" for of in ("dilated_conv", "conditioner_projection"))
+    bias: Array = np.sum([tensors[key] for key in keys], axis=0)[:, None]
+    return bias
 
 
 def trajectory(voice: Voice, plan: Schedule, mel: Array, seed: int) -> Iterator[tuple[float, Array]]:

@@ -14,7 +14,15 @@ MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
 MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
 MAX_GUIDANCE = 100.0
 # Fields that came after files had been written: what they are where a file has none.
-_LATER: dict[str, Any] = {"classes": (), "clip_samples": 0, "signal_std": 0.0, "int8_ranges": (), "guidance": 0.0}
+_LATER: dict[str, Any] = {
+    "classes": (),
+    "clip_samples": 0,
+    "signal_std": 0.0,
+    "int8_ranges": (),
+    "int8_mel_range": 0.0,
+    "int8_conditioner_ranges": (),
+    "guidance": 0.0,
+}
 
 
 def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
@@ -52,6 +60,8 @@ class Config:
         int8_ranges: one for every residual layer, the largest |x| that its input keeps where precision is "int8"; 0
             where the input is not made of bytes, as always in the first layer. () for a network that has not been
             calibrated (`engine.calibration`).
+        int8_mel_range: beside them, where there is a mel, the largest |value| that the upsampled mel keeps.
+        int8_conditioner_ranges: and for every residual layer the largest |value| that the projected mel keeps.
         guidance: above 0, a network with classes has also learnt to be without a label, and this is how far `generate`
             goes from there towards the label unless told otherwise (`engine.guidance`), 1 for the label alone. 0 for a
             network that has not, and for one without classes.
@@ -77,6 +87,8 @@ class Config:
     clip_samples: int = 0
     signal_std: float = 0.0
     int8_ranges: tuple[float, ...] = ()
+    int8_mel_range: float = 0.0
+    int8_conditioner_ranges: tuple[float, ...] = ()
     guidance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -112,11 +124,7 @@ class Config:
             value = getattr(self, name)
             if type(value) is not type(choices[0]) or value not in choices:
                 raise _refusal(name, f"one of {', '.join(map(repr, choices))}", value)
-        ranges = self.int8_ranges
-        if type(ranges) is not tuple or not all(isinstance(r, float) and 0.0 <= r <= 1e6 for r in ranges):
-            raise _refusal("int8_ranges", "a tuple of floats from 0 to 1e6", ranges)
-        if ranges and (len(ranges) != self.residual_layers or ranges[0]):
-            raise _refusal("int8_ranges", "one float per residual layer, 0 for the first, or none", ranges)
+        self._check_ranges()
         if not isinstance(self.signal_std, float) or not 0.0 <= self.signal_std <= 1.0:
             raise _refusal("signal_std", "a float from 0 to 1", self.signal_std)
         if not isinstance(self.guidance, float) or not 0.0 <= self.guidance <= MAX_GUIDANCE:
@@ -136,6 +144,20 @@ class Config:
                 or not all(isinstance(b, float) and 0.0 < b < 1.0 for b in betas)
             ):
                 raise _refusal(name, "a tuple of 1 to 10000 floats between 0 and 1", betas)
+
+    def _check_ranges(self) -> None:
+        for name in ("int8_ranges", "int8_conditioner_ranges"):
+            ranges = getattr(self, name)
+            if type(ranges) is not tuple or not all(isinstance(r, float) and 0.0 <= r <= 1e6 for r in ranges):
+                raise _refusal(name, "a tuple of floats from 0 to 1e6", ranges)
+        if self.int8_ranges and (len(self.int8_ranges) != self.residual_layers or self.int8_ranges[0]):
+            raise _refusal("int8_ranges", "one float per residual layer, 0 for the first, or none", self.int8_ranges)
+        if not isinstance(self.int8_mel_range, float) or not 0.0 <= self.int8_mel_range <= 1e6:
+            raise _refusal("int8_mel_range", "a float from 0 to 1e6", self.int8_mel_range)
+        with_mel = bool(self.int8_ranges) and self.n_mels > 0
+        if len(self.int8_conditioner_ranges) != with_mel * self.residual_layers:
+            expected = "one float per residual layer where a network with a mel has int8_ranges, or none"
+            raise _refusal("int8_conditioner_ranges", expected, self.int8_conditioner_ranges)
 
     @property
     def hop(self) -> int:

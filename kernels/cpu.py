@@ -95,8 +95,9 @@ class CpuNetwork:
 
     Precision "fp32": all float32. "bf16": weights and rows of activations are bfloat16 (rounded to nearest even),
     products are summed in float32, the skip sum, the output head and x are float32. "int8": as the best other
-    precision of the tier, but the gated rows, and the inputs of the layers that have a range in `config.int8_ranges`,
-    are unsigned bytes, multiplied by signed bytes with a scale per output channel and summed in int32.
+    precision of the tier, but the upsampled mel, the gated rows, and the inputs of the layers that have a range in
+    `config.int8_ranges` are unsigned bytes, multiplied by signed bytes with a scale per output channel and summed in
+    int32; the conditioner of such a layer is signed bytes in units of these sums.
     """
 
     def __init__(self, config: Config, tensors: Mapping[str, Array], isa: str, precision: str) -> None:
@@ -104,6 +105,9 @@ class CpuNetwork:
         arrays = _arrays(config, tensors)
         if precision == "int8":
             arrays["ranges"] = np.array(config.int8_ranges, np.float32)
+            if config.n_mels:
+                arrays["mel_range"] = np.array([config.int8_mel_range], np.float32)
+                arrays["conditioner_ranges"] = np.array(config.int8_conditioner_ranges, np.float32)
             precision = "bf16" if "bf16" in precisions_of(isa) else "fp32"
         self._native = getattr(_native, f"Network_{precision}")(
             isa,

@@ -13,13 +13,57 @@ from engine.config import Config
 
 def with_ranges(config: Config) -> Config:
     """Some layers keep their input as it is: the first, as always, and every fourth."""
-    return replace(config, int8_ranges=tuple(3.0 + 0.1 * i if i % 4 else 0.0 for i in range(config.residual_layers)))
+    layers = range(config.residual_layers)
+    with_mel = {"int8_mel_range": 2.5, "int8_conditioner_ranges": tuple(2.0 + 0.1 * i for i in layers)}
+    ranges = tuple(3.0 + 0.1 * i if i % 4 else 0.0 for i in layers)
+    return replace(config, int8_ranges=ranges, **(with_mel if config.n_mels else {}))
+
+
+def conditioner_units(config: Config, tensors: Arrays, layer: int) -> Any:
+    """[2C,1]: what a conditioner's byte stands for: its layer's sums of products, times a power of two."""
+    weights = tensors[f"residual_layers.{layer}.dilated_conv.weight"].astype(np.float64)
+    unit = scale_of(weights) * config.int8_ranges[layer] / 127.0
+    shift = np.ceil(np.log2(np.maximum(config.int8_conditioner_ranges[layer] / (127.0 * unit), 1.0)))
+    return (unit * np.exp2(shift))[:, None]
+
+
+def quantized_conditioner(config: Config, tensors: Arrays, layer: int, mel_up: Any) -> Any:
+    """As `CpuNetwork.project_conditioner`, of what `CpuNetwork.upsample_mel` gave."""
+    weights = tensors[f"residual_layers.{layer}.conditioner_projection.weight"][:, :, 0].astype(np.float64)
+    scale = scale_of(weights)[:, None]
+    values = np.clip(np.rint(np.asarray(mel_up, np.float64) * 127.0 / config.int8_mel_range), -128.0, 127.0)
+    sums = (np.rint(weights / scale) @ values) * (scale * config.int8_mel_range / 127.0)
+    if config.int8_ranges[layer]:
+        unit = conditioner_units(config, tensors, layer)
+        sums = np.clip(np.rint(sums / unit), -128.0, 127.0) * unit
+    return sums + conditioner_bias(tensors, layer)
+
+
+def conditioner_bias(tensors: Arrays, layer: int) -> Any:
+    """[2C,1]: what is added to the projected mel."""
+    keys = (f"residual_layers.{layer}.{of}.bias" for of in ("dilated_conv", "conditioner_projection"))
+    return sum(tensors[key].astype(np.float64) for key in keys)[:, None]
 
 
 def scale_of(weights: Any) -> Any:
     """One for each row: what 127 stands for is the largest of it."""
     most = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
     return np.where(most > 0, most, 127.0) / 127.0
+
+
+def gated_bytes(g: Any, f: Any) -> Any:
+    """sigmoid(g) tanh(f) in 127 parts, through lines between points a quarter apart (csrc/cpu/gate_table.h)."""
+
+    def line(function: Any, argument: Any) -> Any:
+        word = np.clip(np.rint(argument * 4096.0), -32768, 32767).astype(np.int64)
+        low, high = (np.rint(32767.0 * function(q / 4.0)).astype(np.int64) for q in (word >> 10, (word >> 10) + 1))
+        return low + ((word & 1023) * 64 * (high - low) >> 16)
+
+    def product(a: Any, b: Any) -> Any:
+        return (a * b + (1 << 14)) >> 15
+
+    sigmoid, tanh = line(lambda x: 1.0 / (1.0 + np.exp(-x)), g), line(lambda x: np.tanh(x / 2.0), 2.0 * f)
+    return product(product(sigmoid, tanh), 127).astype(np.float64)
 
 
 def convolve(rows: Any, weight: Any, dilation: int) -> Any:
@@ -46,8 +90,14 @@ def quantized_block(
         sums += dilated.sum(axis=2) @ d
     else:
         sums = convolve(padded + d, dilated, dilation)
-    sums += own["dilated_conv.bias"][:, None] if conditioner is None else conditioner
-    gated = np.rint(127.0 * np.tanh(sums[C:]) / (1.0 + np.exp(-sums[:C])))
+    if conditioner is None:
+        sums += own["dilated_conv.bias"][:, None]
+    elif limit:
+        bias, unit = conditioner_bias(tensors, layer), conditioner_units(config, tensors, layer)
+        sums += np.clip(np.rint((conditioner - bias) / unit), -128.0, 127.0) * unit + bias
+    else:
+        sums += conditioner
+    gated = gated_bytes(sums[:C], sums[C:])
     everywhere = [tensors[f"residual_layers.{i}.output_projection.weight"][C:] for i in range(config.residual_layers)]
     scale = np.concatenate([scale_of(projection[:C]), np.max([scale_of(one) for one in everywhere], axis=0)])
     both = (np.rint(projection / scale[:, None]) @ gated) * (scale / 127.0)[:, None]

@@ -6,9 +6,6 @@ void block_of(const Block& op, Rows rows) {
   constexpr int kTiles = kBlockRows / kRows;
   const int panels = (C ? C : op.channels) / kWidth;
   for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
-    const bool last = begin + kBlockRows >= rows.end;
-    const auto& next = last ? op.next_conditioner : op.conditioner;
-    const long shift = last ? op.next_begin - begin : kBlockRows;
     decltype(rows_of(op, 0, 0, 0)) at[kTiles];
     long time[kTiles];
     int count = 0;
@@ -23,10 +20,15 @@ void block_of(const Block& op, Rows rows) {
     }
     for (int panel = 0; panel < panels; ++panel)
       for (int i = 0; i < count; ++i) {
-        const auto* after = i + 1 < count        ? at[i + 1].conditioner + panel * 2 * kWidth
-                            : panel + 1 < panels ? at[0].conditioner + (panel + 1) * 2 * kWidth
-                                                 : next.at(std::max(begin + shift, 0L));
-        gated_convolution<C>(op, at[i], panel, after);
+        if (i + 1 < count)
+          fetch_conditioner(op, at[i + 1], panel);
+        else if (panel + 1 < panels)
+          fetch_conditioner(op, at[0], panel + 1);
+        else if (begin + kBlockRows < rows.end)
+          fetch_conditioner(op, rows_of(op, begin + kBlockRows, rows.length, 0), 0);
+        else
+          fetch_next(op, std::max(op.next_begin, 0L));
+        gated_convolution<C>(op, at[i], panel);
       }
     for (int panel = 0; panel < panels; ++panel)
       for (int i = 0; i < count; ++i) projection<C>(op, at[i], panel);

@@ -47,9 +47,9 @@ inline int8_t from_float<int8_t>(float value) {
 // A row's byte stands for (byte - kZero) / scale; what is out of range is cut off.
 constexpr int kZero = 128, kMostByte = 127;
 
-inline uint8_t quantize(float value, float scale) {
-  return static_cast<uint8_t>(kZero + std::nearbyintf(std::clamp(value * scale, -128.0f, 127.0f)));
-}
+inline int8_t to_byte(float value) { return static_cast<int8_t>(std::nearbyintf(std::clamp(value, -128.0f, 127.0f))); }
+
+inline uint8_t quantize(float value, float scale) { return static_cast<uint8_t>(kZero + to_byte(value * scale)); }
 
 // How many inputs one multiply-accumulate instruction takes per lane: vdpbf16ps takes two, vpdpbusd four.
 template <class E>

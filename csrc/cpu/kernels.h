@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "element.h"
+#include "gate_table.h"
 #include "ring.h"
 
 namespace diffwave {
@@ -48,7 +49,8 @@ struct UpsampleRow {
   float bias;
   int bands;
   T* out;
-  long width;  // of out: zero from bands on
+  long width;   // of out: zero from bands on
+  float scale;  // of bytes
 };
 
 template <class E>
@@ -58,6 +60,20 @@ struct ProjectConditioner {
   Ring<E> conditioner;  // out: rows of 2C in panel order, scaled for the gate
   const E* weight;      // packed
   const float* bias;    // [2C] in panel order
+};
+
+// The same with products of bytes. What leaves are bytes, too: see QuantizedBlock, or, where `conditioner8` is empty,
+// rows of E with the bias.
+template <class E>
+struct QuantizedConditioner {
+  int channels, bands;
+  Ring<uint8_t> mel;
+  Ring<int8_t> conditioner8;
+  Ring<E> conditioner;
+  const int8_t* weight;  // packed
+  const int32_t* start;  // [2C] in panel order, as are all: the products with kZero, taken off
+  const float* scale;    // [2C]: from a sum of products to the units of what leaves
+  const float* bias;     // [2C]
 };
 
 template <class E>
@@ -91,17 +107,22 @@ struct ResidualBlock {
 
 // The layer with products of bytes: its gated rows, and, unless x8 is empty, its input. x and y are kept as well: what
 // the residual adds is not quantized. The skip sum's rows hold int32, until the last layer makes float32 of them.
+// With x8 the conditioner's rows are bytes, 2^conditioner_shift of the units of the sum of products that they are added
+// to; without a mel it is part of dilated_start.
 template <class E>
 struct QuantizedBlock : ResidualBlock<E> {
-  Ring<uint8_t> x8, y8;                  // y8 is empty where the next layer reads y
+  Ring<uint8_t> x8, y8;  // y8 is empty where the next layer reads y
+  Ring<int8_t> conditioner8, next_conditioner8;
+  const int32_t* conditioner_shift;      // [2C] in panel order
   const int8_t *dilated8, *projection8;  // packed
-  const int32_t* dilated_start;          // [2C] in panel order: the step bias, and the products with kZero taken off
-  const float* dilated_scale;            // [2C] in panel order: from a sum of products to the gate's exponents
+  const int32_t* dilated_start;          // [2C] in panel order: biases, and the products with kZero taken off
+  const float* dilated_scale;            // [2C] in panel order: from a sum of products to the gate's arguments
   const float* projection_scale;         // [C]: from a sum of products to the residual
   const int32_t* sum_start;              // as skip_start
   const float* sum_scale;                // [C]: from the sum to float32, in the last layer; else null
   float y_scale;                         // of y8
-  uint8_t* scratch8;                     // kScratchRows x C
+  const GateTable* gate;
+  uint8_t* scratch8;  // kScratchRows x C
   Edges<uint8_t> edges8;
 };
 
@@ -134,7 +155,9 @@ template <class E>
 struct Operations {
   void (*upsample_strip)(const UpsampleRow<float>&) = nullptr;
   void (*upsample_row)(const UpsampleRow<E>&) = nullptr;
+  void (*upsample_row8)(const UpsampleRow<uint8_t>&) = nullptr;
   void (*project_conditioner)(const ProjectConditioner<E>&, Rows) = nullptr;
+  void (*quantized_conditioner)(const QuantizedConditioner<E>&, Rows) = nullptr;
   void (*input_projection)(const InputProjection<E>&, Rows) = nullptr;
   void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;
   void (*quantized_block)(const QuantizedBlock<E>&, Rows) = nullptr;

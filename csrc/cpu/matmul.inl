@@ -2,7 +2,9 @@
 // registers. Each output is one chain over k in ascending order, so it does not depend on the tile it is computed in.
 //
 // C is the row's width where it is known at compile time (the rows' offsets then become immediates), else 0.
-template <int V, int C, class Sum, class E, class W>
+//
+// Rows stand one after the other, or G of them side by side: four bytes of each in turn.
+template <int V, int C, int G = 1, class Sum, class E, class W>
 DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, const W* weight, int inputs) {
   const long stride = C ? C : width;
   for (int k = 0; k < inputs; k += kGroup<E>) {
@@ -11,7 +13,7 @@ DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, co
     for (int v = 0; v < V; ++v) w[v] = load_weights(weight + v * kWidth * kGroup<E>);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      const Sum value = broadcast_group(x + r * stride + k);
+      const Sum value = broadcast_group(x + r / G * G * stride + r % G * 4 + k * G);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) acc[r][v] = dot(acc[r][v], value, w[v], x);
     }

@@ -6,6 +6,8 @@
 namespace diffwave {
 namespace {
 
+constexpr int kMostShift = 20;  // of the conditioner: no sum of products overflows
+
 constexpr float kHalf = 0.70710678f;  // sqrt(1/2)
 
 // weight(half, c, k) -> [panel][k / group][half][lane][group]; inputs past the last are zero.
@@ -20,9 +22,9 @@ void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight
             *out++ = from_float<E>(static_cast<float>(weight(half, panel * width + lane, k + g)));
 }
 
-// What is beyond int32 belongs to no trained network.
+// What is beyond belongs to no trained network.
 int32_t to_int32(double value) {
-  constexpr double kMost = 1 << 30;
+  constexpr double kMost = 1 << 28;
   return static_cast<int32_t>(std::nearbyint(std::clamp(value, -kMost, kMost)));
 }
 
@@ -30,6 +32,14 @@ template <class E>
 int whole_groups(int inputs) {
   return (inputs + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
 }
+
+double most_of(const float* values, long count) {
+  double most = 0.0;
+  for (long n = 0; n < count; ++n) most = std::max(most, std::abs(static_cast<double>(values[n])));
+  return most;
+}
+
+double bytes_per_one(double most) { return most > 0.0 ? kMostByte / most : 1.0; }
 
 }  // namespace
 
@@ -73,9 +83,16 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
     layer.projection = arena.take<int8_t>(2 * C * C);
     layer.dilated_zero = arena.take<int32_t>(2 * C);
     layer.dilated_scale = arena.take<float>(2 * C);
+    layer.gate_scale = arena.take<float>(2 * C);
     layer.projection_scale = arena.take<float>(C);
     layer.residual_zero = arena.take<float>(C);
     layer.skip_zero = arena.take<int32_t>(C);
+    if (!bands) continue;
+    layer.conditioner = arena.take<int8_t>(2 * C * static_cast<size_t>(whole_groups<uint8_t>(bands)));
+    layer.conditioner_zero = arena.take<int32_t>(2 * C);
+    layer.conditioner_shift = arena.take<int32_t>(2 * C);
+    layer.conditioner_scale = arena.take<float>(2 * C);
+    layer.conditioner_bias = arena.take<float>(2 * C);
   }
   if (!quantized.empty()) {
     sum_start = arena.take<int32_t>(C);
@@ -143,12 +160,7 @@ void Network<E>::pack(const Parameters& p) {
 template <class E>
 void Network<E>::quantize(const Parameters& p) {
   const long C = channels, N = p.layers;
-  const auto bytes_per_one = [](double most) { return most > 0.0 ? kMostByte / most : 1.0; };
-  const auto most_of = [](const float* values, long count) {
-    double most = 0.0;
-    for (long n = 0; n < count; ++n) most = std::max(most, std::abs(static_cast<double>(values[n])));
-    return most;
-  };
+  mel_scale = p.mel_range > 0.0f ? kMostByte / p.mel_range : 0.0f;
   std::vector<double> sum_bytes(static_cast<size_t>(C)), start(static_cast<size_t>(C), 0.0);
   for (long c = 0; c < C; ++c) {
     double most = 0.0;
@@ -188,6 +200,7 @@ void Network<E>::quantize(const Parameters& p) {
         layer.dilated_zero[at] = static_cast<int32_t>(-kZero * dilated_sum);
         layer.dilated_scale[at] =
             layer.scale > 0.0f ? static_cast<float>(kGateScale[half] / (dilated_bytes[row] * layer.scale)) : 0.0f;
+        layer.gate_scale[at] = layer.dilated_scale[at] * (kGateParts / kGateExponent);
         if (half == 0) {
           const double scale = kHalf / (projection_bytes[row] * kMostByte);
           layer.projection_scale[c] = static_cast<float>(scale);
@@ -197,18 +210,54 @@ void Network<E>::quantize(const Parameters& p) {
           start[static_cast<size_t>(c)] += layer.skip_zero[c];
         }
       }
+    if (bands) quantize_conditioner(p, static_cast<int>(i));
   }
   for (long c = 0; c < C; ++c)
     sum_start[c] = to_int32(start[static_cast<size_t>(c)] + skip_start[c] / static_cast<double>(sum_scale[c]));
 }
 
+// The conditioner's bytes are units of a sum of products of its layer, shifted as far as its range asks: adding them
+// costs no multiplication.
 template <class E>
-void Network<E>::quantized_step_row(int layer, const float* d, int32_t* row) const {
+void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
+  const long C = channels, M = bands, inputs = whole_groups<uint8_t>(bands);
+  const QuantizedLayer& own = quantized[static_cast<size_t>(layer)];
+  const float* weight = p.conditioner_weight + layer * 2 * C * M;
+  const auto byte = [&](long half, long c, long k) {
+    const float* row = weight + (half * C + c) * M;
+    return k < M ? std::nearbyint(row[k] * bytes_per_one(most_of(row, M))) : 0.0;
+  };
+  pack_panels(own.conditioner, channels, operations.width, static_cast<int>(inputs), 2, byte);
+  for (int half = 0; half < 2; ++half)
+    for (int c = 0; c < C; ++c) {
+      const int at = panel_index(half, c);
+      const double bytes = bytes_per_one(most_of(weight + (half * C + c) * M, M));
+      double sum = 0.0;
+      for (long k = 0; k < M; ++k) sum += byte(half, c, k);
+      own.conditioner_zero[at] = static_cast<int32_t>(-kZero * sum);
+      const double scale = mel_scale > 0.0f ? kGateScale[half] / (bytes * mel_scale) : 0.0;
+      if (own.scale > 0.0f) {
+        const double most = kGateScale[half] * p.conditioner_ranges[layer] / own.dilated_scale[at];
+        const int shift =
+            std::clamp(static_cast<int>(std::ceil(std::log2(std::max(most / kMostByte, 1.0)))), 0, kMostShift);
+        own.conditioner_shift[at] = shift;
+        own.conditioner_scale[at] = static_cast<float>(std::ldexp(scale / own.dilated_scale[at], -shift));
+        own.conditioner_bias[at] = 0.0f;  // part of dilated_start
+      } else {
+        own.conditioner_shift[at] = 0;
+        own.conditioner_scale[at] = static_cast<float>(scale);
+        own.conditioner_bias[at] = layers[static_cast<size_t>(layer)].conditioner_bias[at];
+      }
+    }
+}
+
+template <class E>
+void Network<E>::quantized_step_row(int layer, const float* d, const float* constant, int32_t* row) const {
   const QuantizedLayer& own = quantized[static_cast<size_t>(layer)];
   std::vector<float> exact(static_cast<size_t>(2 * channels));
   step_row(layer, d, exact.data());
   for (size_t n = 0; n < exact.size(); ++n)
-    row[n] = to_int32(own.dilated_zero[n] + static_cast<double>(exact[n]) / own.dilated_scale[n]);
+    row[n] = to_int32(own.dilated_zero[n] + (static_cast<double>(exact[n]) + constant[n]) / own.dilated_scale[n]);
 }
 
 template <class E>

@@ -32,6 +32,10 @@ struct Parameters {
   // To compute with bytes: [N] the largest |x| that a layer's input keeps, 0 where the input stays as it is (always in
   // the first layer); else null.
   const float* ranges = nullptr;
+  // With them, for a network with a mel: the largest |value| that the upsampled mel keeps, and [N] the largest that the
+  // conditioner keeps before the bias.
+  float mel_range = 0.0f;
+  const float* conditioner_ranges = nullptr;
 };
 
 template <class E>
@@ -42,14 +46,18 @@ struct Layer {
   float* tap_sum;  // [2C][C]: the dilated convolution of a constant
 };
 
-// What a layer that computes with bytes has beside it: see QuantizedBlock.
+// What a layer that computes with bytes has beside it: see QuantizedBlock and QuantizedConditioner.
 struct QuantizedLayer {
-  float scale;                              // of the input's bytes; 0 where it is not quantized
-  int8_t *dilated, *projection;             // packed
-  float *dilated_scale, *projection_scale;  // [2C] in panel order, [C]
+  float scale;                   // of the input's bytes; 0 where it is not quantized
+  int8_t *dilated, *projection;  // packed
+  // [2C] in panel order: from a sum of products to the gate's exponents, and to its arguments; [C].
+  float *dilated_scale, *gate_scale, *projection_scale;
   // What kZero adds to sums of products, taken off. That of the skips of all layers is part of sum_start.
   int32_t *dilated_zero, *skip_zero;  // [2C] in panel order, [C]
   float* residual_zero;               // [C], scaled
+  int8_t* conditioner;                // packed
+  int32_t *conditioner_zero, *conditioner_shift;
+  float *conditioner_scale, *conditioner_bias;
 };
 
 template <class E>
@@ -60,8 +68,9 @@ class Network {
   // The dilated convolution of the step bias d [C], as a row [2C] in panel order, scaled for the gate.
   void step_row(int layer, const float* d, float* row) const;
 
-  // The same with the products of bytes, in their units: where the sums [2C] in panel order start.
-  void quantized_step_row(int layer, const float* d, int32_t* row) const;
+  // The same with the products of bytes, in their units: where the sums [2C] in panel order start. `constant`, the bias
+  // or all of the conditioner that is the same at every sample, is a row as step_row's.
+  void quantized_step_row(int layer, const float* d, const float* constant, int32_t* row) const;
 
   // The residual bias [C] at a step with the bias d [C].
   void residual_row(int layer, const float* d, float* row) const;
@@ -85,6 +94,7 @@ class Network {
   std::vector<int> strides;
   std::vector<std::vector<UpsampleStage>> upsamplers;
   float *input_weight, *input_bias, *skip_start, *head_weight, *head_bias, *out_weight, out_bias;
+  float mel_scale = 0.0f;        // of the upsampled mel's bytes, where quantized
   int32_t* sum_start = nullptr;  // [C], where quantized
   float* sum_scale = nullptr;    // [C]
   long reach = 0;                // the sum of the dilations
@@ -94,10 +104,11 @@ class Network {
   void lay_out(Arena arena, size_t* bytes, int layer_count);
   void pack(const Parameters& parameters);
   void quantize(const Parameters& parameters);
+  void quantize_conditioner(const Parameters& parameters, int layer);
   Buffer memory_;
 };
 
 // sigmoid(g) = 1 / (1 + 2^(g * kGateScale[0])), tanh(f) from 2^(f * kGateScale[1])
-constexpr float kGateScale[2] = {-1.44269504f, -2.88539008f};
+constexpr float kGateScale[2] = {kGateExponent, 2.0f * kGateExponent};
 
 }  // namespace diffwave

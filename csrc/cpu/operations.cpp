@@ -56,12 +56,19 @@ void surround(const Ring<T>& ring, long length, long d, bool reflect, Value valu
   }
 }
 
-// What bytes add to a block that is otherwise ready; the skip sum goes through integers and back.
+// In the conditioner's rows, a byte of a quantized layer stands for so much of the gate's exponents.
+float conditioner_unit(const QuantizedLayer& layer, long place) {
+  return std::ldexp(layer.dilated_scale[place], layer.conditioner_shift[place]);
+}
+
+// What bytes add to a block that is otherwise ready, conditioner [L][2C] scaled for the gate; the skip sum goes through
+// integers and back.
 template <class E>
-void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>& block, const float* d, long length,
-                         const float* h, float* skip) {
+void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>& block, const float* conditioner,
+                         const float* d, long length, const float* h, float* skip) {
   const long C = network.channels, rows = block.skip.capacity + kGuard;
   const QuantizedLayer& own = network.quantized[static_cast<size_t>(layer)];
+  const float* bias = network.layers[static_cast<size_t>(layer)].conditioner_bias;
   Whole<uint8_t> x8(length, C, block.dilation);
   std::vector<int32_t> start(static_cast<size_t>(2 * C));
   if (own.scale > 0.0f) {
@@ -69,15 +76,28 @@ void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>
       for (long c = 0; c < C; ++c) x8.ring.at(t)[c] = quantize(h[t * C + c], own.scale);
     for (long t = 0; t < length; ++t) x8.ring.mirror(t, 1);
     surround(x8.ring, length, block.dilation, network.reflect, [&](long c) { return quantize(-d[c], own.scale); });
-    network.quantized_step_row(layer, d, start.data());
+    network.quantized_step_row(layer, d, bias, start.data());
     block.x8 = x8.ring;
+  }
+  Whole<int8_t> bytes(length, 2 * C);
+  const auto place = panel_order(network);
+  if (own.scale > 0.0f && network.bands) {
+    for (long t = 0; t < length; ++t)
+      for (long c = 0; c < 2 * C; ++c) {
+        const long at = place(c);
+        bytes.ring.at(t)[at] = to_byte((conditioner[t * 2 * C + c] - bias[at]) / conditioner_unit(own, at));
+      }
+    for (long t = 0; t < length; ++t) bytes.ring.mirror(t, 1);
+    block.conditioner8 = block.next_conditioner8 = bytes.ring;
+    block.conditioner_shift = own.conditioner_shift;
   }
   Buffer scratch8(static_cast<size_t>(kScratchRows * C));
   block.scratch8 = reinterpret_cast<uint8_t*>(scratch8.data());
   block.dilated8 = own.dilated;
   block.projection8 = own.projection;
   block.dilated_start = start.data();
-  block.dilated_scale = own.dilated_scale;
+  block.dilated_scale = own.gate_scale;
+  block.gate = &gate_table();
   block.projection_scale = own.projection_scale;
   block.sum_start = layer == 0 ? network.sum_start : nullptr;
   block.sum_scale = static_cast<size_t>(layer) + 1 == network.layers.size() ? network.sum_scale : nullptr;
@@ -105,21 +125,52 @@ template <class E>
 void run_upsample_mel(const Network<E>& network, int layer, const Mel& mel, float* out) {
   long length = mel.frames;
   for (int stride : network.strides) length *= stride;
-  Whole<E> rows(length, network.mel_width());
-  upsample_mel(network, network.upsamplers.size() == 1 ? 0 : static_cast<size_t>(layer), mel, 0, length, rows.ring);
-  rows.read(out, length, network.bands, same);
+  const size_t upsampler = network.upsamplers.size() == 1 ? 0 : static_cast<size_t>(layer);
+  if (network.quantized.empty()) {
+    Whole<E> rows(length, network.mel_width());
+    upsample_mel(network, upsampler, mel, 0, length, rows.ring);
+    rows.read(out, length, network.bands, same);
+    return;
+  }
+  Whole<uint8_t> rows(length, network.mel_width());
+  upsample_mel(network, upsampler, mel, 0, length, rows.ring);
+  for (long t = 0; t < length; ++t)
+    for (long m = 0; m < network.bands; ++m)
+      out[t * network.bands + m] =
+          network.mel_scale > 0.0f ? static_cast<float>(rows.ring.at(t)[m] - kZero) / network.mel_scale : 0.0f;
 }
 
 template <class E>
 void run_project_conditioner(const Network<E>& network, int layer, const float* mel, long length, float* out) {
-  const long C = network.channels;
-  Whole<E> rows(length, network.mel_width()), conditioner(length, 2 * C);
-  rows.write(mel, length, network.bands, same);
+  const long C = network.channels, M = network.bands;
+  Whole<E> conditioner(length, 2 * C);
   const Layer<E>& l = network.layers[static_cast<size_t>(layer)];
-  network.operations.project_conditioner(
-      {network.channels, network.bands, rows.ring, conditioner.ring, l.conditioner, l.conditioner_bias},
-      {0, length, length});
-  conditioner.read(out, length, 2 * C, panel_order(network));
+  const auto place = panel_order(network);
+  if (network.quantized.empty()) {
+    Whole<E> rows(length, network.mel_width());
+    rows.write(mel, length, M, same);
+    network.operations.project_conditioner(
+        {network.channels, network.bands, rows.ring, conditioner.ring, l.conditioner, l.conditioner_bias},
+        {0, length, length});
+    conditioner.read(out, length, 2 * C, place);
+  } else {
+    const QuantizedLayer& own = network.quantized[static_cast<size_t>(layer)];
+    Whole<uint8_t> rows(length, network.mel_width());
+    Whole<int8_t> bytes(length, 2 * C);
+    for (long t = 0; t < length; ++t)
+      for (long m = 0; m < M; ++m) rows.ring.at(t)[m] = quantize(mel[t * M + m], network.mel_scale);
+    for (long t = 0; t < length; ++t) rows.ring.mirror(t, 1);
+    network.operations.quantized_conditioner(
+        {network.channels, network.bands, rows.ring, own.scale > 0.0f ? bytes.ring : Ring<int8_t>{}, conditioner.ring,
+         own.conditioner, own.conditioner_zero, own.conditioner_scale, own.conditioner_bias},
+        {0, length, length});
+    conditioner.read(out, length, 2 * C, place);
+    for (long t = 0; t < length && own.scale > 0.0f; ++t)
+      for (long c = 0; c < 2 * C; ++c) {
+        const long at = place(c);
+        out[t * 2 * C + c] = l.conditioner_bias[at] + bytes.ring.at(t)[at] * conditioner_unit(own, at);
+      }
+  }
   for (long n = 0; n < length * 2 * C; ++n) out[n] /= gate_scale(n % (2 * C), C);
 }
 
@@ -142,8 +193,9 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   x.write(h, length, C, same);
   surround(x.ring, length, l.dilation, network.reflect, [&](long c) { return from_float<E>(-d[c]); });
   sum.write(skip, length, C, same);
+  std::vector<float> scaled;
   if (conditioner) {
-    std::vector<float> scaled(conditioner, conditioner + length * 2 * C);
+    scaled.assign(conditioner, conditioner + length * 2 * C);
     for (size_t n = 0; n < scaled.size(); ++n) scaled[n] *= gate_scale(static_cast<long>(n) % (2 * C), C);
     given.write(scaled.data(), length, 2 * C, panel_order(network));
   } else {
@@ -173,7 +225,7 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
     network.operations.residual_block(block, {0, length, length});
     sum.read(skip, length, C, same);
   } else {
-    run_quantized_block(network, layer, block, d, length, h, skip);
+    run_quantized_block(network, layer, block, scaled.data(), d, length, h, skip);
   }
   y.read(h, length, C, same);
 }

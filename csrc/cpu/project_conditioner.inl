@@ -1,35 +1,87 @@
 // The local conditioner of one layer (paper, section 3.2): a 1x1 convolution from mel bands to 2C channels, with the
 // bias of the dilated convolution added. It does not depend on the diffusion step, so it runs once per sweep.
+template <class T>
+DIFFWAVE_INLINE void claim_panel(T* row, long width) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r)
+    for (int c = 0; c < 2 * kWidth; c += kLine<T>) __builtin_prefetch(row + r * width + c, 1);
+}
+
 template <class E>
-void project_conditioner(const ProjectConditioner<E>& op, Rows rows) {
+DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, long t) {
+  const long first = panel * 2L * kWidth, width = op.conditioner.width;
+  const long inputs = (op.bands + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
+  const Vec bias0 = load(op.bias + first), bias1 = load(op.bias + first + kWidth);
+  Vec acc[kRows][2];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    acc[r][0] = bias0;
+    acc[r][1] = bias1;
+  }
+  E* row = op.conditioner.at(t) + first;
+  claim_panel(row, width);
+  accumulate<2, 0>(acc, op.mel.at(t), op.mel.width, op.weight + first * inputs, static_cast<int>(inputs));
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    store(row + r * width, acc[r][0]);
+    store(row + r * width + kWidth, acc[r][1]);
+  }
+}
+
+template <class T>
+DIFFWAVE_INLINE void store_panel(T* row, long width, const VecInt (&acc)[kRows][2], const float* scale,
+                                 const float* bias) {
+  const Vec scale0 = load(scale), scale1 = load(scale + kWidth), bias0 = load(bias), bias1 = load(bias + kWidth);
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    store(row + r * width, to_float(acc[r][0]) * scale0 + bias0);
+    store(row + r * width + kWidth, to_float(acc[r][1]) * scale1 + bias1);
+  }
+}
+
+template <class E>
+DIFFWAVE_INLINE void project_panel(const QuantizedConditioner<E>& op, int panel, long t) {
+  const long first = panel * 2L * kWidth, width = 2L * op.channels;
+  const long inputs = (op.bands + kGroup<uint8_t> - 1) / kGroup<uint8_t> * kGroup<uint8_t>;
+  const VecInt start0 = load(op.start + first), start1 = load(op.start + first + kWidth);
+  VecInt acc[kRows][2];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    acc[r][0] = start0;
+    acc[r][1] = start1;
+  }
+  if (op.conditioner8.rows) claim_panel(op.conditioner8.at(t) + first, width);
+  const uint8_t* mel = op.mel.at(t);
+  accumulate<2, 0>(acc, mel, op.mel.width, op.weight + first * inputs, static_cast<int>(inputs));
+  keep_in_registers(acc);
+  if (op.conditioner8.rows)
+    store_panel(op.conditioner8.at(t) + first, width, acc, op.scale + first, op.bias + first);
+  else
+    store_panel(op.conditioner.at(t) + first, width, acc, op.scale + first, op.bias + first);
+}
+
+template <class E>
+DIFFWAVE_INLINE void mirror(const ProjectConditioner<E>& op, long t) {
+  op.conditioner.mirror(t, kRows);
+}
+
+template <class E>
+DIFFWAVE_INLINE void mirror(const QuantizedConditioner<E>& op, long t) {
+  if (op.conditioner8.rows)
+    op.conditioner8.mirror(t, kRows);
+  else
+    op.conditioner.mirror(t, kRows);
+}
+
+template <class Conditioner>
+void project_conditioner(const Conditioner& op, Rows rows) {
   const int panels = op.channels / kWidth;
-  const int inputs = (op.bands + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
   for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
     const long end = std::min(begin + kBlockRows, rows.end);
-    for (int panel = 0; panel < panels; ++panel) {
-      const Vec bias0 = load(op.bias + panel * 2 * kWidth), bias1 = load(op.bias + (panel * 2 + 1) * kWidth);
-      const E* weight = op.weight + static_cast<long>(panel) * 2 * kWidth * inputs;
-      for (long t = begin; t < end; t += kRows) {
-        if (outside(t, rows.length)) continue;
-        Vec acc[kRows][2];
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
-          acc[r][0] = bias0;
-          acc[r][1] = bias1;
-        }
-        E* row = op.conditioner.at(t) + panel * 2 * kWidth;
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r)
-          for (int c = 0; c < 2 * kWidth; c += kLine<E>) __builtin_prefetch(row + r * op.conditioner.width + c, 1);
-        accumulate<2, 0>(acc, op.mel.at(t), op.mel.width, weight, inputs);
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
-          store(row + r * op.conditioner.width, acc[r][0]);
-          store(row + r * op.conditioner.width + kWidth, acc[r][1]);
-        }
-      }
-    }
+    for (int panel = 0; panel < panels; ++panel)
+      for (long t = begin; t < end; t += kRows)
+        if (!outside(t, rows.length)) project_panel(op, panel, t);
     for (long t = begin; t < end; t += kRows)
-      if (!outside(t, rows.length)) op.conditioner.mirror(t, kRows);
+      if (!outside(t, rows.length)) mirror(op, t);
   }
 }

@@ -3,6 +3,7 @@
 template <class E>
 struct QuantizedRows : BlockRows<E> {
   const uint8_t *past8, *present8, *future8;
+  const int8_t* conditioner8;
   uint8_t *gated8, *y8;
 };
 
@@ -13,51 +14,83 @@ DIFFWAVE_INLINE QuantizedRows<E> rows_of(const QuantizedBlock<E>& op, long t, lo
           x.rows ? x.at(t - op.dilation) : nullptr,
           x.rows ? x.at(t) : nullptr,
           x.rows ? x.at(t + op.dilation) : nullptr,
+          op.conditioner8.rows ? op.conditioner8.at(t) : nullptr,
           op.scratch8 + i * kRows * static_cast<long>(op.channels),
           op.y8.rows ? target(op.y8, op.scratch8, t, length) : nullptr};
 }
 
-// sigmoid * tanh from -1 to 1 becomes a byte.
-DIFFWAVE_INLINE void store_gated(uint8_t* p, Vec sigmoid_exponent, Vec tanh_exponent) {
-  const Vec one = broadcast(1.0f), most = broadcast(kMostByte);
-  const Vec s = exp2<uint8_t>(sigmoid_exponent), t = exp2<uint8_t>(tanh_exponent), u = one + t;
-  store_byte(p, quotient(fma(t, -most, most), fma(s, u, u), p));
+template <class E>
+DIFFWAVE_INLINE void fetch_conditioner(const QuantizedBlock<E>& op, const QuantizedRows<E>& at, int panel) {
+  if (at.conditioner8)
+    fetch_rows(at.conditioner8 + panel * 2L * kWidth, op.channels);
+  else
+    fetch_rows(at.conditioner + panel * 2L * kWidth, op.channels);
+}
+
+template <class E>
+DIFFWAVE_INLINE void fetch_next(const QuantizedBlock<E>& op, long t) {
+  if (op.next_conditioner8.rows)
+    fetch_rows(op.next_conditioner8.at(t), op.channels);
+  else
+    fetch_rows(op.next_conditioner.at(t), op.channels);
+}
+
+// The gate's arguments of rows become gated bytes of a panel.
+DIFFWAVE_INLINE void store_gated(uint8_t* gated, long channels, int panel, const Vec (&sigmoid)[kRows],
+                                 const Vec (&tanh)[kRows], const GateTable& table) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; r += kGatedRows)
+    store_gated(gated + r * channels + panel * kWidth * kGatedRows, sigmoid + r, tanh + r, table);
 }
 
 template <int C, class E>
-DIFFWAVE_INLINE void gated_convolution(const QuantizedBlock<E>& op, const QuantizedRows<E>& at, int panel,
-                                       const E* next) {
+DIFFWAVE_INLINE void gated_convolution(const QuantizedBlock<E>& op, const QuantizedRows<E>& at, int panel) {
   const int channels = C ? C : op.channels;
   const long first = panel * 2L * kWidth, tap = 2L * kWidth * channels;
-  uint8_t* gated = at.gated8 + panel * kWidth;
-  fetch_conditioner(next, channels);
   claim(at.y, channels, panel);
   if (at.y8) claim(at.y8, channels, panel);
   if (!op.x8.rows) {
     Vec acc[kRows][2];
     convolve<C>(static_cast<const ResidualBlock<E>&>(op), at, panel, acc);
+    const Vec parts = broadcast(kGateParts / kGateExponent), most = broadcast(1e9f);
+    Vec sigmoid[kRows], tanh[kRows];
 #pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) store_gated(gated + r * static_cast<long>(channels), acc[r][0], acc[r][1]);
+    for (int r = 0; r < kRows; ++r) {
+      sigmoid[r] = minimum(acc[r][0] * parts, most);
+      tanh[r] = minimum(acc[r][1] * parts, most);
+    }
+    store_gated(at.gated8, channels, panel, sigmoid, tanh, *op.gate);
     return;
   }
   const int8_t* weight = op.dilated8 + first * 3 * channels;
   const VecInt start0 = load(op.dilated_start + first), start1 = load(op.dilated_start + first + kWidth);
   VecInt acc[kRows][2];
+  if (at.conditioner8) {
+    const VecInt shift0 = load(op.conditioner_shift + first), shift1 = load(op.conditioner_shift + first + kWidth);
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    acc[r][0] = start0;
-    acc[r][1] = start1;
+    for (int r = 0; r < kRows; ++r) {
+      const int8_t* row = at.conditioner8 + r * 2L * channels + first;
+      acc[r][0] = add_shifted(load(row), shift0, start0);
+      acc[r][1] = add_shifted(load(row + kWidth), shift1, start1);
+    }
+  } else {
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      acc[r][0] = start0;
+      acc[r][1] = start1;
+    }
   }
   accumulate<2, C>(acc, at.past8, channels, weight, channels);
   accumulate<2, C>(acc, at.present8, channels, weight + tap, channels);
   accumulate<2, C>(acc, at.future8, channels, weight + 2 * tap, channels);
   const Vec scale0 = load(op.dilated_scale + first), scale1 = load(op.dilated_scale + first + kWidth);
+  Vec sigmoid[kRows], tanh[kRows];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    const E* row = at.conditioner + r * 2L * channels + first;
-    store_gated(gated + r * static_cast<long>(channels), fma(to_float(acc[r][0]), scale0, load(row)),
-                fma(to_float(acc[r][1]), scale1, load(row + kWidth)));
+    sigmoid[r] = to_float(acc[r][0]) * scale0;
+    tanh[r] = to_float(acc[r][1]) * scale1;
   }
+  store_gated(at.gated8, channels, panel, sigmoid, tanh, *op.gate);
 }
 
 template <int C, class E>
@@ -71,7 +104,7 @@ DIFFWAVE_INLINE void projection(const QuantizedBlock<E>& op, const QuantizedRows
     acc[r][0] = VecInt{};
     acc[r][1] = load(op.sum_start ? op.sum_start + c : sums + r * static_cast<long>(channels) + c);
   }
-  accumulate<2, C>(acc, const_cast<const uint8_t*>(at.gated8), channels, weight, channels);
+  accumulate<2, C, kGatedRows>(acc, const_cast<const uint8_t*>(at.gated8), channels, weight, channels);
   keep_in_registers(acc);
   const Vec half = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
 #pragma GCC unroll 12
@@ -79,7 +112,7 @@ DIFFWAVE_INLINE void projection(const QuantizedBlock<E>& op, const QuantizedRows
     const long row = r * static_cast<long>(channels) + c;
     const Vec y = fma(to_float(acc[r][0]), scale, fma(load(at.present + row), half, bias));
     store(at.y + row, y);
-    if (at.y8) store_byte(at.y8 + row, y * broadcast(op.y_scale));
+    if (at.y8) store(at.y8 + row, y * broadcast(op.y_scale));
     if (op.sum_scale)
       store(at.skip + row, to_float(acc[r][1]) * load(op.sum_scale + c));
     else

@@ -21,11 +21,22 @@ DIFFWAVE_INLINE BlockRows<E> rows_of(const ResidualBlock<E>& op, long t, long le
 
 // A panel's share of what comes from main memory, well before it is wanted: rows of the conditioner, which are read
 // once and not worth a place in the caches, and the places where this tile's y will be written.
-template <class E>
-DIFFWAVE_INLINE void fetch_conditioner(const E* rows, long channels) {
+template <class T>
+DIFFWAVE_INLINE void fetch_rows(const T* rows, long channels) {
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
-    for (long c = 0; c < 2 * kWidth; c += kLine<E>) __builtin_prefetch(rows + r * 2L * channels + c, 0, 0);
+    for (long c = 0; c < 2 * kWidth; c += kLine<T>) __builtin_prefetch(rows + r * 2L * channels + c, 0, 0);
+}
+
+template <class E>
+DIFFWAVE_INLINE void fetch_conditioner(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
+  fetch_rows(at.conditioner + panel * 2L * kWidth, op.channels);
+}
+
+// Those that the next call begins with.
+template <class E>
+DIFFWAVE_INLINE void fetch_next(const ResidualBlock<E>& op, long t) {
+  fetch_rows(op.next_conditioner.at(t), op.channels);
 }
 
 template <class E>
@@ -54,11 +65,9 @@ DIFFWAVE_INLINE void convolve(const ResidualBlock<E>& op, const BlockRows<E>& at
   accumulate<2, C>(acc, at.future, channels, weight + 2 * tap, channels);
 }
 
-// Next are the rows of the conditioner that are going to be wanted after this tile's.
 template <int C, class E>
-DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel, const E* next) {
+DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
   const long channels = C ? C : op.channels;
-  fetch_conditioner(next, channels);
   claim(at.y, channels, panel);
   Vec acc[kRows][2];
   convolve<C>(op, at, panel, acc);

@@ -63,14 +63,21 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
     ring(step.skip, network.reach, 0, network.channels);
   }
   conditioner.resize(N);
+  conditioner8.resize(N);
   for (size_t i = 0; i < N; ++i) {
-    if (network.bands)
-      ring(conditioner[i], (static_cast<long>(count) - 1) * network.reach, 0, 2L * network.channels);
+    const long history = (static_cast<long>(count) - 1) * network.reach;
+    conditioner[i] = {nullptr, 1, 2L * network.channels};
+    if (network.bands && !network.quantized.empty() && network.quantized[i].scale > 0.0f)
+      ring(conditioner8[i], history, 0, 2L * network.channels);
+    else if (network.bands)
+      ring(conditioner[i], history, 0, 2L * network.channels);
     else
       conditioner[i] = {arena.take<E>(static_cast<size_t>(Ring<E>::elements(1, 2 * network.channels))), 1,
                         2L * network.channels};
   }
-  if (network.bands) ring(upsampled, network.upsamplers.size() == 1 ? network.reach : 0, 0, network.mel_width());
+  const long kept = network.upsamplers.size() == 1 ? network.reach : 0;
+  if (network.bands && network.quantized.empty()) ring(upsampled, kept, 0, network.mel_width());
+  if (network.bands && !network.quantized.empty()) ring(upsampled8, kept, 0, network.mel_width());
   scratch.resize(static_cast<size_t>(threads));
   for (E*& rows : scratch) rows = arena.take<E>(kScratchRows * C);
   if (!network.quantized.empty()) scratch8.resize(static_cast<size_t>(threads));
@@ -101,20 +108,17 @@ Sweep<E>::~Sweep() {
 template <class E>
 void Sweep<E>::fill(const float* conditioner_rows) {
   const int C = network_->channels;
-  if (!network_->bands)
-    for (size_t i = 0; i < network_->layers.size(); ++i) {
-      const Ring<E>& ring = rings_.conditioner[i];
-      std::vector<float> row(network_->layers[i].conditioner_bias, network_->layers[i].conditioner_bias + 2 * C);
-      if (conditioner_rows)
-        for (int half = 0; half < 2; ++half)
-          for (int c = 0; c < C; ++c)
-            row[static_cast<size_t>(network_->panel_index(half, c))] =
-                kGateScale[half] * conditioner_rows[(i * 2 + static_cast<size_t>(half)) * static_cast<size_t>(C) + c];
-      for (long n = 0; n < Ring<E>::elements(1, ring.width); ++n)
-        ring.rows[n] = from_float<E>(row[static_cast<size_t>(n % ring.width)]);
-    }
-  for (size_t s = 0; s < steps_.size(); ++s)
-    for (size_t i = 0; i < network_->layers.size(); ++i) {
+  for (size_t i = 0; i < network_->layers.size(); ++i) {
+    std::vector<float> row(network_->layers[i].conditioner_bias, network_->layers[i].conditioner_bias + 2 * C);
+    if (conditioner_rows)
+      for (int half = 0; half < 2; ++half)
+        for (int c = 0; c < C; ++c)
+          row[static_cast<size_t>(network_->panel_index(half, c))] =
+              kGateScale[half] * conditioner_rows[(i * 2 + static_cast<size_t>(half)) * static_cast<size_t>(C) + c];
+    const Ring<E>& ring = rings_.conditioner[i];
+    for (long n = 0; !network_->bands && n < Ring<E>::elements(1, ring.width); ++n)
+      ring.rows[n] = from_float<E>(row[static_cast<size_t>(n % ring.width)]);
+    for (size_t s = 0; s < steps_.size(); ++s) {
       const float* d = steps_[s].d.data() + i * static_cast<size_t>(C);
       const auto& state = rings_.steps[s];
       network_->step_row(static_cast<int>(i), d, state.step_row[i]);
@@ -122,10 +126,11 @@ void Sweep<E>::fill(const float* conditioner_rows) {
       for (int c = 0; c < C; ++c) state.padding[i][c] = from_float<E>(-d[c]);
       fill_before(state.x[i], state.padding[i], network_->layers[i].dilation);
       if (!state.x8[i].rows) continue;
-      network_->quantized_step_row(static_cast<int>(i), d, state.step_row8[i]);
+      network_->quantized_step_row(static_cast<int>(i), d, row.data(), state.step_row8[i]);
       for (int c = 0; c < C; ++c) state.padding8[i][c] = quantize(-d[c], network_->quantized[i].scale);
       fill_before(state.x8[i], state.padding8[i], network_->layers[i].dilation);
     }
+  }
 }
 
 template <class E>
@@ -158,6 +163,35 @@ void Sweep<E>::end(long length) {
   }
 }
 
+// The mel reaches a layer: upsampled, unless one upsampler serves all layers, and projected.
+template <class E>
+void Sweep<E>::condition(size_t layer, Rows rows) {
+  const Network<E>& net = *network_;
+  if (!shared_upsampler()) upsample(layer, rows);
+  const Layer<E>& own = net.layers[layer];
+  if (net.quantized.empty()) {
+    net.operations.project_conditioner(
+        {net.channels, net.bands, rings_.upsampled, rings_.conditioner[layer], own.conditioner, own.conditioner_bias},
+        rows);
+  } else {
+    const QuantizedLayer& bytes = net.quantized[layer];
+    net.operations.quantized_conditioner(
+        {net.channels, net.bands, rings_.upsampled8, rings_.conditioner8[layer], rings_.conditioner[layer],
+         bytes.conditioner, bytes.conditioner_zero, bytes.conditioner_scale, bytes.conditioner_bias},
+        rows);
+  }
+}
+
+template <class E>
+void Sweep<E>::upsample(size_t upsampler, Rows rows) {
+  Mel mel = window_.mel;
+  mel.frames = length_ / network_->hop();
+  if (network_->quantized.empty())
+    upsample_mel(*network_, upsampler, mel, rows.begin, rows.end, rings_.upsampled);
+  else
+    upsample_mel(*network_, upsampler, mel, rows.begin, rows.end, rings_.upsampled8);
+}
+
 template <class E>
 void Sweep<E>::work(int step, long begin, long count, int rank) {
   const Network<E>& net = *network_;
@@ -174,10 +208,8 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     return Rows{rank == 0 ? first : share(rank), rank + 1 == size ? first + count : share(rank + 1), length_};
   };
   const bool conditions = step == 0 && net.bands;
-  Mel mel = window_.mel;
-  mel.frames = length_ / net.hop();
 
-  if (conditions && shared_upsampler()) upsample_mel(net, 0, mel, rows(0).begin, rows(0).end, rings_.upsampled);
+  if (conditions && shared_upsampler()) upsample(0, rows(0));
   run.input_projection(
       {C, {window_.x.data, window_.x.origin}, state.x[0], net.input_weight, net.input_bias, edges(state.padding, 0)},
       rows(0));
@@ -195,12 +227,7 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     const Layer<E>& layer = net.layers[i];
     const size_t next = std::min(i + 1, net.layers.size() - 1);
     delay += layer.dilation;
-    if (conditions) {
-      if (!shared_upsampler()) upsample_mel(net, i, mel, rows(delay).begin, rows(delay).end, rings_.upsampled);
-      run.project_conditioner(
-          {C, net.bands, rings_.upsampled, rings_.conditioner[i], layer.conditioner, layer.conditioner_bias},
-          rows(delay));
-    }
+    if (conditions) condition(i, rows(delay));
     block.dilation = layer.dilation;
     block.x = state.x[i];
     block.y = state.x[i + 1];
@@ -218,10 +245,14 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
       const QuantizedLayer& own = net.quantized[i];
       block.x8 = state.x8[i];
       block.y8 = state.x8[i + 1];
+      block.conditioner8 = rings_.conditioner8[i];
+      block.next_conditioner8 = rings_.conditioner8[next];
+      block.conditioner_shift = own.conditioner_shift;
       block.dilated8 = own.dilated;
       block.projection8 = own.projection;
       block.dilated_start = state.step_row8[i];
-      block.dilated_scale = own.dilated_scale;
+      block.dilated_scale = own.gate_scale;
+      block.gate = &gate_table();
       block.projection_scale = own.projection_scale;
       block.sum_scale = i + 1 == net.layers.size() ? net.sum_scale : nullptr;
       block.y_scale = net.quantized[next].scale;

@@ -50,9 +50,12 @@ struct Rings {
     std::vector<float*> residual_row;  // [N]
   };
   std::vector<OfStep> steps;
-  std::vector<Ring<E>> conditioner;  // [N]; without a mel each is a single row
+  // [N]; without a mel each is a single row. Where the layer's input is quantized, bytes.
+  std::vector<Ring<E>> conditioner;
+  std::vector<Ring<int8_t>> conditioner8;
   Ring<E> upsampled;
-  std::vector<E*> scratch;  // per thread
+  Ring<uint8_t> upsampled8;  // instead, where anything is quantized
+  std::vector<E*> scratch;   // per thread
   std::vector<uint8_t*> scratch8;
   size_t bytes = 0;
 
@@ -95,6 +98,8 @@ class Sweep {
   void fill(const float* conditioner_rows);
   bool shared_upsampler() const { return network_->upsamplers.size() == 1; }
   void work(int step, long begin, long count, int rank);
+  void condition(size_t layer, Rows rows);
+  void upsample(size_t upsampler, Rows rows);
   template <class T>
   Edges<T> edges(const std::vector<T*>& padding, size_t layer) const;
 

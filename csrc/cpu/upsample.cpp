@@ -67,7 +67,7 @@ struct Upsampler {
     for (long t = std::max(begin, 0L); t < std::min(end, length(level)); ++t) {
       const long i = floor_divide(t + half, stride);
       operation({input.row(i), input.row(i - 1), stage.weight.data() + (t + half - i * stride), stride, stage.bias,
-                 network.bands, row(t), width});
+                 network.bands, row(t), width, network.mel_scale});
     }
   }
 };
@@ -79,19 +79,27 @@ std::pair<long, long> frames_of(const std::vector<int>& strides, long begin, lon
   return {begin, end};
 }
 
-template <class E>
+template <class E, class T>
 void upsample_mel(const Network<E>& network, size_t upsampler, const Mel& mel, long begin, long end,
-                  const Ring<E>& out) {
+                  const Ring<T>& out) {
   const Upsampler<E> up{network, network.upsamplers[upsampler], mel};
   const size_t levels = network.strides.size();
   begin = std::max(begin, 0L);
   end = std::min(end, up.length(levels));
   if (begin >= end) return;
-  up.run(levels, begin, end, network.operations.upsample_row, [&](long t) { return out.at(t); }, out.width);
+  const auto run = [&](auto operation) {
+    up.run(levels, begin, end, operation, [&](long t) { return out.at(t); }, out.width);
+  };
+  if constexpr (std::is_same_v<T, E>)
+    run(network.operations.upsample_row);
+  else
+    run(network.operations.upsample_row8);
   for (long t = begin; t < end; ++t) out.mirror(t, 1);
 }
 
 template void upsample_mel(const Network<float>&, size_t, const Mel&, long, long, const Ring<float>&);
 template void upsample_mel(const Network<Bf16>&, size_t, const Mel&, long, long, const Ring<Bf16>&);
+template void upsample_mel(const Network<float>&, size_t, const Mel&, long, long, const Ring<uint8_t>&);
+template void upsample_mel(const Network<Bf16>&, size_t, const Mel&, long, long, const Ring<uint8_t>&);
 
 }  // namespace diffwave

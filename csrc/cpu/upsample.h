@@ -19,9 +19,9 @@ struct Mel {
 std::pair<long, long> frames_of(const std::vector<int>& strides, long begin, long end);
 
 // Rows [begin, end) of the mel stretched by one of the network's upsamplers, clipped to the audio, into `out`. Any
-// range gives the same values.
-template <class E>
+// range gives the same values. T is E, or uint8_t in a network that is quantized.
+template <class E, class T>
 void upsample_mel(const Network<E>& network, size_t upsampler, const Mel& mel, long begin, long end,
-                  const Ring<E>& out);
+                  const Ring<T>& out);
 
 }  // namespace diffwave

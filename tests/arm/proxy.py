@@ -121,7 +121,7 @@ class Network:
         if bands:
             names += ["conditioner_weight", "conditioner_bias"]
             names += [f"upsample_{kind}_{i}" for i in range(len(strides)) for kind in ("weight", "bias")]
-        names += ["ranges"] * ("ranges" in arrays)
+        names += [name for name in ("ranges", "mel_range", "conditioner_ranges") if name in arrays]
         self.id = runner().number()
         integers = self.id, bands, reflect, residual_carries_d, len(dilations), *dilations, *strides
         (self.reach,) = runner().integers(f"network {isa}", *integers, arrays=[arrays[name] for name in names])

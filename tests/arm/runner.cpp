@@ -93,6 +93,10 @@ std::string make_network(const Request& request, const std::string& isa) {
   }
   const size_t all = p.bands ? count + 2 * p.strides.size() : count;
   if (request.a.size() > all) p.ranges = request.a[all].data();
+  if (request.a.size() > all + 1) {
+    p.mel_range = request.a[all + 1][0];
+    p.conditioner_ranges = request.a[all + 2].data();
+  }
   for (const Tier& tier : tiers())
     if (isa == tier.name && tier.supported) {
       const auto network = std::make_shared<Network<float>>(p, tier.fp32);

@@ -425,8 +425,10 @@ ASSETS = Path(__file__).resolve().parents[2] / "engine" / "assets"
 def test_the_bundled_voice_is_base_and_the_demo_mel_suits_it() -> None:
     config = load_checkpoint(ASSETS / "voice.safetensors").config
     np.testing.assert_allclose(config.train_schedule, BASE.train_schedule, rtol=1e-12)
-    assert replace(config, train_schedule=BASE.train_schedule, int8_ranges=()) == BASE
+    without = {"int8_ranges": (), "int8_mel_range": 0.0, "int8_conditioner_ranges": ()}
+    assert replace(config, train_schedule=BASE.train_schedule, **without) == BASE
     assert config.int8_ranges[:3] == (0.0, 0.0, 0.0) and min(config.int8_ranges[3:]) > 1.0
+    assert min(config.int8_mel_range, *config.int8_conditioner_ranges) > 0.1
     mel = np.load(ASSETS / "demo_mel.npy")
     assert mel.dtype == np.float32 and mel.shape == (80, 324)
     assert mel.min() >= 0.0 and 0.5 < mel.max() <= 1.0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import FrozenInstanceError, asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,11 +153,14 @@ def test_labels_beside_a_mel_are_refused_as_not_built() -> None:
         replace(BASE, classes=("3",))
 
 
+INT8 = ("int8_ranges", "int8_mel_range", "int8_conditioner_ranges")
+
+
 @pytest.mark.parametrize("config", [BASE, LARGE, UNCONDITIONAL])
 def test_files_from_before_labels_are_the_same_text(config: Config) -> None:
     """And are read: none of the later keys is in them."""
     values = asdict(config)
-    for later in ("classes", "clip_samples", "signal_std", "guidance", "int8_ranges"):
+    for later in ("classes", "clip_samples", "signal_std", "guidance", *INT8):
         del values[later]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config
@@ -232,3 +236,22 @@ def test_only_plain_values_are_kept() -> None:
     drop = {"o": {"x": 1}, "h": [[1]], "i": loop, "j": object(), "k": 10**5000, 3: 3, "l": [["x"]], "m": [b"x"]}
     assert plain_values({**keep, **drop}) == keep
     assert parse_object('{"a": 1, "b": {"c": 2}}') == {"a": 1, "b": {"c": 2}}
+
+
+LAYERS = BASE.residual_layers
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"int8_ranges": (0.0,) * LAYERS}, "int8_conditioner_ranges: expected one float per residual layer"),
+        ({"int8_conditioner_ranges": (1.0,) * LAYERS}, "int8_conditioner_ranges: expected .*, or none"),
+        ({"int8_ranges": (1.0,) * LAYERS}, "int8_ranges: expected one float per residual layer, 0 for the first"),
+        ({"int8_ranges": (0.0, -1.0)}, "int8_ranges: expected a tuple of floats from 0 to 1e6"),
+        ({"int8_mel_range": -1.0}, "int8_mel_range: expected a float from 0 to 1e6"),
+        ({"int8_mel_range": float("nan")}, "int8_mel_range: expected a float from 0 to 1e6"),
+    ],
+)
+def test_impossible_ranges(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        replace(BASE, **values)

@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from networks import SMALL
-from quantized import quantized_block, with_ranges
+from quantized import quantized_block, quantized_conditioner, with_ranges
 from running import evaluated
 from targets import one_torch_thread, targets, weights  # noqa: F401
 from tolerances import TOLERANCES, relative_error
 
 from engine.embedding import step_biases
-from engine.kernels import cpu
+from engine.kernels import cpu, reference
 
-WIDE = with_ranges(replace(SMALL, residual_layers=9, dilation_cycle=9))
-CASES = {
+WIDE = replace(SMALL, residual_layers=9, dilation_cycle=9)
+SHAPES = {
     "mel": WIDE,
     "no mel": replace(WIDE, n_mels=0, upsample_strides=()),
     "reflect": replace(WIDE, padding="reflect"),
@@ -26,6 +27,7 @@ CASES = {
     "80 channels": replace(WIDE, residual_channels=80),
     "128 channels": replace(WIDE, residual_channels=128),
 }
+CASES = {name: with_ranges(config) for name, config in SHAPES.items()}
 LENGTHS = (1, 11, 13, 97)
 
 
@@ -46,20 +48,48 @@ def test_residual_block(isa, precision, name):
             continue
         given = inputs(config, layer, length)
         got, expected = net.residual_block(layer, *given), quantized_block(config, weights(config), layer, *given)
+        rounds = kept(isa) == "bf16" and not config.int8_ranges[layer]
+        limit = TOLERANCES["operation_int8"] + rounds * TOLERANCES["operation_bf16"]
         for values, exact in zip(got, expected, strict=True):
-            assert relative_error(values, exact) < TOLERANCES["operation_int8"], f"layer {layer}, {length} samples"
+            assert relative_error(values, exact) < limit, f"layer {layer}, {length} samples"
 
 
 @pytest.mark.parametrize(("isa", "precision"), targets("int8"))
 def test_what_is_out_of_range_is_cut_off(isa, precision):
-    config = replace(WIDE, int8_ranges=(0.0, *[0.5] * 8))
+    config = replace(CASES["mel"], int8_ranges=(0.0, *[0.5] * 8), int8_mel_range=0.5)
     h, conditioner, d, skip = inputs(config, 1, 40)
-    given = (4.0 * h, conditioner, d, skip)
     net = cpu.CpuNetwork(config, weights(config), isa, precision)
-    for values, exact in zip(
-        net.residual_block(1, *given), quantized_block(config, weights(config), 1, *given), strict=True
-    ):
+    given = (4.0 * h, 4.0 * conditioner, d, skip)
+    got, expected = net.residual_block(1, *given), quantized_block(config, weights(config), 1, *given)
+    for values, exact in zip(got, expected, strict=True):
         assert relative_error(values, exact) < TOLERANCES["operation_int8"]
+    mel = np.random.default_rng(0).random((config.n_mels, 40), np.float32)
+    exact = quantized_conditioner(config, weights(config), 1, mel)
+    assert relative_error(net.project_conditioner(1, mel), exact) < TOLERANCES["operation_fp32"]
+
+
+@pytest.mark.parametrize("name", ["mel", "64 channels", "80 channels"])
+@pytest.mark.parametrize(("isa", "precision"), targets("int8"))
+def test_conditioner(isa, precision, name):
+    """The mel in bytes, and its projection in the units of the layer that it goes to, or as it is."""
+    config = CASES[name]
+    net = cpu.CpuNetwork(config, weights(config), isa, precision)
+    mel = np.random.default_rng(0).random((config.n_mels, 7), np.float32)
+    exact = reference.upsample_mel(
+        torch.from_numpy(mel)[None], reference.to_tensors(weights(config), torch.float32), config.upsample_strides
+    )[0].numpy()
+    upsampled, one = net.upsample_mel(mel), config.int8_mel_range / 127.0
+    assert np.abs(exact).max() > 128.5 * one, "something is cut off"
+    assert np.abs(upsampled - np.clip(exact, -128.0 * one, 127.0 * one)).max() <= 0.5001 * one
+    for layer in range(config.residual_layers):
+        expected = quantized_conditioner(config, weights(config), layer, upsampled)
+        limit = TOLERANCES["operation_int8" if config.int8_ranges[layer] else f"operation_{kept(isa)}"]
+        assert relative_error(net.project_conditioner(layer, upsampled), expected) < limit, f"layer {layer}"
+
+
+def kept(isa):
+    """The precision of what is not bytes."""
+    return "bf16" if "bf16" in cpu.precisions_of(isa) else "fp32"
 
 
 @pytest.mark.parametrize("name", ["mel", "no mel", "reflect", "64 channels"])
@@ -83,7 +113,7 @@ def test_the_whole_network(isa, precision, name):
 
 @pytest.mark.parametrize("ranges", [(1.0,) * 9, (0.0,) * 8])
 def test_impossible_ranges(ranges):
-    config = replace(SMALL)
+    config = with_ranges(SMALL)
     object.__setattr__(config, "int8_ranges", ranges)
     with pytest.raises(ValueError, match="ranges: "):
         cpu.CpuNetwork(config, weights(SMALL), "generic", "int8")

@@ -8,7 +8,7 @@ namespace {
 #include "vec_avx512.inl"
 #include "vec_madd512.inl"
 #include "vec_fp32.inl"
-#include "vec_bytes.inl"
+#include "vec_gate512.inl"
 #include "operations.inl"
 }  // namespace
 }  // namespace diffwave::avx512

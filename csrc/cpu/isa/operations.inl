@@ -15,7 +15,9 @@
 template <class E>
 constexpr Operations<E> kOperations = {upsample_row<float>,
                                        upsample_row<E>,
-                                       project_conditioner<E>,
+                                       upsample_row<uint8_t>,
+                                       project_conditioner<ProjectConditioner<E>>,
+                                       project_conditioner<QuantizedConditioner<E>>,
                                        input_projection<E>,
                                        block<ResidualBlock<E>>,
                                        block<QuantizedBlock<E>>,

@@ -11,6 +11,7 @@
 #include <arm_neon.h>
 #endif
 
+#include "../gate_table.h"
 #include "../inline.h"
 #include "../kernels.h"
 #include "../noise.h"

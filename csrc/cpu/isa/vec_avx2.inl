@@ -7,6 +7,7 @@ DIFFWAVE_INLINE void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 DIFFWAVE_INLINE Vec broadcast(float x) { return _mm256_set1_ps(x); }
 DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+DIFFWAVE_INLINE Vec minimum(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 DIFFWAVE_INLINE Vec clamp_exponent(Vec x) { return maximum(_mm256_min_ps(x, broadcast(60.0f)), broadcast(-60.0f)); }
 DIFFWAVE_INLINE Vec round_nearest(Vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 // p * 2^n for integral n
@@ -33,10 +34,21 @@ DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   const VecInt odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
   return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
 }
-// v + kZero, to nearest, what is out of range cut off
-DIFFWAVE_INLINE void store_byte(uint8_t* p, Vec v) {
+DIFFWAVE_INLINE VecInt load(const int8_t* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+// v * 2^count + sum
+DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) {
+  return _mm256_add_epi32(_mm256_sllv_epi32(v, count), sum);
+}
+// To nearest, what is out of range cut off
+DIFFWAVE_INLINE __m128i to_bytes(Vec v) {
   const __m256i wide = _mm256_cvtps_epi32(v);
   const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_xor_si128(_mm_packs_epi16(half, half), _mm_set1_epi8(-128)));
+  return _mm_packs_epi16(half, half);
 }
-DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const uint8_t*) { return a / b; }
+DIFFWAVE_INLINE void store(int8_t* p, Vec v) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), to_bytes(v)); }
+// v + kZero
+DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_xor_si128(to_bytes(v), _mm_set1_epi8(-128)));
+}

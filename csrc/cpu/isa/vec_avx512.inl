@@ -7,6 +7,7 @@ DIFFWAVE_INLINE void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 DIFFWAVE_INLINE Vec broadcast(float x) { return _mm512_set1_ps(x); }
 DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+DIFFWAVE_INLINE Vec minimum(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 // No lower bound is needed: scale() underflows to zero, and 1 + 2^-60 is 1 as well.
 DIFFWAVE_INLINE Vec clamp_exponent(Vec x) { return _mm512_min_ps(x, broadcast(60.0f)); }
 DIFFWAVE_INLINE Vec round_nearest(Vec x) {
@@ -26,10 +27,17 @@ DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
   __builtin_memcpy(&group, p, sizeof group);
   return _mm512_set1_epi32(group);
 }
-// v + kZero, to nearest, what is out of range cut off
-DIFFWAVE_INLINE void store_byte(uint8_t* p, Vec v) {
-  const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+DIFFWAVE_INLINE VecInt load(const int8_t* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-// To 12 bits.
-DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const uint8_t*) { return a * _mm512_rcp14_ps(b); }
+// v * 2^count + sum
+DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) {
+  return _mm512_add_epi32(_mm512_sllv_epi32(v, count), sum);
+}
+// To nearest, what is out of range cut off
+DIFFWAVE_INLINE __m128i to_bytes(Vec v) { return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)); }
+DIFFWAVE_INLINE void store(int8_t* p, Vec v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bytes(v)); }
+// v + kZero
+DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_xor_si128(to_bytes(v), _mm_set1_epi8(-128)));
+}

@@ -1,7 +1,9 @@
-// What bytes need beside their tier's Vec and VecInt.
-// 2^f on [-1/2, 1/2] to 1e-4: minimax of degree 3
-DIFFWAVE_INLINE Vec exp2_fraction(Vec f, const uint8_t*) {
-  Vec p = fma(f, broadcast(0.055008955f), broadcast(0.24221097f));
-  p = fma(p, f, broadcast(0.69328290f));
-  return fma(p, f, broadcast(1.0f));
+// Gated rows of bytes, one value after the other.
+constexpr int kGatedRows = 1;
+
+DIFFWAVE_INLINE void store_gated(uint8_t* p, const Vec* sigmoid, const Vec* tanh, const GateTable& table) {
+  float g[kWidth], twice_f[kWidth];
+  store(g, *sigmoid);
+  store(twice_f, *tanh);
+  for (int i = 0; i < kWidth; ++i) p[i] = gated_byte(g[i], twice_f[i], table);
 }

@@ -19,6 +19,7 @@ DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) {
 #endif
 }
 DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
+DIFFWAVE_INLINE Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 DIFFWAVE_INLINE Vec clamp_exponent(Vec x) {
   const Vec high = broadcast(60.0f);
   x = x < high ? x : high;
@@ -57,8 +58,14 @@ DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   for (int byte = 0; byte < 4; ++byte) acc += (x >> (8 * byte) & 255) * (w << (24 - 8 * byte) >> 24);
   return acc;
 }
-// v + kZero, to nearest, what is out of range cut off
-DIFFWAVE_INLINE void store_byte(uint8_t* p, Vec v) {
+DIFFWAVE_INLINE VecInt load(const int8_t* p) { return VecInt{p[0], p[1], p[2], p[3]}; }
+// v * 2^count + sum
+DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) { return v * (1 << count) + sum; }
+// To nearest, what is out of range cut off
+DIFFWAVE_INLINE void store(int8_t* p, Vec v) {
+  for (int i = 0; i < kWidth; ++i) p[i] = to_byte(v[i]);
+}
+// v + kZero
+DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
   for (int i = 0; i < kWidth; ++i) p[i] = quantize(v[i], 1.0f);
 }
-DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const uint8_t*) { return a / b; }

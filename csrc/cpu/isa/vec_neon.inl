@@ -8,6 +8,7 @@ DIFFWAVE_INLINE Vec broadcast(float x) { return vdupq_n_f32(x); }
 DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 // Of a NaN and a number these give the number, as on x86 where the number comes second; vmaxq_f32 gives the NaN.
 DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return vmaxnmq_f32(a, b); }
+DIFFWAVE_INLINE Vec minimum(Vec a, Vec b) { return vminnmq_f32(a, b); }
 DIFFWAVE_INLINE Vec clamp_exponent(Vec x) { return maximum(vminnmq_f32(x, broadcast(60.0f)), broadcast(-60.0f)); }
 DIFFWAVE_INLINE Vec round_nearest(Vec x) { return vrndnq_f32(x); }
 // p * 2^n for integral n
@@ -37,11 +38,24 @@ DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   const int32x4_t high = vpaddq_s32(vmull_s16(vget_low_s16(x1), vget_low_s16(w1)), vmull_high_s16(x1, w1));
   return vaddq_s32(acc, vpaddq_s32(low, high));
 }
-// v + kZero, to nearest, what is out of range cut off
-DIFFWAVE_INLINE void store_byte(uint8_t* p, Vec v) {
+DIFFWAVE_INLINE VecInt load(const int8_t* p) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, p, sizeof bits);
+  return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(bits)))));
+}
+// v * 2^count + sum
+DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) { return vaddq_s32(vshlq_s32(v, count), sum); }
+// To nearest, what is out of range cut off
+DIFFWAVE_INLINE uint32_t to_bytes(Vec v) {
   const int8x8_t bytes = vqmovn_s16(vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(v)), vdup_n_s16(0)));
-  const uint32x2_t word = vreinterpret_u32_u8(veor_u8(vreinterpret_u8_s8(bytes), vdup_n_u8(kZero)));
-  const uint32_t bits = vget_lane_u32(word, 0);
+  return vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
+}
+DIFFWAVE_INLINE void store(int8_t* p, Vec v) {
+  const uint32_t bits = to_bytes(v);
   __builtin_memcpy(p, &bits, sizeof bits);
 }
-DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const uint8_t*) { return a / b; }
+// v + kZero
+DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
+  const uint32_t bits = to_bytes(v) ^ 0x80808080u;
+  __builtin_memcpy(p, &bits, sizeof bits);
+}

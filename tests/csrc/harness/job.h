@@ -53,6 +53,10 @@ inline Model::Model(Random& random, bool with_mel) {
   }
   if (!with_mel) return;
   p.bands = static_cast<int>(random.spread(1, 100));
+  if (p.ranges) {
+    p.mel_range = 2.0f;
+    p.conditioner_ranges = arrays.emplace_back(static_cast<size_t>(N), 3.0f).data();
+  }
   p.conditioner_weight = add(random, N * 2 * C * p.bands, 1.0 / p.bands);
   p.conditioner_bias = add(random, N * 2 * C, 0.01);
   for (long hop = 1, count = random.between(1, 3); count > 0; --count) {
