@@ -1,8 +1,8 @@
 """Which inputs of residual layers become bytes in "int8", and over which range: found on mels of the user's kind.
 
 Ranges are constants of the checkpoint (`Config.int8_ranges` and those beside them), so that audio never depends on
-tiles or batches. The first layers see the noise almost as it is, with outliers, and stay in the precision that goes with
-"int8".
+tiles or batches. The first layers see the noise almost as it is, with outliers, and stay in the precision that goes
+with "int8".
 """
 
 from __future__ import annotations
