@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
 
-# Side by side in up to four processes, each of which leaves PyTorch one thread.
+# Side by side in two processes (each grows to 6 GB), of which each leaves PyTorch one thread.
 test: $(VENV)/installed-test  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist worksteal
 
 slow: $(VENV)/installed-test  ## the longer proofs
 	$(BIN)/python -m pytest -m slow
