@@ -20,6 +20,23 @@ inline Span random_part(Random& random, long length) {
   return {first, random.between(first + 1, length)};
 }
 
+inline float value_of(float value, float) { return value; }
+inline float value_of(diffwave::Bf16 value, float) { return diffwave::to_float(value); }
+inline float value_of(uint8_t value, float scale) { return static_cast<float>(value - diffwave::kZero) / scale; }
+
+// Rows of the upsampled mel by themselves, in a ring of T.
+template <class T, class E>
+Floats upsampled(Random& random, const Network<E>& network, size_t upsampler, const diffwave::Mel& mel, Span wanted) {
+  Ring<T> ring{nullptr, wanted.size() + random.below(20), network.mel_width()};
+  const std::unique_ptr<T[]> rows(new T[static_cast<size_t>(Ring<T>::elements(ring.capacity, ring.width))]);
+  ring.rows = rows.get();
+  diffwave::upsample_mel(network, upsampler, mel, wanted.first, wanted.last, ring);
+  Floats got;
+  for (long t = wanted.first; t < wanted.last; ++t)
+    for (long m = 0; m < network.bands; ++m) got.push_back(value_of(ring.at(t)[m], network.mel_scale));
+  return got;
+}
+
 template <class E>
 void check_upsample_mel(Random& random, const Job<E>& job, int layer) {
   const auto& network = *job.network;
@@ -35,14 +52,9 @@ void check_upsample_mel(Random& random, const Job<E>& job, int layer) {
   window.open(random, job, job.x, {}, {std::max(low, 0L), std::min(high, job.frames)}, {});
   diffwave::Mel mel = window.from_step(0).mel;
   mel.frames = job.frames;
-  Ring<E> ring{nullptr, wanted.size() + random.below(20), network.mel_width()};
-  const std::unique_ptr<E[]> rows(new E[static_cast<size_t>(Ring<E>::elements(ring.capacity, ring.width))]);
-  ring.rows = rows.get();
   const size_t upsampler = network.upsamplers.size() == 1 ? 0 : static_cast<size_t>(layer);
-  diffwave::upsample_mel(network, upsampler, mel, wanted.first, wanted.last, ring);
-  Floats got;
-  for (long t = wanted.first; t < wanted.last; ++t)
-    for (long m = 0; m < M; ++m) got.push_back(diffwave::to_float(ring.at(t)[m]));
+  const Floats got = network.quantized.empty() ? upsampled<E>(random, network, upsampler, mel, wanted)
+                                               : upsampled<uint8_t>(random, network, upsampler, mel, wanted);
   compare(part(whole, wanted, M), got, "upsample_mel");
 }
 
