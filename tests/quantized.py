@@ -92,7 +92,7 @@ def quantized_block(
         sums = convolve(padded + d, dilated, dilation)
     if conditioner is None:
         sums += own["dilated_conv.bias"][:, None]
-    elif limit:
+    elif limit and config.n_mels:
         bias, unit = conditioner_bias(tensors, layer), conditioner_units(config, tensors, layer)
         sums += np.clip(np.rint((conditioner - bias) / unit), -128.0, 127.0) * unit + bias
     else:

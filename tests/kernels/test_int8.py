@@ -16,6 +16,7 @@ from tolerances import TOLERANCES, relative_error
 
 from engine.embedding import step_biases
 from engine.kernels import cpu, reference
+from engine.kernels.label import label_row
 
 WIDE = replace(SMALL, residual_layers=9, dilation_cycle=9)
 SHAPES = {
@@ -109,6 +110,21 @@ def test_the_whole_network(isa, precision, name):
         h, skip = quantized_block(config, weights(config), layer, h, conditioner, d[0, layer], skip)
     expected = net.output_head(skip.astype(np.float32))
     assert relative_error(evaluated(net, x, mel, d), expected) < TOLERANCES["network_eps_int8"]
+
+
+@pytest.mark.parametrize(("isa", "precision"), targets("int8"))
+def test_a_label_is_where_the_sums_start(isa, precision):
+    config = with_ranges(replace(WIDE, n_mels=0, upsample_strides=(), classes=("yes", "no")))
+    tensors, (rng, length) = weights(config), (np.random.default_rng(0), 300)
+    net, x = cpu.CpuNetwork(config, tensors, isa, precision), rng.standard_normal(length, np.float32)
+    d = step_biases(tensors, config, (3.0,)).astype(np.float32)
+    h, skip = net.input_projection(x), np.zeros((config.residual_channels, length), np.float32)
+    for layer, row in enumerate(label_row(config, tensors, 1)):
+        conditioner = (row + tensors[f"residual_layers.{layer}.dilated_conv.bias"])[:, None]
+        h, skip = quantized_block(config, tensors, layer, h, conditioner, d[0, layer], skip)
+    expected = net.output_head(skip.astype(np.float32))
+    assert relative_error(evaluated(net, x, None, d, label=1), expected) < TOLERANCES["network_eps_int8"]
+    assert relative_error(evaluated(net, x, None, d, label=0), expected) > 2.0 * TOLERANCES["network_eps_int8"]
 
 
 @pytest.mark.parametrize("ranges", [(1.0,) * 9, (0.0,) * 8])
