@@ -18,12 +18,18 @@ void pause_briefly() {
 }
 
 // A member spins this often for the next round (tens of microseconds, longer than Python needs between two calls)
-// before it sleeps, and at a barrier before it offers its processor to others.
+// before it sleeps, and at a barrier before it offers its processor to others. Where there are fewer processors than
+// members, whoever waits keeps another from working, and offers its own at once.
 constexpr int kSpins = 4000;
+
+int spins_of(int size) {
+  const unsigned processors = std::thread::hardware_concurrency();
+  return processors && static_cast<unsigned>(size) > processors ? 0 : kSpins;
+}
 
 }  // namespace
 
-Team::Team(int size) : size_(size) { start(); }
+Team::Team(int size) : size_(size), spins_(spins_of(size)) { start(); }
 
 void Team::start() {
   process_ = getpid();
@@ -60,7 +66,7 @@ Team::~Team() {
 void Team::member(Meeting& meeting, int rank) {
   for (long seen = 0;;) {
     const auto called = [&] { return meeting.round.load(std::memory_order_acquire) != seen; };
-    for (int spin = 0; spin < kSpins && !called(); ++spin) pause_briefly();
+    for (int spin = 0; spin < spins_ && !called(); ++spin) pause_briefly();
     if (!called()) {
       std::unique_lock<std::mutex> lock(meeting.mutex);
       meeting.wake.wait(lock, called);
@@ -98,7 +104,7 @@ void Team::barrier() {
     return;
   }
   for (int spin = 0; meeting.passed.load(std::memory_order_acquire) == now; ++spin) {
-    if (spin < kSpins)
+    if (spin < spins_)
       pause_briefly();
     else
       std::this_thread::yield();

@@ -45,7 +45,7 @@ class Team {
   void forget_parent();
   void member(Meeting& meeting, int rank);
 
-  const int size_;
+  const int size_, spins_;
   pid_t process_;
   std::unique_ptr<Meeting> meeting_;
 };
