@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SHARED, random_network
+from networks import random_network
 from safetensors.numpy import save
 
 from engine.checkpoint import Checkpoint, expected_shapes, load_checkpoint, save_checkpoint
@@ -415,46 +415,6 @@ def test_mutated_bytes_never_surprise(folder: Path, good: bytes, data: st.DataOb
         load_checkpoint(written(folder, bytes(content)))
     except CheckpointError as error:
         assert len(str(error)) < 500 + len(str(folder))
-
-
-# The voices
-
-ASSETS = Path(__file__).resolve().parents[2] / "engine" / "assets"
-
-
-def test_the_bundled_voice_is_base_and_the_demo_mel_suits_it() -> None:
-    config = load_checkpoint(ASSETS / "voice.safetensors").config
-    np.testing.assert_allclose(config.train_schedule, BASE.train_schedule, rtol=1e-12)
-    without = {"int8_ranges": (), "int8_mel_range": 0.0, "int8_conditioner_ranges": ()}
-    assert replace(config, train_schedule=BASE.train_schedule, **without) == BASE
-    assert config.int8_ranges[:3] == (0.0, 0.0, 0.0) and min(config.int8_ranges[3:]) > 1.0
-    assert min(config.int8_mel_range, *config.int8_conditioner_ranges) > 0.1
-    mel = np.load(ASSETS / "demo_mel.npy")
-    assert mel.dtype == np.float32 and mel.shape == (80, 324)
-    assert mel.min() >= 0.0 and 0.5 < mel.max() <= 1.0
-
-
-def test_the_bundled_voice_is_the_trained_one_in_float16() -> None:
-    pytest.importorskip("torch")
-    source = SHARED / "weights" / "base_kerstin.pt"
-    if not source.is_file():
-        pytest.skip("no shared weights beside the project")
-    bundled = load_checkpoint(ASSETS / "voice.safetensors").tensors
-    for name, tensor in load_checkpoint(source).tensors.items():
-        np.testing.assert_array_equal(bundled[name], tensor.astype(np.float16).astype(np.float32))
-
-
-def test_the_first_voice_and_its_raw_weights_load() -> None:
-    pytest.importorskip("torch")
-    folder = SHARED / "weights"
-    if not folder.is_dir():
-        pytest.skip("no shared weights beside the project")
-    one, other = (load_checkpoint(folder / f"base_kerstin{suffix}.pt") for suffix in ("", "_raw"))
-    # The schedule in the file comes from another linspace: equal to rounding.
-    np.testing.assert_allclose(one.config.train_schedule, BASE.train_schedule, rtol=1e-12)
-    assert replace(one.config, train_schedule=BASE.train_schedule) == BASE
-    assert one.config == other.config
-    assert not np.array_equal(one.tensors[LAYER], other.tensors[LAYER])
 
 
 # Class labels

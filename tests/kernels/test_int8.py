@@ -69,6 +69,16 @@ def test_what_is_out_of_range_is_cut_off(isa, precision):
     assert relative_error(net.project_conditioner(1, mel), exact) < TOLERANCES["operation_fp32"]
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_sums_are_the_same_on_every_tier(name):
+    """To the last bit, gate and all: of a layer whose input is bytes, not the last, so that the sum is an integer."""
+    config = CASES[name]
+    given = inputs(config, 1, 97)
+    isas = [isa for isa, supported, _, _ in cpu.tiers() if supported]
+    skips = [cpu.CpuNetwork(config, weights(config), isa, "int8").residual_block(1, *given)[1] for isa in isas]
+    assert all(np.array_equal(skip, skips[0]) for skip in skips)
+
+
 @pytest.mark.parametrize("name", ["mel", "64 channels", "80 channels"])
 @pytest.mark.parametrize(("isa", "precision"), targets("int8"))
 def test_conditioner(isa, precision, name):
