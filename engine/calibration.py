@@ -29,6 +29,7 @@ Array = npt.NDArray[np.float32]
 
 EXCERPTS, FRAMES = 6, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
 SHARE = 99.99  # percent of an input's values that its range must hold
+HEADROOM = 2.0  # of the mel and the conditioner: louder speech, and other voices, than those that were looked at
 KEPT = 3  # first layers whose inputs are never bytes
 EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`
 
@@ -78,6 +79,7 @@ def calibrate(
         most = np.maximum(most, found)
         if progress is not None:
             progress(0.9 * count / len(excerpts))
+    most[N:] *= HEADROOM
     inputs, conditioners, mel = most[:N].tolist(), tuple(most[N : 2 * N].tolist()), float(most[2 * N])
     kept, agreement = KEPT, None
     while kept < N:

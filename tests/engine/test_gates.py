@@ -88,6 +88,13 @@ def test_audio_as_one_hears_it(precision: str) -> None:
     assert pesq.pesq(16000, exact, other, "wb") >= TOLERANCES[f"voice_pesq_{precision}"]
 
 
+def test_audio_of_louder_speech() -> None:
+    """Than any that the ranges were found on: 10 dB, as far as the mel goes."""
+    mel = np.minimum(demo()[:, 60:120] + 0.1, 1.0).astype(np.float32)
+    exact, other = (voice_of(network("voice"), name).vocode(mel, seed=1) for name in ("fp32", "int8"))
+    assert snr(exact, other) >= TOLERANCES["voice_louder_int8_db"]
+
+
 def test_narrow_ranges_turn_the_gate_red() -> None:
     checkpoint = network("voice")
     narrow = replace(checkpoint.config, int8_ranges=tuple(r / 4 for r in checkpoint.config.int8_ranges))
