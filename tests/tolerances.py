@@ -80,7 +80,7 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "voice_eps_fp32_db": 100.0,
         "voice_eps_bf16_db": 35.0,
         "voice_eps_int8_db": 20.0,
-        # The audio of a mel 10 dB louder than any voice that was heard: 24.9 was seen, and 18.4 with ranges that cut it off.
+        # The audio of a mel 10 dB louder than the voice: 24.9 was seen, and 18.4 with ranges that cut it off.
         "voice_louder_int8_db": 22.0,
         # Random weights damp nothing, and bf16 rounds them as well: 33.7 was seen.
         "random_eps_fp32_db": 100.0,
