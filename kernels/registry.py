@@ -19,7 +19,7 @@ CPU_PRECISIONS = ("int8", "bf16", "fp32")
 GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 PRECISIONS = ("int8", "fp16", "bf16", "tf32", "fp32")
 # Every tier can compute with bytes; on these it is the fastest.
-QUICK_WITH_BYTES = ("avx512vnni", "avx512bf16")
+QUICK_WITH_BYTES = ("avxvnni", "avx512vnni", "avx512bf16")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ struct GateTable {
   alignas(64) int16_t sigmoid_step[64];
   alignas(64) int16_t tanh[64];
   alignas(64) int16_t tanh_step[64];
+  // value * 2^16 + step
+  alignas(64) int32_t sigmoid_pairs[64];
+  alignas(64) int32_t tanh_pairs[64];
 };
 
 const GateTable& gate_table();

@@ -17,6 +17,8 @@ from engine import _native
 OPERATIONS = ("::block_of", "project_conditioner<")
 MULTIPLY_ADDS = [
     ("avx2", "vfmadd", 12),
+    ("avxvnni", "vfmadd", 12),
+    ("avxvnni", "vpdpbusd", 12),
     ("avx512", "vfmadd", 24),
     ("avx512vnni", "vfmadd", 24),
     ("avx512vnni", "vpdpbusd", 24),

@@ -157,7 +157,7 @@ def test_every_tier_of_this_machine_can_be_forced() -> None:
                 assert registry.select(isa=name, precision=precision, calibrated=True).isa == name
             else:
                 with pytest.raises(UnavailableError, match=f"isa: '{name}' needs {requires}"):
-                    registry.select(isa=name, precision=precision)
+                    registry.select(isa=name, precision=precision, calibrated=True)
 
 
 @pytest.mark.parametrize(("isa", "precision"), targets())

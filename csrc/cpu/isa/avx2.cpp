@@ -6,8 +6,9 @@ DIFFWAVE_TARGET_BEGIN("avx2,fma")
 namespace diffwave::avx2 {
 namespace {
 #include "vec_avx2.inl"
+#include "vec_madd256.inl"
 #include "vec_fp32.inl"
-#include "vec_bytes.inl"
+#include "vec_gate256.inl"
 #include "operations.inl"
 }  // namespace
 }  // namespace diffwave::avx2

@@ -27,13 +27,6 @@ DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
   __builtin_memcpy(&group, p, sizeof group);
   return _mm256_set1_epi32(group);
 }
-// Four products to a lane. vpmaddubsw would do in fewer steps, but it cuts sums of two off at 16 bits.
-DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
-  const VecInt even =
-      _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-  const VecInt odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
-  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
-}
 DIFFWAVE_INLINE VecInt load(const int8_t* p) {
   return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }

@@ -1,0 +1,21 @@
+// x86-64 with AVX2, FMA and AVX-VNNI, the dot product of bytes for processors without AVX-512.
+#include "tier.h"
+
+#if defined(__x86_64__)
+DIFFWAVE_TARGET_BEGIN("avx2,fma")
+namespace diffwave::avxvnni {
+namespace {
+#include "vec_avx2.inl"
+#include "vec_vnni256.inl"
+#include "vec_fp32.inl"
+#include "vec_gate256.inl"
+#include "operations.inl"
+}  // namespace
+}  // namespace diffwave::avxvnni
+DIFFWAVE_TARGET_END
+
+// Outside the region: it is called on every processor.
+namespace diffwave::avxvnni {
+Operations<float> fp32() { return kOperations<float>; }
+}  // namespace diffwave::avxvnni
+#endif
