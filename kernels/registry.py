@@ -19,7 +19,7 @@ CPU_PRECISIONS = ("int8", "bf16", "fp32")
 GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 PRECISIONS = ("int8", "fp16", "bf16", "tf32", "fp32")
 # Every tier can compute with bytes; on these it is the fastest.
-QUICK_WITH_BYTES = ("avxvnni", "avx512vnni", "avx512bf16")
+QUICK_WITH_BYTES = ("avxvnni", "avx512vnni", "avx512bf16", "dotprod")
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,8 @@ def _reasons(precision: str, isa: str | None, tier: str, chosen: str, tiers: Map
         f"isa {tier}: "
         + ("asked for" if isa else f"the fastest tier with {chosen}")
         + (f"; not on this processor: {lacking}" if lacking and not isa else ""),
-        f"precision {chosen}: "
-        + ("asked for" if precision != "auto" else "the fastest that this tier has" if not isa or chosen != "fp32"
-           else "all that this tier has"),
-    )  # fmt: skip
+        f"precision {chosen}: " + ("asked for" if precision != "auto" else "the choice for this tier and network"),
+    )
 
 
 def _names(names: tuple[str, ...]) -> str:

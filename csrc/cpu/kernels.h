@@ -118,6 +118,7 @@ struct QuantizedBlock : ResidualBlock<E> {
   const int32_t* dilated_start;          // [2C] in panel order: biases, and the products with kZero taken off
   const float* dilated_scale;            // [2C] in panel order: from a sum of products to the gate's arguments
   const float* projection_scale;         // [C]: from a sum of products to the residual
+  const int32_t* residual_start;         // [C]: the products with kZero, taken off
   const int32_t* sum_start;              // as skip_start
   const float* sum_scale;                // [C]: from the sum to float32, in the last layer; else null
   float y_scale;                         // of y8
@@ -165,6 +166,7 @@ struct Operations {
   double (*peak)(long rounds) = nullptr;   // runs multiply-accumulates on registers alone, returns how many MACs
   double (*peak8)(long rounds) = nullptr;  // the same of bytes
   int width = 0;                           // lanes of a vector: the packing follows it
+  int zero = 0;                            // what its products of bytes leave in a byte of kZero: all of it or nothing
 };
 
 struct Tier {

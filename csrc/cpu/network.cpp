@@ -85,7 +85,7 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
     layer.dilated_scale = arena.take<float>(2 * C);
     layer.gate_scale = arena.take<float>(2 * C);
     layer.projection_scale = arena.take<float>(C);
-    layer.residual_zero = arena.take<float>(C);
+    layer.residual_zero = arena.take<int32_t>(C);
     layer.skip_zero = arena.take<int32_t>(C);
     if (!bands) continue;
     layer.conditioner = arena.take<int8_t>(2 * C * static_cast<size_t>(whole_groups<uint8_t>(bands)));
@@ -197,16 +197,15 @@ void Network<E>::quantize(const Parameters& p) {
         double dilated_sum = 0.0, projection_sum = 0.0;
         for (long k = 0; k < 3 * C; ++k) dilated_sum += dilated_byte(half, c, k);
         for (long k = 0; k < C; ++k) projection_sum += projection_byte(half, c, k);
-        layer.dilated_zero[at] = static_cast<int32_t>(-kZero * dilated_sum);
+        layer.dilated_zero[at] = static_cast<int32_t>(-operations.zero * dilated_sum);
         layer.dilated_scale[at] =
             layer.scale > 0.0f ? static_cast<float>(kGateScale[half] / (dilated_bytes[row] * layer.scale)) : 0.0f;
         layer.gate_scale[at] = layer.dilated_scale[at] * (kGateParts / kGateExponent);
         if (half == 0) {
-          const double scale = kHalf / (projection_bytes[row] * kMostByte);
-          layer.projection_scale[c] = static_cast<float>(scale);
-          layer.residual_zero[c] = static_cast<float>(-kZero * projection_sum * scale);
+          layer.projection_scale[c] = static_cast<float>(kHalf / (projection_bytes[row] * kMostByte));
+          layer.residual_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
         } else {
-          layer.skip_zero[c] = static_cast<int32_t>(-kZero * projection_sum);
+          layer.skip_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
           start[static_cast<size_t>(c)] += layer.skip_zero[c];
         }
       }
@@ -234,7 +233,7 @@ void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
       const double bytes = bytes_per_one(most_of(weight + (half * C + c) * M, M));
       double sum = 0.0;
       for (long k = 0; k < M; ++k) sum += byte(half, c, k);
-      own.conditioner_zero[at] = static_cast<int32_t>(-kZero * sum);
+      own.conditioner_zero[at] = static_cast<int32_t>(-operations.zero * sum);
       const double scale = mel_scale > 0.0f ? kGateScale[half] / (bytes * mel_scale) : 0.0;
       if (own.scale > 0.0f) {
         const double most = kGateScale[half] * p.conditioner_ranges[layer] / own.dilated_scale[at];
@@ -275,10 +274,7 @@ void Network<E>::step_row(int layer, const float* d, float* row) const {
 template <class E>
 void Network<E>::residual_row(int layer, const float* d, float* row) const {
   const float* bias = layers[static_cast<size_t>(layer)].residual_bias;
-  for (int c = 0; c < channels; ++c) {
-    row[c] = residual_carries_d ? bias[c] + kHalf * d[c] : bias[c];
-    if (!quantized.empty()) row[c] += quantized[static_cast<size_t>(layer)].residual_zero[c];
-  }
+  for (int c = 0; c < channels; ++c) row[c] = residual_carries_d ? bias[c] + kHalf * d[c] : bias[c];
 }
 
 template class Network<float>;

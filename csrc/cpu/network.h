@@ -52,10 +52,9 @@ struct QuantizedLayer {
   int8_t *dilated, *projection;  // packed
   // [2C] in panel order: from a sum of products to the gate's exponents, and to its arguments; [C].
   float *dilated_scale, *gate_scale, *projection_scale;
-  // What kZero adds to sums of products, taken off. That of the skips of all layers is part of sum_start.
-  int32_t *dilated_zero, *skip_zero;  // [2C] in panel order, [C]
-  float* residual_zero;               // [C], scaled
-  int8_t* conditioner;                // packed
+  // What the bytes' zero adds to sums of products, taken off. That of the skips of all layers is part of sum_start.
+  int32_t *dilated_zero, *residual_zero, *skip_zero;  // [2C] in panel order, [C], [C]
+  int8_t* conditioner;                                // packed
   int32_t *conditioner_zero, *conditioner_shift;
   float *conditioner_scale, *conditioner_bias;
 };

@@ -99,6 +99,7 @@ void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>
   block.dilated_scale = own.gate_scale;
   block.gate = &gate_table();
   block.projection_scale = own.projection_scale;
+  block.residual_start = own.residual_zero;
   block.sum_start = layer == 0 ? network.sum_start : nullptr;
   block.sum_scale = static_cast<size_t>(layer) + 1 == network.layers.size() ? network.sum_scale : nullptr;
   int32_t* const sums = reinterpret_cast<int32_t*>(block.skip.rows);

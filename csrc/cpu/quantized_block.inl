@@ -99,9 +99,10 @@ DIFFWAVE_INLINE void projection(const QuantizedBlock<E>& op, const QuantizedRows
   const int8_t* weight = op.projection8 + static_cast<long>(panel) * 2 * kWidth * channels;
   int32_t* const sums = reinterpret_cast<int32_t*>(at.skip);
   VecInt acc[kRows][2];
+  const VecInt start = load(op.residual_start + c);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    acc[r][0] = VecInt{};
+    acc[r][0] = start;
     acc[r][1] = load(op.sum_start ? op.sum_start + c : sums + r * static_cast<long>(channels) + c);
   }
   accumulate<2, C, kGatedRows>(acc, const_cast<const uint8_t*>(at.gated8), channels, weight, channels);

@@ -254,6 +254,7 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
       block.dilated_scale = own.gate_scale;
       block.gate = &gate_table();
       block.projection_scale = own.projection_scale;
+      block.residual_start = own.residual_zero;
       block.sum_scale = i + 1 == net.layers.size() ? net.sum_scale : nullptr;
       block.y_scale = net.quantized[next].scale;
       block.edges8 = edges(state.padding8, i + 1);

@@ -3,6 +3,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace diffwave {
@@ -30,6 +33,9 @@ Operations<Bf16> bf16();
 namespace neon {
 Operations<float> fp32();
 }
+namespace dotprod {
+Operations<float> fp32();
+}
 #endif
 
 const std::vector<Tier>& tiers() {
@@ -55,6 +61,14 @@ const std::vector<Tier>& tiers() {
     list.push_back({"avx512bf16", bf16, "AVX-512 with VNNI and BF16", avx512vnni::fp32(), avx512bf16::bf16()});
 #elif defined(__aarch64__)
     list.push_back({"neon", true, "NEON (any 64-bit Arm)", neon::fp32(), {}});
+#if defined(__linux__)
+    const bool dotprod = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__APPLE__)
+    const bool dotprod = true;  // on every processor of Apple's that is in a Mac
+#else
+    const bool dotprod = false;
+#endif
+    list.push_back({"dotprod", dotprod, "NEON with the dot product of bytes", dotprod::fp32(), {}});
 #endif
     return list;
   }();

@@ -26,7 +26,7 @@ from engine.kernels import cpu
 Array = npt.NDArray[np.float32]
 
 ROOT = Path(__file__).resolve().parents[2]
-TIERS = ("generic", "neon")
+TIERS = ("generic", "neon", "dotprod")
 TOOLS = ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64")
 
 LACKING = [tool for tool in TOOLS if shutil.which(tool) is None]

@@ -1,4 +1,4 @@
-"""Whole networks in fp32 and int8, and the noise: the same bytes on Arm, with and without NEON, and on AVX2 here."""
+"""Whole networks in fp32 and int8, and the noise: the same bytes on all tiers of Arm, and on AVX2 here."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def audio(config: Config, isa: str, precision: str) -> bytes:
     ).tobytes()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(("isa", "precision"), [("neon", "fp32"), ("neon", "int8"), ("dotprod", "int8")])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_neon_is_generic(name, precision):
-    values = np.frombuffer(audio(NETWORKS[name], "arm-neon", precision), np.float32)
+def test_tiers_are_generic(name, isa, precision):
+    values = np.frombuffer(audio(NETWORKS[name], f"arm-{isa}", precision), np.float32)
     assert np.isfinite(values).all() and len(np.unique(values)) > 16
-    assert audio(NETWORKS[name], "arm-neon", precision) == audio(NETWORKS[name], "arm-generic", precision)
+    assert audio(NETWORKS[name], f"arm-{isa}", precision) == audio(NETWORKS[name], "arm-generic", precision)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -89,8 +89,9 @@ def test_inner_loops_keep_their_accumulators_in_registers(disassembly, tier, ins
 
 @pytest.mark.arm
 @needs_tools
-def test_neon_inner_loops_never_touch_the_stack():
-    for loop in multiply_add_loops(disassembled("aarch64-linux-gnu-objdump", build()), "neon", "fmla", 24):
+@pytest.mark.parametrize(("tier", "instruction"), [("neon", "fmla"), ("dotprod", "fmla"), ("dotprod", "sdot")])
+def test_arm_inner_loops_never_touch_the_stack(tier, instruction):
+    for loop in multiply_add_loops(disassembled("aarch64-linux-gnu-objdump", build()), tier, instruction, 24):
         assert not [text for text in loop if "[sp" in text]
         assert len([text for text in loop if text.startswith("ld")]) == 13, "12 rows' inputs and a pair of weights"
 

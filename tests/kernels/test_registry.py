@@ -65,6 +65,15 @@ def test_the_fastest_that_was_asked_for(
     ]
 
 
+@pytest.mark.parametrize("tier", registry.QUICK_WITH_BYTES)
+def test_bytes_where_a_tier_multiplies_them(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
+    have = [(name, True, "a processor", ["fp32", "int8"]) for name in ("generic", tier)]
+    monkeypatch.setattr(cpu, "tiers", lambda: have)
+    monkeypatch.setattr(cuda, "obstacle", lambda index: "none here")
+    assert registry.select(calibrated=True).precision == "int8"
+    assert registry.select().precision == "fp32"
+
+
 @pytest.mark.parametrize(
     ("fastest", "asked", "reasons"),
     [
@@ -75,13 +84,13 @@ def test_the_fastest_that_was_asked_for(
                 "device cpu: no GPU: none here",
                 "isa avx2: the fastest tier with fp32; not on this processor: "
                 "avx512 (AVX-512), avx512bf16 (AVX-512 with BF16)",
-                "precision fp32: the fastest that this tier has",
+                "precision fp32: the choice for this tier and network",
             ),
         ),
         (
             "avx512bf16",
             {"device": "cpu", "isa": "avx2"},
-            ("device cpu: asked for", "isa avx2: asked for", "precision fp32: all that this tier has"),
+            ("device cpu: asked for", "isa avx2: asked for", "precision fp32: the choice for this tier and network"),
         ),
         (
             "avx512bf16",

@@ -9,8 +9,9 @@
 namespace diffwave::neon {
 namespace {
 #include "vec_neon.inl"
+#include "vec_mull128.inl"
 #include "vec_fp32.inl"
-#include "vec_bytes.inl"
+#include "vec_gate128.inl"
 #include "operations.inl"
 }  // namespace
 

@@ -24,4 +24,5 @@ constexpr Operations<E> kOperations = {upsample_row<float>,
                                        output_head,
                                        peak<E>,
                                        peak<uint8_t>,
-                                       kWidth};
+                                       kWidth,
+                                       kDotZero};

@@ -54,6 +54,7 @@ DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
   return VecInt{group, group, group, group};
 }
 // Four products to a lane.
+constexpr int kDotZero = kZero;
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   for (int byte = 0; byte < 4; ++byte) acc += (x >> (8 * byte) & 255) * (w << (24 - 8 * byte) >> 24);
   return acc;

@@ -1,4 +1,6 @@
 // Four products of bytes to a lane without VNNI.
+constexpr int kDotZero = kZero;
+
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   const VecInt even =
       _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)), _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));

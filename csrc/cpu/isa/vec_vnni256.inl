@@ -5,6 +5,8 @@
 #else
 #define DIFFWAVE_VPDPBUSD "%{vex%} vpdpbusd"
 #endif
+constexpr int kDotZero = kZero;
+
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   asm(DIFFWAVE_VPDPBUSD " %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
   return acc;

@@ -1,0 +1,14 @@
+// Four products of bytes to a lane in one instruction, which wants both signed: x without its zero point.
+constexpr int kDotZero = 0;
+
+// The assembler must know the instruction; the compiler is not to use others of that processor.
+#if defined(__ARM_FEATURE_DOTPROD)
+#define DIFFWAVE_SDOT "sdot"
+#else
+#define DIFFWAVE_SDOT ".arch armv8.2-a+dotprod\n\tsdot"
+#endif
+DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
+  x = veorq_s32(x, vdupq_n_s32(static_cast<int32_t>(0x80808080u)));
+  asm(DIFFWAVE_SDOT " %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(w));
+  return acc;
+}
