@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from engine.training.data import Clip, Corpus
 from engine.training.export import checkpoint_of
 from engine.training.objective import losses, make_batch
 from engine.training.quality import log_mel_error, perceived
+from engine.training.settings import Training
 from engine.training.trainer import Trainer
 from engine.voice import Voice
 
@@ -39,7 +41,15 @@ def validate(trainer: Trainer) -> dict[str, float]:
 
 
 def held_out_loss(trainer: Trainer) -> float:
-    """The mean objective, with the moving average of the weights."""
+    """The mean objective, with the moving average of the weights, over the same examples for any `training`.
+
+    Half of them are at the fast schedule's levels, where there is one.
+    """
+    recipe = trainer.recipe
+    fast_share = 0.5 if recipe.network.fast_schedule else 0.0
+    told = recipe.training
+    fixed = Training(batch=EXAMPLES, loss=told.loss, fast_share=fast_share, drop_label=told.drop_label)
+    recipe = replace(recipe, training=fixed)
     held_out = Corpus(trainer.corpus.held_out, (), trainer.corpus.classes, 0)
     total, count = 0.0, 0
     weights = dict(trainer.average)
@@ -49,9 +59,9 @@ def held_out_loss(trainer: Trainer) -> float:
         return eps
 
     for number in range(EXAMPLES):
-        batch = make_batch(held_out, trainer.recipe, STEP, [number])
+        batch = make_batch(held_out, recipe, STEP, [number])
         with torch.no_grad():
-            each = losses(network, batch.part(0, 1, trainer.processes.device), trainer.recipe.training.loss)
+            each = losses(network, batch.part(0, 1, trainer.processes.device), recipe.training.loss)
         total, count = total + float(each.sum()), count + 1
     return total / count
 

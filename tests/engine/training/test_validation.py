@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,14 @@ def test_loss_is_that_of_held_out_recordings_and_of_the_average(tmp_path: Path) 
     other = held_out_loss(trainer)
     trainer.corpus = corpus
     assert other != held_out_loss(trainer)
+
+
+def test_trainings_that_differ_are_measured_with_the_same_examples(tmp_path: Path) -> None:
+    trainer = trainer_of(spoken(tmp_path))
+    before = held_out_loss(trainer)
+    training = replace(trainer.recipe.training, seed=7, batch=3, steps=2, rate=1e-3)
+    trainer.recipe = replace(trainer.recipe, training=training)
+    assert held_out_loss(trainer) == before
 
 
 def test_without_held_out_recordings_there_is_nothing_to_say(tmp_path: Path) -> None:
