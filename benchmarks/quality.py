@@ -1,6 +1,7 @@
-"""How close the voice comes to recordings that it re-synthesises from their mel: PESQ-WB and STOI, 6 steps.
+"""How close the voice comes to recordings that it re-synthesises from their mel: PESQ-WB and STOI.
 
 python benchmarks/quality.py [--model FILE] [--clips FOLDER ...] [--count N] [--precision fp32 bf16 int8]
+    [--steps 6|full]
 
 Needs the extra `quality`. Without --clips, the shared recordings beside the project: 16 clips of LJ Speech, a voice
 that the bundled one never heard, and 10 of Kerstin, its own voice, which may be among the clips it was trained on.
@@ -38,14 +39,14 @@ DEFAULT = {SHARED / "ljspeech16": 16, SHARED / "kerstin_22k": 10}
 SEED = 0
 
 
-def measure(voices: Sequence[Voice], file: Path) -> list[float]:
+def measure(voices: Sequence[Voice], file: Path, steps: int | str) -> list[float]:
     """PESQ-WB and STOI of each voice on one clip, then the SNR of the second voice against the first."""
     recording, rate = soundfile.read(file, dtype="float32")
     if rate != voices[0].sample_rate:
         sys.exit(f"quality: {file.name}: expected {voices[0].sample_rate} Hz, got {rate}")
     mel = engine.mel(recording, rate, voices[0].config.mel_kind)
     # The last frame is centred on the clip's end, so the audio is up to a frame longer.
-    made = [voice.vocode(mel, seed=SEED)[: len(recording)] for voice in voices]
+    made = [voice.vocode(mel, steps, seed=SEED)[: len(recording)] for voice in voices]
     figures = [figure for audio in made for figure in perceived(recording[: len(audio)], audio, rate)]
     return [*figures, *(snr(made[0], audio) for audio in made[1:])]
 
@@ -58,7 +59,7 @@ def choose(folder: Path, count: int) -> list[Path]:
     return [files[i * len(files) // count] for i in range(count)] if count < len(files) else files
 
 
-def print_table(name: str, voices: Sequence[Voice], files: Sequence[Path]) -> None:
+def print_table(name: str, voices: Sequence[Voice], files: Sequence[Path], steps: int | str) -> None:
     """A line per clip, as it is ready, and the means."""
     precisions = [voice.choice.precision for voice in voices]
     heads = [f"{what} {p}" for p in precisions for what in ("PESQ-WB", "STOI")]
@@ -66,7 +67,7 @@ def print_table(name: str, voices: Sequence[Voice], files: Sequence[Path]) -> No
     print(f"\n{name}\n{'clip':<22}" + "".join(f"{head:>18}" for head in heads), flush=True)
     found = []
     for file in files:
-        found.append(measure(voices, file))
+        found.append(measure(voices, file, steps))
         print(_line(file.stem, found[-1]), flush=True)
     print(_line(f"mean of {len(files)}", np.mean(found, axis=0)), flush=True)
 
@@ -81,7 +82,9 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, nargs="+", help="folders of recordings at the voice's sample rate")
     parser.add_argument("--count", type=int, help="clips of each folder, spread evenly")
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8"], choices=["fp32", "bf16", "int8"])
+    parser.add_argument("--steps", default="6", help="6 (default), or full")
     options = parser.parse_args()
+    steps = int(options.steps) if options.steps.isdecimal() else options.steps
     voices = []
     for precision in options.precision:
         try:
@@ -90,12 +93,12 @@ def main() -> None:
             print(f"left out: {error}")
     if not voices:
         sys.exit("quality: none of the precisions is available here")
-    print(f"engine {engine.__version__}, 6 steps, seed {SEED}\n{voices[0].explain().splitlines()[0]}")
+    print(f"engine {engine.__version__}, steps {steps}, seed {SEED}\n{voices[0].explain().splitlines()[0]}")
     folders = dict.fromkeys(options.clips, None) if options.clips else DEFAULT
     for folder, count in folders.items():
         if not folder.is_dir():
             sys.exit(f"quality: no folder {folder}; name one with --clips")
-        print_table(folder.name, voices, choose(folder, options.count or count or sys.maxsize))
+        print_table(folder.name, voices, choose(folder, options.count or count or sys.maxsize), steps)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ def add_command(add: Add) -> None:
     extent.add_argument(
         "--thorough", action="store_true", help="all points, up to 10 minutes of audio and batches of 64"
     )
+    names = ("int8", "bf16", "fp32")
+    bench.add_argument("--precision", nargs="+", choices=names, default=names, help="of these alone (default: all)")
     bench.add_argument("--report", metavar="OUT.html", type=Path, help="write the figures as a page with plots")
     bench.add_argument("--json", metavar="OUT.json", type=Path, help="and as JSON")
     bench.add_argument("--model", metavar="CKPT", help="a checkpoint instead of the bundled voice")
@@ -39,7 +41,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     threads = None if arguments.threads is None else check_count(arguments.threads, "--threads", 1024)
     extent = curves.QUICK if arguments.quick else curves.THOROUGH if arguments.thorough else curves.DEFAULT
     with progress_bar(sys.stderr) as progress:
-        results = curves.measured(extent, arguments.model, threads, progress)
+        results = curves.measured(extent, arguments.model, threads, progress, precisions=arguments.precision)
     print("\n".join(curves.lines(results)))
     if arguments.json is not None:
         _write(arguments.json, json.dumps(results, indent=1) + "\n")
@@ -66,6 +68,6 @@ machine the share still means something; the seconds do not. Takes two minutes a
 examples:
   engine bench
   engine bench --quick --report speed.html
-  engine bench --thorough --report speed.html --json speed.json
+  engine bench --thorough --precision int8 --report speed.html --json speed.json
 """,
 )

@@ -70,6 +70,7 @@ def measured(
     threads: int | None = None,
     progress: Callable[[float], None] | None = None,
     measure: Measure | None = None,
+    precisions: Sequence[str] = registry.CPU_PRECISIONS,
 ) -> dict[str, Any]:
     """All of it: the rows of the curves, each precision's SNR, and what was left out and why.
 
@@ -83,7 +84,7 @@ def measured(
     most = cores() if threads is None else threads
     found, left_out, rows = {}, {}, []
     frames = _frames(config, extent.values["length"][0])
-    base = {p: Point(p, most, frames, model=model) for p in registry.CPU_PRECISIONS}
+    base = {p: Point(p, most, frames, model=model) for p in registry.CPU_PRECISIONS if p in precisions}
     rates: dict[str, float] = {}
     for precision, point in base.items():
         try:

@@ -122,5 +122,7 @@ def test_the_command(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert {row["axis"] for row in results["curves"]} == set(curves.AXES)
     assert all(f"{row['value']:g}" in out for row in results["curves"])
     assert results["threads"] == 1 and SMALL.residual_channels == 16
+    assert run("bench", "--quick", *small, "--precision", "fp32", "--json", "b.json")[0] == 0
+    assert {row["precision"] for row in json.loads((here / "b.json").read_text())["curves"]} == {"fp32"}
     status, out, err = run("bench", *small, "--report", "a.txt")
     assert status == 2 and ".html" in err and err.count("\n") == 1
