@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float32]
 
 EXCERPTS, FRAMES = 6, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
 SHARE = 99.99  # percent of an input's values that its range must hold
-HEADROOM = 2.0  # of the mel and the conditioner: louder speech, and other voices, than those that were looked at
+HEADROOM = 1.5  # of the mel and the conditioner: louder speech, and other voices, than those that were looked at
 KEPT = 3  # first layers whose inputs are never bytes
 EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`
 

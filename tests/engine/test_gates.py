@@ -107,7 +107,7 @@ SMALL = replace(BASE, residual_channels=16, residual_layers=6, dilation_cycle=3,
 
 
 def test_calibration_finds_ranges_and_says_what_they_reach() -> None:
-    checkpoint, seen = Checkpoint(SMALL, random_network(SMALL, 4)), []  # that of seed 3 reaches 24.3 dB
+    checkpoint, seen = Checkpoint(SMALL, random_network(SMALL, 3)), []
     mels = [np.random.default_rng(i).random((80, 20), np.float32) for i in range(2)]
     calibrated, agreement = calibrate(checkpoint, mels, seen.append)
     ranges = calibrated.config.int8_ranges
