@@ -206,7 +206,7 @@ def _frames(config: Config, seconds: float) -> int:
 def _accuracy(model: str | None, threads: int, frames: int, precisions: Sequence[str]) -> list[dict[str, Any]]:
     """Each precision's audio against that of fp32, from the same noise."""
     audio = {}
-    for precision in precisions:
+    for precision in ("fp32", *(p for p in precisions if p != "fp32")):
         voice = engine.load(model, device="cpu", precision=precision, threads=threads)
         audio[precision] = voice.vocode(mel_of(voice.config, frames), seed=SEED)
     return [{"precision": p, "snr_db": snr(audio["fp32"], one)} for p, one in audio.items() if p != "fp32"]

@@ -73,6 +73,11 @@ def test_any_number_of_steps_has_a_schedule(config: Config, steps: int) -> None:
     assert plan.alpha_bar[0] == pytest.approx(np.prod(1.0 - np.array(config.train_schedule)), rel=1e-6) or steps == 1
 
 
+def test_what_is_measured_without_fp32_is_still_compared_with_it() -> None:
+    (found,) = curves._accuracy(None, 1, 2, ["int8"])
+    assert found["precision"] == "int8" and 10.0 < found["snr_db"] < 80.0
+
+
 def test_a_point_says_time_share_and_memory(here: Path) -> None:
     one = Point("fp32", 1, 20, 2, 3, 32, "small.safetensors")
     row = point.in_fresh_process(one, 2, 0.01)
