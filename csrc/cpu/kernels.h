@@ -13,6 +13,11 @@
 #include "gate_table.h"
 #include "ring.h"
 
+// Assemblers that came before these compilers do not know AVX-VNNI.
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define DIFFWAVE_AVXVNNI
+#endif
+
 namespace diffwave {
 
 // Rows [begin, end) of time, of which only those in [0, length) belong to the audio.

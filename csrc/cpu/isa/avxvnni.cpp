@@ -1,7 +1,7 @@
 // x86-64 with AVX2, FMA and AVX-VNNI, the dot product of bytes for processors without AVX-512.
 #include "tier.h"
 
-#if defined(__x86_64__)
+#if defined(DIFFWAVE_AVXVNNI)
 DIFFWAVE_TARGET_BEGIN("avx2,fma")
 namespace diffwave::avxvnni {
 namespace {
