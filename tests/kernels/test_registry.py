@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_the_fastest_that_was_asked_for(
     ]
 
 
-@pytest.mark.parametrize("tier", registry.QUICK_WITH_BYTES)
+@pytest.mark.parametrize("tier", ["avxvnni", "avx512vnni", "avx512bf16", "dotprod"])
 def test_bytes_where_a_tier_multiplies_them(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
     have = [(name, True, "a processor", ["fp32", "int8"]) for name in ("generic", tier)]
     monkeypatch.setattr(cpu, "tiers", lambda: have)
@@ -167,6 +168,15 @@ def test_every_tier_of_this_machine_can_be_forced() -> None:
             else:
                 with pytest.raises(UnavailableError, match=f"isa: '{name}' needs {requires}"):
                     registry.select(isa=name, precision=precision, calibrated=True)
+
+
+@pytest.mark.parametrize(("tier", "flag"), [("avx2", "avx2"), ("avxvnni", "avx_vnni"), ("dotprod", "asimddp")])
+def test_a_tier_is_there_where_the_system_says_so(tier: str, flag: str) -> None:
+    about = Path("/proc/cpuinfo")
+    found = {name: supported for name, supported, *_ in cpu.tiers()}
+    if tier not in found or not about.is_file():
+        pytest.skip(f"no tier {tier} in this build, or no {about}")
+    assert found[tier] == (flag in about.read_text().split())
 
 
 @pytest.mark.parametrize(("isa", "precision"), targets())
