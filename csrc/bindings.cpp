@@ -41,7 +41,7 @@ py::list list_tiers() {
   for (const diffwave::Tier& tier : diffwave::tiers()) {
     py::list precisions;
     precisions.append("fp32");
-    if (tier.bf16.residual_block) precisions.append("bf16");
+    if (tier.bf16.width) precisions.append("bf16");
     precisions.append("int8");
     list.append(py::make_tuple(tier.name, tier.supported, tier.requires_, precisions));
   }
@@ -120,7 +120,7 @@ std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const
                                                    std::vector<int> dilations, std::vector<int> strides, int bands,
                                                    bool reflect, bool residual_carries_d) {
   const auto& operations = operations_of<E>(find_tier(isa));
-  if (!operations.residual_block) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
+  if (!operations.width) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
   return std::make_shared<diffwave::Network<E>>(
       parameters(arrays, std::move(dilations), std::move(strides), bands, reflect, residual_carries_d), operations);
 }

@@ -21,20 +21,25 @@ DIFFWAVE_INLINE E* target(const Ring<E>& ring, E* scratch, long t, long length) 
   return straddles(t, length) ? scratch + (kBlockRows + (t < 0 ? 0 : kGuard)) * ring.width : ring.at(t);
 }
 
+// Row t, which is there, on the other side of the audio's ends.
+template <class E>
+DIFFWAVE_INLINE void reflect_row(const Ring<E>& ring, long t, long length, long reach) {
+  const long last = length - 1;
+  if (t >= 1 && t <= reach) put_row(ring, -t, ring.at(t));
+  if (t < last && t >= last - reach) put_row(ring, 2 * last - t, ring.at(t));
+}
+
 // After rows t .. t + kRows - 1 are there: gives the ring what follows from them outside the audio.
 template <class E>
 DIFFWAVE_INLINE void extend(const Ring<E>& ring, long t, long length, const Edges<E>& edges) {
-  const long last = length - 1;
   if (!edges.reflect) {
     for (long row = std::max(t, length); row < std::min(t + kRows, length + edges.reach); ++row)
       put_row(ring, row, edges.row);
     return;
   }
-  if (t > edges.reach && t + kRows <= last - edges.reach) return;
-  for (long row = std::max(t, 0L); row < std::min(t + kRows, length); ++row) {
-    if (row >= 1 && row <= edges.reach) put_row(ring, -row, ring.at(row));
-    if (row < last && row >= last - edges.reach) put_row(ring, 2 * last - row, ring.at(row));
-  }
+  if (t > edges.reach && t + kRows < length - edges.reach) return;
+  for (long row = std::max(t, 0L); row < std::min(t + kRows, length); ++row)
+    reflect_row(ring, row, length, edges.reach);
 }
 
 // The rows of the register tile at t, written to its target, reach the ring, and what follows from them.

@@ -11,6 +11,7 @@
 
 #include "element.h"
 #include "gate_table.h"
+#include "pairs.h"
 #include "ring.h"
 
 // Assemblers that came before these compilers do not know AVX-VNNI.
@@ -99,11 +100,11 @@ struct ResidualBlock {
   Ring<float> skip;
   Ring<E> conditioner;
   const float* step_bias;      // [2C] in panel order: the dilated convolution of d
-  const E* dilated;            // packed, 3C inputs
+  const E* dilated;            // packed, 3C inputs, or 4C of a paired block
   const E* projection;         // packed, C inputs, the residual half scaled by sqrt(1/2)
   const float* residual_bias;  // [C], scaled by sqrt(1/2); with d where the residual carries it
   const float* skip_start;     // [C]: where the skip sum starts, in the first layer; else null
-  E* scratch;                  // kScratchRows x C
+  E* scratch;                  // scratch_size(C)
   Edges<E> edges;
   // Conditioner rows come from main memory: those of the next layer, whose rows begin here, are fetched ahead.
   Ring<E> next_conditioner;
@@ -157,6 +158,14 @@ constexpr long kBlockRows = 96;
 // The gated rows of a block, and the register tiles that straddle the audio's two ends.
 constexpr long kScratchRows = kBlockRows + 2 * kGuard;
 
+constexpr long kBlockPairs = kBlockRows / 2;
+constexpr long kWidest = 16;  // lanes of a vector of float
+
+// A thread's elements: of a paired block, see PairedScratch.
+inline size_t scratch_size(int channels) {
+  return static_cast<size_t>(std::max(kScratchRows, 6 * kBlockPairs + 2) * channels + 2 * kBlockPairs * 2 * kWidest);
+}
+
 template <class E>
 struct Operations {
   void (*upsample_strip)(const UpsampleRow<float>&) = nullptr;
@@ -165,7 +174,8 @@ struct Operations {
   void (*project_conditioner)(const ProjectConditioner<E>&, Rows) = nullptr;
   void (*quantized_conditioner)(const QuantizedConditioner<E>&, Rows) = nullptr;
   void (*input_projection)(const InputProjection<E>&, Rows) = nullptr;
-  void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;
+  void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;       // or
+  void (*paired_block)(const ResidualBlock<E>&, Rows, Pairs) = nullptr;  // of the rows, those of these pairs
   void (*quantized_block)(const QuantizedBlock<E>&, Rows) = nullptr;
   void (*output_head)(const OutputHead&, Rows) = nullptr;
   double (*peak)(long rounds) = nullptr;   // runs multiply-accumulates on registers alone, returns how many MACs

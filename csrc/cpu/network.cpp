@@ -22,6 +22,13 @@ void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight
             *out++ = from_float<E>(static_cast<float>(weight(half, panel * width + lane, k + g)));
 }
 
+// Of the products of paired_block.inl.
+double product_weight(const float* taps, long product) {
+  const double sides = static_cast<double>(taps[0]) + taps[2];
+  const double weights[4] = {taps[0], (sides + taps[1]) / 2, (sides - taps[1]) / 2, taps[2]};
+  return weights[product];
+}
+
 // What is beyond belongs to no trained network.
 int32_t to_int32(double value) {
   constexpr double kMost = 1 << 28;
@@ -71,7 +78,7 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
   const size_t C = static_cast<size_t>(channels), M = static_cast<size_t>(whole_groups<E>(bands));
   for (int i = 0; i < layer_count; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
-    layer.dilated = arena.take<E>(2 * C * 3 * C);
+    layer.dilated = arena.take<E>(2 * C * (paired() ? 4 : 3) * C);
     layer.projection = arena.take<E>(2 * C * C);
     layer.conditioner = arena.take<E>(2 * C * M);
     layer.conditioner_bias = arena.take<float>(2 * C);
@@ -115,9 +122,9 @@ void Network<E>::pack(const Parameters& p) {
   for (long i = 0; i < p.layers; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
     const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
-    pack_panels(layer.dilated, channels, width, 3 * channels, 2, [&](int half, int c, int k) {
-      const long tap = k / C, input = k % C;
-      return kGateScale[half] * dilated[((half * C + c) * C + input) * 3 + tap];
+    pack_panels(layer.dilated, channels, width, (paired() ? 4 : 3) * channels, 2, [&](int half, int c, int k) {
+      const float* taps = dilated + ((half * C + c) * C + k % C) * 3;
+      return kGateScale[half] * (paired() ? product_weight(taps, k / C) : taps[k / C]);
     });
     const float* projection = p.projection_weight + i * 2 * C * C;
     pack_panels(layer.projection, channels, width, channels, 2, [&](int half, int c, int k) {

@@ -85,6 +85,9 @@ class Network {
     return hop;
   }
 
+  // Whether its layers go through paired_block.
+  bool paired() const { return operations.paired_block && quantized.empty(); }
+
   const Operations<E> operations;
   int channels, bands;
   bool reflect, residual_carries_d;

@@ -208,7 +208,7 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   std::vector<float> step_row(static_cast<size_t>(2 * C)), residual_row(static_cast<size_t>(C));
   network.step_row(layer, d, step_row.data());
   network.residual_row(layer, d, residual_row.data());
-  Buffer scratch(static_cast<size_t>(kScratchRows * C) * sizeof(E));
+  Buffer scratch(scratch_size(network.channels) * sizeof(E));
   QuantizedBlock<E> block{};
   block.channels = network.channels;
   block.dilation = l.dilation;
@@ -223,7 +223,11 @@ void run_residual_block(const Network<E>& network, int layer, const float* condi
   block.skip_start = layer == 0 ? network.skip_start : nullptr;
   block.scratch = reinterpret_cast<E*>(scratch.data());
   if (network.quantized.empty()) {
-    network.operations.residual_block(block, {0, length, length});
+    const Rows rows{0, length, length};
+    if (network.paired())
+      network.operations.paired_block(block, rows, PairedTile{0, length, l.dilation}.pairs());
+    else
+      network.operations.residual_block(block, rows);
     sum.read(skip, length, C, same);
   } else {
     run_quantized_block(network, layer, block, scaled.data(), d, length, h, skip);

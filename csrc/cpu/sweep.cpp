@@ -79,7 +79,7 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
   if (network.bands && network.quantized.empty()) ring(upsampled, kept, 0, network.mel_width());
   if (network.bands && !network.quantized.empty()) ring(upsampled8, kept, 0, network.mel_width());
   scratch.resize(static_cast<size_t>(threads));
-  for (E*& rows : scratch) rows = arena.take<E>(kScratchRows * C);
+  for (E*& rows : scratch) rows = arena.take<E>(scratch_size(network.channels));
   if (!network.quantized.empty()) scratch8.resize(static_cast<size_t>(threads));
   for (uint8_t*& rows : scratch8) rows = arena.take<uint8_t>(kScratchRows * C);
   bytes = arena.used();
@@ -214,6 +214,11 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
       {C, {window_.x.data, window_.x.origin}, state.x[0], net.input_weight, net.input_bias, edges(state.padding, 0)},
       rows(0));
   team_.barrier();
+  // The conditioner is a barrier ahead of its layer: a thread's rows are not those of its pairs.
+  if (conditions) {
+    condition(0, rows(net.layers[0].dilation));
+    team_.barrier();
+  }
 
   QuantizedBlock<E> block{};
   block.channels = C;
@@ -227,7 +232,6 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     const Layer<E>& layer = net.layers[i];
     const size_t next = std::min(i + 1, net.layers.size() - 1);
     delay += layer.dilation;
-    if (conditions) condition(i, rows(delay));
     block.dilation = layer.dilation;
     block.x = state.x[i];
     block.y = state.x[i + 1];
@@ -239,7 +243,12 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     block.edges = edges(state.padding, i + 1);
     block.next_conditioner = rings_.conditioner[next];
     block.next_begin = rows(delay + net.layers[next].dilation).begin;
-    if (net.quantized.empty()) {
+    if (net.paired()) {
+      const long end = begin - delay + count, size = team_.size();
+      const PairedTile tile{std::max(begin - delay, 0L), std::min(end, length_), layer.dilation};
+      // What follows the audio is the last thread's.
+      run.paired_block(block, {tile.from, rank + 1 == size ? end : tile.to, length_}, tile.share(rank, team_.size()));
+    } else if (net.quantized.empty()) {
       run.residual_block(block, rows(delay));
     } else {
       const QuantizedLayer& own = net.quantized[i];
@@ -262,6 +271,7 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     }
     block.skip_start = nullptr;
     block.sum_start = nullptr;
+    if (conditions && i + 1 < net.layers.size()) condition(i + 1, rows(delay + net.layers[i + 1].dilation));
     team_.barrier();
   }
 

@@ -15,7 +15,8 @@ from arm.proxy import build, needs_tools
 from engine import _native
 from engine.kernels import cpu
 
-OPERATIONS = ("::block_of", "project_conditioner<")
+# bf16 and bytes, fp32, the conditioner
+OPERATIONS = ("::block_of", "::paired_block_of", "project_conditioner<")
 MULTIPLY_ADDS = [
     ("avx2", "vfmadd", 12),
     ("avxvnni", "vfmadd", 12),
@@ -69,14 +70,20 @@ def disassembly():
 
 def multiply_add_loops(disassembly, tier, instruction, count):
     """Those of the operations, each with whole register tiles of multiply-adds."""
-    loops = [
-        loop
-        for name, instructions in disassembly.items()
-        if f"diffwave::{tier}::" in name and any(operation in name for operation in OPERATIONS)
-        for loop in innermost_loops(instructions)
-        if sum(instruction in text for text in loop) >= count // 2
-    ]
-    assert len(loops) >= 4  # three taps and the projection of a residual block
+    found = {
+        operation: [
+            loop
+            for name, instructions in disassembly.items()
+            if f"diffwave::{tier}::" in name and operation in name
+            for loop in innermost_loops(instructions)
+            if sum(instruction in text for text in loop) >= count // 2
+        ]
+        for operation in OPERATIONS
+    }
+    # Three taps, or as many products with them, and the projection of a residual block.
+    block = "::paired_block_of" if instruction in ("vfmadd", "fmla") else "::block_of"
+    assert len(found[block]) >= 4
+    loops = [loop for those in found.values() for loop in those]
     assert all(sum(instruction in text for text in loop) % count == 0 for loop in loops)
     return loops
 

@@ -7,9 +7,20 @@
 #include "../input_projection.inl"
 #include "../residual_block.inl"
 #include "../quantized_block.inl"
+#include "../paired_block.inl"
 #include "../block.inl"
 #include "../output_head.inl"
 #include "../peak.inl"
+
+// Winograd's products are for fp32: they want more bits than bf16 has.
+template <class E>
+constexpr auto kResidualBlock = block<ResidualBlock<E>>;
+template <>
+constexpr auto kResidualBlock<float> = nullptr;
+template <class E>
+constexpr auto kPairedBlock = nullptr;
+template <>
+constexpr auto kPairedBlock<float> = paired_block;
 
 // Data, not code: a function in here could use the tier's instructions before anybody knows whether they are there.
 template <class E>
@@ -19,7 +30,8 @@ constexpr Operations<E> kOperations = {upsample_row<float>,
                                        project_conditioner<ProjectConditioner<E>>,
                                        project_conditioner<QuantizedConditioner<E>>,
                                        input_projection<E>,
-                                       block<ResidualBlock<E>>,
+                                       kResidualBlock<E>,
+                                       kPairedBlock<E>,
                                        block<QuantizedBlock<E>>,
                                        output_head,
                                        peak<E>,

@@ -33,7 +33,7 @@ std::vector<Target> targets(const std::string& tier) {
   for (const diffwave::Tier& one : diffwave::tiers()) {
     if (!one.supported) continue;
     add({one.name + std::string(" fp32"), one.fp32, {}});
-    if (one.bf16.residual_block) add({one.name + std::string(" bf16"), {}, one.bf16});
+    if (one.bf16.width) add({one.name + std::string(" bf16"), {}, one.bf16});
   }
   add({"emulated bf16", {}, diffwave::emulated::bf16()});
   return all;
@@ -76,7 +76,7 @@ Kind run_case(uint64_t seed, const std::vector<Target>& targets) {
   const Target& target = targets[static_cast<size_t>(random.below(1 << 20)) % targets.size()];
   const Kind kind = random_kind(random);
   try {
-    if (target.fp32.residual_block)
+    if (target.fp32.width)
       run_case(kind, random, target.fp32);
     else
       run_case(kind, random, target.bf16);
