@@ -72,7 +72,11 @@ _HEAD = (
 )
 _NOTES = (
     ("RTF", "sum of work / sum of audio over the rounds; x real time is its inverse"),
-    ("share", "the residual layers' multiply-accumulates alone per second, of the peak beside each call; median"),
+    (
+        "share",
+        "the residual layers' multiply-accumulates alone per second, counted one by one whoever saves some, of the "
+        "peak beside each call; median",
+    ),
     ("peak", "2 x multiply-accumulates per second on registers alone, before and after each call; median"),
     ("eager", "PyTorch, same weights, mel, noise and threads, the conditioner in every step; median of ratios"),
     ("SNR", "against this engine's fp32 audio of the same noise; * fails its accuracy gate"),

@@ -142,7 +142,8 @@ def lines(results: Mapping[str, Any]) -> list[str]:
         if rows:
             made += ["", _line(_UNITS[axis], "precision", "seconds", "RTF", "x real time", "share", "peak", "memory")]
             made += [_line(*_cells(row)) for row in rows]
-    made += ["", "share: of the residual layers' multiply-accumulates in the peak measured beside each call, GFLOP/s"]
+    share = "share: of the residual layers' multiply-accumulates, counted one by one whoever saves some, in the peak"
+    made += ["", f"{share} measured beside each call, GFLOP/s"]
     dear = [name for name, why in results["left_out"].items() if why.endswith(_DEAR)]
     made += [f"left out: {name}: {why}" for name, why in results["left_out"].items() if name not in dear]
     return made + ([f"left out: {len(dear)} points that take longer: {_DEAR}"] if dear else [])

@@ -182,8 +182,8 @@ _POINT = ("axis", "value", "precision", "seconds p20 / p50 / p80", "RTF", "share
 _NOTES = (
     "Everybody makes audio from the same mels and noise, on as many threads, in turns. SNR is against this engine's "
     "fp32 audio; * fails its accuracy gate; fp32 itself has none. The share is that of the residual layers' "
-    "multiply-accumulates in the peak measured beside each call. A conditioner computed once is this engine's way; "
-    "peers compute it in every step unless their row says otherwise."
+    "multiply-accumulates, counted one by one whoever saves some, in the peak measured beside each call. A conditioner "
+    "computed once is this engine's way; peers compute it in every step unless their row says otherwise."
 )
 
 

@@ -56,7 +56,10 @@ class Point:
     model: str | None = None
 
     def work(self, config: Config) -> float:
-        """Multiply-accumulates of the residual layers: 3 taps of C x 2C and one C x 2C per layer, sample and step."""
+        """Multiply-accumulates of the residual layers: 3 taps of C x 2C and one C x 2C per layer, sample and step.
+
+        Counted one by one: Winograd's products in fp32 are fewer, so its share of the peak may pass 1.
+        """
         C, samples = self.channels or config.residual_channels, self.items * self.frames * config.hop
         return float(self.steps * config.residual_layers * 8 * C**2 * samples)
 
