@@ -102,6 +102,30 @@ void check_output_head(Random& random, const Job<E>& job) {
   compare(part(whole, wanted, 1), run(wanted), "output_head");
 }
 
+// Threads share the pairs of a tile without a gap, and none has much more to do than another: no byte would tell.
+inline void check_shares(Random& random, long d) {
+  const long from = random.below(5000);
+  const diffwave::PairedTile tile{from, from + random.between(1, 2000), d};
+  const int size = static_cast<int>(random.between(1, 16));
+  long next = tile.pairs().begin, total = 0, most = 0;
+  for (int rank = 0; rank < size; ++rank) {
+    const diffwave::Pairs own = tile.share(rank, size);
+    if (own.begin != next) throw Difference("share: pairs left out or twice");
+    next = own.end;
+    long products = 0;
+    for (long pair = own.begin; pair < own.end; ++pair) {
+      const long t = diffwave::first_of_pair(pair, d);
+      const int rows = (t >= tile.from && t < tile.to) + (t + d >= tile.from && t + d < tile.to);
+      products += rows ? 2 + 2 * rows : 0;
+    }
+    total += products;
+    most = std::max(most, products);
+  }
+  if (next != tile.pairs().end) throw Difference("share: pairs left out at the end");
+  // Both ends of a share are at the nearest register tile.
+  if (most > total / size + 6 * kUnit + 6) throw Difference("share: one thread has too much to do");
+}
+
 // Away from the ends that the part has and the whole has not.
 template <class E>
 void check_residual_block(Random& random, const Job<E>& job, int layer) {
@@ -120,6 +144,7 @@ void check_residual_block(Random& random, const Job<E>& job, int layer) {
   const Floats whole = run({0, L});
   expect_finite(whole, "residual_block");
   Span wanted = random_part(random, L);
+  if (job.network->paired()) check_shares(random, d);
   if (job.network->paired()) wanted.first -= wanted.first % (2 * d);  // there the same rows are pairs
   if (job.network->reflect && wanted.size() <= d) wanted = {0, L};
   const Floats got = run(wanted);
