@@ -88,12 +88,15 @@ def rivals(own, exported, task, patience, earnest):
     peaks = {one.precision: one.peak for one in own}
     found, audio, skipped = [], {}, {}
     for peer in peers.PEERS if earnest else peers.PEERS[:1]:
+        if peer.precision not in peaks:  # what has to be emulated takes minutes and says nothing
+            skipped[peer.name] = f"this processor has no {peer.precision}"
+            continue
         made = peers.prepared(peer, exported, task)
         if isinstance(made, str):
             skipped[peer.name] = made
             continue
         call, audio[peer.name] = made
-        peak = peaks.get(peer.precision)
+        peak = peaks[peer.precision]
         found.append(duel.Contender(peer.name, peer.precision, call, peak, patience, True, peer.conditioner))
     return found, audio, skipped
 
