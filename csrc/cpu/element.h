@@ -1,5 +1,5 @@
 // The element types in which rows and weights are kept: float, Bf16, and for products of bytes uint8_t rows with
-// int8_t weights.
+// int8_t weights, which some tiers multiply as int16_t.
 #pragma once
 
 #include <algorithm>
@@ -44,6 +44,11 @@ inline int8_t from_float<int8_t>(float value) {
   return static_cast<int8_t>(std::nearbyintf(value));
 }
 
+template <>
+inline int16_t from_float<int16_t>(float value) {
+  return static_cast<int16_t>(std::nearbyintf(value));
+}
+
 // A row's byte stands for (byte - kZero) / scale; what is out of range is cut off.
 constexpr int kZero = 128, kMostByte = 127;
 
@@ -54,6 +59,9 @@ inline uint8_t quantize(float value, float scale) { return static_cast<uint8_t>(
 // How many inputs one multiply-accumulate instruction takes per lane: vdpbf16ps takes two, vpdpbusd four.
 template <class E>
 constexpr int kGroup = 4 / static_cast<int>(sizeof(E));
+
+// Where bytes are multiplied as words, the second and the third of four inputs change places.
+inline long words_place(long k) { return k % 4 == 1 ? k + 1 : k % 4 == 2 ? k - 1 : k; }
 
 // Values in a cache line.
 template <class E>

@@ -13,3 +13,47 @@ DIFFWAVE_INLINE Vec gate(Vec sigmoid_exponent, Vec tanh_exponent) {
   const Vec s = exp2<E>(sigmoid_exponent), t = exp2<E>(tanh_exponent);
   return quotient(one - t, (one + t) * (one + s), static_cast<const E*>(nullptr));
 }
+
+// Its arguments, in parts of gate_table.h, become a panel of gated rows: bytes, those of kGatedRows rows side by side,
+// or words, each row by itself.
+template <class G>
+DIFFWAVE_INLINE void store_gated_rows(G* gated, long channels, int panel, int row, const Vec* sigmoid, const Vec* tanh,
+                                      const GateTable& table) {
+  G* const rows = gated + row * channels;
+  if constexpr (sizeof(G) == 1)
+    store_gated(rows + panel * kWidth * kGatedRows, sigmoid, tanh, table);
+  else
+    store_gated_words(rows + panel * kWidth, channels, sigmoid, tanh, table);
+}
+
+// From exponents of two.
+template <class G>
+DIFFWAVE_INLINE void store_gated_panel(G* gated, long channels, int panel, const Vec (&exponents)[kRows][2],
+                                       const GateTable& table) {
+  const Vec parts = broadcast(kGateParts / kGateExponent), most = broadcast(1e9f);
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; r += kGatedRows) {
+    Vec sigmoid[kGatedRows], tanh[kGatedRows];
+    for (int i = 0; i < kGatedRows; ++i) {
+      sigmoid[i] = minimum(exponents[r + i][0] * parts, most);
+      tanh[i] = minimum(exponents[r + i][1] * parts, most);
+    }
+    store_gated_rows(gated, channels, panel, r, sigmoid, tanh, table);
+  }
+}
+
+// From sums of products, scale [2 kWidth].
+template <class G>
+DIFFWAVE_INLINE void store_gated_panel(G* gated, long channels, int panel, const VecInt (&sums)[kRows][2],
+                                       const float* scale, const GateTable& table) {
+  const Vec scale0 = load(scale), scale1 = load(scale + kWidth);
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; r += kGatedRows) {
+    Vec sigmoid[kGatedRows], tanh[kGatedRows];
+    for (int i = 0; i < kGatedRows; ++i) {
+      sigmoid[i] = to_float(sums[r + i][0]) * scale0;
+      tanh[i] = to_float(sums[r + i][1]) * scale1;
+    }
+    store_gated_rows(gated, channels, panel, r, sigmoid, tanh, table);
+  }
+}

@@ -6,17 +6,19 @@ namespace diffwave {
 namespace {
 
 GateTable make_table() {
-  const auto fill = [](int16_t* values, int16_t* steps, int32_t* pairs, auto function) {
+  GateTable table{};
+  const auto fill = [&](int16_t* values, int16_t* steps, int first, auto function) {
     const auto at = [&](int quarters) { return static_cast<int>(std::lround(32767.0 * function(quarters / 4.0))); };
     for (int quarters = -32; quarters < 32; ++quarters) {
-      values[quarters & 63] = static_cast<int16_t>(at(quarters));
-      steps[quarters & 63] = static_cast<int16_t>(at(quarters + 1) - at(quarters));
-      pairs[quarters & 63] = values[quarters & 63] * 65536 + steps[quarters & 63];
+      const int place = quarters & 63, value = at(quarters), step = at(quarters + 1) - value;
+      values[place] = static_cast<int16_t>(value);
+      steps[place] = static_cast<int16_t>(step);
+      const int parts[4] = {value, value >> 8, step, step >> 8};
+      for (int i = 0; i < 4; ++i) table.bytes[i][place / 16][first + place % 16] = static_cast<uint8_t>(parts[i]);
     }
   };
-  GateTable table{};
-  fill(table.sigmoid, table.sigmoid_step, table.sigmoid_pairs, [](double x) { return 1.0 / (1.0 + std::exp(-x)); });
-  fill(table.tanh, table.tanh_step, table.tanh_pairs, [](double x) { return std::tanh(x / 2.0); });
+  fill(table.sigmoid, table.sigmoid_step, 0, [](double x) { return 1.0 / (1.0 + std::exp(-x)); });
+  fill(table.tanh, table.tanh_step, 16, [](double x) { return std::tanh(x / 2.0); });
   return table;
 }
 

@@ -20,9 +20,9 @@ struct GateTable {
   alignas(64) int16_t sigmoid_step[64];
   alignas(64) int16_t tanh[64];
   alignas(64) int16_t tanh_step[64];
-  // value * 2^16 + step
-  alignas(64) int32_t sigmoid_pairs[64];
-  alignas(64) int32_t tanh_pairs[64];
+  // For shuffles of bytes: those of the values, low and high, and of the steps; sixteen entries at a time, of the
+  // sigmoid and of the tanh.
+  alignas(64) uint8_t bytes[4][4][32];
 };
 
 const GateTable& gate_table();

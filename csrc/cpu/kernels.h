@@ -76,10 +76,11 @@ struct QuantizedConditioner {
   Ring<uint8_t> mel;
   Ring<int8_t> conditioner8;
   Ring<E> conditioner;
-  const int8_t* weight;  // packed
-  const int32_t* start;  // [2C] in panel order, as are all: the products with kZero, taken off
-  const float* scale;    // [2C]: from a sum of products to the units of what leaves
-  const float* bias;     // [2C]
+  const int8_t* weight;     // packed, or
+  const int16_t* weight16;  // the same where bytes are multiplied as words, see words_place
+  const int32_t* start;     // [2C] in panel order, as are all: the products with kZero, taken off
+  const float* scale;       // [2C]: from a sum of products to the units of what leaves
+  const float* bias;        // [2C]
 };
 
 template <class E>
@@ -117,17 +118,18 @@ struct ResidualBlock {
 // to; without a mel it is part of dilated_start.
 template <class E>
 struct QuantizedBlock : ResidualBlock<E> {
-  Ring<uint8_t> x8, y8;  // y8 is empty where the next layer reads y
+  Ring<uint8_t> x8, y8;  // as large as x and y; y8 is empty where the next layer reads y
   Ring<int8_t> conditioner8, next_conditioner8;
-  const int32_t* conditioner_shift;      // [2C] in panel order
-  const int8_t *dilated8, *projection8;  // packed
-  const int32_t* dilated_start;          // [2C] in panel order: biases, and the products with kZero taken off
-  const float* dilated_scale;            // [2C] in panel order: from a sum of products to the gate's arguments
-  const float* projection_scale;         // [C]: from a sum of products to the residual
-  const int32_t* residual_start;         // [C]: the products with kZero, taken off
-  const int32_t* sum_start;              // as skip_start
-  const float* sum_scale;                // [C]: from the sum to float32, in the last layer; else null
-  float y_scale;                         // of y8
+  const int32_t* conditioner_shift;         // [2C] in panel order
+  const int8_t *dilated8, *projection8;     // packed, or
+  const int16_t *dilated16, *projection16;  // the same where bytes are multiplied as words, 4C inputs and C
+  const int32_t* dilated_start;             // [2C] in panel order: biases, and the products with kZero taken off
+  const float* dilated_scale;               // [2C] in panel order: from a sum of products to the gate's arguments
+  const float* projection_scale;            // [C]: from a sum of products to the residual
+  const int32_t* residual_start;            // [C]: the products with kZero, taken off
+  const int32_t* sum_start;                 // as skip_start
+  const float* sum_scale;                   // [C]: from the sum to float32, in the last layer; else null
+  float y_scale;                            // of y8
   const GateTable* gate;
   uint8_t* scratch8;  // kScratchRows x C
   Edges<uint8_t> edges8;
@@ -163,7 +165,7 @@ constexpr long kWidest = 16;  // lanes of a vector of float
 
 // A thread's elements: of a paired block, see PairedScratch.
 inline size_t scratch_size(int channels) {
-  return static_cast<size_t>(std::max(kScratchRows, 6 * kBlockPairs + 2) * channels + 2 * kBlockPairs * 2 * kWidest);
+  return static_cast<size_t>(std::max(kScratchRows, 6 * kBlockPairs + 3) * channels + 2 * kBlockPairs * 2 * kWidest);
 }
 
 template <class E>
@@ -176,12 +178,15 @@ struct Operations {
   void (*input_projection)(const InputProjection<E>&, Rows) = nullptr;
   void (*residual_block)(const ResidualBlock<E>&, Rows) = nullptr;       // or
   void (*paired_block)(const ResidualBlock<E>&, Rows, Pairs) = nullptr;  // of the rows, those of these pairs
+  // A layer in a network of bytes, by rows or by pairs: see Network::paired.
   void (*quantized_block)(const QuantizedBlock<E>&, Rows) = nullptr;
+  void (*paired_quantized_block)(const QuantizedBlock<E>&, Rows, Pairs) = nullptr;
   void (*output_head)(const OutputHead&, Rows) = nullptr;
   double (*peak)(long rounds) = nullptr;   // runs multiply-accumulates on registers alone, returns how many MACs
   double (*peak8)(long rounds) = nullptr;  // the same of bytes
   int width = 0;                           // lanes of a vector: the packing follows it
   int zero = 0;                            // what its products of bytes leave in a byte of kZero: all of it or nothing
+  bool words = false;                      // whether it multiplies bytes as words
 };
 
 struct Tier {

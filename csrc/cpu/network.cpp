@@ -22,11 +22,15 @@ void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight
             *out++ = from_float<E>(static_cast<float>(weight(half, panel * width + lane, k + g)));
 }
 
-// Of the products of paired_block.inl.
-double product_weight(const float* taps, long product) {
-  const double sides = static_cast<double>(taps[0]) + taps[2];
-  const double weights[4] = {taps[0], (sides + taps[1]) / 2, (sides - taps[1]) / 2, taps[2]};
+// Of the products of paired_block.inl; those of m2 and m3 are twice as large.
+double product_weight(double first, double second, double third, long product) {
+  const double weights[4] = {first, first + third + second, first + third - second, third};
   return weights[product];
+}
+
+double product_weight(const float* taps, long product) {
+  const double whole = product_weight(taps[0], taps[1], taps[2], product);
+  return product == 1 || product == 2 ? whole / 2 : whole;
 }
 
 // What is beyond belongs to no trained network.
@@ -61,6 +65,8 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
       upsamplers(p.upsamplers) {
   layers.resize(static_cast<size_t>(p.layers));
   if (p.ranges) quantized.resize(static_cast<size_t>(p.layers));
+  for (size_t i = 0; i < quantized.size(); ++i)
+    quantized[i].scale = p.ranges[i] > 0.0f ? kMostByte / p.ranges[i] : 0.0f;
   size_t bytes = 0;
   lay_out(Arena(), &bytes, p.layers);
   memory_ = Buffer(bytes);
@@ -78,16 +84,27 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
   const size_t C = static_cast<size_t>(channels), M = static_cast<size_t>(whole_groups<E>(bands));
   for (int i = 0; i < layer_count; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
-    layer.dilated = arena.take<E>(2 * C * (paired() ? 4 : 3) * C);
-    layer.projection = arena.take<E>(2 * C * C);
-    layer.conditioner = arena.take<E>(2 * C * M);
+    if (quantized.empty() || quantized[static_cast<size_t>(i)].scale == 0.0f)
+      layer.dilated = arena.take<E>(2 * C * (operations.paired_block ? 4 : 3) * C);
+    if (quantized.empty()) {
+      layer.projection = arena.take<E>(2 * C * C);
+      layer.conditioner = arena.take<E>(2 * C * M);
+    }
     layer.conditioner_bias = arena.take<float>(2 * C);
     layer.residual_bias = arena.take<float>(C);
     layer.tap_sum = arena.take<float>(2 * C * C);
   }
   for (QuantizedLayer& layer : quantized) {
-    layer.dilated = arena.take<int8_t>(2 * C * 3 * C);
-    layer.projection = arena.take<int8_t>(2 * C * C);
+    const size_t inputs = static_cast<size_t>(whole_groups<uint8_t>(bands));
+    if (operations.words) {
+      layer.dilated16 = arena.take<int16_t>(2 * C * 4 * C);
+      layer.projection16 = arena.take<int16_t>(2 * C * C);
+      layer.conditioner16 = arena.take<int16_t>(2 * C * inputs);
+    } else {
+      layer.dilated = arena.take<int8_t>(2 * C * 3 * C);
+      layer.projection = arena.take<int8_t>(2 * C * C);
+      layer.conditioner = arena.take<int8_t>(2 * C * inputs);
+    }
     layer.dilated_zero = arena.take<int32_t>(2 * C);
     layer.dilated_scale = arena.take<float>(2 * C);
     layer.gate_scale = arena.take<float>(2 * C);
@@ -95,7 +112,6 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
     layer.residual_zero = arena.take<int32_t>(C);
     layer.skip_zero = arena.take<int32_t>(C);
     if (!bands) continue;
-    layer.conditioner = arena.take<int8_t>(2 * C * static_cast<size_t>(whole_groups<uint8_t>(bands)));
     layer.conditioner_zero = arena.take<int32_t>(2 * C);
     layer.conditioner_shift = arena.take<int32_t>(2 * C);
     layer.conditioner_scale = arena.take<float>(2 * C);
@@ -122,15 +138,18 @@ void Network<E>::pack(const Parameters& p) {
   for (long i = 0; i < p.layers; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
     const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
-    pack_panels(layer.dilated, channels, width, (paired() ? 4 : 3) * channels, 2, [&](int half, int c, int k) {
-      const float* taps = dilated + ((half * C + c) * C + k % C) * 3;
-      return kGateScale[half] * (paired() ? product_weight(taps, k / C) : taps[k / C]);
-    });
+    const bool pairs = operations.paired_block;
+    if (layer.dilated)
+      pack_panels(layer.dilated, channels, width, (pairs ? 4 : 3) * channels, 2, [&](int half, int c, int k) {
+        const float* taps = dilated + ((half * C + c) * C + k % C) * 3;
+        return kGateScale[half] * (pairs ? product_weight(taps, k / C) : taps[k / C]);
+      });
     const float* projection = p.projection_weight + i * 2 * C * C;
-    pack_panels(layer.projection, channels, width, channels, 2, [&](int half, int c, int k) {
-      return projection[(half * C + c) * C + k] * (half == 0 ? kHalf : 1.0f);
-    });
-    if (M) {
+    if (layer.projection)
+      pack_panels(layer.projection, channels, width, channels, 2, [&](int half, int c, int k) {
+        return projection[(half * C + c) * C + k] * (half == 0 ? kHalf : 1.0f);
+      });
+    if (M && layer.conditioner) {
       const float* conditioner = p.conditioner_weight + i * 2 * C * M;
       pack_panels(layer.conditioner, channels, width, whole_groups<E>(bands), 2, [&](int half, int c, int k) {
         return k < M ? kGateScale[half] * conditioner[(half * C + c) * M + k] : 0.0f;
@@ -179,7 +198,6 @@ void Network<E>::quantize(const Parameters& p) {
     QuantizedLayer& layer = quantized[static_cast<size_t>(i)];
     const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
     const float* projection = p.projection_weight + i * 2 * C * C;
-    layer.scale = p.ranges[i] > 0.0f ? kMostByte / p.ranges[i] : 0.0f;
     std::vector<double> dilated_bytes(static_cast<size_t>(2 * C)), projection_bytes(static_cast<size_t>(2 * C));
     for (long row = 0; row < 2 * C; ++row) {
       const size_t r = static_cast<size_t>(row);
@@ -195,8 +213,16 @@ void Network<E>::quantize(const Parameters& p) {
       const long row = half * C + c;
       return std::nearbyint(projection[row * C + k] * projection_bytes[static_cast<size_t>(row)]);
     };
-    pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_byte);
-    pack_panels(layer.projection, channels, operations.width, channels, 2, projection_byte);
+    if (operations.words) {
+      pack_panels(layer.dilated16, channels, operations.width, 4 * channels, 2, [&](long half, long c, long k) {
+        const auto tap = [&](long n) { return dilated_byte(half, c, n * C + k % C); };
+        return product_weight(tap(0), tap(1), tap(2), k / C);
+      });
+      pack_panels(layer.projection16, channels, operations.width, channels, 2, projection_byte);
+    } else {
+      pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_byte);
+      pack_panels(layer.projection, channels, operations.width, channels, 2, projection_byte);
+    }
     for (long half = 0; half < 2; ++half)
       for (long c = 0; c < C; ++c) {
         const int at = panel_index(static_cast<int>(half), static_cast<int>(c));
@@ -233,7 +259,11 @@ void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
     const float* row = weight + (half * C + c) * M;
     return k < M ? std::nearbyint(row[k] * bytes_per_one(most_of(row, M))) : 0.0;
   };
-  pack_panels(own.conditioner, channels, operations.width, static_cast<int>(inputs), 2, byte);
+  if (operations.words)
+    pack_panels(own.conditioner16, channels, operations.width, static_cast<int>(inputs), 2,
+                [&](long half, long c, long k) { return byte(half, c, words_place(k)); });
+  else
+    pack_panels(own.conditioner, channels, operations.width, static_cast<int>(inputs), 2, byte);
   for (int half = 0; half < 2; ++half)
     for (int c = 0; c < C; ++c) {
       const int at = panel_index(half, c);

@@ -41,20 +41,20 @@ struct Parameters {
 template <class E>
 struct Layer {
   int dilation;
-  E *dilated, *projection, *conditioner;  // packed
+  E *dilated = nullptr, *projection = nullptr, *conditioner = nullptr;  // packed; what bytes stand in for is not there
   float *conditioner_bias, *residual_bias;
   float* tap_sum;  // [2C][C]: the dilated convolution of a constant
 };
 
 // What a layer that computes with bytes has beside it: see QuantizedBlock and QuantizedConditioner.
 struct QuantizedLayer {
-  float scale;                   // of the input's bytes; 0 where it is not quantized
-  int8_t *dilated, *projection;  // packed
+  float scale;                                 // of the input's bytes; 0 where it is not quantized
+  int8_t *dilated, *projection, *conditioner;  // packed, or
+  int16_t *dilated16, *projection16, *conditioner16;
   // [2C] in panel order: from a sum of products to the gate's exponents, and to its arguments; [C].
   float *dilated_scale, *gate_scale, *projection_scale;
   // What the bytes' zero adds to sums of products, taken off. That of the skips of all layers is part of sum_start.
   int32_t *dilated_zero, *residual_zero, *skip_zero;  // [2C] in panel order, [C], [C]
-  int8_t* conditioner;                                // packed
   int32_t *conditioner_zero, *conditioner_shift;
   float *conditioner_scale, *conditioner_bias;
 };
@@ -85,8 +85,11 @@ class Network {
     return hop;
   }
 
-  // Whether its layers go through paired_block.
+  // Whether its layers go through paired_block, or one of bytes through paired_quantized_block.
   bool paired() const { return operations.paired_block && quantized.empty(); }
+  bool paired(const QuantizedLayer& layer) const {
+    return operations.paired_quantized_block && (operations.words || layer.scale == 0.0f);
+  }
 
   const Operations<E> operations;
   int channels, bands;

@@ -95,6 +95,8 @@ void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>
   block.scratch8 = reinterpret_cast<uint8_t*>(scratch8.data());
   block.dilated8 = own.dilated;
   block.projection8 = own.projection;
+  block.dilated16 = own.dilated16;
+  block.projection16 = own.projection16;
   block.dilated_start = start.data();
   block.dilated_scale = own.gate_scale;
   block.gate = &gate_table();
@@ -109,7 +111,11 @@ void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>
   std::vector<int32_t> others(static_cast<size_t>(C));  // what the layers to come take off, of the sum that starts here
   for (size_t i = 1; i < network.quantized.size() && layer == 0; ++i)
     for (long c = 0; c < C; ++c) others[static_cast<size_t>(c)] += network.quantized[i].skip_zero[c];
-  network.operations.quantized_block(block, {0, length, length});
+  if (network.paired(own))
+    network.operations.paired_quantized_block(block, {0, length, length},
+                                              PairedTile{0, length, block.dilation}.pairs());
+  else
+    network.operations.quantized_block(block, {0, length, length});
   for (long t = 0; t < length; ++t)
     for (long c = 0; c < C; ++c) {
       const float* value = block.skip.at(t) + c;
@@ -163,7 +169,7 @@ void run_project_conditioner(const Network<E>& network, int layer, const float* 
     for (long t = 0; t < length; ++t) rows.ring.mirror(t, 1);
     network.operations.quantized_conditioner(
         {network.channels, network.bands, rows.ring, own.scale > 0.0f ? bytes.ring : Ring<int8_t>{}, conditioner.ring,
-         own.conditioner, own.conditioner_zero, own.conditioner_scale, own.conditioner_bias},
+         own.conditioner, own.conditioner16, own.conditioner_zero, own.conditioner_scale, own.conditioner_bias},
         {0, length, length});
     conditioner.read(out, length, 2 * C, place);
     for (long t = 0; t < length && own.scale > 0.0f; ++t)

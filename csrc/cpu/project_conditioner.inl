@@ -52,7 +52,10 @@ DIFFWAVE_INLINE void project_panel(const QuantizedConditioner<E>& op, int panel,
   }
   if (op.conditioner8.rows) claim_panel(op.conditioner8.at(t) + first, width);
   const uint8_t* mel = op.mel.at(t);
-  accumulate<2, 0>(acc, mel, op.mel.width, op.weight + first * inputs, static_cast<int>(inputs));
+  if constexpr (kWords)
+    accumulate_words(acc, mel, op.mel.width, op.weight16 + first * inputs, static_cast<int>(inputs));
+  else
+    accumulate<2, 0>(acc, mel, op.mel.width, op.weight + first * inputs, static_cast<int>(inputs));
   keep_in_registers(acc);
   if (op.conditioner8.rows)
     store_panel(op.conditioner8.at(t) + first, width, acc, op.scale + first, op.bias + first);

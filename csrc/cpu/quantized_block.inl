@@ -1,5 +1,6 @@
 // The residual layer of residual_block.inl with products of bytes, four to an instruction: the gated rows always, the
-// dilated convolution where its input has been quantized. Sums of products are exact in int32.
+// dilated convolution where its input has been quantized (which in fp32 it always is here: paired_bytes.inl has the
+// others). Sums of products are exact in int32.
 template <class E>
 struct QuantizedRows : BlockRows<E> {
   const uint8_t *past8, *present8, *future8;
@@ -35,32 +36,18 @@ DIFFWAVE_INLINE void fetch_next(const QuantizedBlock<E>& op, long t) {
     fetch_rows(op.next_conditioner.at(t), op.channels);
 }
 
-// The gate's arguments of rows become gated bytes of a panel.
-DIFFWAVE_INLINE void store_gated(uint8_t* gated, long channels, int panel, const Vec (&sigmoid)[kRows],
-                                 const Vec (&tanh)[kRows], const GateTable& table) {
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; r += kGatedRows)
-    store_gated(gated + r * channels + panel * kWidth * kGatedRows, sigmoid + r, tanh + r, table);
-}
-
 template <int C, class E>
 DIFFWAVE_INLINE void gated_convolution(const QuantizedBlock<E>& op, const QuantizedRows<E>& at, int panel) {
   const int channels = C ? C : op.channels;
   const long first = panel * 2L * kWidth, tap = 2L * kWidth * channels;
   claim(at.y, channels, panel);
   if (at.y8) claim(at.y8, channels, panel);
-  if (!op.x8.rows) {
-    Vec acc[kRows][2];
-    convolve<C>(static_cast<const ResidualBlock<E>&>(op), at, panel, acc);
-    const Vec parts = broadcast(kGateParts / kGateExponent), most = broadcast(1e9f);
-    Vec sigmoid[kRows], tanh[kRows];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-      sigmoid[r] = minimum(acc[r][0] * parts, most);
-      tanh[r] = minimum(acc[r][1] * parts, most);
+  if constexpr (sizeof(E) < sizeof(float)) {
+    if (!op.x8.rows) {
+      Vec acc[kRows][2];
+      convolve<C>(static_cast<const ResidualBlock<E>&>(op), at, panel, acc);
+      return store_gated_panel(at.gated8, channels, panel, acc, *op.gate);
     }
-    store_gated(at.gated8, channels, panel, sigmoid, tanh, *op.gate);
-    return;
   }
   const int8_t* weight = op.dilated8 + first * 3 * channels;
   const VecInt start0 = load(op.dilated_start + first), start1 = load(op.dilated_start + first + kWidth);
@@ -83,14 +70,7 @@ DIFFWAVE_INLINE void gated_convolution(const QuantizedBlock<E>& op, const Quanti
   accumulate<2, C>(acc, at.past8, channels, weight, channels);
   accumulate<2, C>(acc, at.present8, channels, weight + tap, channels);
   accumulate<2, C>(acc, at.future8, channels, weight + 2 * tap, channels);
-  const Vec scale0 = load(op.dilated_scale + first), scale1 = load(op.dilated_scale + first + kWidth);
-  Vec sigmoid[kRows], tanh[kRows];
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    sigmoid[r] = to_float(acc[r][0]) * scale0;
-    tanh[r] = to_float(acc[r][1]) * scale1;
-  }
-  store_gated(at.gated8, channels, panel, sigmoid, tanh, *op.gate);
+  store_gated_panel(at.gated8, channels, panel, acc, op.dilated_scale + first, *op.gate);
 }
 
 template <int C, class E>

@@ -1,6 +1,5 @@
 // One residual layer (paper, section 3.1 and figure 2a), fused: dilated convolution, conditioner, gate, projection to
-// residual and skip; in bf16, and in the layers that a network of bytes keeps as they are. paired_block.inl is that of
-// fp32. block.inl says in which order rows and panels pass.
+// residual and skip, in bf16; paired_block.inl is that of fp32. block.inl says in which order rows and panels pass.
 template <class E>
 struct BlockRows {  // where one register tile finds its rows
   const E *past, *present, *future, *conditioner;

@@ -175,10 +175,10 @@ void Sweep<E>::condition(size_t layer, Rows rows) {
         rows);
   } else {
     const QuantizedLayer& bytes = net.quantized[layer];
-    net.operations.quantized_conditioner(
-        {net.channels, net.bands, rings_.upsampled8, rings_.conditioner8[layer], rings_.conditioner[layer],
-         bytes.conditioner, bytes.conditioner_zero, bytes.conditioner_scale, bytes.conditioner_bias},
-        rows);
+    net.operations.quantized_conditioner({net.channels, net.bands, rings_.upsampled8, rings_.conditioner8[layer],
+                                          rings_.conditioner[layer], bytes.conditioner, bytes.conditioner16,
+                                          bytes.conditioner_zero, bytes.conditioner_scale, bytes.conditioner_bias},
+                                         rows);
   }
 }
 
@@ -243,11 +243,12 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     block.edges = edges(state.padding, i + 1);
     block.next_conditioner = rings_.conditioner[next];
     block.next_begin = rows(delay + net.layers[next].dilation).begin;
+    const long end = begin - delay + count, size = team_.size();
+    const PairedTile tile{std::max(begin - delay, 0L), std::min(end, length_), layer.dilation};
+    // What follows the audio is the last thread's.
+    const Rows of_pairs{tile.from, rank + 1 == size ? end : tile.to, length_};
     if (net.paired()) {
-      const long end = begin - delay + count, size = team_.size();
-      const PairedTile tile{std::max(begin - delay, 0L), std::min(end, length_), layer.dilation};
-      // What follows the audio is the last thread's.
-      run.paired_block(block, {tile.from, rank + 1 == size ? end : tile.to, length_}, tile.share(rank, team_.size()));
+      run.paired_block(block, of_pairs, tile.share(rank, team_.size()));
     } else if (net.quantized.empty()) {
       run.residual_block(block, rows(delay));
     } else {
@@ -259,6 +260,8 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
       block.conditioner_shift = own.conditioner_shift;
       block.dilated8 = own.dilated;
       block.projection8 = own.projection;
+      block.dilated16 = own.dilated16;
+      block.projection16 = own.projection16;
       block.dilated_start = state.step_row8[i];
       block.dilated_scale = own.gate_scale;
       block.gate = &gate_table();
@@ -267,7 +270,10 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
       block.sum_scale = i + 1 == net.layers.size() ? net.sum_scale : nullptr;
       block.y_scale = net.quantized[next].scale;
       block.edges8 = edges(state.padding8, i + 1);
-      run.quantized_block(block, rows(delay));
+      if (net.paired(own))
+        run.paired_quantized_block(block, of_pairs, tile.share(rank, team_.size()));
+      else
+        run.quantized_block(block, rows(delay));
     }
     block.skip_start = nullptr;
     block.sum_start = nullptr;

@@ -36,7 +36,7 @@ REORDERED = Change(
 )
 # A row whose partner is in another tile adds up in another order.
 ALONE = Change(
-    "cpu/paired_block.inl",
+    "cpu/paired_fp32.inl",
     "acc[r][0] = load(shared + r * 2 * kWidth) + (load(row) + bias0);",
     """acc[r][0] = at[first + r].wanted[!half] ? load(shared + r * 2 * kWidth) + (load(row) + bias0)
                                             : (load(shared + r * 2 * kWidth) + load(row)) + bias0;""",

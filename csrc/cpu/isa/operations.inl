@@ -7,6 +7,9 @@
 #include "../input_projection.inl"
 #include "../residual_block.inl"
 #include "../quantized_block.inl"
+#include "../paired_rows.inl"
+#include "../paired_fp32.inl"
+#include "../paired_bytes.inl"
 #include "../paired_block.inl"
 #include "../block.inl"
 #include "../output_head.inl"
@@ -20,7 +23,18 @@ constexpr auto kResidualBlock<float> = nullptr;
 template <class E>
 constexpr auto kPairedBlock = nullptr;
 template <>
-constexpr auto kPairedBlock<float> = paired_block;
+constexpr auto kPairedBlock<float> = paired_block<Fp32Pairs>;
+
+template <class E>
+constexpr auto kPairedQuantizedBlock = nullptr;
+template <>
+constexpr auto kPairedQuantizedBlock<float> = paired_quantized_block<float>;
+
+// Where bytes are multiplied as words, these have the bits for them; products of bytes are faster than either.
+template <class E, bool words>
+constexpr auto kQuantizedBlock = block<QuantizedBlock<E>>;
+template <class E>
+constexpr auto kQuantizedBlock<E, true> = nullptr;
 
 // Data, not code: a function in here could use the tier's instructions before anybody knows whether they are there.
 template <class E>
@@ -32,9 +46,11 @@ constexpr Operations<E> kOperations = {upsample_row<float>,
                                        input_projection<E>,
                                        kResidualBlock<E>,
                                        kPairedBlock<E>,
-                                       block<QuantizedBlock<E>>,
+                                       kQuantizedBlock<E, kWords>,
+                                       kPairedQuantizedBlock<E>,
                                        output_head,
                                        peak<E>,
-                                       peak<uint8_t>,
+                                       peak<std::conditional_t<kWords, int16_t, uint8_t>>,
                                        kWidth,
-                                       kDotZero};
+                                       kDotZero,
+                                       kWords};

@@ -55,6 +55,7 @@ DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
 }
 // Four products to a lane.
 constexpr int kDotZero = kZero;
+constexpr bool kWords = false;
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   for (int byte = 0; byte < 4; ++byte) acc += (x >> (8 * byte) & 255) * (w << (24 - 8 * byte) >> 24);
   return acc;

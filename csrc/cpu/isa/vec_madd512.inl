@@ -1,5 +1,6 @@
 // Four products of bytes to a lane without VNNI.
 constexpr int kDotZero = kZero;
+constexpr bool kWords = false;
 
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   const VecInt even =

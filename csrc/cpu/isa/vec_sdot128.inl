@@ -1,5 +1,6 @@
 // Four products of bytes to a lane in one instruction, which wants both signed: x without its zero point.
 constexpr int kDotZero = 0;
+constexpr bool kWords = false;
 
 // The assembler must know the instruction; the compiler is not to use others of that processor.
 #if defined(__ARM_FEATURE_DOTPROD)

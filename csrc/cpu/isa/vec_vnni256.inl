@@ -6,6 +6,7 @@
 #define DIFFWAVE_VPDPBUSD "%{vex%} vpdpbusd"
 #endif
 constexpr int kDotZero = kZero;
+constexpr bool kWords = false;
 
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   asm(DIFFWAVE_VPDPBUSD " %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
