@@ -18,8 +18,9 @@ from engine.kernels import cpu, cuda
 CPU_PRECISIONS = ("int8", "bf16", "fp32")
 GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 PRECISIONS = ("int8", "fp16", "bf16", "tf32", "fp32")
-# Every tier can compute with bytes; on these it is the fastest.
-QUICK_WITH_BYTES = ("avxvnni", "avx512vnni", "avx512bf16", "dotprod")
+# Every tier can compute with bytes; on a processor whose fastest is one of these, that is faster than the other
+# precisions.
+QUICK_WITH_BYTES = ("avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, cal
     for wanted in CPU_PRECISIONS if precision == "auto" else (precision,):
         able = [name for name in usable if wanted in tiers[name][2]]
         if precision == "auto" and wanted == "int8":
-            able = [name for name in able if calibrated and name in QUICK_WITH_BYTES]
+            able = able if calibrated and usable[-1] in QUICK_WITH_BYTES else []
         if able:
             own = "isa" if isa else "int8"
             why = "asked for" if device == "cpu" else f"no GPU: {obstacle}" if obstacle else f"{own} was asked for"

@@ -45,12 +45,14 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("avx512bf16", {"isa": "avx512bf16"}, "avx512bf16", "bf16"),
         ("avx512bf16", {"isa": "avx512bf16", "precision": "fp32"}, "avx512bf16", "fp32"),
         ("avx2", {"isa": "generic", "precision": "fp32"}, "generic", "fp32"),
-        ("avx2", {"calibrated": True}, "avx2", "fp32"),
+        ("generic", {"calibrated": True}, "generic", "fp32"),
+        ("avx2", {"calibrated": True}, "avx2", "int8"),
+        ("avx2", {"calibrated": True, "precision": "fp32"}, "avx2", "fp32"),
         ("avx2", {"calibrated": True, "precision": "int8"}, "avx2", "int8"),
         ("avx512", {"calibrated": True}, "avx512", "fp32"),
         ("avx512bf16", {"calibrated": True}, "avx512bf16", "int8"),
         ("avx512bf16", {"calibrated": True, "precision": "bf16"}, "avx512bf16", "bf16"),
-        ("avx512bf16", {"calibrated": True, "isa": "avx2"}, "avx2", "fp32"),
+        ("avx512bf16", {"calibrated": True, "isa": "avx2"}, "avx2", "int8"),
     ],
 )
 def test_the_fastest_that_was_asked_for(
@@ -66,7 +68,7 @@ def test_the_fastest_that_was_asked_for(
     ]
 
 
-@pytest.mark.parametrize("tier", ["avxvnni", "avx512vnni", "avx512bf16", "dotprod"])
+@pytest.mark.parametrize("tier", ["avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod"])
 def test_bytes_where_a_tier_multiplies_them(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
     have = [(name, True, "a processor", ["fp32", "int8"]) for name in ("generic", tier)]
     monkeypatch.setattr(cpu, "tiers", lambda: have)
