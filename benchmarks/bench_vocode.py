@@ -88,8 +88,8 @@ def rivals(own, exported, task, patience, earnest):
     peaks = {one.precision: one.peak for one in own}
     found, audio, skipped = [], {}, {}
     for peer in peers.PEERS if earnest else peers.PEERS[:1]:
-        if peer.precision not in peaks:  # what has to be emulated takes minutes and says nothing
-            skipped[peer.name] = f"this processor has no {peer.precision}"
+        if peer.precision not in peaks:  # what a processor has to emulate takes minutes and says nothing
+            skipped[peer.name] = f"there is no {peer.precision} here, see 'engine doctor'"
             continue
         made = peers.prepared(peer, exported, task)
         if isinstance(made, str):

@@ -4,8 +4,8 @@
 //   m1 = w1 (a - c), m2 = w2 (b + c), m3 = w3 (c - b), m4 = w4 (e - b)
 //   y(t) = (m2 + m3) + m1, y(t + d) = (m2 - m3) + m4
 //
-// with the weights of Network::pack. See pairs.h. Here are the loops; what they do is Pairs' of paired_fp32.inl or
-// paired_bytes.inl.
+// with the weights of Network::pack. See pairs.h. Here are the loops; what they do with fp32 and with bytes is in
+// paired_fp32.inl and paired_bytes.inl.
 //
 // A block of pairs passes through all panels of the convolution, then, with the gated rows still near, through all
 // panels of the projection; a panel's weights of one product stay in the first-level cache over the block.

@@ -30,7 +30,7 @@ constexpr auto kPairedQuantizedBlock = nullptr;
 template <>
 constexpr auto kPairedQuantizedBlock<float> = paired_quantized_block<float>;
 
-// Where bytes are multiplied as words, these have the bits for them; products of bytes are faster than either.
+// Products of bytes, by rows; where bytes are multiplied as words, pairs take their place.
 template <class E, bool words>
 constexpr auto kQuantizedBlock = block<QuantizedBlock<E>>;
 template <class E>
