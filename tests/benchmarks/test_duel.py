@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import bench_vocode
 import duel
 import numpy as np
+import peers
 import pytest
 
 RIGHT = np.random.default_rng(0).standard_normal((1, 1000), dtype=np.float32)
@@ -47,3 +49,12 @@ def test_rounds_that_somebody_sits_out_are_not_compared():
     assert rows[duel.BF16]["times_eager"]["p50"] == 5.0 and rows[duel.BF16]["audio_seconds"] == 8.0
     assert rows[duel.BF16]["share_of_peak"]["p50"] == pytest.approx((1 / 2 + 1 / 9) / 2)
     assert rows["other int8"]["share_of_peak"] is None and rows["other int8"]["peer"]
+
+
+def test_nobody_is_measured_in_a_precision_that_would_be_emulated(monkeypatch):
+    prepared = []
+    monkeypatch.setattr(peers, "prepared", lambda peer, *_: prepared.append(peer.name) or "not installed")
+    found, audio, skipped = bench_vocode.rivals(OWN[:1], None, None, 3, True)
+    assert not found and not audio and set(skipped) == {peer.name for peer in peers.PEERS}
+    assert prepared == [peer.name for peer in peers.PEERS if peer.precision == "fp32"] != []
+    assert skipped["OpenVINO bf16"] == "there is no bf16 here, see 'engine doctor'"
