@@ -98,7 +98,7 @@ class GpuNetwork:
         self._tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
         self._label_rows = lru_cache(maxsize=64)(self._compute_label_rows)
         self.weights = {
-            name: device.tensor(values, self.precision.storage if stored else "fp32")
+            name: self._stored_tensor(values) if stored else device.tensor(values, "fp32")
             for name, (values, stored) in _packed(config, tensors, self.channels, self.bands).items()
         }
 
@@ -267,6 +267,13 @@ class GpuNetwork:
             *(to.terms[step], to.noise_steps[step], to.seeds, to.begins, to.lengths, capacity),
         )
         return Launch(made, (ceil_div(capacity, _ROWS), items, 1), arguments)
+
+    def _stored_tensor(self, values: npt.NDArray[Any]) -> Any:
+        """Weights as they are multiplied; for "tf32" rounded as `engine.kernels.triton.tensor_float` does."""
+        values = values.astype(np.float32)
+        if (self.precision.storage, self.precision.product) == ("fp32", "tf32"):
+            values = ((values.view(np.int32) + 4096) & -8192).view(np.float32)
+        return self.device.tensor(values, self.precision.storage)
 
     def _compute_label_rows(self, label: int) -> Array:
         """[N,2C], the halves interleaved."""

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from engine.kernels.triton.noise import normal
+from engine.kernels.triton.tensor_float import rounded
 
 
 @triton.jit
@@ -70,7 +71,7 @@ def output_head(
         for k in tl.range(0, CHANNELS, DEPTH, num_stages=1):
             skip = tl.load(skip_rows + (k + depth)[None, :], mask=inside[:, None], other=0.0)
             weight = tl.load(hidden_ptr + (k + depth)[:, None] * CHANNELS + columns[None, :])
-            hidden = tl.dot(skip, weight, hidden, input_precision=PRECISION)
+            hidden = tl.dot(rounded(skip, PRECISION), weight, hidden, input_precision=PRECISION)
         hidden += tl.load(hidden_bias_ptr + columns)[None, :]
         eps += tl.sum(tl.maximum(hidden, 0.0) * tl.load(out_ptr + columns)[None, :], axis=1)
     eps += tl.load(out_bias_ptr)

@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from engine.kernels.triton.tensor_float import rounded
+
 
 @triton.jit
 def project_conditioner(
@@ -49,7 +51,7 @@ def project_conditioner(
     for k in tl.range(0, BANDS_PADDED, DEPTH, num_stages=STAGES):
         x = tl.load(mel + rows[:, None] * BANDS_PADDED + (k + depth)[None, :], mask=inside, other=0.0)
         w = tl.load(weights + (k + depth)[:, None] * (2 * CHANNELS) + column[None, :])
-        y = tl.dot(x, w, y, input_precision=PRECISION)
+        y = tl.dot(rounded(x, PRECISION), w, y, input_precision=PRECISION)
     out = conditioner_ptr + (layer.to(tl.int64) * tl.num_programs(2) * capacity + first) * (2 * CHANNELS)
     tl.store(
         out + rows[:, None] * (2 * CHANNELS) + column[None, :],

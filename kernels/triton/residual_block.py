@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from engine.kernels.triton.tensor_float import rounded
+
 
 @triton.jit
 def gated(gate, filtered, APPROXIMATE: tl.constexpr):
@@ -100,7 +102,7 @@ def residual_block(
                 + (tap * CHANNELS + k + depth)[:, None] * (2 * CHANNELS)
                 + (panel * 2 * PANEL + column)[None, :]
             )
-            y = tl.dot(x, w, y, input_precision=PRECISION)
+            y = tl.dot(rounded(x, PRECISION), w, y, input_precision=PRECISION)
         columns = panel * 2 * PANEL + column
         if CONDITIONED:
             condition = conditioner_ptr + first * (2 * CHANNELS) + rows[:, None] * (2 * CHANNELS) + columns[None, :]
@@ -113,7 +115,8 @@ def residual_block(
                 y -= tl.where((rows < dilation)[:, None], past, 0.0)
                 y -= tl.where((rows >= length - dilation)[:, None], future, 0.0)
         gate, filtered = tl.split(tl.reshape(y, (ROWS, PANEL, 2)))
-        gated_panels = gated_panels + (gated(gate, filtered, APPROXIMATE).to(h_ptr.dtype.element_ty),)
+        z = gated(gate, filtered, APPROXIMATE).to(h_ptr.dtype.element_ty)
+        gated_panels = gated_panels + (rounded(z, PRECISION),)
 
     for out in tl.range(0, CHANNELS // PANEL, num_stages=1):
         residual = tl.zeros((ROWS, PANEL), tl.float32)
