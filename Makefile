@@ -43,7 +43,7 @@ gpu: $(VENV)/installed-test  ## the tests and times that want a GPU
 check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	git ls-files '*.cpp' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
+	git ls-files '*.cpp' '*.cu' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
 	rm -rf build/types && mkdir -p build/types/engine
 	ln -s $(CURDIR)/engine/*.py* $(CURDIR)/engine/bench $(CURDIR)/engine/training build/types/engine/
 	ln -s $(CURDIR)/kernels build/types/engine/kernels

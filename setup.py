@@ -42,9 +42,16 @@ class NinjaBuild(build_ext):
 
 
 setup(
-    packages=["engine", "engine.bench", "engine.training", "engine.kernels", "engine.kernels.triton"],
+    packages=[
+        *("engine", "engine.bench", "engine.training"),
+        *("engine.kernels", "engine.kernels.hopper", "engine.kernels.triton"),
+    ],
     package_dir={"engine.kernels": "kernels"},
-    package_data={"engine": ["assets/*", "py.typed", "*.pyi"], "engine.training": ["recipes/*.toml"]},
+    package_data={
+        "engine": ["assets/*", "py.typed", "*.pyi"],
+        "engine.kernels.hopper": ["*.cu"],
+        "engine.training": ["recipes/*.toml"],
+    },
     ext_modules=[Extension("engine._native", SOURCES)],
     cmdclass={"build_ext": NinjaBuild},
 )

@@ -1,19 +1,27 @@
 """`pytest --benchmark -m gpu`: whole calls on a GPU, in 6 steps, beside its measured peaks and what was predicted.
 
-Times are those of CUDA events on the stream, medians over rounds; mels and audio stay on the GPU. A plain run, and a
-machine without a GPU, skips all of it.
+Times are those of CUDA events on the stream, medians over rounds; mels and audio stay on the GPU. In a duel, everybody
+takes turns. A plain run, and a machine without a GPU, skips all of it.
 """
 
+import contextlib
+
+import gpu_peers
 import gpu_report
 import numpy as np
 import pytest
+from networks import random_network
 from tolerances import TOLERANCES
 
 import engine
+from engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from engine.config import LARGE
 from engine.kernels import cuda
+from engine.kernels.hopper import build as hopper
 from engine.voice import BUNDLED
 
 OBSTACLE = cuda.obstacle()
+DUELS = ((1, 1.0), (1, 5.0))
 CELLS = ((1, 1.0), (1, 5.0), (1, 10.0), (4, 5.0), (16, 5.0))  # items, seconds of each
 WARM_UP, ROUNDS = 3, 20
 PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
@@ -43,16 +51,78 @@ def test_vocode(benchmark, gpu_rows, gate, precision, items, seconds):
     if not benchmark.enabled:
         pytest.skip("timed only with --benchmark")
     voice = engine.load(device="cuda", precision=precision)
-    frames = round(seconds * voice.sample_rate / voice.hop)
-    demo = np.load(BUNDLED.with_name("demo_mel.npy"))
-    mel = torch.from_numpy(np.take(demo, np.arange(frames), axis=1, mode="wrap")).expand(items, -1, -1).cuda()
+    mel = mels(items, seconds, voice)
 
     def call():
         return voice.vocode(mel, seed=1)
 
     laps = benchmark.pedantic(lambda: gpu_report.event_seconds(call, WARM_UP, ROUNDS), rounds=1)
-    audio_seconds = items * frames * voice.hop / voice.sample_rate
+    audio_seconds = items * mel.shape[2] * voice.hop / voice.sample_rate
     gpu_rows.append(gpu_report.row(torch.cuda.get_device_name(), precision, items, seconds, audio_seconds, laps))
+
+
+@pytest.mark.benchmark(group="GPU, 6 steps")
+def test_large(benchmark, gpu_rows, tmp_path):
+    """The paper's LARGE network, with random weights."""
+    import torch
+
+    if not benchmark.enabled:
+        pytest.skip("timed only with --benchmark")
+    save_checkpoint(tmp_path / "large.safetensors", Checkpoint(LARGE, random_network(LARGE, 1)))
+    voice = engine.load(tmp_path / "large.safetensors", device="cuda", precision="fp16")
+    mel = mels(1, 5.0, voice)
+    laps = benchmark.pedantic(lambda: gpu_report.event_seconds(lambda: voice.vocode(mel), WARM_UP, ROUNDS), rounds=1)
+    audio_seconds = mel.shape[2] * voice.hop / voice.sample_rate
+    gpu_rows.append(gpu_report.row(torch.cuda.get_device_name(), "fp16", 1, 5.0, audio_seconds, laps, "LARGE"))
+
+
+@pytest.mark.benchmark(group="GPU, duel")
+@pytest.mark.parametrize(("items", "seconds"), DUELS)
+def test_duel(benchmark, gpu_rows, gate, items, seconds):
+    """This engine in every precision, and whoever else runs LMNT's network, on the same mel and noise."""
+    import torch
+
+    if not benchmark.enabled:
+        pytest.skip("timed only with --benchmark")
+    checkpoint, contenders = load_checkpoint(BUNDLED), []
+    mel = mels(items, seconds, engine.load(device="cuda"))
+    task = gpu_peers.Task(checkpoint, mel.cpu().numpy(), 1, "cuda")
+    for precision in PRECISIONS:
+        voice = engine.load(device="cuda", precision=precision)
+        contenders.append((f"this engine, {precision}", "once", lambda voice=voice: voice.vocode(mel, seed=1)))
+    with contextlib.suppress(engine.UnavailableError):  # not this GPU
+        own = engine.load(device="cuda", precision="fp16", isa=hopper.ISA)
+        contenders.append((f"this engine, fp16, {hopper.ISA}", "once", lambda: own.vocode(mel, seed=1)))
+    with torch.inference_mode(), cudnn_that_searches():
+        for peer in gpu_peers.PEERS:
+            try:
+                contenders.append((peer.name, peer.conditioner, peer.prepare(task)))
+            except ImportError as error:
+                gpu_rows.absent[peer.name] = f"{error}; pip install '.[bench]'"
+        found = benchmark.pedantic(lambda: gpu_report.duel(contenders, WARM_UP, ROUNDS), rounds=1)
+    audio_seconds = items * mel.shape[2] * voice.hop / voice.sample_rate
+    gpu_rows.duels.append({"items": items, "seconds": seconds, "rows": gpu_report.duel_rows(found, audio_seconds)})
+
+
+def mels(items, seconds, voice):
+    """[B,M,T] on the GPU: the demo's frames, again and again."""
+    import torch
+
+    frames = round(seconds * voice.sample_rate / voice.hop)
+    demo = np.load(BUNDLED.with_name("demo_mel.npy"))
+    return torch.from_numpy(np.take(demo, np.arange(frames), axis=1, mode="wrap")).expand(items, -1, -1).cuda()
+
+
+@contextlib.contextmanager
+def cudnn_that_searches():
+    """Peers get the fastest algorithm that cuDNN finds."""
+    import torch
+
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @pytest.mark.benchmark(group="GPU, 6 steps")

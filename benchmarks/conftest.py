@@ -93,7 +93,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     if not any(found[part] for part in ("calls", "duels", "streams", "generations", "curves", "gpu")):
         return
     parts = {name: found[name] for name in ("calls", "duels", "streams", "generations")}
-    parts |= {"gpu": found["gpu"], "gpu_peaks": found["gpu"].peaks}
+    parts |= {"gpu": found["gpu"], "gpu_peaks": found["gpu"].peaks, "gpu_duels": found["gpu"].duels}
     results = {**report.environment(found["load"]), **found.get("setting", {}), **parts, **found["curves"]}
     if found["calls"] or found["duels"]:
         terminalreporter.section("real-time factors")

@@ -35,6 +35,8 @@ class GpuLoop:
         self._budget = plan_bytes // network.bytes_per_sample()
         self._rows = lru_cache(maxsize=8)(self._fold_steps)
         self._rows_of = lru_cache(maxsize=4)(self._fold_label)
+        self._tables = lru_cache(maxsize=8)(self._make_tables)
+        self._numbers = lru_cache(maxsize=64)(self._make_numbers)
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Any]:
         """The reverse process (paper, algorithm 2) over every item.
@@ -63,7 +65,7 @@ class GpuLoop:
         progress: Progress | None = None,
     ) -> list[Any]:
         with self._device.scope():
-            tables = self._tables(terms, clamp)
+            tables = self._tables(tuple(map(tuple, terms.tolist())), clamp)
             audio = [self._start(item) for item in items]
             config = self._network.config
             halo = min(STEPS, len(t)) * config.reach + 2 * config.hop
@@ -97,9 +99,9 @@ class GpuLoop:
             x = self._device.tensor(item.x, "fp32").clone()
         else:
             rows = self._device.empty((1, item.length), "fp32")
-            columns = (([_signed(item.seed)], "i64"), ([0], "i64"), ([item.length], "i32"))
-            vectors = [self._device.tensor(values, dtype) for values, dtype in columns]
-            self._device.bind(self._network.initial_noise(rows, *vectors))()
+            seeds = self._device.tensor([_signed(item.seed)], "i64")
+            begins, lengths = self._numbers((0,), "i64"), self._numbers((item.length,), "i32")
+            self._device.bind(self._network.initial_noise(rows, seeds, begins, lengths))()
             x = rows[0]
         if item.scale is not None:
             x.mul_(self._device.tensor(np.repeat(item.scale, item.repeat), "fp32"))
@@ -120,9 +122,7 @@ class GpuLoop:
             self._fill(plan, batch, items, audio)
             plan.prepare()
             for first, last in groups:
-                buffers = (plan.buffers.rows, plan.buffers.terms, plan.buffers.noise_steps)
-                for buffer, table in zip(buffers, tables, strict=True):
-                    buffer[: last - first].copy_(table[first:last])
+                plan.load((first, last), tables)
                 if given:
                     self._fill_noise(plan, batch, items, first, last)
                 plan.run(last - first)
@@ -133,13 +133,10 @@ class GpuLoop:
     def _fill(self, plan: Plan, batch: list[Window], items: Sequence[Item], audio: list[Any]) -> None:
         buffers, hop = plan.buffers, self._network.config.hop
         spare = [0] * (plan.shape.items - len(batch))
-        columns = (
-            (buffers.seeds, [_signed(items[window.item].seed) for window in batch], "i64"),
-            (buffers.begins, [window.begin for window in batch], "i64"),
-            (buffers.lengths, [window.length for window in batch], "i32"),
-        )
-        for buffer, values, dtype in columns:
-            buffer.copy_(self._device.tensor(values + spare, dtype))
+        seeds = [_signed(items[window.item].seed) for window in batch]
+        buffers.seeds.copy_(self._device.tensor(seeds + spare, "i64"))
+        buffers.begins.copy_(self._numbers((*[window.begin for window in batch], *spare), "i64"))
+        buffers.lengths.copy_(self._numbers((*[window.length for window in batch], *spare), "i32"))
         for row, window in enumerate(batch):
             item, part = items[window.item], slice(window.begin, window.end)
             buffers.x[row, : window.length].copy_(audio[window.item][part])
@@ -157,12 +154,19 @@ class GpuLoop:
             part = noise[first:last, window.begin : window.end]  # the last step of all adds none
             plan.buffers.given[: len(part), row, : window.length].copy_(self._device.tensor(part, "fp32"))
 
-    def _tables(self, terms: npt.NDArray[np.float64], clamp: bool) -> tuple[Any, Any]:
+    def _make_tables(self, terms: tuple[tuple[float, ...], ...], clamp: bool) -> tuple[Any, Any]:
         """Terms [S,4] and noise steps [S,4]: what the plan's buffers of these names want, for all S."""
         limit = np.full((len(terms), 1), 1.0 if clamp else math.inf)
         steps = np.repeat(np.arange(1, len(terms) + 1)[:, None], 4, axis=1)
-        with_limit = np.concatenate([terms, limit], axis=1)
-        return self._device.tensor(with_limit, "fp32"), self._device.tensor(steps, "i32")
+        with_limit = np.concatenate([np.array(terms), limit], axis=1)
+        tables = self._device.tensor(with_limit, "fp32"), self._device.tensor(steps, "i32")
+        self._device.mark().synchronize()  # they are kept, and other streams will read them
+        return tables
+
+    def _make_numbers(self, values: tuple[int, ...], dtype: str) -> Any:
+        made = self._device.tensor(list(values), dtype)
+        self._device.mark().synchronize()  # likewise
+        return made
 
     def _fold_steps(self, t: tuple[float, ...]) -> Any:
         """Rows [S,N,7C] as a plan's buffer of this name wants them, for all S."""

@@ -115,13 +115,23 @@ def _check_shape(array: Any, name: str, expected: str, n_mels: int, torch_tensor
 
 def _check_finite(item: Any, name: str) -> None:
     # On a GPU two numbers come back, as for the range; the tensor itself only to say where it is wrong.
-    if is_torch(item) and math.isfinite(item.min()) and math.isfinite(item.max()):
+    if is_torch(item) and all(map(math.isfinite, _bounds(item))):
         return
     item = on_device(item, None)
     finite = np.isfinite(item)
     if not finite.all():
         band, frame = np.argwhere(~finite)[0]
         raise InputError(f"{name}: expected finite values, got {item[band, frame]} at band {band}, frame {frame}")
+
+
+def _bounds(item: Any) -> tuple[float, float]:
+    """The smallest and the largest value, NaN if there is one; from a GPU both at once."""
+    if not is_torch(item):
+        return float(item.min()), float(item.max())
+    import torch
+
+    low, high = torch.stack(torch.aminmax(item)).tolist()
+    return low, high
 
 
 def check_mel_length(batch: MelBatch, signal: Any, hop: int, name: str = "x") -> None:
@@ -150,8 +160,8 @@ def check_range(items: Sequence[Any], mel_kind: str | None, stacklevel: int | No
         UserWarning: every value of what should be a logarithmic mel lies in [0, 1], as in an lmnt mel.
     """
     # np.min, not min: Python's own loses a NaN, which compares false with everything.
-    low = float(np.min([float(item.min()) for item in items]))
-    high = float(np.max([float(item.max()) for item in items]))
+    low, high = np.array([_bounds(item) for item in items]).T
+    low, high = float(np.min(low)), float(np.max(high))
     if not np.isfinite(low) or not np.isfinite(high):
         raise InputError(f"mel: expected finite values, got {low} to {high}")
     if mel_kind is None:

@@ -6,6 +6,7 @@ lengths reach it through its buffers, weights through the network's.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ class Plan:
         self._conditioner = [self._device.bind(launch) for launch in conditioner_launches(network, self.buffers)]
         self._steps = [self._device.bind(launch) for launch in step_launches(network, self.buffers, STEPS)]
         self._graphs: dict[int, Callable[[], None]] = {}
+        self._loaded: tuple[Any, ...] = ((0, 0), ())
         # Once in the open, on items without samples: this loads the kernels, which a capture may not.
         self.buffers.lengths.zero_()
         for call in (*self._conditioner, *self._steps):
@@ -76,6 +78,16 @@ class Plan:
     def prepare(self) -> None:
         """buffers.conditioner <- buffers.mel; before `run`, and again whenever mels or lengths are new."""
         self._replay(0)
+
+    def load(self, part: tuple[int, int], tables: tuple[Any, Any, Any]) -> None:
+        """buffers.rows, .terms and .noise_steps <- these steps of such tables, unless they are there already."""
+        if self._loaded[0] == part and all(map(operator.is_, self._loaded[1], tables)):
+            return
+        first, last = part
+        buffers = (self.buffers.rows, self.buffers.terms, self.buffers.noise_steps)
+        for buffer, table in zip(buffers, tables, strict=True):
+            buffer[: last - first].copy_(table[first:last])
+        self._loaded = part, tables
 
     def run(self, steps: int = STEPS) -> None:
         """buffers.x <- x after the first so many of the plan's steps."""

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[floa
     if betas == config.train_schedule:
         return _coefficients(betas, tuple(float(n) for n in range(len(betas))))
     try:
-        return _coefficients(betas, align(betas, config.train_schedule))
+        return _coefficients(betas, _aligned(betas, config.train_schedule))
     except InputError as error:
         argument = f"steps={steps!r}" if schedule is None else "schedule"
         raise InputError(f"{argument}: {error}; choices: {_choices(config)}") from None
@@ -129,11 +130,15 @@ def align(betas: Sequence[float], train_betas: Sequence[float]) -> tuple[float, 
     return tuple(aligned)
 
 
+_aligned = lru_cache(maxsize=32)(align)  # of tuples; a call in a product asks for the same ones every time
+
+
 def _alpha_bars(betas: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
     beta = np.asarray(betas, dtype=np.float64)
     return np.cumprod(1.0 - beta), np.cumsum(-np.log1p(-beta))
 
 
+@lru_cache(maxsize=32)
 def _coefficients(betas: tuple[float, ...], t: tuple[float, ...]) -> Schedule:
     beta = np.asarray(betas)
     alpha_bar = np.cumprod(1.0 - beta)

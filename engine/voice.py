@@ -261,7 +261,8 @@ def load(
         precision: "auto", the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
             (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
         threads: how many a call may use on a CPU; None for all processors this process may run on.
-        isa: the instruction set of a CPU; None for the best of this processor.
+        isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0
+            "sm_90a" takes the residual blocks written in CUDA (docs/gpu.md).
         mel: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.kernels.hopper.build import CudaKernel
 from engine.kernels.launch import Call, Launch
 
 MIN_CAPABILITY = 80  # Ampere; Triton has no tensor cores for less
@@ -67,6 +68,7 @@ class CudaDevice:
         self._torch = torch
         self.where = torch.device("cuda", index)
         self.capability = _capability(index)
+        self.multiprocessors = int(torch.cuda.get_device_properties(index).multi_processor_count)
         self._dtypes = {
             "fp32": torch.float32,
             "fp16": torch.float16,
@@ -115,12 +117,58 @@ class CudaDevice:
             yield
 
     def _handle(self, kernel: Any) -> Any:
-        from engine.kernels.triton.build import compile_kernel
-
         with self._lock:
             if kernel not in self._compiled:
-                self._compiled[kernel] = compile_kernel(kernel, self.capability)
+                made = kernel.compile(self.capability)
+                self._compiled[kernel] = Function(kernel, made.asm["cubin"]) if isinstance(kernel, CudaKernel) else made
             return self._compiled[kernel]
+
+
+class Function:
+    """A CUDA kernel in the memory of the current device; `Function[grid](*arguments)` launches it on torch's stream.
+
+    Its launch is a programmatic dependent one: it may begin while the kernel before it ends, and waits by itself
+    (griddepcontrol.wait) before it reads what that one writes.
+    """
+
+    def __init__(self, kernel: CudaKernel, cubin: bytes) -> None:
+        from cuda.bindings import driver
+
+        self._kernel = kernel
+        self._module = _checked(driver.cuModuleLoadData(cubin))
+        self._function = _checked(driver.cuModuleGetFunction(self._module, kernel.name.encode()))
+        limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        _checked(driver.cuFuncSetAttribute(self._function, limit, kernel.shared))
+
+    def __getitem__(self, grid: tuple[int, int, int]) -> Any:
+        from cuda.bindings import driver
+
+        config, dependent = driver.CUlaunchConfig(), driver.CUlaunchAttribute()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid
+        config.blockDimX, config.blockDimY, config.blockDimZ = self._kernel.threads, 1, 1
+        config.sharedMemBytes = self._kernel.shared
+        value = driver.CUlaunchAttributeValue()
+        value.programmaticStreamSerializationAllowed = 1
+        dependent.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        dependent.value = value
+        config.attrs, config.numAttrs = [dependent], 1
+
+        def launch(*arguments: Any) -> None:
+            import torch
+
+            config.hStream = torch.cuda.current_stream().cuda_stream
+            values = [one.data_ptr() if hasattr(one, "data_ptr") else one for one in arguments]
+            types = [ctypes.c_void_p if hasattr(one, "data_ptr") else ctypes.c_int for one in arguments]
+            _checked(driver.cuLaunchKernelEx(config, self._function, (tuple(values), tuple(types)), 0))
+
+        return launch
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """The value of a call to the driver, whose status comes first."""
+    if int(result[0]):
+        raise RuntimeError(f"CUDA driver: {result[0].name}")
+    return result[1] if len(result) > 1 else None
 
 
 def as_tensor(values: Any) -> Any:
@@ -131,7 +179,9 @@ def as_tensor(values: Any) -> Any:
 
 
 def launch_arguments(launch: Launch) -> list[Any]:
-    """What Triton's launcher takes: constants stand between the arguments."""
+    """What a launcher takes; Triton's wants the constants, too, between the arguments."""
+    if isinstance(launch.kernel, CudaKernel):
+        return list(launch.arguments)
     constants, given = dict(launch.kernel.constants), iter(launch.arguments)
     return [constants[name] if name in constants else next(given) for name in launch.kernel.function.arg_names]
 

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.errors import UnavailableError
+from engine.kernels.hopper import build as hopper
+from engine.kernels.hopper import layout
 from engine.kernels.label import label_row
 from engine.kernels.launch import Device, Launch, ceil_div
 from engine.kernels.triton import table
@@ -42,7 +44,7 @@ class Buffers:
     Attributes:
         mel: [B,M,F] fp32; None without a mel, like the next two.
         stages: between the upsampler's stages, [B,*,bands] fp32, and its result, [B,L,bands] storage.
-        conditioner: [N,B,L,2C] storage.
+        conditioner: [N,B,L,2C] storage, as `residual_block` reads it (`GpuNetwork.in_pairs`).
         x: [B,L] fp32, the audio of the current step.
         given: [G,B,L] fp32, noise to be used; None to draw it.
         scale: [B,L] fp32, of the noise; None without a prior.
@@ -78,11 +80,15 @@ class GpuNetwork:
     float32 and multiplies its upper 19 bits, "fp32" all of them, without tensor cores. All sum in float32; x, the
     biases and the noise are float32.
 
+    With isa "sm_90a" the residual blocks are those of `engine.kernels.hopper`.
+
     Raises:
-        UnavailableError: the network is wider than the kernels are made for.
+        UnavailableError: the network is wider than the kernels are made for, or not of the width that isa has.
     """
 
-    def __init__(self, config: Config, tensors: Mapping[str, Array], device: Device, precision: str) -> None:
+    def __init__(
+        self, config: Config, tensors: Mapping[str, Array], device: Device, precision: str, isa: str | None = None
+    ) -> None:
         widest = table.CHANNELS[-1]
         if config.residual_channels > widest:
             raise UnavailableError(
@@ -97,9 +103,18 @@ class GpuNetwork:
         self.tile = table.residual_tile(device.capability, precision, self.channels)
         self._tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
         self._label_rows = lru_cache(maxsize=64)(self._compute_label_rows)
+        self.on_hopper = isa == hopper.ISA
+        if self.on_hopper:
+            hopper.check(self.channels, self.precision.storage)
+        packed = _packed(config, tensors, self.channels, self.bands)
+        if self.on_hopper:
+            pairs = zip(packed["dilated"][0], packed["projection"][0], strict=True)
+            packed["image"] = np.stack([layout.image(*pair) for pair in pairs]), True
+            if self.bands:
+                packed["conditioner"] = packed["conditioner"][0][..., layout.conditioner_columns()], True
         self.weights = {
             name: self._stored_tensor(values) if stored else device.tensor(values, "fp32")
-            for name, (values, stored) in _packed(config, tensors, self.channels, self.bands).items()
+            for name, (values, stored) in packed.items()
         }
 
     def bytes_per_sample(self) -> int:
@@ -216,8 +231,30 @@ class GpuNetwork:
         arguments = (to.x, self.weights["input_weight"], self.weights["input_bias"], to.h[0], to.lengths, capacity)
         return Launch(made, (ceil_div(capacity, _ROWS), items, 1), arguments)
 
+    def in_pairs(self, conditioner: Any) -> Any:
+        """Rows [...,2C] of `Buffers.conditioner` interleaved, whatever order their reader wants."""
+        if not self.on_hopper:
+            return conditioner
+        return conditioner[..., np.argsort(layout.conditioner_columns())]
+
     def residual_block(self, to: Buffers, layer: int, step: int) -> Launch:
         """to.h of the next layer, and to.skip, <- to.h of this layer, at the plan's step `step`."""
+        return (self._hopper_block if self.on_hopper else self._triton_block)(to, layer, step)
+
+    def _hopper_block(self, to: Buffers, layer: int, step: int) -> Launch:
+        items, capacity, _ = to.skip.shape
+        conditioned, reflect = to.conditioner is not None, self.config.padding == "reflect"
+        made = hopper.residual_block(conditioned, reflect, self.precision.storage == "bf16")
+        blocks = min(self.device.multiprocessors, ceil_div(items * ceil_div(capacity, hopper.ROWS), hopper.GROUPS))
+        tensors = (
+            *(to.h[layer % 2], to.h[1 - layer % 2], to.skip),
+            *(to.conditioner[layer] if conditioned else to.skip, self.weights["image"][layer]),
+            *(to.rows[step, layer], to.lengths),
+        )
+        numbers = (capacity, self.config.dilations[layer], int(layer > 0), items)
+        return Launch(made, (blocks, 1, 1), (*tensors, *numbers))
+
+    def _triton_block(self, to: Buffers, layer: int, step: int) -> Launch:
         tile, w = self.tile, self.weights
         rows = ("h_ptr", "next_ptr", "skip_ptr", "conditioner_ptr", "dilated_ptr", "projection_ptr")
         types = dict.fromkeys(rows, self._stored) | {"bias_ptr": "*fp32", "lengths_ptr": "*i32"}
@@ -231,9 +268,11 @@ class GpuNetwork:
             "REFLECT": self.config.padding == "reflect",
             "APPROXIMATE": self.precision.approximate,
             "PRECISION": self.precision.product,
+            "EARLY": tile.early,
+            "DEPENDENT": tile.dependent,
         }
         numbers = dict.fromkeys(("capacity", "dilation", "accumulate"), "i32")
-        made = kernel(residual_block, types | numbers, constants, tile.warps)
+        made = kernel(residual_block, types | numbers, constants, tile.warps, dependent=tile.dependent)
         items, capacity, _ = to.skip.shape
         h, following = to.h[layer % 2], to.h[(layer + 1) % 2]
         conditioner = h if to.conditioner is None else to.conditioner[layer]

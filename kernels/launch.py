@@ -16,7 +16,7 @@ class Launch:
     """One kernel with its programs and arguments.
 
     Attributes:
-        kernel: an `engine.kernels.triton.build.Kernel`, or anything else that the device makes a handle of.
+        kernel: an `engine.kernels.triton.build.Kernel` or an `engine.kernels.hopper.build.CudaKernel`.
         grid: programs in three dimensions.
         arguments: tensors and integers, in the order of the kernel's arguments at run time.
     """
@@ -42,10 +42,12 @@ class Device(Protocol):
     Attributes:
         where: the torch.device of its tensors.
         capability: what kernels are compiled for, 10 * major + minor.
+        multiprocessors: how many there are.
     """
 
     where: Any
     capability: int
+    multiprocessors: int
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Any:
         """A tensor of the device, not initialised."""

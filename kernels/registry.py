@@ -13,6 +13,7 @@ import numpy.typing as npt
 from engine.config import Config
 from engine.errors import InputError, UnavailableError
 from engine.kernels import cpu, cuda
+from engine.kernels.hopper import build as hopper
 
 # The fastest first.
 CPU_PRECISIONS = ("int8", "bf16", "fp32")
@@ -56,15 +57,16 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     kind, index = _parsed(device)
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"precision: expected 'auto' or {_names(PRECISIONS)}, got {precision!r:.80}")
-    if kind == "cuda" and isa is not None:
-        raise InputError(f"isa: a GPU's follows from the GPU; expected None with device={device!r}, got {isa!r:.80}")
-    obstacle = None if kind == "cpu" or isa is not None else cuda.obstacle(index)
+    if kind == "cuda" and isa not in (None, hopper.ISA):
+        expected = f"expected None or {hopper.ISA!r} with device={device!r}"
+        raise InputError(f"isa: a GPU's follows from the GPU; {expected}, got {isa!r:.80}")
+    obstacle = None if kind == "cpu" or (kind == "auto" and isa is not None) else cuda.obstacle(index)
     if kind == "cuda" and obstacle:
         raise UnavailableError(f"device: {device!r} cannot be used: {obstacle}; device='cpu' can")
     if kind == "cuda" and precision not in ("auto", *GPU_PRECISIONS):
         raise UnavailableError(f"precision: {precision!r} needs a CPU; expected 'auto' or {_names(GPU_PRECISIONS)}")
     if kind == "cuda" or (kind == "auto" and isa is None and not obstacle and precision != "int8"):
-        return _gpu(device, precision, index)
+        return _gpu(device, precision, index, isa)
     if precision not in ("auto", *CPU_PRECISIONS):
         why = obstacle or "this is a CPU's choice"
         raise UnavailableError(f"precision: {precision!r} needs a GPU: {why}; use precision='auto' or 'fp32'")
@@ -82,7 +84,7 @@ def build(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], choice
         return cpu.CpuNetwork(config, tensors, choice.isa, choice.precision)
     from engine.kernels.gpu import GpuNetwork
 
-    return GpuNetwork(config, tensors, cuda.CudaDevice(choice.index), choice.precision)
+    return GpuNetwork(config, tensors, cuda.CudaDevice(choice.index), choice.precision, choice.isa)
 
 
 def _parsed(device: str) -> tuple[str, int]:
@@ -94,14 +96,19 @@ def _parsed(device: str) -> tuple[str, int]:
     return match[1], int(match[2] or 0)
 
 
-def _gpu(device: str, precision: str, index: int) -> Choice:
+def _gpu(device: str, precision: str, index: int, isa: str | None) -> Choice:
+    found = cuda.isa(index)
+    if isa and f"{found}a" != isa:
+        raise UnavailableError(f"isa: {isa!r} needs compute capability 9.0, this GPU is {found}; leave isa out")
+    if isa and hopper.obstacle():
+        raise UnavailableError(f"isa: {isa!r} needs NVRTC: {hopper.obstacle()}; or leave isa out")
     chosen = GPU_PRECISIONS[0] if precision == "auto" else precision
     reasons = (
         f"device cuda:{index}: {cuda.describe(index)}, {'found' if device == 'auto' else 'asked for'}",
-        f"isa {cuda.isa(index)}: what its kernels are compiled for",
+        f"isa {isa}: asked for; residual blocks in CUDA" if isa else f"isa {found}: what its kernels are compiled for",
         f"precision {chosen}: {'the fastest' if precision == 'auto' else 'asked for'}",
     )
-    return Choice("cuda", cuda.isa(index), chosen, reasons, index)
+    return Choice("cuda", isa or found, chosen, reasons, index)
 
 
 def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, calibrated: bool) -> Choice:

@@ -21,6 +21,7 @@ class Kernel:
         constants: of the rest, by name.
         warps: of a program.
         fused: whether a multiplication and an addition may become one instruction with one rounding.
+        dependent: launched while the kernel before it ends; it waits for that itself (gdc_wait).
     """
 
     function: Any
@@ -28,11 +29,16 @@ class Kernel:
     constants: tuple[tuple[str, Any], ...]
     warps: int
     fused: bool = True
+    dependent: bool = False
 
     @property
     def name(self) -> str:
         """The operation."""
         return str(self.function.__name__)
+
+    def compile(self, capability: int) -> Any:
+        """See `compile_kernel`."""
+        return compile_kernel(self, capability)
 
     def constant(self, name: str) -> Any:
         """The value of one of the constants."""
@@ -40,13 +46,18 @@ class Kernel:
 
 
 def kernel(
-    function: Any, types: Mapping[str, str], constants: Mapping[str, Any], warps: int, fused: bool = True
+    function: Any,
+    types: Mapping[str, str],
+    constants: Mapping[str, Any],
+    warps: int,
+    fused: bool = True,
+    dependent: bool = False,
 ) -> Kernel:
     """Check the names against the function's own and put them in its order."""
     names = [name for name in function.arg_names if name not in constants]
     if sorted(names) != sorted(types) or len(names) + len(constants) != len(function.arg_names):
         raise TypeError(f"{function.__name__}: expected {function.arg_names}, got {[*types, *constants]}")
-    return Kernel(function, tuple(types[name] for name in names), tuple(constants.items()), warps, fused)
+    return Kernel(function, tuple(types[name] for name in names), tuple(constants.items()), warps, fused, dependent)
 
 
 def compile_kernel(one: Kernel, capability: int) -> Any:
@@ -64,4 +75,5 @@ def compile_kernel(one: Kernel, capability: int) -> Any:
     source = ASTSource(fn=one.function, signature=signature, constexprs=constants, attrs=aligned)
     stages = constants.get("STAGES", 1)
     options = {"num_warps": one.warps, "num_stages": stages, "enable_fp_fusion": one.fused}
+    options["launch_pdl"] = one.dependent
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)

@@ -45,6 +45,8 @@ def residual_block(
     REFLECT: tl.constexpr,
     APPROXIMATE: tl.constexpr,
     PRECISION: tl.constexpr,
+    EARLY: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """``reference.residual_block`` for one tile of ROWS samples of one item.
 
@@ -70,7 +72,12 @@ def residual_block(
         dilation: in samples.
         accumulate: 0 in the first layer, else 1.
         PANEL: channels gated at a time. DEPTH: input channels multiplied at a time. STAGES: loads in flight.
+        EARLY: what is added to the products is loaded before them; where all channels are one panel.
+        DEPENDENT: launched while the kernel before it ends, for which it waits here.
     """
+    if DEPENDENT:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     tile = tl.program_id(0)
     item = tl.program_id(1)
     length = tl.load(lengths_ptr + item)
@@ -84,6 +91,13 @@ def residual_block(
     own = tl.arange(0, PANEL)
     first = item.to(tl.int64) * capacity
     h_rows = h_ptr + first * CHANNELS
+
+    offsets = first * CHANNELS + rows[:, None] * CHANNELS + own[None, :]
+    conditions = conditioner_ptr + first * (2 * CHANNELS) + rows[:, None] * (2 * CHANNELS) + column[None, :]
+    if EARLY:
+        old = tl.load(skip_ptr + offsets, mask=before, other=0.0)
+        if CONDITIONED:
+            condition = tl.load(conditions, mask=inside, other=0.0)
 
     gated_panels = ()
     for panel in tl.static_range(CHANNELS // PANEL):
@@ -105,8 +119,9 @@ def residual_block(
             y = tl.dot(rounded(x, PRECISION), w, y, input_precision=PRECISION)
         columns = panel * 2 * PANEL + column
         if CONDITIONED:
-            condition = conditioner_ptr + first * (2 * CHANNELS) + rows[:, None] * (2 * CHANNELS) + columns[None, :]
-            y += tl.load(condition, mask=inside, other=0.0).to(tl.float32)
+            if not EARLY:
+                condition = tl.load(conditions + panel * 2 * PANEL, mask=inside, other=0.0)
+            y += condition.to(tl.float32)
         y += tl.load(bias_ptr + columns)[None, :]
         if not REFLECT:
             if (tile * ROWS < dilation) | (tile * ROWS + ROWS > length - dilation):
@@ -125,9 +140,11 @@ def residual_block(
             weights = projection_ptr + (panel * PANEL + own)[:, None] * (2 * CHANNELS) + (out * PANEL + own)[None, :]
             residual = tl.dot(gated_panels[panel], tl.load(weights), residual, input_precision=PRECISION)
             skip = tl.dot(gated_panels[panel], tl.load(weights + CHANNELS), skip, input_precision=PRECISION)
-        offsets = first * CHANNELS + rows[:, None] * CHANNELS + (out * PANEL + own)[None, :]
+        at = offsets + out * PANEL
         residual += tl.load(bias_ptr + 6 * CHANNELS + out * PANEL + own)[None, :]
-        residual += tl.load(h_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
-        tl.store(next_ptr + offsets, (residual * 0.7071067811865476).to(next_ptr.dtype.element_ty), mask=inside)
-        skip += tl.load(skip_ptr + offsets, mask=before, other=0.0).to(tl.float32)
-        tl.store(skip_ptr + offsets, skip.to(skip_ptr.dtype.element_ty), mask=inside)
+        residual += tl.load(h_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(next_ptr + at, (residual * 0.7071067811865476).to(next_ptr.dtype.element_ty), mask=inside)
+        if not EARLY:
+            old = tl.load(skip_ptr + at, mask=before, other=0.0)
+        skip += old.to(tl.float32)
+        tl.store(skip_ptr + at, skip.to(skip_ptr.dtype.element_ty), mask=inside)

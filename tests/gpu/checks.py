@@ -27,7 +27,7 @@ T = 4.3  # a step on the training scale
 
 
 def network(device: Any, config: Config, precision: str) -> GpuNetwork:
-    return GpuNetwork(config, weights(config), device, precision)
+    return GpuNetwork(config, weights(config), device, precision, getattr(device, "isa", None))
 
 
 def buffers(device: Any, net: GpuNetwork, lengths: Sequence[int], given: bool = False) -> Buffers:
@@ -97,7 +97,7 @@ def project_conditioner(device: Any, config: Config, precision: str, lengths: Se
         weight = exact(config)[f"residual_layers.{layer}.conditioner_projection.weight"]
         zero = torch.zeros(len(weight), dtype=torch.float64)
         expected = [reference.project_conditioner(mel[:, : config.n_mels], weight, zero)[0] for mel in mels]
-        errors.append(worst(halves(to.conditioner[layer], config), expected, lengths))
+        errors.append(worst(halves(net.in_pairs(to.conditioner[layer]), config), expected, lengths))
     return max(errors)
 
 
@@ -148,7 +148,8 @@ def residual_block(device: Any, config: Config, precision: str, lengths: Sequenc
     if config.n_mels:
         fill_rows(device, to.conditioner[layer], lengths)
         bias = w[f"{place}.conditioner_projection.bias"][:, None]
-        rows = [to.conditioner[layer][item, :length].cpu().double() for item, length in enumerate(lengths)]
+        pairs = net.in_pairs(to.conditioner[layer])
+        rows = [pairs[item, :length].cpu().double() for item, length in enumerate(lengths)]
         conditioner = [halves(row, config).T[None] + bias for row in rows]
     for item, length in enumerate(lengths):  # padded channels are zero, and stay so
         device.fill(to.h[layer % 2][item, :length, C:], 0.0)

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import triton
 from networks import random_network
@@ -16,7 +17,6 @@ from networks import random_network
 from engine.config import Config
 from engine.kernels.gpu import GRAIN, GpuNetwork
 from engine.kernels.launch import Call, Launch
-from engine.kernels.triton.build import Kernel
 from engine.plan import conditioner_launches, step_launches
 from gpu.devices import HostDevice, compile_once
 
@@ -77,7 +77,7 @@ class MachineCode:
 
 
 @cache
-def machine_code(kernel: Kernel, capability: int) -> MachineCode:
+def machine_code(kernel: Any, capability: int) -> MachineCode:
     """Compile a kernel and read what came out."""
     compiled = compile_once(kernel, capability)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -104,17 +104,17 @@ class RecordingDevice(HostDevice):
     def __init__(self, capability: int) -> None:
         super().__init__()
         self.capability = capability
-        self.kernels: dict[str, Kernel] = {}
+        self.kernels: dict[str, Any] = {}
 
     def compiled(self, launch: Launch) -> Call:
         self.kernels[launch.kernel.name] = launch.kernel
         return lambda: None
 
 
-def kernels_of(config: Config, precision: str, capability: int) -> dict[str, Kernel]:
+def kernels_of(config: Config, precision: str, capability: int, isa: str | None = None) -> dict[str, Any]:
     """Every kernel that a network of this configuration launches, by operation."""
     device = RecordingDevice(capability)
-    net = GpuNetwork(config, random_network(config, 1), device, precision)
+    net = GpuNetwork(config, random_network(config, 1), device, precision, isa)
     to = net.buffers(1, 2 * GRAIN, 1, False)
     rows = device.empty((1, config.residual_layers, 7 * net.channels), "fp32")
     launches = [

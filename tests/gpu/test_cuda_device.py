@@ -1,6 +1,7 @@
 """The one file that touches a GPU, with a stand-in for torch.cuda: what it asks for, and in which order."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,6 +39,7 @@ def asked(monkeypatch):
 
     fake = {
         "get_device_capability": lambda index: (9, 0),
+        "get_device_properties": lambda index: SimpleNamespace(multi_processor_count=132),
         "device": lambda where: entered("device"),
         "CUDAGraph": Graph,
         "graph": lambda graph, **options: entered("graph", **options),

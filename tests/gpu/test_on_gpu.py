@@ -18,6 +18,7 @@ from engine.config import BASE
 from engine.gpu_loop import GpuLoop
 from engine.kernels import cuda
 from engine.kernels.gpu import GpuNetwork
+from engine.kernels.hopper import build as hopper
 from engine.report import snr
 from engine.sampler import Item
 from engine.schedule import build_schedule
@@ -28,6 +29,9 @@ OBSTACLE = cuda.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
 PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 WIDE = replace(BASE, residual_layers=10)
+# The instruction set that has its own residual blocks, where this GPU is one.
+OWN = {p: [hopper.ISA] * (OBSTACLE is None and cuda.isa() == "sm_90" and p in ("fp16", "bf16")) for p in PRECISIONS}
+MIDDLE = replace(SMALL, residual_channels=64)
 LENGTHS = (4097, 130, 7)
 
 
@@ -52,13 +56,18 @@ class EagerGpu(cuda.CudaDevice):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_operations(precision):
     device, limit = PoisonedGpu(), TOLERANCES[f"operation_{precision}"]
+    for isa in (None, *OWN[precision]):
+        device.isa = isa
+        for layer in (0, 3, 9):
+            assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
+        for changes in ({"padding": "reflect"}, {"n_mels": 0, "upsample_strides": ()}):
+            assert checks.residual_block(device, replace(WIDE, **changes), precision, (4097, 130, 9), 3) < limit
+        assert checks.project_conditioner(device, replace(BASE, residual_layers=3), precision, LENGTHS) < limit
+    device.isa = None
     assert checks.upsample_mel(device, BASE, precision, (30, 1)) < limit
-    assert checks.project_conditioner(device, replace(BASE, residual_layers=3), precision, LENGTHS) < limit
     assert checks.input_projection(device, BASE, precision, LENGTHS) < limit
     assert checks.fold_steps(device, WIDE, precision, (4.2, 0.0)) < limit
     assert checks.output_head(device, BASE, precision, LENGTHS) < limit
-    for layer in (0, 3, 9):
-        assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
     for channels in (16, 48, 128, 256):
         config = replace(SMALL, residual_channels=channels)
         assert checks.residual_block(device, config, precision, LENGTHS, 2) < limit
@@ -69,10 +78,10 @@ def test_noise_has_the_bits_of_its_definition():
     assert checks.initial_noise(PoisonedGpu(), net, (2**64 - 1, 5), (2**34, 2**62), (30000, 1027))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_bundled_voice_is_that_of_the_cpu(precision):
+@pytest.mark.parametrize(("precision", "isa"), [(p, isa) for p in PRECISIONS for isa in (None, *OWN[p])])
+def test_the_bundled_voice_is_that_of_the_cpu(precision, isa):
     mel = np.load(BUNDLED.with_name("demo_mel.npy"))
-    gpu, cpu = engine.load(device="cuda", precision=precision), engine.load(device="cpu", precision="fp32")
+    gpu, cpu = engine.load(device="cuda", precision=precision, isa=isa), engine.load(device="cpu", precision="fp32")
     assert snr(cpu.vocode(mel, seed=1), gpu.vocode(mel, seed=1)) >= TOLERANCES[f"gpu_audio_{precision}_db"]
 
 
@@ -84,29 +93,31 @@ def items(*frames):
     return made
 
 
-def loop(device=None, **options):
-    return GpuLoop(GpuNetwork(SMALL, weights(SMALL), device or cuda.CudaDevice(), "fp16"), **options)
+def loop(config, isa, device=None, **options):
+    return GpuLoop(GpuNetwork(config, weights(config), device or cuda.CudaDevice(), "fp16", isa), **options)
 
 
 def as_bytes(audio):
     return [one.cpu().numpy().tobytes() for one in audio]
 
 
-def test_graphs_windows_batches_and_repetition_change_no_byte():
-    plan, batch = build_schedule(SMALL), items(200, 3, 77)
-    whole = as_bytes(loop().sample(batch, plan))
-    small = loop()
+@pytest.mark.parametrize(("config", "isa"), [(SMALL, None), *[(MIDDLE, isa) for isa in (None, *OWN["fp16"])]])
+def test_graphs_windows_batches_and_repetition_change_no_byte(config, isa):
+    plan, batch = build_schedule(config), items(200, 3, 77)
+    whole = as_bytes(loop(config, isa).sample(batch, plan))
+    small = loop(config, isa)
     assert as_bytes(small.sample(batch, plan)) == whole
     assert as_bytes(small.sample(batch, plan)) == whole
-    assert as_bytes(loop(EagerGpu()).sample(batch, plan)) == whole
+    assert as_bytes(loop(config, isa, EagerGpu()).sample(batch, plan)) == whole
     alone = [as_bytes(small.sample([item], plan))[0] for item in batch]
     assert alone == whole
     per_sample = small._network.bytes_per_sample()
-    assert as_bytes(loop(plan_bytes=16384 * per_sample).sample(batch, plan)) == whole
+    assert as_bytes(loop(config, isa, plan_bytes=16384 * per_sample).sample(batch, plan)) == whole
 
 
-def test_streams_and_threads():
-    plan, one = build_schedule(SMALL), loop()
+@pytest.mark.parametrize("isa", [None, *OWN["fp16"]])
+def test_streams_and_threads(isa):
+    plan, one = build_schedule(MIDDLE), loop(MIDDLE, isa)
     batches = [items(n, n + 1) for n in (20, 50, 90)]
     expected = [as_bytes(one.sample(batch, plan)) for batch in batches]
     found = [None] * 3

@@ -1,0 +1,151 @@
+"""The residual block in CUDA for Hopper: compiled by NVRTC, executed one instruction after the other, and read."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+pytest.importorskip("cuda.bindings.nvrtc")
+
+from networks import SMALL
+from targets import one_torch_thread  # noqa: F401
+from tolerances import TOLERANCES
+
+import engine
+from engine.config import BASE
+from engine.kernels import cuda, registry
+from engine.kernels.hopper import build, layout
+from gpu import checks
+from gpu.devices import SimulatedDevice
+from gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
+from gpu.ptx import mutate
+from gpu.ptx.errors import PTXError
+
+pytestmark = [
+    pytest.mark.usefixtures("one_torch_thread"),
+    pytest.mark.skipif(build.obstacle() is not None, reason=str(build.obstacle())),
+]
+
+WIDE = replace(BASE, residual_layers=10)
+LENGTHS = (130, 7)
+# With one multiprocessor three warpgroups do all tiles: four of this one each, which is both of their places twice.
+LONG = (700,)
+
+
+class Hopper(SimulatedDevice):
+    """The simulated GPU, asked for its own instruction set."""
+
+    isa = build.ISA
+
+    def __init__(self):
+        super().__init__(90)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_the_block_and_its_conditioner(precision):
+    device, limit = Hopper(), TOLERANCES[f"operation_{precision}"]
+    assert checks.project_conditioner(device, replace(WIDE, residual_layers=2), precision, LENGTHS) < limit
+    for layer, lengths in ((0, LENGTHS), (3, LENGTHS), (9, LENGTHS), (2, LONG), (7, (300, 1, 129, 64))):
+        assert checks.residual_block(device, WIDE, precision, lengths, layer) < limit
+
+
+def test_variants():
+    device, padded = Hopper(), replace(SMALL, residual_channels=48, residual_layers=3)
+    changes = ({"padding": "reflect"}, {"step_bias_in_residual": True}, {"n_mels": 0, "upsample_strides": ()})
+    for config in (padded, *(replace(WIDE, **change) for change in changes)):
+        assert checks.residual_block(device, config, "fp16", LENGTHS, 2) < TOLERANCES["operation_fp16"], config
+
+
+def noticed(ptx):
+    device = Hopper()
+    device.rewrite = lambda kernel, original: ptx if kernel == "residual_block" else original
+    try:
+        return not checks.residual_block(device, WIDE, "fp16", LONG, 3) < TOLERANCES["operation_fp16"]
+    except (PTXError, AssertionError):
+        return True
+
+
+# Every thread fences its copies before the loop and at its beginning: there once too often.
+@pytest.mark.parametrize(
+    ("kind", "spared"),
+    [(mutate.drop_barriers, 0), (mutate.drop_waits, 0), (mutate.drop_matrix_waits, 0), (mutate.drop_fences, 1)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_planted_faults_are_noticed(kind, spared):
+    ptx = kernels_of(replace(WIDE, residual_layers=1), "fp16", 90, build.ISA)["residual_block"].compile(90).asm["ptx"]
+    assert not noticed(ptx)
+    mutants = list(kind(ptx))
+    missed = [mutant.name for mutant in mutants if not noticed(mutant.ptx)]
+    print(f"{kind.__name__}: {len(mutants) - len(missed)} of {len(mutants)} noticed")
+    assert mutants and len(missed) <= spared, missed
+
+
+@pytest.mark.parametrize("isa", [None, build.ISA])
+def test_nothing_that_another_kernel_writes_is_read_before_that_has_ended(isa):
+    """Both blocks are launched while the kernel before them ends. No interpreter of one kernel would notice."""
+    kernel = kernels_of(replace(WIDE, residual_layers=1), "fp16", 90, isa)["residual_block"]
+    before, after = kernel.compile(90).asm["ptx"].split("griddepcontrol.wait")
+    assert "griddepcontrol.launch_dependents" in before
+    assert "ld.global" in after and not re.search(r"(ld|st)\.global", before)
+    assert len(re.findall(r"cp\.async\.c", before)) == (isa == build.ISA)  # the weights
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("reflect", [False, True])
+def test_machine_code(bf16, reflect):
+    kernel = build.residual_block(True, reflect, bf16)
+    code = machine_code(kernel, 90)
+    assert (code.stack, code.local) == (0, 0) and not code.count("LDL|STL"), code
+    assert code.count("HGMMA") == 3 * 4 + 4  # taps and the projection, 16 channels at a time
+    assert code.count("MUFU.TANH") == 64
+    assert code.count(r"LDGSTS\S*\.128") and code.count(r"LDG\S*\.128") and code.count(r"STG\S*\.128")
+    assert not code.count(r"(LDG|STG)\S*\.[US](8|16)"), code.opcodes
+    # A fence for all of memory instead of shared memory waits for every store: it made each tile five times slower.
+    assert not code.count(r"MEMBAR\S*\.(GPU|SYS)"), code.opcodes
+    assert MULTIPROCESSORS[90].programs(code) == 1
+
+
+def test_orders_of_columns():
+    for columns, count in (
+        (layout.gate_columns(), 128),
+        (layout.conditioner_columns(), 128),
+        (layout.out_columns(), 64),
+    ):
+        assert sorted(columns) == list(range(count))
+    assert (layout.gate_columns() % 2 == np.arange(128) % 2).all()  # gate and filter stay neighbours
+
+
+def test_what_it_is_not_made_for_is_refused():
+    for channels, precision in ((128, "fp16"), (64, "tf32")):
+        with pytest.raises(
+            engine.UnavailableError, match="isa: 'sm_90a' has residual blocks of 64 channels in fp16 and"
+        ):
+            kernels_of(replace(SMALL, residual_channels=channels), precision, 90, build.ISA)
+    with pytest.raises(ValueError, match="expected compute capability 90, got 100"):
+        build.residual_block(True, False, False).compile(100)
+
+
+def test_a_source_that_does_not_compile_says_why():
+    broken = build.CudaKernel("residual_block", (("u32", 0),), 384, 1024)
+    with pytest.raises(RuntimeError, match=r"residual_block\.cu: .*error"):
+        broken.compile(90)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"), [("sm_80", "needs compute capability 9.0, this GPU is sm_80"), ("sm_90", None)]
+)
+def test_it_is_asked_for_by_its_name(monkeypatch, found, why):
+    monkeypatch.setattr(cuda, "obstacle", lambda index: None)
+    monkeypatch.setattr(cuda, "describe", lambda index: "a GPU")
+    monkeypatch.setattr(cuda, "isa", lambda index: found)
+    if why:
+        with pytest.raises(engine.UnavailableError, match=f"isa: 'sm_90a' {why}"):
+            registry.select("cuda", isa=build.ISA)
+        return
+    choice = registry.select("cuda", isa=build.ISA)
+    assert choice.isa == build.ISA and "residual blocks in CUDA" in " ".join(choice.reasons)
+    monkeypatch.setattr(build, "obstacle", lambda: "NVRTC cannot be used (gone): pip install it")
+    with pytest.raises(engine.UnavailableError, match="needs NVRTC: NVRTC cannot be used"):
+        registry.select("cuda", isa=build.ISA)
