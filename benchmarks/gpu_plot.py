@@ -1,8 +1,9 @@
-"""The picture of `roofline.py`'s predictions: real-time factor against the length of the audio, as one SVG."""
+"""The picture of `roofline.py`'s predictions and of what was measured: real-time factor against length, as one SVG."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 440, 70, 150, 60, 60
@@ -26,12 +27,19 @@ def _text(x: float, y: float, words: str, extra: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" {extra}>{words}</text>'
 
 
-def svg(found: dict[str, Any]) -> str:
-    """Lines of BASE in 6 steps, one item; dashed, the floor of each card; the paper's V100 as a point."""
+def svg(found: dict[str, Any], measured: Sequence[dict[str, Any]]) -> str:
+    """Lines of BASE in 6 steps, one item; dashed, the floor of each card; what was measured as points.
+
+    Args:
+        found: `roofline.results`.
+        measured: rows of `gpu_report.row`.
+    """
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {FONT}>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        _text(LEFT, 26, "PREDICTED, not measured: DiffWave BASE, 6 steps, fp16, one utterance", 'font-size="16"'),
+        _text(
+            LEFT, 26, "PREDICTED lines, measured points: DiffWave BASE, 6 steps, fp16, one utterance", 'font-size="16"'
+        ),
         _text(
             LEFT,
             46,
@@ -64,6 +72,10 @@ def svg(found: dict[str, Any]) -> str:
         parts.append(f'<polyline points="{floor}" fill="none" stroke="{color}" stroke-dasharray="5 4"/>')
         parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2.5"/>')
         ends.append((_y(rows[-1]["times_real_time"]), gpu["name"], rows[-1]["times_real_time"], color))
+        for row in measured:
+            if gpu["name"] in row["gpu"] and (row["network"], row["precision"], row["items"]) == ("BASE", "fp16", 1):
+                at = f'cx="{_x(row["seconds"]):.1f}" cy="{_y(row["times_real_time"]):.1f}"'
+                parts.append(f'<circle {at} r="5" fill="{color}"/>')
     place = 0.0
     for y, name, times, color in sorted(ends):
         place = max(y, place + LABEL_GAP)

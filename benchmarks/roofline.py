@@ -281,9 +281,15 @@ def results() -> dict[str, Any]:
     }
 
 
+def measured() -> list[dict[str, Any]]:
+    """What real GPUs took, of the committed results."""
+    rows: list[dict[str, Any]] = json.loads((ROOT / "benchmarks" / "results" / "h100.json").read_text())["gpu"]
+    return rows
+
+
 def table(found: dict[str, Any]) -> list[str]:
     """For the terminal, and for the page."""
-    lines = ["PREDICTED real-time factors: no GPU was measured", ""]
+    lines = ["PREDICTED real-time factors", ""]
     head = ("GPU", "network", "audio", "predicted ms", "x real time", "floor ms", "launches", "bound by")
     lines += ["| " + " | ".join(head) + " |", "|---|---|---|---:|---:|---:|---:|---|"]
     for row in found["rows"]:
@@ -326,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.plot:
         from gpu_plot import svg
 
-        arguments.plot.write_text(svg(found))
+        arguments.plot.write_text(svg(found, measured()))
 
 
 if __name__ == "__main__":

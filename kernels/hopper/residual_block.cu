@@ -17,7 +17,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 constexpr int C = 64, ROWS = 64, THREADS = 128 * GROUPS;
-constexpr u32 TILE = ROWS * C * 2;  // bytes of 64 samples
+constexpr u32 TILE = ROWS * C * 2;          // bytes of 64 samples
 constexpr u32 WEIGHTS = 4 * 2 * C * C * 2;  // three taps and the projection, each [2C, C]
 
 #ifdef BF16

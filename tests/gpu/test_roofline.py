@@ -93,4 +93,5 @@ def test_page_and_picture_show_the_committed_prediction():
     for line in roofline.table(COMMITTED):
         assert not line.startswith("| ") or line in page, line
     picture = (ROOT / "docs" / "gpu-roofline.svg").read_text()
-    assert picture == gpu_plot.svg(COMMITTED) and "PREDICTED" in picture
+    assert picture == gpu_plot.svg(COMMITTED, roofline.measured()) and "PREDICTED" in picture
+    assert picture.count("<circle") == 1 + 3  # the paper's, and the H100 at 1, 5 and 10 s
