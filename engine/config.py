@@ -22,6 +22,7 @@ _LATER: dict[str, Any] = {
     "int8_mel_range": 0.0,
     "int8_conditioner_ranges": (),
     "guidance": 0.0,
+    "energy_min": 0.0,
 }
 
 
@@ -52,6 +53,7 @@ class Config:
         step_bias_in_residual: the residual connection carries the step bias, too: (x + d + res) * sqrt(1/2).
         clamp: limit x to [-1,1] after every step.
         prior: noise is scaled by a standard deviation per sample that follows the mel's energy (PriorGrad).
+        energy_min: beside it, the smallest energy of a frame of the training data (`engine.prior`); 0 when unknown.
         classes: the names of the classes that a label can be (global conditioner), one or two words each: "3", or
             "3 jackson"; () for a network without labels. Not together with a mel.
         clip_samples: length of the training clips in samples, what is generated unless told otherwise; 0 when unknown.
@@ -90,6 +92,7 @@ class Config:
     int8_mel_range: float = 0.0
     int8_conditioner_ranges: tuple[float, ...] = ()
     guidance: float = 0.0
+    energy_min: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -129,6 +132,9 @@ class Config:
             raise _refusal("signal_std", "a float from 0 to 1", self.signal_std)
         if not isinstance(self.guidance, float) or not 0.0 <= self.guidance <= MAX_GUIDANCE:
             raise _refusal("guidance", f"a float from 0 to {MAX_GUIDANCE:g}", self.guidance)
+        least = self.energy_min
+        if not isinstance(least, float) or not 0.0 <= least < 4.0 or (least and not self.prior):
+            raise _refusal("energy_min", "a float from 0 to below 4, and 0 without prior", least)
         if not _are_classes(self.classes):
             expected = f"a tuple of up to {MAX_CLASSES} different names, each one or two printable words"
             raise _refusal("classes", f"{expected} of at most {MAX_CLASS_NAME} characters", self.classes)

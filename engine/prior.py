@@ -24,7 +24,7 @@ def energy_std(mel: Any, energy_min: float) -> Array:
 
     Args:
         mel: [M,T], the natural logarithm of magnitudes; numpy or a tensor.
-        energy_min: the smallest E of the training data, a figure that no checkpoint carries.
+        energy_min: the smallest E of the training data, a figure that published checkpoints do not carry.
 
     Returns:
         std [T], of every frame.
@@ -32,10 +32,16 @@ def energy_std(mel: Any, energy_min: float) -> Array:
     frames = np.asarray(on_device(mel, None)).T
     std = np.empty(len(frames), np.float32)
     for begin in range(0, len(frames), FRAMES):
-        block = np.exp(np.array(frames[begin : begin + FRAMES], np.float64, order="C"))
-        energy = np.minimum(np.sqrt(block.sum(axis=1)), ENERGY_MAX)
+        block = np.array(frames[begin : begin + FRAMES], np.float64, order="C")
+        energy = np.minimum(frame_energy(block), ENERGY_MAX)
         std[begin : begin + FRAMES] = np.maximum((energy - energy_min) / (ENERGY_MAX - energy_min), STD_MIN)
     return std
+
+
+def frame_energy(mel: Any) -> npt.NDArray[np.float64]:
+    """``E = sqrt(sum over bands of exp(mel))`` of every frame, of [T,M] float64."""
+    energy: npt.NDArray[np.float64] = np.sqrt(np.exp(mel).sum(axis=1))
+    return energy
 
 
 def check_energy_min(energy_min: Any) -> float:
@@ -45,7 +51,9 @@ def check_energy_min(energy_min: Any) -> float:
     return float(energy_min)
 
 
-def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: int) -> list[tuple[Array | None, int]]:
+def check_prior(
+    needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: int, known: float = 0.0
+) -> list[tuple[Array | None, int]]:
     """The standard deviation of every item's noise, as (values, samples per value); None for 1.
 
     Args:
@@ -54,6 +62,7 @@ def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: i
         energy_min: else the statistic from which `energy_std` makes it.
         mels: the items' mels.
         hop: samples per frame.
+        known: `Config.energy_min`, taken where neither is given, unless it is 0.
 
     Raises:
         InputError: both or neither is given where one is needed, one is given where none is, or a value is impossible.
@@ -63,6 +72,7 @@ def check_prior(needed: bool, std: Any, energy_min: Any, mels: list[Any], hop: i
             if value is not None:
                 raise InputError(f"{name}: only a PriorGrad network takes one, and this network is none")
         return [(None, 1)] * len(mels)
+    energy_min = known or None if std is None and energy_min is None else energy_min
     if (std is None) == (energy_min is None):
         raise InputError(
             "std: a PriorGrad network needs the standard deviation of its noise: pass std= [B, L], or energy_min=, the "

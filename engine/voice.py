@@ -68,7 +68,8 @@ class Voice(Generation):
             schedule: betas of your own instead of `steps`, smallest first.
             noise: (x_T [B,L], z [S-1,B,L]) standard normal, in the order of use, instead of `seed`.
             std: for a PriorGrad network, the standard deviation of the noise of every sample, [B,L].
-            energy_min: or the smallest frame energy of its training data, from which std follows (`engine.prior`).
+            energy_min: or the smallest frame energy of its training data, from which std follows (`engine.prior`);
+                None for what the checkpoint says, if it does.
             progress: called with the fraction that is done.
 
         Returns:
@@ -83,7 +84,7 @@ class Voice(Generation):
         plan = build_schedule(self.config, steps, schedule)
         lengths = [item.shape[1] * self.hop for item in batch.items]
         self._check_reflection(lengths)
-        prior = check_prior(self.config.prior, std, energy_min, batch.items, self.hop)
+        prior = check_prior(self.config.prior, std, energy_min, batch.items, self.hop, self.config.energy_min)
         items = self._items(batch.items, lengths, plan, seed, noise, prior)
         return batch.restore(self._loop.sample(items, plan, progress))
 
@@ -232,6 +233,7 @@ class Voice(Generation):
             raise UnavailableError("stream: it needs a CPU; load the voice with device='cpu'")
         (one,) = check_seed(seed, 1)
         if self.config.prior:
+            energy_min = self.config.energy_min or None if energy_min is None else energy_min
             if energy_min is None:
                 raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
             energy_min = check_energy_min(energy_min)

@@ -17,6 +17,7 @@ from engine.audio import mixed, read_channels, resample
 from engine.config import Config
 from engine.errors import InputError
 from engine.frontend import mel as mel_of
+from engine.prior import frame_energy
 from engine.training.settings import Data
 
 Array = npt.NDArray[np.float32]
@@ -89,6 +90,12 @@ def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
             held_out.append(clip)
         else:
             train.append(clip)
+    if config.prior and not config.energy_min and train:
+        least = min(float(frame_energy(clip.mel.T.astype(np.float64)).min()) for clip in train if clip.mel is not None)
+        raise InputError(
+            f"network.energy_min: a network with a prior needs the smallest energy of its recordings; say {least:.4g}, "
+            "which is that of these"
+        )
     if not train:
         what = f"at least {data.frames} frames" if config.n_mels else f"at most {data.samples} samples"
         raise InputError(f"data: none of the {len(files)} files in {folder} is left to train on ({what}, not held out)")

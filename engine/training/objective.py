@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.config import Config
+from engine.prior import energy_std
 from engine.schedule import build_schedule
 from engine.training.data import Corpus, draw, generator
 from engine.training.settings import Recipe
@@ -25,7 +26,9 @@ class Batch:
 
     Attributes:
         x: [B,L] sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
-        target: [B,L] what the network is to say: eps, standard normal, or F (`Config.preconditioning`).
+        target: [B,L] what the network is to say: eps, standard normal, or F (`Config.preconditioning`). With
+            `Config.prior` eps is std times that.
+        weight: [B,L] what errors are multiplied by: 1 / std with `Config.prior` (PriorGrad, equation 5), else None.
         t: [B] on the training scale.
         mel: [B,M,T] or None.
         label: [B] or None; the number of classes stands for no label.
@@ -34,6 +37,7 @@ class Batch:
 
     x: Tensor
     target: Tensor
+    weight: Tensor | None
     t: Tensor
     mel: Tensor | None
     label: Tensor | None
@@ -46,7 +50,7 @@ class Batch:
             return None if value is None else value[begin:end].to(device)
 
         x, target, t = (value[begin:end].to(device) for value in (self.x, self.target, self.t))
-        return Batch(x, target, t, of(self.mel), of(self.label), self.level[begin:end])
+        return Batch(x, target, of(self.weight), t, of(self.mel), of(self.label), self.level[begin:end])
 
 
 def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]) -> Batch:
@@ -55,11 +59,15 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
     roots = np.sqrt(np.cumprod(1.0 - np.asarray(config.train_schedule)))
     fast = build_schedule(config, len(config.fast_schedule)) if config.fast_schedule else None
     count = len(corpus.classes)
-    x, targets, t, mels, labels = [], [], [], [], []
+    x, targets, weights, t, mels, labels = [], [], [], [], [], []
     for number in numbers:
         random = generator(training.seed, step, number)
         example = draw(corpus, recipe.data, config, random)
         noise = random.standard_normal(len(example.audio), dtype=np.float32)
+        if config.prior:
+            std = np.repeat(energy_std(example.mel, config.energy_min), config.hop)
+            noise *= std
+            weights.append(1.0 / std)
         # By its number, not by chance: every batch has the same share of either.
         if fast is not None and number % training.batch < training.fast_share * training.batch:
             level = int(random.integers(len(fast)))
@@ -77,6 +85,7 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
     return Batch(
         torch.from_numpy(np.stack(x)),
         torch.from_numpy(np.stack(targets)),
+        torch.from_numpy(np.stack(weights)) if config.prior else None,
         torch.tensor(t, dtype=torch.float64),
         torch.from_numpy(np.stack(mels)) if config.n_mels else None,  # type: ignore[arg-type]
         torch.tensor(labels) if count else None,
@@ -90,8 +99,11 @@ def losses(network: Callable[..., Tensor], batch: Batch, kind: str) -> Tensor:
     With `Config.signal_std`, that of F: the error of eps, divided by q (or its square), so that every level counts.
     """
     found = network(batch.x, batch.t, batch.mel, batch.label)
+    target = batch.target
+    if batch.weight is not None:
+        found, target = found * batch.weight, target * batch.weight
     error = functional.l1_loss if kind == "l1" else functional.mse_loss
-    return error(found, batch.target, reduction="none").mean(dim=1)
+    return error(found, target, reduction="none").mean(dim=1)
 
 
 def levels_of(config: Config) -> list[str]:

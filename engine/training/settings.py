@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.config import Config, linear_schedule
 from engine.errors import CheckpointError, InputError
+from engine.inputs import LOG_KINDS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -119,6 +120,8 @@ class Recipe:
             raise InputError("data.label: expected none for a network with a mel")
         if not self.network.n_mels and not self.data.samples:
             raise InputError("data.samples: a network without a mel needs the length of its clips")
+        if self.network.prior and self.network.mel_kind not in LOG_KINDS:
+            raise InputError(f"network.mel_kind: a prior needs a logarithmic mel, one of {', '.join(LOG_KINDS)}")
         if self.training.drop_label and not self.data.label:
             raise InputError("training.drop_label: expected 0 for a network without labels")
         if self.network.guidance and not self.training.drop_label:

@@ -160,7 +160,7 @@ INT8 = ("int8_ranges", "int8_mel_range", "int8_conditioner_ranges")
 def test_files_from_before_labels_are_the_same_text(config: Config) -> None:
     """And are read: none of the later keys is in them."""
     values = asdict(config)
-    for later in ("classes", "clip_samples", "signal_std", "guidance", *INT8):
+    for later in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", *INT8):
         del values[later]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config
@@ -214,6 +214,14 @@ def test_alpha_bar_lies_between_those_of_the_steps() -> None:
 def test_an_impossible_signal_is_refused(value: object) -> None:
     with pytest.raises(CheckpointError, match="signal_std: expected a float from 0 to 1"):
         replace(BASE, signal_std=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 4.0, float("nan"), 1, "0.1"])
+def test_an_impossible_energy_is_refused(value: object) -> None:
+    with pytest.raises(CheckpointError, match="energy_min: expected a float from 0 to below 4"):
+        replace(BASE, prior=True, energy_min=value)
+    with pytest.raises(CheckpointError, match="and 0 without prior"):
+        replace(BASE, energy_min=0.1)
 
 
 @pytest.mark.parametrize("value", [-0.1, 100.5, float("nan"), 2, "2"])

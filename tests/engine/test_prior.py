@@ -13,6 +13,7 @@ from targets import targets
 from tolerances import TOLERANCES, relative_error
 
 import engine
+from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.cli import main
 from engine.errors import CheckpointError, InputError
 from engine.prior import energy_std
@@ -23,6 +24,17 @@ MELS = -8.0 + np.random.default_rng(0).random((2, 4, 3), dtype=np.float32) * 9
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return random_checkpoint(tmp_path_factory.mktemp("priorgrad"), "priorgrad").path
+
+
+def test_a_checkpoint_may_say_its_energy_min(path, voice, tmp_path):
+    checkpoint = load_checkpoint(path)
+    told = replace(checkpoint, config=replace(checkpoint.config, energy_min=0.5))
+    save_checkpoint(tmp_path / "told.safetensors", told)
+    own = engine.load(tmp_path / "told.safetensors", precision="fp32", threads=1)
+    expected = voice.vocode(MELS, energy_min=0.5)
+    assert (own.vocode(MELS) == expected).all()
+    assert (np.concatenate(list(own.stream(MELS[0]))) == expected[0]).all()
+    assert (own.vocode(MELS, energy_min=0.1) == voice.vocode(MELS, energy_min=0.1)).all()
 
 
 @pytest.fixture(scope="module")

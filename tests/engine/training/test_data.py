@@ -99,6 +99,10 @@ def test_another_rate_is_resampled(tmp_path: Path) -> None:
         (voice_recipe(data={"held_out": "wav"}), "none of the 3 files"),
         (voice_recipe(data={"frames": 1000}), "at least 1000 frames"),
         (digits_recipe(), "expected it in every file's name, got '0.wav'"),
+        (
+            voice_recipe(network={"mel_kind": "hifigan", "prior": True}),
+            r"network.energy_min: .* the smallest energy of its recordings; say [0-9]\.[0-9]+",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, recipe: Recipe, message: str) -> None:

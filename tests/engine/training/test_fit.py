@@ -57,7 +57,10 @@ def same(one: State, other: State) -> bool:
     )
 
 
-@pytest.mark.parametrize("recipe", [voice_recipe(), digits_recipe()], ids=["voice", "digits"])
+PRIOR = voice_recipe(network={"mel_kind": "hifigan", "prior": True, "energy_min": 0.05})
+
+
+@pytest.mark.parametrize("recipe", [voice_recipe(), PRIOR, digits_recipe()], ids=["voice", "prior", "digits"])
 def test_a_training_in_two_parts_is_the_training(tmp_path: Path, recipe: Recipe) -> None:
     data = tones(tmp_path / "data", 5, 22050, 0.3) if recipe.network.n_mels else spoken(tmp_path / "data")
     assert fit(recipe, data, Options(tmp_path / "whole"))

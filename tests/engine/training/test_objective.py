@@ -9,6 +9,7 @@ import pytest
 import torch
 from recordings import digits_recipe, spoken, tones, voice_recipe
 
+from engine.prior import energy_std
 from engine.schedule import build_schedule
 from engine.training.data import draw, generator, read_corpus
 from engine.training.objective import losses, make_batch
@@ -48,3 +49,23 @@ def test_x_is_noised_and_the_target_says_by_what(tmp_path: Path, signal_std: flo
     for kind, error in (("l1", 0.5), ("l2", 0.25)):
         found = losses(lambda *_: batch.target + 0.5, batch, kind)
         torch.testing.assert_close(found, torch.tensor([error]))
+
+
+def test_a_prior_scales_the_noise_and_weighs_its_error(tmp_path: Path) -> None:
+    """The noise has the frame's standard deviation, and an error counts in units of that."""
+    recipe = voice_recipe(network={"mel_kind": "hifigan", "prior": True, "energy_min": 0.05})
+    corpus = read_corpus(tones(tmp_path, 4, 22050, 0.3), recipe.data, recipe.network)
+    batch = make_batch(corpus, recipe, 2, [1])
+    example = draw(corpus, recipe.data, recipe.network, generator(0, 2, 1))
+    alpha_bar = recipe.network.alpha_bar(float(batch.t[0]))
+    assert example.mel is not None and batch.weight is not None
+    std = np.repeat(energy_std(example.mel, 0.05), recipe.network.hop)
+    np.testing.assert_allclose(batch.weight[0].numpy() * std, 1.0, rtol=1e-5)
+    expected = np.sqrt(alpha_bar) * example.audio + np.sqrt(1 - alpha_bar) * batch.target[0].numpy()
+    np.testing.assert_allclose(batch.x[0].numpy(), expected, atol=1e-5)
+    assert 0.9 < (batch.target[0] * batch.weight[0]).std() < 1.1 and batch.target[0].std() < 0.95
+    off = batch.target + 0.5 * torch.from_numpy(std)
+    for kind, error in (("l1", 0.5), ("l2", 0.25)):
+        torch.testing.assert_close(losses(lambda *_: off, batch, kind), torch.tensor([error]))
+    plain = make_batch(corpus, voice_recipe(network={"mel_kind": "hifigan"}), 2, [1])
+    assert plain.weight is None

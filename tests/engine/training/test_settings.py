@@ -44,6 +44,7 @@ def test_what_is_not_given_is_base(tmp_path: Path) -> None:
         ("[network]\nn_mels = 0", "data.samples: a network without a mel needs the length of its clips"),
         ("[data]\nlabel = '(a)'", "data.label: expected none for a network with a mel"),
         ("[data]\nlabel = 'a'", "data.label: expected groups in it"),
+        ("[network]\nprior = true", "network.mel_kind: a prior needs a logarithmic mel, one of tacotron, hifigan"),
         ("[data]\nheld_out = '('", "data.held_out: expected a regular expression"),
     ],
 )
