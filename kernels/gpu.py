@@ -6,7 +6,6 @@ runs them, and in which order, is the engine's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.errors import UnavailableError
+from engine.kernels import gpu_weights
 from engine.kernels.hopper import build as hopper
 from engine.kernels.hopper import layout
 from engine.kernels.label import label_row
@@ -106,7 +106,7 @@ class GpuNetwork:
         self.on_hopper = isa == hopper.ISA
         if self.on_hopper:
             hopper.check(self.channels, self.precision.storage)
-        packed = _packed(config, tensors, self.channels, self.bands)
+        packed = gpu_weights.packed(config, tensors, self.channels, self.bands)
         if self.on_hopper:
             pairs = zip(packed["dilated"][0], packed["projection"][0], strict=True)
             packed["image"] = np.stack([layout.image(*pair) for pair in pairs]), True
@@ -316,7 +316,7 @@ class GpuNetwork:
 
     def _compute_label_rows(self, label: int) -> Array:
         """[N,2C], the halves interleaved."""
-        return _interleaved(label_row(self.config, self._tensors, label), self.channels)
+        return gpu_weights.interleaved(label_row(self.config, self._tensors, label), self.channels)
 
     @property
     def _stored(self) -> str:
@@ -328,80 +328,3 @@ class GpuNetwork:
         weight, bias = self.weights[f"{name}_weight"], self.weights[f"{name}_bias"]
         outputs, inputs = weight.shape
         return Launch(made, (ceil_div(outputs, 64), len(x), 1), (x, weight, bias, y, inputs, outputs))
-
-
-def _padded(values: npt.NDArray[Any], *shape: int) -> npt.NDArray[np.float32]:
-    return np.pad(values, [(0, want - have) for want, have in zip(shape, values.shape, strict=True)]).astype("f4")
-
-
-def _interleaved(values: npt.NDArray[Any], channels: int) -> npt.NDArray[np.float32]:
-    """[..., 2C] halves -> [..., 2 * channels] pairs."""
-    pairs = np.stack(np.split(values, 2, axis=-1), axis=-1)
-    wide = _padded(pairs, *pairs.shape[:-2], channels, 2)
-    return wide.reshape(*pairs.shape[:-2], 2 * channels)
-
-
-def _packed(
-    config: Config, tensors: Mapping[str, Array], channels: int, bands: int
-) -> dict[str, tuple[npt.NDArray[Any], bool]]:
-    """LMNT's tensors as the kernels read them, and whether in storage precision; padding is zero everywhere."""
-    C, M, N, scale = (
-        config.residual_channels,
-        config.n_mels,
-        config.residual_layers,
-        math.sqrt(1.0 / config.residual_layers),
-    )
-
-    def of(key: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        weight, bias = tensors[f"{key}.weight"], tensors[f"{key}.bias"]
-        return weight.reshape(weight.shape[0], -1).astype(np.float64), bias.astype(np.float64)
-
-    def interleaved(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        return _interleaved(values, channels)
-
-    layers: dict[str, list[npt.NDArray[Any]]] = {"dilated": [], "projection": [], "bias": [], "conditioner": []}
-    steps, skip_bias = [], np.zeros(C)
-    for i in range(N):
-        place = f"residual_layers.{i}"
-        weight, bias = of(f"{place}.dilated_conv")
-        taps = interleaved(weight.reshape(2 * C, C, 3).transpose(2, 1, 0))
-        layers["dilated"].append(_padded(taps, 3, channels, 2 * channels))
-        weight, projection_bias = of(f"{place}.output_projection")
-        halves = np.split(weight.T, 2, axis=1)
-        layers["projection"].append(np.concatenate([_padded(half, channels, channels) for half in halves], axis=1))
-        skip_bias += projection_bias[C:]
-        if M:
-            weight, more = of(f"{place}.conditioner_projection")
-            layers["conditioner"].append(_padded(interleaved(weight.T), bands, 2 * channels))
-            bias = bias + more
-        layers["bias"].append(np.concatenate([interleaved(bias), _padded(projection_bias[:C], channels)]))
-        weight, bias = of(f"{place}.diffusion_projection")
-        steps.append((_padded(weight, channels, weight.shape[1]), _padded(bias, channels)))
-
-    hidden, hidden_bias = of("skip_projection")
-    out, out_bias = of("output_projection")
-    entry, entry_bias = of("input_projection")
-    stored = {name: (np.stack(parts), name != "bias") for name, parts in layers.items() if parts}
-    exact: dict[str, npt.NDArray[Any]] = {
-        "hidden_bias": _padded(hidden_bias + hidden @ skip_bias * scale, channels),
-        "out": _padded(out[0], channels),
-        "out_bias": out_bias,
-        "input_weight": _padded(entry[:, 0], channels),
-        "input_bias": _padded(entry_bias, channels),
-        "step_weight": np.concatenate([weight for weight, _ in steps]),
-        "step_bias": np.concatenate([bias for _, bias in steps]),
-    }
-    for number in (1, 2):
-        exact[f"embedding{number}_weight"], exact[f"embedding{number}_bias"] = of(
-            f"diffusion_embedding.projection{number}"
-        )
-    places = [""] if config.shared_upsampler else [f"residual_layers.{i}." for i in range(N)]
-    for k, stride in enumerate(config.upsample_strides):
-        pairs = [of(f"{place}spectrogram_upsampler.conv{k + 1}") for place in places]
-        exact[f"upsample_weight_{k}"] = np.stack([weight.reshape(3, 2 * stride) for weight, _ in pairs])
-        exact[f"upsample_bias_{k}"] = np.stack([_padded(bias, 4) for _, bias in pairs])  # rows 16 bytes apart
-    return {
-        **stored,
-        "hidden": (_padded(hidden.T * scale, channels, channels), True),
-        **{name: (values, False) for name, values in exact.items()},
-    }

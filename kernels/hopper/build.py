@@ -12,7 +12,8 @@ from engine.errors import UnavailableError
 from engine.kernels.hopper.layout import CHANNELS
 
 CAPABILITY, ISA = 90, "sm_90a"  # what the code is written for; its instructions exist on no other
-GROUPS = 3  # warpgroups of a block: more have no registers, fewer do not hide one another's waits
+# Warpgroups of a block. Four have too few registers, two took 0.39 ms where three take 0.34 (1 s, 30 layers, H100).
+GROUPS = 3
 ROWS = 64  # samples of a tile
 
 

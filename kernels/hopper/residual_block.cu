@@ -21,9 +21,9 @@ constexpr u32 TILE = ROWS * C * 2;          // bytes of 64 samples
 constexpr u32 WEIGHTS = 4 * 2 * C * C * 2;  // three taps and the projection, each [2C, C]
 
 #ifdef BF16
-#define PRODUCT(n) "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16"
+#define PRODUCT "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16"
 #else
-#define PRODUCT(n) "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.f16.f16"
+#define PRODUCT "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16"
 #endif
 
 __device__ __forceinline__ float low(u32 pair) {
@@ -97,14 +97,14 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
 
 // sums [64,128] += a [64,16] b [16,128], both in shared memory
 __device__ __forceinline__ void multiply(float (&sums)[64], u64 a, u64 b) {
-  asm volatile("{.reg .pred p; setp.eq.u32 p, 0, 0; " PRODUCT("128") " " SUMS ", %64, %65, p, 1, 1, 0, 0;}"
+  asm volatile("{.reg .pred p; setp.eq.u32 p, 0, 0; " PRODUCT " " SUMS ", %64, %65, p, 1, 1, 0, 0;}"
                : F64(sums)
                : "l"(a), "l"(b));
 }
 
 // The same with a in registers.
 __device__ __forceinline__ void multiply(float (&sums)[64], const u32 (&a)[4], u64 b) {
-  asm volatile("{.reg .pred p; setp.eq.u32 p, 0, 0; " PRODUCT("128") " " SUMS ", {%64,%65,%66,%67}, %68, p, 1, 1, 0;}"
+  asm volatile("{.reg .pred p; setp.eq.u32 p, 0, 0; " PRODUCT " " SUMS ", {%64,%65,%66,%67}, %68, p, 1, 1, 0;}"
                : F64(sums)
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
@@ -195,8 +195,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #endif
   };
 
-  int number = blockIdx.x * GROUPS + group;
-  Tile tile = following(number);
+  Tile tile = following(blockIdx.x * GROUPS + group);
   if (tile.item >= 0) {
     load(tile, inputs);
     load_condition(tile);
@@ -205,9 +204,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   __syncthreads();
 
   for (u32 side = 0; tile.item >= 0; side ^= 3 * TILE) {
-    // number is that of an earlier tile of this warpgroup, or of this one
-    number = tile.item * tiles + tile.first / ROWS + gridDim.x * GROUPS;
-    const Tile after = following(number);
+    const Tile after = following(tile.item * tiles + tile.first / ROWS + gridDim.x * GROUPS);
     copies_landed();
     group_barrier(group);  // this tile is there, and nobody reads the other one any more
 

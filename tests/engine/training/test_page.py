@@ -35,11 +35,13 @@ def test_commands_are_understood(command: str) -> None:
     _parser().parse_args(shlex.split(command))
 
 
-def test_there_are_commands_and_the_recipe_is_one(tmp_path: Path) -> None:
-    assert len(COMMANDS) >= 6 and len(TABLES) == 1
-    (tmp_path / "own.toml").write_text(TABLES[0])
-    tones(tmp_path / "recordings", 3, 22050, 0.5)
-    assert engine.training.settings.read_recipe(tmp_path / "own.toml").training.steps == 50000
+def test_there_are_commands_and_the_recipes_are_some(tmp_path: Path) -> None:
+    assert len(COMMANDS) >= 6 and len(TABLES) == 2
+    own, prior = tmp_path / "own.toml", tmp_path / "prior.toml"
+    own.write_text(TABLES[0])
+    prior.write_text(TABLES[1])
+    assert engine.training.settings.read_recipe(own).training.steps == 50000
+    assert engine.training.settings.read_recipe(prior).network.energy_min == 0.0816
 
 
 def test_from_recordings_to_a_voice(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ FAULTS = {
         ("rows < length * accumulate", "rows < length"),
         ("0.7071067811865476", "0.7"),
         ("bias_ptr + 6 * CHANNELS", "bias_ptr + 5 * CHANNELS"),
-        ("mask=inside)\n        skip +=", "mask=(rows >= 0)[:, None])\n        skip +="),  # a store past the end
+        ("mask=inside)\n        if not EARLY", "mask=(rows >= 0)[:, None])\n        if not EARLY"),  # past the end
         ("gated(gate, filtered, APPROXIMATE)", "gated(filtered, gate, APPROXIMATE)"),
         ("tl.load(weights + CHANNELS)", "tl.load(weights)"),
     ],
