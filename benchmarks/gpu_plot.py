@@ -37,13 +37,11 @@ def svg(found: dict[str, Any], measured: Sequence[dict[str, Any]]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {FONT}>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        _text(
-            LEFT, 26, "PREDICTED lines, measured points: DiffWave BASE, 6 steps, fp16, one utterance", 'font-size="16"'
-        ),
+        _text(LEFT, 26, "PREDICTED lines and measured points: DiffWave BASE, 6 steps, fp16", 'font-size="16"'),
         _text(
             LEFT,
             46,
-            "solid: model of the compiled kernels; dashed: floor of arithmetic and conditioner bytes",
+            "solid: model of the compiled kernels; dashed: floor of arithmetic and conditioner bytes; points: an H100",
             'fill="#555"',
         ),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 18, "seconds of audio", 'text-anchor="middle"'),
@@ -55,7 +53,7 @@ def svg(found: dict[str, Any], measured: Sequence[dict[str, Any]]) -> str:
     for seconds in (1, 2, 5, 10):
         parts.append(f'<path d="M{_x(seconds):.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#eee"/>')
         parts.append(_text(_x(seconds), HEIGHT - BOTTOM + 18, f"{seconds}", 'text-anchor="middle"'))
-    ends = []
+    ends, points = [], []
     for gpu, color in zip(found["gpus"], COLORS, strict=True):
         rows = [
             row
@@ -75,7 +73,7 @@ def svg(found: dict[str, Any], measured: Sequence[dict[str, Any]]) -> str:
         for row in measured:
             if gpu["name"] in row["gpu"] and (row["network"], row["precision"], row["items"]) == ("BASE", "fp16", 1):
                 at = f'cx="{_x(row["seconds"]):.1f}" cy="{_y(row["times_real_time"]):.1f}"'
-                parts.append(f'<circle {at} r="5" fill="{color}"/>')
+                points.append(f'<circle {at} r="6" fill="{color}" stroke="white" stroke-width="2"/>')
     place = 0.0
     for y, name, times, color in sorted(ends):
         place = max(y, place + LABEL_GAP)
@@ -83,4 +81,4 @@ def svg(found: dict[str, Any], measured: Sequence[dict[str, Any]]) -> str:
     paper = found["paper"][0]["times_real_time"]
     parts.append(f'<circle cx="{_x(1.0):.1f}" cy="{_y(paper):.1f}" r="5"/>')
     parts.append(_text(_x(1.0) + 10, _y(paper) + 4, f"V100, {paper}x: measured by the paper"))
-    return "\n".join([*parts, "</svg>\n"])
+    return "\n".join([*parts, *points, "</svg>\n"])
