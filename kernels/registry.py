@@ -55,12 +55,16 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
         UnavailableError: something known that this machine or build does not have.
     """
     kind, index = _parsed(device)
+    if kind == "auto" and isa == hopper.ISA:
+        kind = "cuda"
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"precision: expected 'auto' or {_names(PRECISIONS)}, got {precision!r:.80}")
     if kind == "cuda" and isa not in (None, hopper.ISA):
         expected = f"expected None or {hopper.ISA!r} with device={device!r}"
         raise InputError(f"isa: a GPU's follows from the GPU; {expected}, got {isa!r:.80}")
     obstacle = None if kind == "cpu" or (kind == "auto" and isa is not None) else cuda.obstacle(index)
+    if device == "auto" and kind == "cuda" and obstacle:
+        raise UnavailableError(f"isa: {isa!r} needs a GPU: {obstacle}; leave isa out")
     if kind == "cuda" and obstacle:
         raise UnavailableError(f"device: {device!r} cannot be used: {obstacle}; device='cpu' can")
     if kind == "cuda" and precision not in ("auto", *GPU_PRECISIONS):

@@ -145,6 +145,7 @@ def test_it_is_asked_for_by_its_name(monkeypatch, found, why):
             registry.select("cuda", isa=build.ISA)
         return
     choice = registry.select("cuda", isa=build.ISA)
+    assert choice == replace(registry.select(isa=build.ISA), reasons=choice.reasons)
     assert choice.isa == build.ISA and "residual blocks in CUDA" in " ".join(choice.reasons)
     monkeypatch.setattr(build, "obstacle", lambda: "NVRTC cannot be used (gone): pip install it")
     with pytest.raises(engine.UnavailableError, match="needs NVRTC: NVRTC cannot be used"):

@@ -115,6 +115,7 @@ def test_reasons(processor: Any, fastest: str, asked: dict[str, str], reasons: t
     ("asked", "message"),
     [
         ({"device": "cuda"}, "device: 'cuda' cannot be used: none here; device='cpu' can"),
+        ({"isa": "sm_90a"}, "isa: 'sm_90a' needs a GPU: none here; leave isa out"),
         ({"device": "cuda:7"}, "device: 'cuda:7' cannot be used: none here; device='cpu' can"),
         ({"device": "tpu"}, "device: this build has no backend for 'tpu'; expected 'auto', 'cpu', 'cuda' or 'cuda:1'"),
         ({"device": "cpu:1"}, "device: this build has no backend for 'cpu:1'"),
