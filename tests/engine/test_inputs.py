@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import inputs
 from engine.config import BASE, MEL_KINDS, Config
 from engine.errors import InputError
 from engine.inputs import LOG_KINDS, check_mel, check_range
@@ -242,3 +243,19 @@ def test_an_lmnt_mel_for_a_log_checkpoint_warns(kind: str, low: float, high: flo
 def test_non_finite_values_never_pass(kind: str | None, value: float) -> None:
     with pytest.raises(InputError, match="mel: expected finite values"):
         check_range([uniform(80, 5), with_value(value, 80, 5)], kind)
+
+
+def test_tensors_that_stay_where_they_are_are_checked_too() -> None:
+    """As on a GPU, where a mel is not brought to the host: the two figures that come back decide."""
+    good = torch.rand(80, 4, generator=torch.Generator().manual_seed(0))
+    inputs._check_finite(good, "mel")
+    check_range([good], "lmnt")
+    for value in (float("nan"), float("inf"), -float("inf")):
+        bad = good.clone()
+        bad[7, 2] = value
+        with pytest.raises(InputError, match=r"mel: expected finite values, got -?(nan|inf) at band 7, frame 2"):
+            inputs._check_finite(bad, "mel")
+        with pytest.raises(InputError, match="mel: expected finite values"):
+            check_range([good, bad], "lmnt")
+    with pytest.raises(InputError, match="mel: "):
+        check_range([good, good - 8.0], "lmnt")

@@ -45,6 +45,15 @@ def test_operations(capability, precision):
         assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
 
 
+@pytest.mark.parametrize("capability", [80, 90])
+def test_tf32_is_rounded_and_not_cut_off(capability):
+    device, limit = SimulatedDevice(capability), TOLERANCES["rounded_tf32"]
+    mel = replace(WIDE, residual_layers=2, upsample_strides=(4, 8))
+    assert checks.residual_block(device, WIDE, "tf32", LENGTHS, 3) < limit
+    assert checks.output_head(device, mel, "tf32", LENGTHS) < limit
+    assert checks.project_conditioner(device, mel, "tf32", LENGTHS) < limit
+
+
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_noise_has_the_bits_of_its_definition(capability):
     device = SimulatedDevice(capability)
