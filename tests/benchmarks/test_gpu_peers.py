@@ -1,0 +1,25 @@
+"""The peers of a GPU on a CPU: all of them but the graph around them."""
+
+import gpu_peers
+import pytest
+import torch
+from networks import SMALL, random_network
+
+from engine.checkpoint import Checkpoint
+from engine.kernels import registry
+from engine.report import snr
+from engine.voice import Voice
+
+
+@pytest.mark.parametrize("peer", gpu_peers.PEERS[:4], ids=lambda peer: peer.name)
+def test_the_same_audio(peer):
+    checkpoint = Checkpoint(SMALL, random_network(SMALL, 1))
+    mels = torch.rand(2, SMALL.n_mels, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    expected = Voice(checkpoint, registry.select("cpu", "fp32"), 1).vocode(mels, seed=5)
+    try:
+        call = peer.prepare(gpu_peers.Task(checkpoint, mels, 5, "cpu"))
+    except ImportError as error:
+        pytest.skip(str(error))
+    with torch.inference_mode():
+        found = call()
+    assert snr(expected, found.numpy()) > (90.0 if peer.precision == "tf32" else 35.0)
