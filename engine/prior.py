@@ -72,7 +72,8 @@ def check_prior(
             if value is not None:
                 raise InputError(f"{name}: only a PriorGrad network takes one, and this network is none")
         return [(None, 1)] * len(mels)
-    energy_min = known or None if std is None and energy_min is None else energy_min
+    if std is None and energy_min is None and known:
+        energy_min = known
     if (std is None) == (energy_min is None):
         raise InputError(
             "std: a PriorGrad network needs the standard deviation of its noise: pass std= [B, L], or energy_min=, the "

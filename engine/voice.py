@@ -233,7 +233,8 @@ class Voice(Generation):
             raise UnavailableError("stream: it needs a CPU; load the voice with device='cpu'")
         (one,) = check_seed(seed, 1)
         if self.config.prior:
-            energy_min = self.config.energy_min or None if energy_min is None else energy_min
+            if energy_min is None and self.config.energy_min:
+                energy_min = self.config.energy_min
             if energy_min is None:
                 raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
             energy_min = check_energy_min(energy_min)

@@ -28,7 +28,7 @@ class Batch:
         x: [B,L] sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
         target: [B,L] what the network is to say: eps, standard normal, or F (`Config.preconditioning`). With
             `Config.prior` eps is std times that.
-        weight: [B,L] what errors are multiplied by: 1 / std with `Config.prior` (PriorGrad, equation 5), else None.
+        weight: [B,L] what errors are multiplied by: 1 / std with `Config.prior` (PriorGrad's loss), else None.
         t: [B] on the training scale.
         mel: [B,M,T] or None.
         label: [B] or None; the number of classes stands for no label.
