@@ -90,6 +90,11 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
             f"{processes.count} x {processes.device.type} {options.precision}, "
             f"step {trainer.step} of {recipe.training.steps}"
         )
+        if trainer.grown_from:
+            channels = recipe.network.residual_channels
+            _say(
+                f"init: a network of {trainer.grown_from} channels, grown to {channels}: at first it computes the same"
+            )
     saved, window, end = time.monotonic(), Window(), trainer.step + (options.stop_after or sys.maxsize)
     log = Log(options.folder) if processes.first else None
     with _interruption() as interrupted, _progress(processes.first, trainer) as show:

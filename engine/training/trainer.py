@@ -15,6 +15,7 @@ from torch import Tensor
 from engine.checkpoint import load_checkpoint
 from engine.errors import InputError
 from engine.training.data import Corpus
+from engine.training.grow import grown
 from engine.training.network import DiffWave
 from engine.training.objective import LEVELS, losses, make_batch
 from engine.training.processes import Processes
@@ -52,6 +53,9 @@ class Trainer:
         micro: examples that pass through the network at once; 1 keeps a CPU's caches warm.
         state: to go on from.
 
+    Attributes:
+        grown_from: the channels of the narrower network that this one began from (`grow`), or 0.
+
     Raises:
         InputError: the state belongs to another recipe or other classes.
     """
@@ -69,8 +73,9 @@ class Trainer:
         self.step = 0
         torch.manual_seed(recipe.training.seed)
         network = DiffWave(recipe.network, len(corpus.classes), dtype)
+        self.grown_from = 0
         if recipe.training.init and state is None:
-            _begin_from(network, recipe.training.init)
+            self.grown_from = _begin_from(network, recipe.training.init)
         self.network = network.to(processes.device)
         self.parameters = dict(self.network.named_parameters())
         self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
@@ -161,16 +166,22 @@ def _without_init(recipe: Recipe) -> Recipe:
     return replace(recipe, training=replace(recipe.training, init=""))
 
 
-def _begin_from(network: DiffWave, file: str) -> None:
-    """Weights of the same network, from a checkpoint or a training's state."""
+def _begin_from(network: DiffWave, file: str) -> int:
+    """Weights of the same network or of a narrower one, whose channels are returned, from a checkpoint or a state."""
     given: Mapping[str, Tensor]
     if is_state(Path(file)):
         given = read_state(Path(file)).tensors["weights"]
     else:
         given = {name: torch.from_numpy(tensor) for name, tensor in load_checkpoint(file).tensors.items()}
-    wanted = dict(network.named_parameters())
+    wanted = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    grown_from = 0
     if {name: tensor.shape for name, tensor in given.items()} != {name: p.shape for name, p in wanted.items()}:
-        raise InputError(f"init: {file} is a network of other sizes than the recipe's, or of other classes")
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(given[name])
+        wider = grown(given, wanted)
+        if wider is None:
+            raise InputError(
+                f"init: expected a network of the recipe's sizes and classes, or of fewer channels, got {file}"
+            )
+        grown_from, given = len(given["input_projection.bias"]), wider
+    for name, parameter in wanted.items():
+        parameter.copy_(given[name])
+    return grown_from

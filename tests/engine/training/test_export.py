@@ -118,6 +118,6 @@ def test_a_training_begins_from_a_voice_or_a_training(tmp_path: Path) -> None:
         trainer = Trainer(again, corpus, Processes(0, 1, torch.device("cpu")))
         for name, parameter in trainer.parameters.items():
             assert torch.equal(parameter, state.tensors["weights"][name])
-    wider = voice_recipe(training={"init": str(tmp_path / "voice.safetensors")}, network={"residual_channels": 32})
-    with pytest.raises(InputError, match="a network of other sizes"):
-        Trainer(wider, corpus, Processes(0, 1, torch.device("cpu")))
+    deeper = voice_recipe(training={"init": str(tmp_path / "voice.safetensors")}, network={"residual_layers": 5})
+    with pytest.raises(InputError, match="init: expected a network of the recipe's sizes and classes, or of fewer"):
+        Trainer(deeper, corpus, Processes(0, 1, torch.device("cpu")))
