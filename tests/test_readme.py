@@ -56,6 +56,23 @@ def test_figures_come_from_the_committed_result():
     assert shown[2].strip() == markdown(results).strip()
 
 
+def test_the_figures_without_avx512_are_those_of_their_result():
+    text = " ".join(re.search(r"Where there is AVX2 alone,(.*?)The peak is", README, flags=re.DOTALL)[1].split())
+    duels = {
+        duel["case"]: {row["contender"]: row for row in duel["rows"]}
+        for duel in json.loads((ROOT / re.search(r"\]\((.*?)\)", text)[1]).read_text())["duels"]
+    }
+
+    def times(case, contender):
+        row = duels[case][contender]
+        return f"{row['audio_seconds'] / row['work_seconds']:.2f}x"
+
+    names = ("int8", "fp32", "OpenVINO int8", "OpenVINO fp32", "ONNX Runtime fp32", "PyTorch eager fp32")
+    expected = [*(times("4 s", name) for name in names), *(times("8 x 0.5 s", name) for name in names[:2])]
+    assert re.findall(r"\d\.\d\dx", text) == expected
+    assert re.search(r"(\d+) dB from fp32", text)[1] == f"{duels['4 s']['OpenVINO int8']['snr_db']:.0f}"
+
+
 def test_missing_compiler_is_one_clear_sentence(tmp_path):
     folders = ["--build-temp", str(tmp_path), "--build-lib", str(tmp_path)]
     command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
