@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filled import filled
 from networks import SMALL, SMALL_UNCONDITIONAL
 from recordings import digits_recipe, spoken
 from tolerances import TOLERANCES, relative_error
@@ -16,16 +17,6 @@ from engine.training.fit import STATE, Options, fit
 from engine.training.grow import grown
 from engine.training.network import DiffWave
 from engine.training.state import read_state
-
-
-def filled(config: Config, classes: int, seed: int = 3) -> DiffWave:
-    """Random weights everywhere: a zero would hide what is forgotten."""
-    torch.manual_seed(seed)
-    network = DiffWave(config, classes)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return network
 
 
 def weights(network: DiffWave) -> dict[str, torch.Tensor]:

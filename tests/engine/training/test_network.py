@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from filled import filled
 from networks import SMALL, SMALL_UNCONDITIONAL
 from tolerances import TOLERANCES, relative_error
 
@@ -14,16 +15,6 @@ from engine.checkpoint import expected_shapes
 from engine.config import Config
 from engine.kernels import reference
 from engine.training.network import DiffWave
-
-
-def filled(config: Config, classes: int = 0) -> DiffWave:
-    """Random weights everywhere: a zero would hide what is forgotten."""
-    torch.manual_seed(3)
-    network = DiffWave(config, classes)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return network
 
 
 @pytest.mark.parametrize("config", [SMALL, SMALL_UNCONDITIONAL, replace(SMALL, step_embedding="sinusoid")])
