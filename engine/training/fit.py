@@ -28,6 +28,7 @@ from engine.training.validation import validate
 STATE = "state.safetensors"
 SAVE_SECONDS = 300.0
 LOG_STEPS = 50
+ECHO_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,17 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
 
 
 @contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """Signals that asked for an end, in a list; a second one ends at once."""
-    got: list[int] = []
+def _interruption() -> Iterator[list[float]]:
+    """When signals asked for an end, in a list; a second one ends at once.
+
+    Schedulers tell every process, and torchrun tells its own again: that is still the first one.
+    """
+    got: list[float] = []
 
     def note(number: int, frame: Any) -> None:
-        if got:
+        if got and time.monotonic() - got[0] > ECHO_SECONDS:
             raise KeyboardInterrupt
-        got.append(number)
+        got.append(time.monotonic())
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -18,6 +18,7 @@ from tolerances import TOLERANCES, relative_error
 
 from engine.errors import CheckpointError, InputError
 from engine.training import __main__ as command
+from engine.training import fit as fitting
 from engine.training.fit import STATE, Options, fit
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state
@@ -38,6 +39,8 @@ batch = 4
 warmup = 2
 fast_share = 0.5
 """
+
+LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.fixture(autouse=True)
@@ -101,10 +104,23 @@ def test_an_interrupted_process_goes_on_to_the_same_weights(tmp_path: Path) -> N
     assert same(read_state(tmp_path / "whole" / STATE), read_state(tmp_path / "broken" / STATE))
 
 
+def test_a_signal_that_torchrun_repeats_is_not_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fitting._interruption() as got:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            pytest.fail("the step in hand was not finished, and no state written")
+        assert len(got) == 2
+        monkeypatch.setattr(fitting, "ECHO_SECONDS", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_two_processes_share_the_batch(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 40", "steps = 3"))
     tones(tmp_path / "data", 4, 22050, 0.3)
-    runs = {"one": [], "two": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
+    runs = {"one": [], "two": LAUNCHER}
     for folder, launcher in runs.items():
         arguments = ["fit", "recipe.toml", "--data", "data", "--folder", folder, "--device", "cpu", "--threads", "1"]
         subprocess.run(
