@@ -144,8 +144,10 @@ void check_residual_block(Random& random, const Job<E>& job, int layer) {
   const Floats whole = run({0, L});
   expect_finite(whole, "residual_block");
   Span wanted = random_part(random, L);
-  if (job.network->paired()) check_shares(random, d);
-  if (job.network->paired()) wanted.first -= wanted.first % (2 * d);  // there the same rows are pairs
+  const auto& bytes = job.network->quantized;
+  const bool paired = bytes.empty() ? job.network->paired() : job.network->paired(bytes[static_cast<size_t>(layer)]);
+  if (paired) check_shares(random, d);
+  if (paired) wanted.first -= wanted.first % (2 * d);  // there the same rows are pairs
   if (job.network->reflect && wanted.size() <= d) wanted = {0, L};
   const Floats got = run(wanted);
   const long from = wanted.first ? d : 0, to = wanted.size() - (wanted.last < L ? d : 0);
