@@ -57,11 +57,15 @@ def export(
 def export_to_train_on(state_file: Path, out: Path) -> None:
     """Write the weights alone as a state that another training begins from (`--init`): a quarter of its size.
 
+    Where the training itself began from is left out: a path that means nothing elsewhere.
+
     Raises:
         CheckpointError: the file is no state of a training.
     """
     state = read_state(state_file)
-    write_state(out, replace(state, tensors={"weights": state.tensors["weights"]}))
+    recipe = recipe_of_json(state.recipe)
+    recipe = replace(recipe, training=replace(recipe.training, init=""))
+    write_state(out, replace(state, recipe=recipe.to_json(), tensors={"weights": state.tensors["weights"]}))
 
 
 def checkpoint_of(recipe: Recipe, state: State, part: str = "average", labels: bool = True) -> Checkpoint:

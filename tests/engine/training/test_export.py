@@ -113,6 +113,10 @@ def test_a_training_begins_from_a_voice_or_a_training(tmp_path: Path) -> None:
     export_to_train_on(tmp_path / STATE, tmp_path / "begin.safetensors")
     assert (tmp_path / "begin.safetensors").stat().st_size < 0.3 * (tmp_path / STATE).stat().st_size
     corpus = read_corpus(tmp_path / "data", recipe.data, recipe.network)
+    init = {"init": str(tmp_path / "begin.safetensors")}
+    fit(voice_recipe(training=init), tmp_path / "data", Options(tmp_path / "next", stop_after=1))
+    export_to_train_on(tmp_path / "next" / STATE, tmp_path / "next.safetensors")
+    assert str(tmp_path).encode() not in (tmp_path / "next.safetensors").read_bytes()  # it goes to other machines
     for file in ("voice.safetensors", "begin.safetensors"):
         again = voice_recipe(training={"init": str(tmp_path / file)})
         trainer = Trainer(again, corpus, Processes(0, 1, torch.device("cpu")))
