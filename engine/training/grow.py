@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+READS = ("dilated_conv", "output_projection", "skip_projection")  # the parts whose inputs are channels
+
 
 def grown(given: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """The weights of a network of C channels in one of more.
@@ -32,8 +34,9 @@ def grown(given: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str,
         new = fresh[name].clone()
         if old.dim() != new.dim():
             return None
+        differ = {axis for axis in range(old.dim()) if old.shape[axis] != new.shape[axis]}
         at = [_places(narrow, wide, old.shape[axis], new.shape[axis]) for axis in range(min(old.dim(), 2))]
-        if any(one is None for one in at) or old.shape[2:] != new.shape[2:]:
+        if not differ <= _channel_axes(name) or any(one is None for one in at):
             return None
         outputs = new[at[0]]
         if old.dim() > 1:
@@ -46,11 +49,18 @@ def grown(given: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str,
     return made
 
 
+def _channel_axes(name: str) -> set[int]:
+    """Of a parameter; bands, classes and the step's features are no channels, even where there are as many."""
+    if "embedding" in name:
+        return set()
+    return {0, 1} if name.split(".")[-2] in READS else {0}
+
+
 def _places(narrow: int, wide: int, old: int, new: int) -> Tensor | None:
     """Where the entries of an axis are in the wider one: 2C are two halves of C (gates; the residual and the skip)."""
     if old == new:
         return torch.arange(new)
     halves, rest = divmod(old, narrow)
-    if rest or new != halves * wide:
+    if rest or halves > 2 or new != halves * wide:
         return None
     return torch.cat([half * wide + torch.arange(narrow) for half in range(halves)])

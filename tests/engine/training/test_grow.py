@@ -63,9 +63,17 @@ def test_what_differs_by_more_than_channels_is_not_grown(other: Config) -> None:
     assert grown(weights(filled(SMALL, 0)), weights(filled(other, 0))) is None
 
 
-def test_other_classes_are_not_grown() -> None:
+def test_what_grows_as_channels_do_is_not_one() -> None:
+    wide = replace(SMALL, residual_channels=64)
+    for narrow_bands, bands in ((32, 64), (64, 128), (80, 160)):
+        one, other = (replace(config, n_mels=n) for config, n in ((SMALL, narrow_bands), (wide, bands)))
+        assert grown(weights(filled(one)), weights(filled(other))) is None
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (31, 63)])  # with "no label" 31 are as many as the channels
+def test_other_classes_are_not_grown(counts: tuple[int, int]) -> None:
     wide = replace(SMALL_UNCONDITIONAL, residual_channels=64)
-    assert grown(weights(filled(SMALL_UNCONDITIONAL, 3)), weights(filled(wide, 4))) is None
+    assert grown(weights(filled(SMALL_UNCONDITIONAL, counts[0])), weights(filled(wide, counts[1]))) is None
 
 
 def test_a_training_begins_from_a_narrower_one_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
