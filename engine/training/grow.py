@@ -61,6 +61,6 @@ def _places(narrow: int, wide: int, old: int, new: int) -> Tensor | None:
     if old == new:
         return torch.arange(new)
     halves, rest = divmod(old, narrow)
-    if rest or halves > 2 or new != halves * wide:
+    if rest or new != halves * wide:
         return None
     return torch.cat([half * wide + torch.arange(narrow) for half in range(halves)])

@@ -42,6 +42,19 @@ def test_the_weights_to_go_on_from_are_those_that_are_bundled(name: str) -> None
             assert away < 0.02, key
 
 
+def test_the_wider_digits_are_the_recipe_with_more_channels() -> None:
+    pytest.importorskip("torch")
+    from engine.training.network import DiffWave
+    from engine.training.settings import read_recipe
+    from engine.training.state import read_state
+
+    raw = read_state(Path(__file__).resolve().parents[2] / "benchmarks" / "training" / "digits-64.safetensors")
+    assert raw.classes == load_checkpoint(ASSETS / "digits.safetensors").config.classes
+    network = DiffWave(replace(read_recipe("digits").network, residual_channels=64), len(raw.classes))
+    network.load_state_dict(dict(raw.tensors["weights"]))
+    assert all(tensor.isfinite().all() for tensor in raw.tensors["weights"].values())
+
+
 def test_the_first_voice_and_its_raw_weights_load() -> None:
     pytest.importorskip("torch")
     folder = SHARED / "weights"
