@@ -13,10 +13,13 @@ from recordings import digits_recipe, spoken
 from tolerances import TOLERANCES, relative_error
 
 from engine.config import Config
+from engine.training.data import read_corpus
 from engine.training.fit import STATE, Options, fit
 from engine.training.grow import grown
 from engine.training.network import DiffWave
+from engine.training.processes import Processes
 from engine.training.state import read_state
+from engine.training.trainer import Trainer
 
 
 def weights(network: DiffWave) -> dict[str, torch.Tensor]:
@@ -82,6 +85,9 @@ def test_a_training_begins_from_a_narrower_one_and_says_so(tmp_path: Path, capfd
     assert "grown" not in capfd.readouterr().err
     init = {"init": str(tmp_path / "narrow" / STATE)}
     recipe = digits_recipe(network={"residual_channels": 32}, training=init)
+    trainer = Trainer(recipe, read_corpus(data, recipe.data, recipe.network), Processes(0, 1, torch.device("cpu")))
+    learnt = read_state(tmp_path / "narrow" / STATE).tensors["weights"]["residual_layers.1.dilated_conv.weight"]
+    assert torch.equal(trainer.parameters["residual_layers.1.dilated_conv.weight"][:16, :16], learnt[:16])
     assert not fit(recipe, data, Options(tmp_path / "wide", stop_after=3))
     assert "init: a network of 16 channels, grown to 32" in capfd.readouterr().err
     assert fit(recipe, data, Options(tmp_path / "wide"))  # goes on, and does not begin again
