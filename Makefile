@@ -36,7 +36,7 @@ bench: $(VENV)/installed-bench  ## real-time factors, beside the peak and the pe
 	$(BIN)/python -m pytest --benchmark
 
 gpu: $(VENV)/installed-test  ## the tests and times that want a GPU
-	$(BIN)/python -m pytest tests/gpu/test_on_gpu.py
+	$(BIN)/python -m pytest tests/gpu/test_on_gpu.py tests/gpu/test_training_on_gpu.py
 	$(BIN)/python -m pytest --benchmark -m gpu
 
 # engine.kernels is the folder kernels/: mypy needs to see it in its place.

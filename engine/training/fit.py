@@ -82,13 +82,12 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
     path = options.folder / STATE
     state = read_state(path) if path.exists() else None
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
-    micro = recipe.training.batch if processes.device.type == "cuda" else 1
-    trainer = Trainer(recipe, corpus, processes, dtype, micro, state)
+    trainer = Trainer(recipe, corpus, processes, dtype, state)
     if processes.first:
         _say(
             f"{len(corpus.train)} recordings to train on, {len(corpus.held_out)} held out, {corpus.left_out} left out\n"
             f"{len(corpus.classes)} classes, {sum(p.numel() for p in trainer.network.parameters()):,} parameters\n"
-            f"{processes.count} x {processes.device.type} {options.precision}, "
+            f"{processes.count} x {processes.device.type} {options.precision}{_layers(trainer)}, "
             f"step {trainer.step} of {recipe.training.steps}"
         )
         if trainer.grown_from:
@@ -116,6 +115,15 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
     if processes.first:
         write_state(path, trainer.state())
     return trainer.done
+
+
+def _layers(trainer: Trainer) -> str:
+    """On a GPU, whose residual layers they are."""
+    if trainer.processes.device.type != "cuda":
+        return ""
+    if trainer.not_fused is None:
+        return " with fused residual layers"
+    return f" with PyTorch's residual layers (the fused ones: {trainer.not_fused})"
 
 
 @contextmanager

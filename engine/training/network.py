@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from engine.config import Config
 from engine.embedding import sinusoids
 from engine.training.block import residual_block
 from engine.training.start import begin_with_x
+
+if TYPE_CHECKING:
+    from engine.training.fused import Gpu
 
 
 class Projection(nn.Module):
@@ -81,14 +85,17 @@ class DiffWave(nn.Module):
         classes: how many labels there are, 0 for none. One more row of the embedding, the last, is "no label": what the
             network learns of it becomes an unconditional network (`engine.training.export`), or guides this one.
         dtype: of the residual layers' matrix products.
+        gpu: runs all residual layers as `engine.training.fused`; None for PyTorch.
     """
 
-    def __init__(self, config: Config, classes: int = 0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, config: Config, classes: int = 0, dtype: torch.dtype = torch.float32, gpu: Gpu | None = None
+    ) -> None:
         super().__init__()
         if config.padding != "zeros" or config.step_bias_in_residual or not config.shared_upsampler:
             raise ValueError(f"config: expected LMNT's structure, got {config}")
         channels = config.residual_channels
-        self.config, self.classes, self.dtype = config, classes, dtype
+        self.config, self.classes, self.dtype, self.gpu = config, classes, dtype, gpu
         self.input_projection = Projection(channels, 1, 1)
         self.diffusion_embedding = StepFeatures()
         if config.n_mels:
@@ -109,21 +116,28 @@ class DiffWave(nn.Module):
 
         Args:
             x: [B,L].
-            t: [B], steps on the training scale, fractions allowed.
+            t: [B], steps on the training scale, fractions allowed, or their sinusoids, [B,128] float32.
             mel: [B,M,T], L = T * hop.
             label: [B], of which `classes` is "no label".
 
         Returns:
             [B,L].
         """
-        batch, length = x.shape
-        embedded = torch.from_numpy(sinusoids(self.config, t.tolist())).to(x)
+        embedded = t if t.ndim == 2 else torch.from_numpy(sinusoids(self.config, t.tolist())).to(x)
         features = self.diffusion_embedding(embedded)
-        rows = functional.relu(self.input_projection(x.t().reshape(-1, 1)))  # time-major: [L*B, C]
-        upsampled = None
-        if mel is not None:
-            upsampled = self.spectrogram_upsampler(mel).permute(2, 0, 1).to(self.dtype)
+        upsampled = None if mel is None else self.spectrogram_upsampler(mel)
         label_rows = None if label is None else self.label_embedding(label)
+        skip = (self._layers if self.gpu is None else self._fused_layers)(x, features, upsampled, label_rows)
+        head = functional.relu(self.skip_projection(skip * math.sqrt(1 / len(self.residual_layers))))
+        eps: Tensor = self.output_projection(head)[..., 0]
+        return eps.t() if self.gpu is None else eps
+
+    def _layers(self, x: Tensor, features: Tensor, upsampled: Tensor | None, label_rows: Tensor | None) -> Tensor:
+        """[L,B,C] float32, the skip sum."""
+        batch, length = x.shape
+        rows = functional.relu(self.input_projection(x.t().reshape(-1, 1)))  # time-major: [L*B, C]
+        if upsampled is not None:
+            upsampled = upsampled.permute(2, 0, 1).to(self.dtype)
         skip: Tensor | None = None
         layers = cast(list[Layer], list(self.residual_layers))
         for layer, dilation in zip(layers, self.config.dilations, strict=True):
@@ -146,6 +160,41 @@ class DiffWave(nn.Module):
             )
             skip = more if skip is None else skip + more
         assert skip is not None
-        head = functional.relu(self.skip_projection(skip.float() * math.sqrt(1 / len(self.residual_layers))))
-        eps: Tensor = self.output_projection(head)
-        return eps.view(length, batch).t()
+        return skip.float().view(length, batch, -1)
+
+    def _fused_layers(self, x: Tensor, features: Tensor, upsampled: Tensor | None, label_rows: Tensor | None) -> Tensor:
+        """[B,L,C] float32, the skip sum."""
+        from engine.training.fused import residual_layers
+
+        assert self.gpu is not None
+        h = functional.relu(self.input_projection(x[..., None]))
+        d = features @ self._all("diffusion_projection.weight").transpose(1, 2)
+        d = d + self._all("diffusion_projection.bias")[:, None]
+        base = self._all("dilated_conv.bias")[:, None].expand(-1, len(x), -1)
+        mel = weights = None
+        if upsampled is not None:
+            mel = upsampled.transpose(1, 2)
+            weights = self._all("conditioner_projection.weight")[..., 0]
+            base = base + self._all("conditioner_projection.bias")[:, None]
+        if label_rows is not None:
+            base = base + label_rows @ self._all("label_projection.weight")[..., 0].transpose(1, 2)
+            base = base + self._all("label_projection.bias")[:, None]
+        projection, bias = self._all("output_projection.weight")[..., 0], self._all("output_projection.bias")
+        channels = h.shape[-1]
+        skip = residual_layers(
+            h,
+            d,
+            base,
+            mel,
+            weights,
+            self._all("dilated_conv.weight"),
+            projection,
+            bias[:, :channels],
+            self.config.dilations,
+            self.gpu,
+        )
+        return skip + bias[:, channels:].sum(0)
+
+    def _all(self, name: str) -> Tensor:
+        """[N, ...] one parameter of every layer."""
+        return torch.stack([attrgetter(name)(layer) for layer in self.residual_layers])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.config import Config
+from engine.embedding import sinusoids
 from engine.prior import energy_std
 from engine.schedule import build_schedule
 from engine.training.data import Corpus, draw, generator
@@ -29,7 +30,8 @@ class Batch:
         target: [B,L] what the network is to say: eps, standard normal, or F (`Config.preconditioning`). With
             `Config.prior` eps is std times that.
         weight: [B,L] what errors are multiplied by: 1 / std with `Config.prior` (PriorGrad's loss), else None.
-        t: [B] on the training scale.
+        t: [B] on the training scale, float64.
+        embedded: [B,128] its sinusoids.
         mel: [B,M,T] or None.
         label: [B] or None; the number of classes stands for no label.
         level: [B] from 0, the least noise, to LEVELS - 1.
@@ -39,6 +41,7 @@ class Batch:
     target: Tensor
     weight: Tensor | None
     t: Tensor
+    embedded: Tensor
     mel: Tensor | None
     label: Tensor | None
     level: npt.NDArray[np.int64]
@@ -49,8 +52,9 @@ class Batch:
         def of(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[begin:end].to(device)
 
-        x, target, t = (value[begin:end].to(device) for value in (self.x, self.target, self.t))
-        return Batch(x, target, of(self.weight), t, of(self.mel), of(self.label), self.level[begin:end])
+        given = (self.x, self.target, self.t, self.embedded)
+        x, target, t, embedded = (value[begin:end].to(device) for value in given)
+        return Batch(x, target, of(self.weight), t, embedded, of(self.mel), of(self.label), self.level[begin:end])
 
 
 def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]) -> Batch:
@@ -87,6 +91,7 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
         torch.from_numpy(np.stack(targets)),
         torch.from_numpy(np.stack(weights)) if config.prior else None,
         torch.tensor(t, dtype=torch.float64),
+        torch.from_numpy(sinusoids(config, t).astype(np.float32)),
         torch.from_numpy(np.stack(mels)) if config.n_mels else None,  # type: ignore[arg-type]
         torch.tensor(labels) if count else None,
         level_of,
@@ -98,7 +103,7 @@ def losses(network: Callable[..., Tensor], batch: Batch, kind: str) -> Tensor:
 
     With `Config.signal_std`, that of F: the error of eps, divided by q (or its square), so that every level counts.
     """
-    found = network(batch.x, batch.t, batch.mel, batch.label)
+    found = network(batch.x, batch.embedded, batch.mel, batch.label)
     target = batch.target
     if batch.weight is not None:
         found, target = found * batch.weight, target * batch.weight

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+MAX_WORKERS = 12
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -24,6 +26,13 @@ class Processes:
     rank: int
     count: int
     device: torch.device
+
+    @property
+    def workers(self) -> int:
+        """How many more may make batches for this one: a CPU that trains has no core to spare, beside a GPU all do."""
+        if self.device.type != "cuda":
+            return 0
+        return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) // self.count - 1))
 
     @property
     def first(self) -> bool:
@@ -57,6 +66,8 @@ def join(device: str) -> Processes:
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    if device == "cuda":
+        torch.cuda.set_device(place)
     if count > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     return Processes(rank, count, place)

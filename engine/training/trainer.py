@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +14,19 @@ from torch import Tensor
 
 from engine.checkpoint import load_checkpoint
 from engine.errors import InputError
+from engine.kernels.cuda import CudaDevice, obstacle
+from engine.training.batches import batches
 from engine.training.data import Corpus
+from engine.training.gradient import Captured, Gradient, plain
 from engine.training.grow import grown
 from engine.training.network import DiffWave
-from engine.training.objective import LEVELS, losses, make_batch
+from engine.training.objective import LEVELS, Batch
 from engine.training.processes import Processes
 from engine.training.settings import Recipe, recipe_of_json
 from engine.training.state import State, is_state, read_state
 
 BETAS = (0.9, 0.99)  # of AdamW: small batches of very different noise want a short memory
+FUSED_CHANNELS = (32, 64)  # more would spill registers
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +54,10 @@ class Trainer:
         corpus: the recordings.
         processes: that share every batch.
         dtype: of the products in the residual layers, float32 or bfloat16.
-        micro: examples that pass through the network at once; 1 keeps a CPU's caches warm.
         state: to go on from.
 
     Attributes:
+        not_fused: why the residual layers are PyTorch's and not `engine.training.fused`, or None.
         grown_from: the channels of the narrower network that this one began from (`grow`), or 0.
 
     Raises:
@@ -66,24 +70,38 @@ class Trainer:
         corpus: Corpus,
         processes: Processes,
         dtype: torch.dtype = torch.float32,
-        micro: int = 1,
         state: State | None = None,
     ) -> None:
-        self.recipe, self.corpus, self.processes, self.micro = recipe, corpus, processes, micro
+        self.recipe, self.corpus, self.processes = recipe, corpus, processes
         self.step = 0
         torch.manual_seed(recipe.training.seed)
-        network = DiffWave(recipe.network, len(corpus.classes), dtype)
+        training, channels = recipe.training, recipe.network.residual_channels
+        self.not_fused = fused_obstacle(processes.device, dtype, channels)
+        gpu = None
+        if self.not_fused is None:
+            from engine.training.fused import Gpu
+
+            gpu = Gpu(CudaDevice(processes.device.index or 0), "bf16", recipe.network.dilations)
+        network = DiffWave(recipe.network, len(corpus.classes), dtype, gpu)
         self.grown_from = 0
         if recipe.training.init and state is None:
             self.grown_from = _begin_from(network, recipe.training.init)
         self.network = network.to(processes.device)
         self.parameters = dict(self.network.named_parameters())
         self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        on_gpu = processes.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.training.rate, betas=BETAS, weight_decay=recipe.training.decay
+            self.network.parameters(), lr=training.rate, betas=BETAS, weight_decay=training.decay, fused=on_gpu
         )
         if state is not None:
             self._restore(state)
+        self._gradient: Gradient = (
+            Captured(self.network, training.loss, training.batch)
+            if on_gpu
+            else plain(self.network, training.loss, training.batch)
+        )
+        self._batches: Iterator[Batch] | None = None
+        self._next: Batch | None = None
 
     @property
     def done(self) -> bool:
@@ -93,19 +111,12 @@ class Trainer:
     def advance(self) -> Report:
         """One step."""
         training = self.recipe.training
-        batch = make_batch(self.corpus, self.recipe, self.step, self.processes.share(training.batch))
-        levels = np.zeros((LEVELS, 2))
-        self.optimizer.zero_grad(set_to_none=False)
-        for begin in range(0, len(batch.x), self.micro):
-            part = batch.part(begin, begin + self.micro, self.processes.device)
-            each = losses(self.network, part, training.loss)
-            (each.sum() / training.batch).backward()  # type: ignore[no-untyped-call]
-            np.add.at(levels[:, 0], part.level, each.detach().double().cpu().numpy())
-            np.add.at(levels[:, 1], part.level, 1.0)
+        if self._batches is None:
+            numbers = self.processes.share(training.batch)
+            self._batches = batches(self.corpus, self.recipe, self.step, numbers, self.processes.workers)
+        batch = self._next or next(self._batches)
+        each = self._gradient(batch)
         self.processes.add(p.grad for p in self.parameters.values() if p.grad is not None)
-        counts = torch.from_numpy(levels).to(self.processes.device)
-        self.processes.add([counts])
-        levels = counts.cpu().numpy()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.step, training.steps, training.warmup) * training.rate
@@ -115,6 +126,14 @@ class Trainer:
         share = min(training.average, self.step / (self.step + 10.0))
         values = [parameter.detach() for parameter in self.parameters.values()]
         torch._foreach_lerp_(list(self.average.values()), values, 1.0 - share)
+        # A GPU is still at work: nothing has asked for its results yet.
+        self._next = next(self._batches, None)
+        levels = np.zeros((LEVELS, 2))
+        np.add.at(levels[:, 0], batch.level, each.double().cpu().numpy())
+        np.add.at(levels[:, 1], batch.level, 1.0)
+        counts = torch.from_numpy(levels).to(self.processes.device)
+        self.processes.add([counts])
+        levels = counts.cpu().numpy()
         return Report(self.step, float(levels[:, 0].sum() / training.batch), levels, float(norm))
 
     def state(self) -> State:
@@ -148,7 +167,7 @@ class Trainer:
                 parameter.copy_(state.tensors["weights"][name])
                 self.average[name].copy_(state.tensors["average"][name])
                 self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(state.step)),
+                    "step": torch.tensor(float(state.step), device=parameter.device),
                     "exp_avg": state.tensors["moment1"][name].to(parameter.device),
                     "exp_avg_sq": state.tensors["moment2"][name].to(parameter.device),
                 }
@@ -159,6 +178,19 @@ def rate(step: int, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))
+
+
+def fused_obstacle(device: torch.device, dtype: torch.dtype, channels: int) -> str | None:
+    """Why `engine.training.fused` cannot run the residual layers, or None."""
+    if device.type != "cuda":
+        return "they run on a GPU"
+    if why := obstacle(device.index or 0):
+        return why
+    if dtype != torch.bfloat16:
+        return "they keep bf16"
+    if channels not in FUSED_CHANNELS:
+        return f"they have {' or '.join(map(str, FUSED_CHANNELS))} channels"
+    return None
 
 
 def _without_init(recipe: Recipe) -> Recipe:
