@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float32]
 EXCERPTS, FRAMES = 6, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
 SHARE = 99.99  # percent of an input's values that its range must hold
 HEADROOM = 1.5  # of the mel and the conditioner: louder speech, and other voices, than those that were looked at
-KEPT = 3  # first layers whose inputs are never bytes
+KEPT = (3, 4, 6, 8, 12, 16, 24)  # first layers whose inputs are no bytes: as few of them as pass
 EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`
 
 
@@ -81,8 +81,8 @@ def calibrate(
             progress(0.9 * count / len(excerpts))
     most[N:] *= HEADROOM
     inputs, conditioners, mel = most[:N].tolist(), tuple(most[N : 2 * N].tolist()), float(most[2 * N])
-    kept, agreement = KEPT, None
-    while kept < N:
+    agreement = None
+    for kept in [count for count in KEPT if count < N]:
         ranges = tuple(r if i >= kept else 0.0 for i, r in enumerate(inputs))
         calibrated = Checkpoint(
             replace(config, int8_ranges=ranges, int8_mel_range=mel, int8_conditioner_ranges=conditioners),
@@ -91,7 +91,6 @@ def calibrate(
         agreement = agree(calibrated, excerpts)
         if agreement.passed:
             return calibrated, agreement
-        kept *= 2
     reached = f"{agreement.eps:.1f} and {agreement.audio:.1f} dB" if agreement else "nothing: it has too few layers"
     raise InputError(
         f"calibrate: expected int8 to agree with fp32 by {EPS_DB:g} dB (eps) and {AUDIO_DB:g} dB (audio), got {reached}"

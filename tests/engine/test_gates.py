@@ -128,7 +128,7 @@ def test_more_layers_stay_as_they_are_until_int8_agrees(monkeypatch: pytest.Monk
     monkeypatch.setattr("engine.calibration.agree", reluctant)
     config = replace(SMALL, residual_layers=8)
     calibrated, _ = calibrate(Checkpoint(config, random_network(config, 3)), [np.zeros((80, 5), np.float32)])
-    assert kept == [3, 6] and calibrated.config.int8_ranges[5] == 0.0 < calibrated.config.int8_ranges[6]
+    assert kept == [3, 4] and calibrated.config.int8_ranges[3] == 0.0 < calibrated.config.int8_ranges[4]
 
 
 def test_calibration_refuses_what_int8_cannot_speak(monkeypatch: pytest.MonkeyPatch) -> None:
