@@ -1,18 +1,24 @@
-"""Triton's interpreter is chosen when Triton is imported, so its tests run in processes of their own (conftest.py)."""
+"""Triton's interpreter is chosen when Triton is imported, so its tests run in processes of their own."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("triton")
 
+FOLDER = Path(__file__).parent / "interpreted"
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}
 
-@pytest.mark.parametrize(
-    "name", sorted(path.name for path in (Path(__file__).parent / "interpreted").glob("test_*.py"))
-)
-def test_interpreted(name, interpreted):
-    status, output = interpreted(name)
-    assert status == 0, output
-    passed = re.search(r"(\d+) passed", output)
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("test_*.py")))
+def test_interpreted(name):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "-q", FOLDER / name]
+    run = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
+    output = run.stdout + run.stderr
+    assert run.returncode == 0, output
+    passed = re.search(r"(\d+) passed", run.stdout)
     assert passed and int(passed[1]) > 0, output
