@@ -98,7 +98,7 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
     p.ranges = checked(a, "ranges", {N});
     if (p.ranges[0] != 0.0f) throw std::invalid_argument("ranges: the first layer's input stays as it is");
     if (bands) p.mel_range = *checked(a, "mel_range", {1});
-    if (bands) p.conditioner_ranges = checked(a, "conditioner_ranges", {N});
+    if (bands) p.conditioner_ranges = checked(a, "conditioner_ranges", {N, 2 * C});
   }
   return p;
 }

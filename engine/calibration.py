@@ -29,7 +29,9 @@ Array = npt.NDArray[np.float32]
 
 EXCERPTS, FRAMES = 6, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
 SHARE = 99.99  # percent of an input's values that its range must hold
-HEADROOM = 1.5  # of the mel and the conditioner: louder speech, and other voices, than those that were looked at
+HEADROOM = 1.5  # of the mel: louder speech, and other voices, than those that were looked at
+CHANNEL_HEADROOM = 2.0  # of a channel of the conditioner, of which less was seen than of all together
+LEAST = 0.25  # of the largest in its layer: no channel's range is smaller, however still it was
 KEPT = (3, 4, 6, 8, 12, 16, 24)  # first layers whose inputs are no bytes: as few of them as pass
 EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`
 
@@ -73,14 +75,14 @@ def calibrate(
     check_range(batch.items, config.mel_kind)
     excerpts = _excerpts(batch.items)
     N = config.residual_layers
-    most = np.zeros(2 * N + 1)
+    most = np.zeros(N + N * 2 * config.residual_channels + 1)
     observed = _observe(Checkpoint(config, checkpoint.tensors), excerpts)
     for count, found in enumerate(observed, start=1):
         most = np.maximum(most, found)
         if progress is not None:
             progress(0.9 * count / len(excerpts))
-    most[N:] *= HEADROOM
-    inputs, conditioners, mel = most[:N].tolist(), tuple(most[N : 2 * N].tolist()), float(most[2 * N])
+    inputs, mel = most[:N].tolist(), float(most[-1] * HEADROOM)
+    conditioners = _with_headroom(most[N:-1].reshape(N, -1))
     agreement = None
     for kept in [count for count in KEPT if count < N]:
         ranges = tuple(r if i >= kept else 0.0 for i, r in enumerate(inputs))
@@ -112,8 +114,8 @@ def agree(checkpoint: Checkpoint, mels: Sequence[Array]) -> Agreement:
 
 
 def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDArray[np.float64]]:
-    """For every mel [2N + 1]: what SHARE of |x| stays below at every layer's input, the most of all steps; the largest
-    value of every layer's projected mel; and that of the upsampled mel.
+    """For every mel [N + N 2C + 1]: what SHARE of |x| stays below at every layer's input, the most of all steps; the
+    largest value in every channel of every layer's projected mel; and that of the upsampled mel.
     """
     config = checkpoint.config
     choice = registry.select("cpu", "fp32")
@@ -123,7 +125,7 @@ def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDAr
     for seed, mel in enumerate(mels):
         upsampled = [network.upsample_mel(mel, i) for i in range(1 if config.shared_upsampler else len(d[0]))]
         conditioners = [network.project_conditioner(i, upsampled[i % len(upsampled)]) for i in range(len(d[0]))]
-        projected = [np.max(np.abs(c - _bias(checkpoint.tensors, i))) for i, c in enumerate(conditioners)]
+        projected = [np.abs(c - _bias(checkpoint.tensors, i)).max(axis=1) for i, c in enumerate(conditioners)]
         found = []
         for step, (_, x) in enumerate(trajectory(voice, plan, mel, seed)):
             h, skip = network.input_projection(x), np.zeros((config.residual_channels, len(x)), np.float32)
@@ -132,7 +134,13 @@ def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDAr
                 own.append(np.percentile(np.abs(h), SHARE))
                 h, skip = network.residual_block(i, h, conditioner, d[step, i], skip)
             found.append(own)
-        yield np.array([*np.max(found, axis=0), *projected, np.max(np.abs(upsampled))])
+        yield np.array([*np.max(found, axis=0), *np.ravel(projected), np.max(np.abs(upsampled))])
+
+
+def _with_headroom(most: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """`Config.int8_conditioner_ranges` from [N,2C], the largest that was seen in each channel."""
+    ranges = np.maximum(CHANNEL_HEADROOM * most, LEAST * most.max(axis=1, keepdims=True))
+    return tuple(float(f"{value:.3g}") for value in ranges.ravel())  # in 3 digits: there are thousands
 
 
 def _bias(tensors: Mapping[str, Array], layer: int) -> Array:

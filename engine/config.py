@@ -63,7 +63,8 @@ class Config:
             where the input is not made of bytes, as always in the first layer. () for a network that has not been
             calibrated (`engine.calibration`).
         int8_mel_range: beside them, where there is a mel, the largest |value| that the upsampled mel keeps.
-        int8_conditioner_ranges: and for every residual layer the largest |value| that the projected mel keeps.
+        int8_conditioner_ranges: and the largest |value| that the projected mel keeps, for every residual layer and
+            each of its 2C channels in turn.
         guidance: above 0, a network with classes has also learnt to be without a label, and this is how far `generate`
             goes from there towards the label unless told otherwise (`engine.guidance`), 1 for the label alone. 0 for a
             network that has not, and for one without classes.
@@ -161,8 +162,8 @@ class Config:
         if not isinstance(self.int8_mel_range, float) or not 0.0 <= self.int8_mel_range <= 1e6:
             raise _refusal("int8_mel_range", "a float from 0 to 1e6", self.int8_mel_range)
         with_mel = bool(self.int8_ranges) and self.n_mels > 0
-        if len(self.int8_conditioner_ranges) != with_mel * self.residual_layers:
-            expected = "one float per residual layer where a network with a mel has int8_ranges, or none"
+        if len(self.int8_conditioner_ranges) != with_mel * self.residual_layers * 2 * self.residual_channels:
+            expected = "a float per layer and channel, N x 2C, where a network with a mel has int8_ranges, or none"
             raise _refusal("int8_conditioner_ranges", expected, self.int8_conditioner_ranges)
 
     @property

@@ -107,7 +107,9 @@ class CpuNetwork:
             arrays["ranges"] = np.array(config.int8_ranges, np.float32)
             if config.n_mels:
                 arrays["mel_range"] = np.array([config.int8_mel_range], np.float32)
-                arrays["conditioner_ranges"] = np.array(config.int8_conditioner_ranges, np.float32)
+                arrays["conditioner_ranges"] = np.reshape(
+                    np.array(config.int8_conditioner_ranges, np.float32), (config.residual_layers, -1)
+                )
             precision = "bf16" if "bf16" in precisions_of(isa) else "fp32"
         self._native = getattr(_native, f"Network_{precision}")(
             isa,

@@ -14,7 +14,9 @@ from engine.config import Config
 def with_ranges(config: Config) -> Config:
     """Some layers keep their input as it is: the first, as always, and every fourth."""
     layers = range(config.residual_layers)
-    with_mel = {"int8_mel_range": 2.5, "int8_conditioner_ranges": tuple(2.0 + 0.1 * i for i in layers)}
+    channels = range(2 * config.residual_channels)
+    conditioner = tuple((2.0 + 0.1 * i) / (1 + c % 5) for i in layers for c in channels)
+    with_mel = {"int8_mel_range": 2.5, "int8_conditioner_ranges": conditioner}
     ranges = tuple(3.0 + 0.1 * i if i % 4 else 0.0 for i in layers)
     return replace(config, int8_ranges=ranges, **(with_mel if config.n_mels else {}))
 
@@ -23,7 +25,8 @@ def conditioner_units(config: Config, tensors: Arrays, layer: int) -> Any:
     """[2C,1]: what a conditioner's byte stands for: its layer's sums of products, times a power of two."""
     weights = tensors[f"residual_layers.{layer}.dilated_conv.weight"].astype(np.float64)
     unit = scale_of(weights) * config.int8_ranges[layer] / 127.0
-    shift = np.ceil(np.log2(np.maximum(config.int8_conditioner_ranges[layer] / (127.0 * unit), 1.0)))
+    ranges = np.reshape(config.int8_conditioner_ranges, (config.residual_layers, -1))[layer]
+    shift = np.ceil(np.log2(np.maximum(ranges / (127.0 * unit), 1.0)))
     return (unit * np.exp2(shift))[:, None]
 
 

@@ -248,8 +248,8 @@ void Network<E>::quantize(const Parameters& p) {
     sum_start[c] = to_int32(start[static_cast<size_t>(c)] + skip_start[c] / static_cast<double>(sum_scale[c]));
 }
 
-// The conditioner's bytes are units of a sum of products of its layer, shifted as far as its range asks: adding them
-// costs no multiplication.
+// The conditioner's bytes are units of a sum of products of its layer, shifted as far as the range of their channel
+// asks: adding them costs no multiplication.
 template <class E>
 void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
   const long C = channels, M = bands, inputs = whole_groups<uint8_t>(bands);
@@ -273,7 +273,7 @@ void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
       own.conditioner_zero[at] = static_cast<int32_t>(-operations.zero * sum);
       const double scale = mel_scale > 0.0f ? kGateScale[half] / (bytes * mel_scale) : 0.0;
       if (own.scale > 0.0f) {
-        const double most = kGateScale[half] * p.conditioner_ranges[layer] / own.dilated_scale[at];
+        const double most = kGateScale[half] * p.conditioner_ranges[(layer * 2 + half) * C + c] / own.dilated_scale[at];
         const int shift =
             std::clamp(static_cast<int>(std::ceil(std::log2(std::max(most / kMostByte, 1.0)))), 0, kMostShift);
         own.conditioner_shift[at] = shift;

@@ -32,8 +32,8 @@ struct Parameters {
   // To compute with bytes: [N] the largest |x| that a layer's input keeps, 0 where the input stays as it is (always in
   // the first layer); else null.
   const float* ranges = nullptr;
-  // With them, for a network with a mel: the largest |value| that the upsampled mel keeps, and [N] the largest that the
-  // conditioner keeps before the bias.
+  // With them, for a network with a mel: the largest |value| that the upsampled mel keeps, and [N][2C] the largest that
+  // a channel of the conditioner keeps before the bias.
   float mel_range = 0.0f;
   const float* conditioner_ranges = nullptr;
 };

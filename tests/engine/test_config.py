@@ -252,8 +252,12 @@ LAYERS = BASE.residual_layers
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"int8_ranges": (0.0,) * LAYERS}, "int8_conditioner_ranges: expected one float per residual layer"),
-        ({"int8_conditioner_ranges": (1.0,) * LAYERS}, "int8_conditioner_ranges: expected .*, or none"),
+        ({"int8_ranges": (0.0,) * LAYERS}, "int8_conditioner_ranges: expected a float per layer and channel, N x 2C"),
+        (
+            {"int8_ranges": (0.0,) * LAYERS, "int8_conditioner_ranges": (1.0,) * LAYERS},
+            "int8_conditioner_ranges: expected a float per layer and channel",
+        ),
+        ({"int8_conditioner_ranges": (1.0,) * LAYERS * 128}, "int8_conditioner_ranges: expected .*, or none"),
         ({"int8_ranges": (1.0,) * LAYERS}, "int8_ranges: expected one float per residual layer, 0 for the first"),
         ({"int8_ranges": (0.0, -1.0)}, "int8_ranges: expected a tuple of floats from 0 to 1e6"),
         ({"int8_mel_range": -1.0}, "int8_mel_range: expected a float from 0 to 1e6"),

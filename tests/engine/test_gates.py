@@ -13,7 +13,16 @@ from networks import random_network
 from tolerances import TOLERANCES
 
 from engine import Voice
-from engine.calibration import AUDIO_DB, EPS_DB, Agreement, agree, calibrate, trajectory
+from engine.calibration import (
+    AUDIO_DB,
+    CHANNEL_HEADROOM,
+    EPS_DB,
+    LEAST,
+    Agreement,
+    agree,
+    calibrate,
+    trajectory,
+)
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import BASE
 from engine.errors import InputError, UnavailableError
@@ -116,6 +125,23 @@ def test_calibration_finds_ranges_and_says_what_they_reach() -> None:
     assert seen == sorted(seen) and 0.0 < seen[-1] <= 1.0
     again, same = calibrate(calibrated, mels)
     assert (again.config, same) == (calibrated.config, agreement)
+
+
+def test_a_loud_channel_of_the_conditioner_takes_no_precision_from_the_others() -> None:
+    tensors, key = random_network(SMALL, 3), "residual_layers.4.conditioner_projection.weight"
+    plain, loud = ({**tensors, key: tensors[key].copy()} for _ in range(2))
+    loud[key][5] *= 8.0
+    loud[key][6] = 0.0
+    mels = [np.random.default_rng(0).random((80, 20), np.float32)]
+    usual, ranges = (
+        np.reshape(calibrate(Checkpoint(SMALL, t), mels)[0].config.int8_conditioner_ranges, (SMALL.residual_layers, -1))
+        for t in (plain, loud)
+    )
+    assert ranges[4, 5] == pytest.approx(8.0 * usual[4, 5], rel=0.02)  # of three digits each
+    assert ranges[4, 6] == pytest.approx(LEAST * ranges[4, 5] / CHANNEL_HEADROOM, rel=0.02)  # was still, and may not be
+    others = np.delete(np.arange(32), [5, 6])
+    np.testing.assert_allclose(ranges[4, others], np.maximum(usual[4, others], ranges[4, 6]), rtol=0.02)
+    np.testing.assert_array_equal(ranges[:4], usual[:4])
 
 
 def test_more_layers_stay_as_they_are_until_int8_agrees(monkeypatch: pytest.MonkeyPatch) -> None:

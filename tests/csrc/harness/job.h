@@ -55,7 +55,7 @@ inline Model::Model(Random& random, bool with_mel) {
   p.bands = static_cast<int>(random.spread(1, 100));
   if (p.ranges) {
     p.mel_range = 2.0f;
-    p.conditioner_ranges = arrays.emplace_back(static_cast<size_t>(N), 3.0f).data();
+    p.conditioner_ranges = arrays.emplace_back(static_cast<size_t>(N * 2 * C), 3.0f).data();
   }
   p.conditioner_weight = add(random, N * 2 * C * p.bands, 1.0 / p.bands);
   p.conditioner_bias = add(random, N * 2 * C, 0.01);
