@@ -29,7 +29,7 @@ from engine.replace import replacing
 from engine.stored import BFLOAT16, Array, Shape, Stored, as_float32, one_line, read_values
 
 METADATA_KEY = "diffwave"
-MAX_HEADER = 1 << 21  # bytes; the largest Config and 256 layers need 0.9 MB
+MAX_HEADER = 1 << 21  # bytes; 256 layers and the largest Config without int8's ranges need 0.9 MB
 MAX_CONFIG = 1 << 20
 LABEL_WIDTH = 128  # of the classes' embedding
 
@@ -137,7 +137,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
         dtype: "float32", or "float16" for half the size; loading gives float32 either way.
 
     Raises:
-        InputError: another dtype, or a weight that float16 cannot hold.
+        InputError: another dtype, a weight that float16 cannot hold, or a config so long that no file may hold it.
         OSError: the file cannot be written.
     """
     if dtype not in ("float32", "float16"):
@@ -148,7 +148,10 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
             tensors[name] = tensor.astype(dtype, copy=False)
         if not np.isfinite(tensors[name]).all():
             raise InputError(f"dtype: float16 cannot hold {name}, which reaches {np.abs(tensor).max():.6g}")
-    content = save(tensors, metadata={METADATA_KEY: checkpoint.config.to_json()})
+    text = checkpoint.config.to_json()
+    if len(text) > MAX_CONFIG:
+        raise InputError(f"checkpoint: expected a config of at most {MAX_CONFIG} bytes as JSON, got {len(text)}")
+    content = save(tensors, metadata={METADATA_KEY: text})
     with replacing(path) as file:
         file.write(content)
 

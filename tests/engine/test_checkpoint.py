@@ -460,3 +460,18 @@ def test_names_of_classes_may_stand_in_a_config_json(tmp_path: Path) -> None:
     beside = {**BESIDE, "family": "lmnt", "classes": list(LABELLED.classes), "clip_samples": 1000}
     loaded = load_checkpoint(written(tmp_path, save(random_network(LABELLED, 1)), beside))
     assert (loaded.config.classes, loaded.config.clip_samples) == (LABELLED.classes, 1000)
+
+
+def test_a_config_too_long_to_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Int8's ranges are one per layer and channel: of networks far beyond what a CPU runs, they are megabytes."""
+    config = replace(BASE, residual_channels=16, residual_layers=3)
+    checkpoint, size = Checkpoint(config, random_network(config, 0)), len(config.to_json())
+    monkeypatch.setattr("engine.checkpoint.MAX_CONFIG", size - 1)
+    with pytest.raises(
+        InputError, match=f"checkpoint: expected a config of at most {size - 1} bytes as JSON, got {size}"
+    ):
+        save_checkpoint(tmp_path / "x.safetensors", checkpoint)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("engine.checkpoint.MAX_CONFIG", size)
+    save_checkpoint(tmp_path / "x.safetensors", checkpoint)
+    assert load_checkpoint(tmp_path / "x.safetensors").config == config
