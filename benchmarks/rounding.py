@@ -30,7 +30,7 @@ from engine.schedule import build_schedule
 
 KINDS = (
     "gated rows",
-    "gated rows of the first layer",
+    "gated rows of the first layer of bytes",
     "inputs of layers",
     "weights of convolutions",
     "weights of residuals",
@@ -69,15 +69,17 @@ class Copy:
         self.outputs = [weights[f"{place}output_projection.weight"].clone() for place in places]
         skip = torch.stack([units(output[C:]) for output in self.outputs]).amax(0)  # one for the sum of all layers
         for i, output in enumerate(self.outputs):
-            if "weights of convolutions" in kinds and config.int8_ranges[i]:
+            if "weights of conditioners" in kinds:
+                key = f"{places[i]}conditioner_projection.weight"
+                self.weights[key] = rounded(weights[key], units(weights[key]))
+            if not config.int8_ranges[i]:
+                continue
+            if "weights of convolutions" in kinds:
                 self.dilated[i] = rounded(self.dilated[i], units(self.dilated[i]))
             if "weights of residuals" in kinds:
                 output[:C] = rounded(output[:C], units(output[:C]))
             if "weights of skips" in kinds:
                 output[C:] = rounded(output[C:], skip)
-            if "weights of conditioners" in kinds:
-                key = f"{places[i]}conditioner_projection.weight"
-                self.weights[key] = rounded(weights[key], units(weights[key]))
 
     def conditioners(self, mel: Tensor) -> list[Tensor]:
         """[1,2C,L] of every layer, for a mel [1,M,T]."""
@@ -103,14 +105,18 @@ class Copy:
         config, weights = self.config, self.weights
         h = reference.input_projection(x, weights["input_projection.weight"], weights["input_projection.bias"])
         skips = torch.zeros_like(h)
+        bytes_ = [i for i, limit in enumerate(config.int8_ranges) if limit]
+        gates = {i for i in bytes_ if "gated rows" in self.kinds}
+        if "gated rows of the first layer of bytes" in self.kinds:
+            gates.add(bytes_[0])
         for i, dilation in enumerate(config.dilations):
-            kept = h
-            if "inputs of layers" in self.kinds and config.int8_ranges[i]:
-                kept = rounded(h, config.int8_ranges[i] / 127.0)
-            convolved = functional.conv1d(kept + d[i][:, None], self.dilated[i], padding=dilation, dilation=dilation)
+            x_i = h
+            if "inputs of layers" in self.kinds and i in bytes_:
+                x_i = rounded(h, config.int8_ranges[i] / 127.0)
+            convolved = functional.conv1d(x_i + d[i][:, None], self.dilated[i], padding=dilation, dilation=dilation)
             gate, filtered = (convolved + conditioners[i]).chunk(2, dim=1)
             z = torch.sigmoid(gate) * torch.tanh(filtered)
-            if "gated rows" in self.kinds or (i == 0 and "gated rows of the first layer" in self.kinds):
+            if i in gates:
                 z = rounded(z, 1.0 / 127.0)
             bias = weights[f"residual_layers.{i}.output_projection.bias"]
             residual, skip = functional.conv1d(z, self.outputs[i], bias).chunk(2, dim=1)
@@ -161,9 +167,9 @@ def main() -> None:
         mel = np.load(path)
         begin = max(mel.shape[1] - FRAMES, 0) // 2
         mels.append(np.ascontiguousarray(mel[:, begin : begin + FRAMES], np.float32))
-    print(f"{'rounded':<32}SNR of eps in dB, the noisiest step first")
+    print(f"{'rounded':<40}SNR of eps in dB, the noisiest step first")
     for name, row in measure(model, mels).items():
-        print(f"{name:<32}" + "".join(f"{value:>8.1f}" for value in row))
+        print(f"{name:<40}" + "".join(f"{value:>8.1f}" for value in row))
 
 
 if __name__ == "__main__":

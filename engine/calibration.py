@@ -2,7 +2,7 @@
 
 Ranges are constants of the checkpoint (`Config.int8_ranges` and those beside them), so that audio never depends on
 tiles or batches. The first layers see the noise almost as it is, with outliers, and stay in the precision that goes
-with "int8".
+with "int8": their inputs, their gated rows and their weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHARE = 99.99  # percent of an input's values that its range must hold
 HEADROOM = 1.5  # of the mel: louder speech, and other voices, than those that were looked at
 CHANNEL_HEADROOM = 2.0  # of a channel of the conditioner, of which less was seen than of all together
 LEAST = 0.25  # of the largest in its layer: no channel's range is smaller, however still it was
-KEPT = (3, 4, 6, 8, 12, 16, 24)  # first layers whose inputs are no bytes: as few of them as pass
+KEPT = (3, 4, 6, 8, 12, 16, 24)  # first layers that are not of bytes: as few of them as pass
 EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`
 
 

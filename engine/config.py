@@ -60,8 +60,8 @@ class Config:
         signal_std: above 0, the network's output F is not eps but what a line cannot say of it, for audio of this
             standard deviation: eps = p x + q F, see `preconditioning`. 0 is the paper's network, whose output is eps.
         int8_ranges: one for every residual layer, the largest |x| that its input keeps where precision is "int8"; 0
-            where the input is not made of bytes, as always in the first layer. () for a network that has not been
-            calibrated (`engine.calibration`).
+            where only the conditioner is made with bytes, as always in the first layer. () for a network that has
+            not been calibrated (`engine.calibration`).
         int8_mel_range: beside them, where there is a mel, the largest |value| that the upsampled mel keeps.
         int8_conditioner_ranges: and the largest |value| that the projected mel keeps, for every residual layer and
             each of its 2C channels in turn.

@@ -95,8 +95,8 @@ class CpuNetwork:
 
     Precision "fp32": all float32. "bf16": weights and rows of activations are bfloat16 (rounded to nearest even),
     products are summed in float32, the skip sum, the output head and x are float32. "int8": as the best other
-    precision of the tier, but the upsampled mel, the gated rows, and the inputs of the layers that have a range in
-    `config.int8_ranges` are unsigned bytes, multiplied by signed bytes with a scale per output channel and summed in
+    precision of the tier, but the upsampled mel, and the inputs and gated rows of the layers that have a range in
+    `config.int8_ranges`, are unsigned bytes, multiplied by signed bytes with a scale per output channel and summed in
     int32; the conditioner of such a layer is signed bytes in units of these sums.
     """
 

@@ -100,10 +100,13 @@ def quantized_block(
         sums += np.clip(np.rint((conditioner - bias) / unit), -128.0, 127.0) * unit + bias
     else:
         sums += conditioner
-    gated = gated_bytes(sums[:C], sums[C:])
     everywhere = [tensors[f"residual_layers.{i}.output_projection.weight"][C:] for i in range(config.residual_layers)]
     scale = np.concatenate([scale_of(projection[:C]), np.max([scale_of(one) for one in everywhere], axis=0)])
-    both = (np.rint(projection / scale[:, None]) @ gated) * (scale / 127.0)[:, None]
+    if limit:
+        both = (np.rint(projection / scale[:, None]) @ gated_bytes(sums[:C], sums[C:])) * (scale / 127.0)[:, None]
+    else:
+        both = projection @ (np.tanh(sums[C:]) / (1.0 + np.exp(-sums[:C])))
+        both[C:] = np.rint(both[C:] / (scale[C:, None] / 127.0)) * (scale[C:, None] / 127.0)
     residual = h + both[:C] + own["output_projection.bias"][:C, None] + (d if config.step_bias_in_residual else 0.0)
     biases = [tensors[f"residual_layers.{i}.output_projection.bias"][C:] for i in range(config.residual_layers)]
     start = np.sum(biases, axis=0, dtype=np.float64)[:, None] if layer == 0 else skip

@@ -26,22 +26,6 @@ DIFFWAVE_INLINE void store_gated_rows(G* gated, long channels, int panel, int ro
     store_gated_words(rows + panel * kWidth, channels, sigmoid, tanh, table);
 }
 
-// From exponents of two.
-template <class G>
-DIFFWAVE_INLINE void store_gated_panel(G* gated, long channels, int panel, const Vec (&exponents)[kRows][2],
-                                       const GateTable& table) {
-  const Vec parts = broadcast(kGateParts / kGateExponent), most = broadcast(1e9f);
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; r += kGatedRows) {
-    Vec sigmoid[kGatedRows], tanh[kGatedRows];
-    for (int i = 0; i < kGatedRows; ++i) {
-      sigmoid[i] = minimum(exponents[r + i][0] * parts, most);
-      tanh[i] = minimum(exponents[r + i][1] * parts, most);
-    }
-    store_gated_rows(gated, channels, panel, r, sigmoid, tanh, table);
-  }
-}
-
 // From sums of products, scale [2 kWidth].
 template <class G>
 DIFFWAVE_INLINE void store_gated_panel(G* gated, long channels, int panel, const VecInt (&sums)[kRows][2],

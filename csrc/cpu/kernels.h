@@ -112,10 +112,10 @@ struct ResidualBlock {
   long next_begin;
 };
 
-// The layer with products of bytes: its gated rows, and, unless x8 is empty, its input. x and y are kept as well: what
-// the residual adds is not quantized. The skip sum's rows hold int32, until the last layer makes float32 of them.
-// With x8 the conditioner's rows are bytes, 2^conditioner_shift of the units of the sum of products that they are added
-// to; without a mel it is part of dilated_start.
+// The layer with products of bytes, of its input and its gated rows; where x8 is empty, with those of ResidualBlock. x
+// and y are kept as well: what the residual adds is not quantized. The skip sum's rows hold int32, until the last layer
+// makes float32 of them. With x8 the conditioner's rows are bytes, 2^conditioner_shift of the units of the sum of
+// products that they are added to; without a mel it is part of dilated_start.
 template <class E>
 struct QuantizedBlock : ResidualBlock<E> {
   Ring<uint8_t> x8, y8;  // as large as x and y; y8 is empty where the next layer reads y

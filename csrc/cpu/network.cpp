@@ -67,6 +67,7 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
   if (p.ranges) quantized.resize(static_cast<size_t>(p.layers));
   for (size_t i = 0; i < quantized.size(); ++i)
     quantized[i].scale = p.ranges[i] > 0.0f ? kMostByte / p.ranges[i] : 0.0f;
+  mel_scale = p.mel_range > 0.0f ? kMostByte / p.mel_range : 0.0f;
   size_t bytes = 0;
   lay_out(Arena(), &bytes, p.layers);
   memory_ = Buffer(bytes);
@@ -75,6 +76,7 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
     layers[i].dilation = p.dilations[static_cast<size_t>(i)];
     reach += layers[i].dilation;
   }
+  if (p.ranges) scale_sum(p);
   pack(p);
   if (p.ranges) quantize(p);
 }
@@ -84,34 +86,37 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
   const size_t C = static_cast<size_t>(channels), M = static_cast<size_t>(whole_groups<E>(bands));
   for (int i = 0; i < layer_count; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
-    if (quantized.empty() || quantized[static_cast<size_t>(i)].scale == 0.0f)
+    if (quantized.empty() || !quantized[static_cast<size_t>(i)].bytes()) {
       layer.dilated = arena.take<E>(2 * C * (operations.paired_block ? 4 : 3) * C);
-    if (quantized.empty()) {
       layer.projection = arena.take<E>(2 * C * C);
-      layer.conditioner = arena.take<E>(2 * C * M);
     }
+    if (quantized.empty()) layer.conditioner = arena.take<E>(2 * C * M);
     layer.conditioner_bias = arena.take<float>(2 * C);
     layer.residual_bias = arena.take<float>(C);
     layer.tap_sum = arena.take<float>(2 * C * C);
   }
   for (QuantizedLayer& layer : quantized) {
     const size_t inputs = static_cast<size_t>(whole_groups<uint8_t>(bands));
-    if (operations.words) {
-      layer.dilated16 = arena.take<int16_t>(2 * C * 4 * C);
-      layer.projection16 = arena.take<int16_t>(2 * C * C);
-      layer.conditioner16 = arena.take<int16_t>(2 * C * inputs);
-    } else {
-      layer.dilated = arena.take<int8_t>(2 * C * 3 * C);
-      layer.projection = arena.take<int8_t>(2 * C * C);
-      layer.conditioner = arena.take<int8_t>(2 * C * inputs);
-    }
-    layer.dilated_zero = arena.take<int32_t>(2 * C);
-    layer.dilated_scale = arena.take<float>(2 * C);
-    layer.gate_scale = arena.take<float>(2 * C);
-    layer.projection_scale = arena.take<float>(C);
-    layer.residual_zero = arena.take<int32_t>(C);
     layer.skip_zero = arena.take<int32_t>(C);
+    if (layer.bytes()) {
+      if (operations.words) {
+        layer.dilated16 = arena.take<int16_t>(2 * C * 4 * C);
+        layer.projection16 = arena.take<int16_t>(2 * C * C);
+      } else {
+        layer.dilated = arena.take<int8_t>(2 * C * 3 * C);
+        layer.projection = arena.take<int8_t>(2 * C * C);
+      }
+      layer.dilated_zero = arena.take<int32_t>(2 * C);
+      layer.dilated_scale = arena.take<float>(2 * C);
+      layer.gate_scale = arena.take<float>(2 * C);
+      layer.projection_scale = arena.take<float>(C);
+      layer.residual_zero = arena.take<int32_t>(C);
+    }
     if (!bands) continue;
+    if (operations.words)
+      layer.conditioner16 = arena.take<int16_t>(2 * C * inputs);
+    else
+      layer.conditioner = arena.take<int8_t>(2 * C * inputs);
     layer.conditioner_zero = arena.take<int32_t>(2 * C);
     layer.conditioner_shift = arena.take<int32_t>(2 * C);
     layer.conditioner_scale = arena.take<float>(2 * C);
@@ -147,7 +152,8 @@ void Network<E>::pack(const Parameters& p) {
     const float* projection = p.projection_weight + i * 2 * C * C;
     if (layer.projection)
       pack_panels(layer.projection, channels, width, channels, 2, [&](int half, int c, int k) {
-        return projection[(half * C + c) * C + k] * (half == 0 ? kHalf : 1.0f);
+        const float weight = projection[(half * C + c) * C + k];
+        return half == 0 ? weight * kHalf : quantized.empty() ? weight : weight / sum_scale[c];
       });
     if (M && layer.conditioner) {
       const float* conditioner = p.conditioner_weight + i * 2 * C * M;
@@ -181,71 +187,82 @@ void Network<E>::pack(const Parameters& p) {
   out_bias = p.out_bias[0];
 }
 
-// Weights become bytes by a scale per output channel; that of the skip is one for all layers, whose sum is kept in its
-// unit.
+template <class E>
+void Network<E>::scale_sum(const Parameters& p) {
+  const long C = channels;
+  for (long c = 0; c < C; ++c) {
+    double most = 0.0;
+    for (long i = 0; i < p.layers; ++i)
+      most = std::max(most, most_of(p.projection_weight + ((i * 2 + 1) * C + c) * C, C));
+    sum_scale[c] = static_cast<float>(1.0 / (bytes_per_one(most) * kMostByte));
+  }
+}
+
 template <class E>
 void Network<E>::quantize(const Parameters& p) {
   const long C = channels, N = p.layers;
-  mel_scale = p.mel_range > 0.0f ? kMostByte / p.mel_range : 0.0f;
-  std::vector<double> sum_bytes(static_cast<size_t>(C)), start(static_cast<size_t>(C), 0.0);
-  for (long c = 0; c < C; ++c) {
-    double most = 0.0;
-    for (long i = 0; i < N; ++i) most = std::max(most, most_of(p.projection_weight + ((i * 2 + 1) * C + c) * C, C));
-    sum_bytes[static_cast<size_t>(c)] = bytes_per_one(most);
-    sum_scale[c] = static_cast<float>(1.0 / (bytes_per_one(most) * kMostByte));
-  }
+  std::vector<double> start(static_cast<size_t>(C), 0.0);
   for (long i = 0; i < N; ++i) {
     QuantizedLayer& layer = quantized[static_cast<size_t>(i)];
-    const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
-    const float* projection = p.projection_weight + i * 2 * C * C;
-    std::vector<double> dilated_bytes(static_cast<size_t>(2 * C)), projection_bytes(static_cast<size_t>(2 * C));
-    for (long row = 0; row < 2 * C; ++row) {
-      const size_t r = static_cast<size_t>(row);
-      dilated_bytes[r] = bytes_per_one(most_of(dilated + row * 3 * C, 3 * C));
-      projection_bytes[r] =
-          row < C ? bytes_per_one(most_of(projection + row * C, C)) : sum_bytes[static_cast<size_t>(row - C)];
-    }
-    const auto dilated_byte = [&](long half, long c, long k) {
-      const long row = half * C + c;
-      return std::nearbyint(dilated[(row * C + k % C) * 3 + k / C] * dilated_bytes[static_cast<size_t>(row)]);
-    };
-    const auto projection_byte = [&](long half, long c, long k) {
-      const long row = half * C + c;
-      return std::nearbyint(projection[row * C + k] * projection_bytes[static_cast<size_t>(row)]);
-    };
-    if (operations.words) {
-      pack_panels(layer.dilated16, channels, operations.width, 4 * channels, 2, [&](long half, long c, long k) {
-        const auto tap = [&](long n) { return dilated_byte(half, c, n * C + k % C); };
-        return product_weight(tap(0), tap(1), tap(2), k / C);
-      });
-      pack_panels(layer.projection16, channels, operations.width, channels, 2, projection_byte);
-    } else {
-      pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_byte);
-      pack_panels(layer.projection, channels, operations.width, channels, 2, projection_byte);
-    }
-    for (long half = 0; half < 2; ++half)
-      for (long c = 0; c < C; ++c) {
-        const int at = panel_index(static_cast<int>(half), static_cast<int>(c));
-        const size_t row = static_cast<size_t>(half * C + c);
-        double dilated_sum = 0.0, projection_sum = 0.0;
-        for (long k = 0; k < 3 * C; ++k) dilated_sum += dilated_byte(half, c, k);
-        for (long k = 0; k < C; ++k) projection_sum += projection_byte(half, c, k);
-        layer.dilated_zero[at] = static_cast<int32_t>(-operations.zero * dilated_sum);
-        layer.dilated_scale[at] =
-            layer.scale > 0.0f ? static_cast<float>(kGateScale[half] / (dilated_bytes[row] * layer.scale)) : 0.0f;
-        layer.gate_scale[at] = layer.dilated_scale[at] * (kGateParts / kGateExponent);
-        if (half == 0) {
-          layer.projection_scale[c] = static_cast<float>(kHalf / (projection_bytes[row] * kMostByte));
-          layer.residual_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
-        } else {
-          layer.skip_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
-          start[static_cast<size_t>(c)] += layer.skip_zero[c];
-        }
-      }
+    std::fill_n(layer.skip_zero, C, 0);
+    if (layer.bytes()) quantize_layer(p, static_cast<int>(i));
     if (bands) quantize_conditioner(p, static_cast<int>(i));
+    for (long c = 0; c < C; ++c) start[static_cast<size_t>(c)] += layer.skip_zero[c];
   }
   for (long c = 0; c < C; ++c)
     sum_start[c] = to_int32(start[static_cast<size_t>(c)] + skip_start[c] / static_cast<double>(sum_scale[c]));
+}
+
+// Weights become bytes by a scale per output channel; that of the skip is one for all layers, whose sum is kept in its
+// unit.
+template <class E>
+void Network<E>::quantize_layer(const Parameters& p, int i) {
+  const long C = channels;
+  QuantizedLayer& layer = quantized[static_cast<size_t>(i)];
+  const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
+  const float* projection = p.projection_weight + i * 2 * C * C;
+  std::vector<double> dilated_bytes(static_cast<size_t>(2 * C)), projection_bytes(static_cast<size_t>(2 * C));
+  for (long row = 0; row < 2 * C; ++row) {
+    const size_t r = static_cast<size_t>(row);
+    dilated_bytes[r] = bytes_per_one(most_of(dilated + row * 3 * C, 3 * C));
+    projection_bytes[r] =
+        row < C ? bytes_per_one(most_of(projection + row * C, C)) : 1.0 / (sum_scale[row - C] * double{kMostByte});
+  }
+  const auto dilated_byte = [&](long half, long c, long k) {
+    const long row = half * C + c;
+    return std::nearbyint(dilated[(row * C + k % C) * 3 + k / C] * dilated_bytes[static_cast<size_t>(row)]);
+  };
+  const auto projection_byte = [&](long half, long c, long k) {
+    const long row = half * C + c;
+    return std::nearbyint(projection[row * C + k] * projection_bytes[static_cast<size_t>(row)]);
+  };
+  if (operations.words) {
+    pack_panels(layer.dilated16, channels, operations.width, 4 * channels, 2, [&](long half, long c, long k) {
+      const auto tap = [&](long n) { return dilated_byte(half, c, n * C + k % C); };
+      return product_weight(tap(0), tap(1), tap(2), k / C);
+    });
+    pack_panels(layer.projection16, channels, operations.width, channels, 2, projection_byte);
+  } else {
+    pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_byte);
+    pack_panels(layer.projection, channels, operations.width, channels, 2, projection_byte);
+  }
+  for (long half = 0; half < 2; ++half)
+    for (long c = 0; c < C; ++c) {
+      const int at = panel_index(static_cast<int>(half), static_cast<int>(c));
+      const size_t row = static_cast<size_t>(half * C + c);
+      double dilated_sum = 0.0, projection_sum = 0.0;
+      for (long k = 0; k < 3 * C; ++k) dilated_sum += dilated_byte(half, c, k);
+      for (long k = 0; k < C; ++k) projection_sum += projection_byte(half, c, k);
+      layer.dilated_zero[at] = static_cast<int32_t>(-operations.zero * dilated_sum);
+      layer.dilated_scale[at] = static_cast<float>(kGateScale[half] / (dilated_bytes[row] * layer.scale));
+      layer.gate_scale[at] = layer.dilated_scale[at] * (kGateParts / kGateExponent);
+      if (half == 0) {
+        layer.projection_scale[c] = static_cast<float>(kHalf / (projection_bytes[row] * kMostByte));
+        layer.residual_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
+      } else {
+        layer.skip_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
+      }
+    }
 }
 
 // The conditioner's bytes are units of a sum of products of its layer, shifted as far as the range of their channel
@@ -272,7 +289,7 @@ void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
       for (long k = 0; k < M; ++k) sum += byte(half, c, k);
       own.conditioner_zero[at] = static_cast<int32_t>(-operations.zero * sum);
       const double scale = mel_scale > 0.0f ? kGateScale[half] / (bytes * mel_scale) : 0.0;
-      if (own.scale > 0.0f) {
+      if (own.bytes()) {
         const double most = kGateScale[half] * p.conditioner_ranges[(layer * 2 + half) * C + c] / own.dilated_scale[at];
         const int shift =
             std::clamp(static_cast<int>(std::ceil(std::log2(std::max(most / kMostByte, 1.0)))), 0, kMostShift);

@@ -48,7 +48,8 @@ struct Layer {
 
 // What a layer that computes with bytes has beside it: see QuantizedBlock and QuantizedConditioner.
 struct QuantizedLayer {
-  float scale;                                 // of the input's bytes; 0 where it is not quantized
+  float scale;  // of the input's bytes; 0 where it is kept as it is, and with it all of the layer but the conditioner
+  bool bytes() const { return scale > 0.0f; }
   int8_t *dilated, *projection, *conditioner;  // packed, or
   int16_t *dilated16, *projection16, *conditioner16;
   // [2C] in panel order: from a sum of products to the gate's exponents, and to its arguments; [C].
@@ -88,7 +89,7 @@ class Network {
   // Whether its layers go through paired_block, or one of bytes through paired_quantized_block.
   bool paired() const { return operations.paired_block && quantized.empty(); }
   bool paired(const QuantizedLayer& layer) const {
-    return operations.paired_quantized_block && (operations.words || layer.scale == 0.0f);
+    return operations.paired_quantized_block && (operations.words || !layer.bytes());
   }
 
   const Operations<E> operations;
@@ -108,7 +109,9 @@ class Network {
  private:
   void lay_out(Arena arena, size_t* bytes, int layer_count);
   void pack(const Parameters& parameters);
+  void scale_sum(const Parameters& parameters);
   void quantize(const Parameters& parameters);
+  void quantize_layer(const Parameters& parameters, int layer);
   void quantize_conditioner(const Parameters& parameters, int layer);
   Buffer memory_;
 };

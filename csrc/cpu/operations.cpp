@@ -71,7 +71,7 @@ void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>
   const float* bias = network.layers[static_cast<size_t>(layer)].conditioner_bias;
   Whole<uint8_t> x8(length, C, block.dilation);
   std::vector<int32_t> start(static_cast<size_t>(2 * C));
-  if (own.scale > 0.0f) {
+  if (own.bytes()) {
     for (long t = 0; t < length; ++t)
       for (long c = 0; c < C; ++c) x8.ring.at(t)[c] = quantize(h[t * C + c], own.scale);
     for (long t = 0; t < length; ++t) x8.ring.mirror(t, 1);
@@ -81,7 +81,7 @@ void run_quantized_block(const Network<E>& network, int layer, QuantizedBlock<E>
   }
   Whole<int8_t> bytes(length, 2 * C);
   const auto place = panel_order(network);
-  if (own.scale > 0.0f && network.bands) {
+  if (own.bytes() && network.bands) {
     for (long t = 0; t < length; ++t)
       for (long c = 0; c < 2 * C; ++c) {
         const long at = place(c);
@@ -168,11 +168,11 @@ void run_project_conditioner(const Network<E>& network, int layer, const float* 
       for (long m = 0; m < M; ++m) rows.ring.at(t)[m] = quantize(mel[t * M + m], network.mel_scale);
     for (long t = 0; t < length; ++t) rows.ring.mirror(t, 1);
     network.operations.quantized_conditioner(
-        {network.channels, network.bands, rows.ring, own.scale > 0.0f ? bytes.ring : Ring<int8_t>{}, conditioner.ring,
+        {network.channels, network.bands, rows.ring, own.bytes() ? bytes.ring : Ring<int8_t>{}, conditioner.ring,
          own.conditioner, own.conditioner16, own.conditioner_zero, own.conditioner_scale, own.conditioner_bias},
         {0, length, length});
     conditioner.read(out, length, 2 * C, place);
-    for (long t = 0; t < length && own.scale > 0.0f; ++t)
+    for (long t = 0; t < length && own.bytes(); ++t)
       for (long c = 0; c < 2 * C; ++c) {
         const long at = place(c);
         out[t * 2 * C + c] = l.conditioner_bias[at] + bytes.ring.at(t)[at] * conditioner_unit(own, at);

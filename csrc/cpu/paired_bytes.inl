@@ -26,6 +26,16 @@ DIFFWAVE_INLINE uint8_t* bytes_of(const Ring<uint8_t>& bytes, const Ring<E>& val
   return bytes.rows + (row - values.rows);
 }
 
+// A panel of y of one row.
+template <class E, class Scratch, class At>
+DIFFWAVE_INLINE void store_y(const QuantizedBlock<E>& op, const Scratch& scratch, const At& row, int half, int c,
+                             Vec y) {
+  store(row.y[half] + c, y);
+  if (!op.y8.rows) return;
+  uint8_t* const y8 = row.wanted[half] ? bytes_of(op.y8, op.y, row.y[half]) : scratch.unwanted8;
+  store(y8 + c, y * broadcast(op.y_scale));
+}
+
 template <int C, class E, class Scratch, class At>
 DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& scratch, const At* at, long first,
                                    int panel, int half) {
@@ -38,7 +48,7 @@ DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& s
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     acc[r][0] = start;
-    acc[r][1] = load((op.sum_start ? op.sum_start : reinterpret_cast<const int32_t*>(at[first + r].skip[half])) + c);
+    acc[r][1] = load_sum(op, at[first + r].skip[half], c);
   }
   accumulate<2, C, Rows::kTogether>(acc, gated, channels, weight, channels);
   keep_in_registers(acc);
@@ -47,15 +57,8 @@ DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& s
   for (int r = 0; r < kRows; ++r) {
     const At& row = at[first + r];
     const Vec y = fma(to_float(acc[r][0]), scale, fma(load(row.x[1 + half] + c), root, bias));
-    store(row.y[half] + c, y);
-    if (op.y8.rows) {
-      uint8_t* const y8 = row.wanted[half] ? bytes_of(op.y8, op.y, row.y[half]) : scratch.unwanted8;
-      store(y8 + c, y * broadcast(op.y_scale));
-    }
-    if (op.sum_scale)
-      store(row.skip[half] + c, to_float(acc[r][1]) * load(op.sum_scale + c));
-    else
-      store(reinterpret_cast<int32_t*>(row.skip[half]) + c, acc[r][1]);
+    store_y(op, scratch, row, half, c, y);
+    store_sum(op, row.skip[half], c, acc[r][1]);
   }
 }
 
@@ -71,33 +74,32 @@ void pad_bytes(const QuantizedBlock<E>& op, Rows rows) {
   if (op.y8.rows) pad_after(op.y8, rows, op.edges8);
 }
 
-// A layer whose input is kept as it is: its convolution is that of fp32.
+// A layer whose input is kept as it is: that of fp32, but that it adds to the skip sum in that sum's unit.
 template <class E>
-struct KeptPairs {
+struct KeptPairs : Fp32Pairs {
   using Block = QuantizedBlock<E>;
-  using Scratch = PairedScratch<float, float, typename Gated<kWords>::Type>;
-  using At = PairedRows<float>;
-
-  static const Ring<float>& conditioner(const Block& op) { return op.conditioner; }
-  static const float* dilated(const Block& op) { return op.dilated; }
-
-  DIFFWAVE_INLINE void mix(const Block& op, const At& at, const Scratch& scratch, long pair) {
-    mix_fp32(at, scratch.mixed, pair, op.channels);
-  }
-
-  template <int C>
-  DIFFWAVE_INLINE void gated_half(const Block& op, const Scratch& scratch, const At* at, long first, int panel,
-                                  int half) {
-    const int channels = C ? C : op.channels;
-    Vec acc[kRows][2];
-    sums_fp32<C>(acc, op, scratch, at, first, panel, half);
-    store_gated_panel(scratch.gated[half] + first * channels, channels, panel, acc, *op.gate);
-  }
 
   template <int C>
   DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const At* at, long first, int panel,
                                       int half) {
-    project_gated<C>(op, scratch, at, first, panel, half);
+    const int channels = C ? C : op.channels, c = panel * kWidth;
+    const float* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
+    const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+    Vec acc[kRows][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      acc[r][0] = fma(load(at[first + r].x[1 + half] + c), root, bias);
+      acc[r][1] = broadcast(0.0f);
+    }
+    accumulate<2, C>(acc, scratch.gated[half] + first * channels, channels, weight, channels);
+    VecInt sums[kRows];  // all of them before any is stored: the last rows of a register tile may be one row
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) sums[r] = sum(to_int(acc[r][1]), load_sum(op, at[first + r].skip[half], c));
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      store_y(op, scratch, at[first + r], half, c, acc[r][0]);
+      store_sum(op, at[first + r].skip[half], c, sums[r]);
+    }
   }
 
   static void finish(const Block& op, const At& at, int half, long length) { finish_bytes(op, at, half, length); }

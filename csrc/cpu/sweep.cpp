@@ -52,7 +52,7 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
       ring(step.x[i], (network.reflect ? 4 : 2) * d, 2 * d, network.channels);
       step.padding[i] = arena.take<E>(C);
       if (i == N) continue;
-      if (!network.quantized.empty() && network.quantized[i].scale > 0.0f) {
+      if (!network.quantized.empty() && network.quantized[i].bytes()) {
         ring(step.x8[i], (network.reflect ? 4 : 2) * d, 2 * d, network.channels);
         step.padding8[i] = arena.take<uint8_t>(C);
         step.step_row8[i] = arena.take<int32_t>(2 * C);
@@ -67,7 +67,7 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
   for (size_t i = 0; i < N; ++i) {
     const long history = (static_cast<long>(count) - 1) * network.reach;
     conditioner[i] = {nullptr, 1, 2L * network.channels};
-    if (network.bands && !network.quantized.empty() && network.quantized[i].scale > 0.0f)
+    if (network.bands && !network.quantized.empty() && network.quantized[i].bytes())
       ring(conditioner8[i], history, 0, 2L * network.channels);
     else if (network.bands)
       ring(conditioner[i], history, 0, 2L * network.channels);

@@ -21,6 +21,8 @@ using VecInt = __m256i;
 DIFFWAVE_INLINE VecInt load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 DIFFWAVE_INLINE void store(int32_t* p, VecInt v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 DIFFWAVE_INLINE Vec to_float(VecInt v) { return _mm256_cvtepi32_ps(v); }
+DIFFWAVE_INLINE VecInt to_int(Vec v) { return _mm256_cvtps_epi32(v); }  // to nearest
+DIFFWAVE_INLINE VecInt sum(VecInt a, VecInt b) { return _mm256_add_epi32(a, b); }
 DIFFWAVE_INLINE VecInt load_weights(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
   int32_t group;
@@ -36,7 +38,7 @@ DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) {
 }
 // To nearest, what is out of range cut off
 DIFFWAVE_INLINE __m128i to_bytes(Vec v) {
-  const __m256i wide = _mm256_cvtps_epi32(v);
+  const __m256i wide = to_int(v);
   const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
   return _mm_packs_epi16(half, half);
 }

@@ -21,6 +21,8 @@ using VecInt = __m512i;
 DIFFWAVE_INLINE VecInt load(const int32_t* p) { return _mm512_loadu_si512(p); }
 DIFFWAVE_INLINE void store(int32_t* p, VecInt v) { _mm512_storeu_si512(p, v); }
 DIFFWAVE_INLINE Vec to_float(VecInt v) { return _mm512_cvtepi32_ps(v); }
+DIFFWAVE_INLINE VecInt to_int(Vec v) { return _mm512_cvtps_epi32(v); }  // to nearest
+DIFFWAVE_INLINE VecInt sum(VecInt a, VecInt b) { return _mm512_add_epi32(a, b); }
 DIFFWAVE_INLINE VecInt load_weights(const int8_t* p) { return _mm512_loadu_si512(p); }
 DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
   int32_t group;
@@ -35,7 +37,7 @@ DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) {
   return _mm512_add_epi32(_mm512_sllv_epi32(v, count), sum);
 }
 // To nearest, what is out of range cut off
-DIFFWAVE_INLINE __m128i to_bytes(Vec v) { return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)); }
+DIFFWAVE_INLINE __m128i to_bytes(Vec v) { return _mm512_cvtsepi32_epi8(to_int(v)); }
 DIFFWAVE_INLINE void store(int8_t* p, Vec v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bytes(v)); }
 // v + kZero
 DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {

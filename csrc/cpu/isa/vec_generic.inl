@@ -43,6 +43,8 @@ DIFFWAVE_INLINE VecInt load(const int32_t* p) {
 }
 DIFFWAVE_INLINE void store(int32_t* p, VecInt v) { __builtin_memcpy(p, &v, sizeof v); }
 DIFFWAVE_INLINE Vec to_float(VecInt v) { return __builtin_convertvector(v, Vec); }
+DIFFWAVE_INLINE VecInt to_int(Vec v) { return __builtin_convertvector(round_nearest(v), VecInt); }  // to nearest
+DIFFWAVE_INLINE VecInt sum(VecInt a, VecInt b) { return a + b; }
 DIFFWAVE_INLINE VecInt load_weights(const int8_t* p) {
   VecInt v;
   __builtin_memcpy(&v, p, sizeof v);

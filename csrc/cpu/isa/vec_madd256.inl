@@ -23,7 +23,6 @@ DIFFWAVE_INLINE VecInt every_other_byte(VecInt x, bool odd) {
   return _mm256_srli_epi16(odd ? x : _mm256_slli_epi16(x, 8), 8);
 }
 
-DIFFWAVE_INLINE VecInt sum(VecInt a, VecInt b) { return _mm256_add_epi32(a, b); }
 // Of products that are twice as large
 DIFFWAVE_INLINE VecInt shared_sum(VecInt m2, VecInt m3) { return _mm256_srai_epi32(sum(m2, m3), 1); }
 DIFFWAVE_INLINE VecInt shared_difference(VecInt m2, VecInt m3) {

@@ -22,6 +22,8 @@ using VecInt = int32x4_t;
 DIFFWAVE_INLINE VecInt load(const int32_t* p) { return vld1q_s32(p); }
 DIFFWAVE_INLINE void store(int32_t* p, VecInt v) { vst1q_s32(p, v); }
 DIFFWAVE_INLINE Vec to_float(VecInt v) { return vcvtq_f32_s32(v); }
+DIFFWAVE_INLINE VecInt to_int(Vec v) { return vcvtnq_s32_f32(v); }  // to nearest
+DIFFWAVE_INLINE VecInt sum(VecInt a, VecInt b) { return vaddq_s32(a, b); }
 DIFFWAVE_INLINE VecInt load_weights(const int8_t* p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
 DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
   int32_t group;
@@ -37,7 +39,7 @@ DIFFWAVE_INLINE VecInt load(const int8_t* p) {
 DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) { return vaddq_s32(vshlq_s32(v, count), sum); }
 // To nearest, what is out of range cut off
 DIFFWAVE_INLINE uint32_t to_bytes(Vec v) {
-  const int8x8_t bytes = vqmovn_s16(vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(v)), vdup_n_s16(0)));
+  const int8x8_t bytes = vqmovn_s16(vcombine_s16(vqmovn_s32(to_int(v)), vdup_n_s16(0)));
   return vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
 }
 DIFFWAVE_INLINE void store(int8_t* p, Vec v) {
