@@ -49,9 +49,11 @@ def test_residual_block(isa, precision, name):
             continue
         given = inputs(config, layer, length)
         got, expected = net.residual_block(layer, *given), quantized_block(config, weights(config), layer, *given)
-        rounds = kept(isa) == "bf16" and not config.int8_ranges[layer]
-        limit = TOLERANCES["operation_int8"] + rounds * TOLERANCES["operation_bf16"]
-        for values, exact in zip(got, expected, strict=True):
+        y = skip = TOLERANCES["operation_int8"]
+        if not config.int8_ranges[layer]:
+            y = TOLERANCES[f"operation_{kept(isa)}"]
+            skip = y + TOLERANCES["skip_sum_unit"]
+        for values, exact, limit in zip(got, expected, (y, skip), strict=True):
             assert relative_error(values, exact) < limit, f"layer {layer}, {length} samples"
 
 
