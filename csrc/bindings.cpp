@@ -48,8 +48,14 @@ py::list list_tiers() {
   return list;
 }
 
+// The array itself. A copy that pybind11 makes of another kind of array is gone before its values are read.
+Floats itself(const py::handle& array, const char* name) {
+  if (!py::isinstance<Floats>(array)) throw std::invalid_argument(std::string(name) + ": expected contiguous float32");
+  return py::reinterpret_borrow<Floats>(array);
+}
+
 const float* checked(const py::dict& arrays, const char* name, std::vector<py::ssize_t> shape) {
-  const auto array = py::cast<Floats>(arrays[name]);
+  const auto array = itself(arrays[name], name);
   if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape)
     throw std::invalid_argument(std::string(name) + ": wrong shape");
   return array.data();
@@ -60,7 +66,8 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
   diffwave::Parameters p;
   p.reflect = reflect;
   p.residual_carries_d = residual_carries_d;
-  const py::ssize_t C = py::cast<Floats>(a["input_weight"]).size(), N = static_cast<py::ssize_t>(dilations.size());
+  const py::ssize_t C = itself(a["input_weight"], "input_weight").size(),
+                    N = static_cast<py::ssize_t>(dilations.size());
   if (C < 16 || C % 16 || N < 1) throw std::invalid_argument("input_weight: expected a multiple of 16 channels");
   p.channels = static_cast<int>(C);
   p.layers = static_cast<int>(N);
@@ -80,7 +87,7 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
     p.conditioner_weight = checked(a, "conditioner_weight", {N, 2 * C, bands});
     p.conditioner_bias = checked(a, "conditioner_bias", {N, 2 * C});
     // One upsampler for all layers, or one for each: [1 or N][3][2 * stride] and [1 or N] per stride.
-    const py::ssize_t count = py::cast<Floats>(a["upsample_bias_0"]).size();
+    const py::ssize_t count = itself(a["upsample_bias_0"], "upsample_bias_0").size();
     if (count != 1 && count != N) throw std::invalid_argument("upsample_bias_0: expected 1 or N upsamplers");
     p.upsamplers.resize(static_cast<size_t>(count));
     for (size_t i = 0; i < strides.size(); ++i) {
@@ -170,9 +177,7 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
   Floats given;
   if (!conditioner_rows.is_none()) {
     if (network->bands) throw std::invalid_argument("conditioner_rows: this network has a mel");
-    if (!py::isinstance<Floats>(conditioner_rows))
-      throw std::invalid_argument("conditioner_rows: expected contiguous float32");
-    given = py::cast<Floats>(conditioner_rows);
+    given = itself(conditioner_rows, "conditioner_rows");
     expect(given, {N, 2 * C}, "conditioner_rows");
   }
   const float* constants = conditioner_rows.is_none() ? nullptr : given.data();
@@ -202,13 +207,13 @@ void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, 
   window.x = {x.mutable_data(), origin};
   handle.frames = 0;
   if (network.bands) {
-    window.mel = view(py::cast<py::array_t<float>>(mel), network.bands);
+    if (!py::isinstance<py::array_t<float>>(mel)) throw std::invalid_argument("mel: expected [M, T] in float32");
+    window.mel = view(py::reinterpret_borrow<py::array_t<float>>(mel), network.bands);
     handle.frames = window.mel.frames;
     window.mel.first = first_frame;
   }
   if (!noise.is_none()) {
-    if (!py::isinstance<Floats>(noise)) throw std::invalid_argument("noise: expected contiguous float32");
-    const auto array = py::cast<Floats>(noise);
+    const auto array = itself(noise, "noise");
     const py::ssize_t steps = handle.sweep->steps();
     if (array.ndim() != 2 || array.shape(1) != W || array.shape(0) < steps - 1)
       throw std::invalid_argument("noise: wrong shape");
@@ -219,8 +224,7 @@ void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, 
   }
   handle.scales = 0;
   if (!scale.is_none()) {
-    if (!py::isinstance<Floats>(scale)) throw std::invalid_argument("scale: expected contiguous float32");
-    const auto array = py::cast<Floats>(scale);
+    const auto array = itself(scale, "scale");
     expect(array, {array.size()}, "scale");
     window.scale = {array.data(), scale_origin, repeat};
     handle.scales = array.size();
@@ -317,7 +321,7 @@ void residual_block(const diffwave::Network<E>& network, int layer, py::object c
   expect(d, {C}, "d");
   const float* given = nullptr;
   if (!conditioner.is_none()) {
-    const auto array = py::cast<Floats>(conditioner);
+    const auto array = itself(conditioner, "conditioner");
     expect(array, {L, 2 * C}, "conditioner");
     if (!network.bands && !network.quantized.empty())
       throw std::invalid_argument("conditioner: expected none in bytes without a mel");
@@ -381,7 +385,8 @@ void bind(py::module_& m, const std::string& suffix) {
       .def("upsample_mel", &upsample_mel<E>)
       .def("project_conditioner", &project_conditioner<E>)
       .def("input_projection", &input_projection<E>)
-      .def("residual_block", &residual_block<E>)
+      .def("residual_block", &residual_block<E>, py::arg("layer"), py::arg("conditioner"), py::arg("d"),
+           py::arg("h").noconvert(), py::arg("skip").noconvert())
       .def("output_head", &output_head<E>);
   using Handle = SweepHandle<E>;
   py::class_<Handle>(m, ("Sweep_" + suffix).c_str())

@@ -2,7 +2,7 @@
 // gated rows still in the first-level cache, through all panels of the projection; a panel's weights stay there over
 // the block.
 template <int C, class Block>
-void block_of(const Block& op, Rows rows) {
+void residual_block_of(const Block& op, Rows rows) {
   constexpr int kTiles = kBlockRows / kRows;
   const int panels = (C ? C : op.channels) / kWidth;
   for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
@@ -37,13 +37,13 @@ void block_of(const Block& op, Rows rows) {
 }
 
 template <class Block>
-void block(const Block& op, Rows rows) {
+void residual_block(const Block& op, Rows rows) {
   switch (op.channels) {
     case 64:
-      return block_of<64>(op, rows);
+      return residual_block_of<64>(op, rows);
     case 128:
-      return block_of<128>(op, rows);
+      return residual_block_of<128>(op, rows);
     default:
-      return block_of<0>(op, rows);
+      return residual_block_of<0>(op, rows);
   }
 }

@@ -1,7 +1,7 @@
 // The operations of the network as one thread runs them over a range of rows, and the table by which a tier
 // (an instruction set) offers them. kernels/reference.py is what each must compute.
 //
-// Layout: channels-last, one row of C channels per sample. Weights are packed (pack.h) so that a vector runs along
+// Layout: channels-last, one row of C channels per sample. Weights are packed (network.cpp) so that a vector runs along
 // output channels. Two output halves always travel together as a "panel": kWidth channels of the first half beside
 // the same channels of the second (sigmoid | tanh, residual | skip).
 #pragma once

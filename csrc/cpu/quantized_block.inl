@@ -87,11 +87,11 @@ template <int C, class E>
 DIFFWAVE_INLINE void kept_projection(const QuantizedBlock<E>& op, const QuantizedRows<E>& at, int panel) {
   const int channels = C ? C : op.channels, c = panel * kWidth;
   const E* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
-  const Vec half = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+  const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
   Vec acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    acc[r][0] = fma(load(at.present + r * static_cast<long>(channels) + c), half, bias);
+    acc[r][0] = fma(load(at.present + r * static_cast<long>(channels) + c), root, bias);
     acc[r][1] = broadcast(0.0f);
   }
   accumulate<2, C>(acc, const_cast<const E*>(at.gated), channels, weight, channels);
@@ -119,11 +119,11 @@ DIFFWAVE_INLINE void projection(const QuantizedBlock<E>& op, const QuantizedRows
   }
   accumulate<2, C, kGatedRows>(acc, const_cast<const uint8_t*>(at.gated8), channels, weight, channels);
   keep_in_registers(acc);
-  const Vec half = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
+  const Vec root = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const long row = r * static_cast<long>(channels);
-    const Vec y = fma(to_float(acc[r][0]), scale, fma(load(at.present + row + c), half, bias));
+    const Vec y = fma(to_float(acc[r][0]), scale, fma(load(at.present + row + c), root, bias));
     store(at.y + row + c, y);
     if (at.y8) store(at.y8 + row + c, y * broadcast(op.y_scale));
     store_sum(op, at.skip + row, c, acc[r][1]);

@@ -79,12 +79,12 @@ template <int C, class E>
 DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
   const int channels = C ? C : op.channels, c = panel * kWidth;
   const E* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
-  const Vec half = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+  const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
   Vec acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const long row = r * static_cast<long>(channels) + c;
-    acc[r][0] = fma(load(at.present + row), half, bias);
+    acc[r][0] = fma(load(at.present + row), root, bias);
     acc[r][1] = load(op.skip_start ? op.skip_start + c : at.skip + row);
   }
   accumulate<2, C>(acc, const_cast<const E*>(at.gated), channels, weight, channels);

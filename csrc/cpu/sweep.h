@@ -59,7 +59,6 @@ struct Rings {
   std::vector<uint8_t*> scratch8;
   size_t bytes = 0;
 
-  Rings() = default;
   Rings(const Network<E>& network, size_t steps, long length, long tile, int threads, Arena arena = Arena());
 };
 

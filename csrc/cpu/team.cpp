@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <utility>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -27,12 +29,14 @@ int spins_of(int size) {
   return processors && static_cast<unsigned>(size) > processors ? 0 : kSpins;
 }
 
+// Leaves work whose other part has failed.
+struct Abandoned {};
+
 }  // namespace
 
 Team::Team(int size) : size_(size), spins_(spins_of(size)) { start(); }
 
 void Team::start() {
-  process_ = getpid();
   meeting_ = std::make_unique<Meeting>();
   try {
     for (int rank = 1; rank < size_; ++rank)
@@ -41,6 +45,7 @@ void Team::start() {
     dismiss();
     throw;
   }
+  process_ = getpid();
 }
 
 void Team::dismiss() {
@@ -73,8 +78,30 @@ void Team::member(Meeting& meeting, int rank) {
     }
     ++seen;
     if (meeting.stop) return;
+    attempt(rank);
+    meeting.finished.fetch_add(1, std::memory_order_release);
+  }
+}
+
+// Those who wait at a barrier for a member that failed are told by `failed`.
+void Team::attempt(int rank) {
+  Meeting& meeting = *meeting_;
+  try {
     (*meeting.work)(rank);
-    barrier();
+  } catch (...) {
+    std::lock_guard<std::mutex> lock(meeting.mutex);
+    if (!meeting.failure) meeting.failure = std::current_exception();
+    meeting.failed.store(true, std::memory_order_release);
+  }
+}
+
+template <class Condition>
+void Team::wait_until(const Condition& holds) const {
+  for (int spin = 0; !holds(); ++spin) {
+    if (spin < spins_)
+      pause_briefly();
+    else
+      std::this_thread::yield();
   }
 }
 
@@ -84,14 +111,20 @@ void Team::run(const std::function<void(int)>& work) {
     start();
   }
   if (size_ == 1) return work(0);
+  Meeting& meeting = *meeting_;
   {
-    std::lock_guard<std::mutex> lock(meeting_->mutex);
-    meeting_->work = &work;
-    meeting_->round.fetch_add(1, std::memory_order_release);
+    std::lock_guard<std::mutex> lock(meeting.mutex);
+    meeting.work = &work;
+    meeting.round.fetch_add(1, std::memory_order_release);
   }
-  meeting_->wake.notify_all();
-  work(0);
-  barrier();
+  meeting.wake.notify_all();
+  attempt(0);
+  wait_until([&] { return meeting.finished.load(std::memory_order_acquire) == size_ - 1; });
+  meeting.finished.store(0, std::memory_order_relaxed);
+  if (!meeting.failure) return;
+  meeting.arrived.store(0, std::memory_order_relaxed);
+  meeting.failed.store(false, std::memory_order_relaxed);
+  std::rethrow_exception(std::exchange(meeting.failure, nullptr));
 }
 
 void Team::barrier() {
@@ -103,12 +136,11 @@ void Team::barrier() {
     meeting.passed.fetch_add(1, std::memory_order_release);
     return;
   }
-  for (int spin = 0; meeting.passed.load(std::memory_order_acquire) == now; ++spin) {
-    if (spin < spins_)
-      pause_briefly();
-    else
-      std::this_thread::yield();
-  }
+  wait_until([&] {
+    if (meeting.passed.load(std::memory_order_acquire) != now) return true;
+    if (meeting.failed.load(std::memory_order_acquire)) throw Abandoned{};
+    return false;
+  });
 }
 
 }  // namespace diffwave

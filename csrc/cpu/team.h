@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -21,8 +22,9 @@ class Team {
 
   int size() const { return size_; }
 
-  // Runs work(rank) for rank 0 .. size-1, rank 0 on the calling thread, and returns when all have finished. One call
-  // at a time. After a fork the child's first call starts threads of its own.
+  // Runs work(rank) for rank 0 .. size-1, rank 0 on the calling thread, and returns when all have finished. What one of
+  // them throws is thrown here: then the others have left at a barrier, or finished. One call at a time. After a fork
+  // the child's first call starts threads of its own.
   void run(const std::function<void(int)>& work);
 
   // For use inside work: nobody passes before all have arrived.
@@ -34,6 +36,9 @@ class Team {
     std::atomic<long> round{0};
     std::atomic<int> arrived{0};
     std::atomic<long> passed{0};
+    std::atomic<int> finished{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr failure;
     bool stop = false;
     std::mutex mutex;
     std::condition_variable wake;
@@ -44,9 +49,12 @@ class Team {
   void dismiss();
   void forget_parent();
   void member(Meeting& meeting, int rank);
+  void attempt(int rank);
+  template <class Condition>
+  void wait_until(const Condition& holds) const;
 
   const int size_, spins_;
-  pid_t process_;
+  pid_t process_ = 0;  // whose threads they are; 0 where starting them failed
   std::unique_ptr<Meeting> meeting_;
 };
 

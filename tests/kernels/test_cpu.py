@@ -261,6 +261,7 @@ def refused(net, bind=None, advance=None, **sweep):
         ({"bind": {"mel": zeros(79, 3)}}, ValueError, r"mel: expected \[M, T\]"),
         ({"bind": {"mel": zeros(80)}}, ValueError, r"mel: expected \[M, T\]"),
         ({"bind": {"mel": None}}, ValueError, r"mel: expected \[M, T\]"),
+        ({"bind": {"mel": np.zeros((80, 3))}}, ValueError, r"mel: expected \[M, T\] in float32"),
         ({"bind": {"noise": zeros(1, 768)}}, ValueError, "noise: too few steps"),
         ({"bind": {"noise": zeros(2, 767)}}, ValueError, "noise: wrong shape"),
         ({"bind": {"noise": zeros(768)}}, ValueError, "noise: wrong shape"),
@@ -293,6 +294,18 @@ def test_a_sweep_refuses_what_does_not_fit(isa, precision, changes, error, messa
     with pytest.raises(error, match=message):
         refused(net, **changes)
     refused(net, bind={"scale": zeros(4), "repeat": 31, "mel": zeros(80, 1)}, advance={"rows": 120})
+
+
+@pytest.mark.parametrize(("name", "error"), [("conditioner", ValueError), ("h", TypeError), ("skip", TypeError)])
+@pytest.mark.parametrize("other", [np.asfortranarray, lambda array: array.astype(np.float64)])
+def test_a_block_takes_no_copies_of_what_it_is_given(name, error, other):
+    """A copy of its input would be gone before it is read, one of its output nobody's."""
+    net = network(SMALL, "generic", "fp32")
+    given = {"conditioner": zeros(5, 64), "h": zeros(5, 32), "skip": zeros(5, 32)}
+    net._native.residual_block(0, given["conditioner"], zeros(32), given["h"], given["skip"])
+    given[name] = other(given[name])
+    with pytest.raises(error, match=f"{name}: expected contiguous float32|incompatible"):
+        net._native.residual_block(0, given["conditioner"], zeros(32), given["h"], given["skip"])
 
 
 @pytest.mark.parametrize(("isa", "precision"), targets())

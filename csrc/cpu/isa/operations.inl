@@ -17,7 +17,7 @@
 
 // Winograd's products are for fp32: they want more bits than bf16 has.
 template <class E>
-constexpr auto kResidualBlock = block<ResidualBlock<E>>;
+constexpr auto kResidualBlock = residual_block<ResidualBlock<E>>;
 template <>
 constexpr auto kResidualBlock<float> = nullptr;
 template <class E>
@@ -32,7 +32,7 @@ constexpr auto kPairedQuantizedBlock<float> = paired_quantized_block<float>;
 
 // Products of bytes, by rows; where bytes are multiplied as words, pairs take their place.
 template <class E, bool words>
-constexpr auto kQuantizedBlock = block<QuantizedBlock<E>>;
+constexpr auto kQuantizedBlock = residual_block<QuantizedBlock<E>>;
 template <class E>
 constexpr auto kQuantizedBlock<E, true> = nullptr;
 

@@ -19,7 +19,6 @@ DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) {
 #endif
 }
 DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return a > b ? a : b; }
-DIFFWAVE_INLINE Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
 DIFFWAVE_INLINE Vec clamp_exponent(Vec x) {
   const Vec high = broadcast(60.0f);
   x = x < high ? x : high;
