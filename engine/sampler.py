@@ -225,7 +225,7 @@ def depart(
 
 
 def steps_per_sweep(network: Network, steps: int, threads: int, length: int | None, at_once: bool) -> int:
-    """The most steps that may share a conditioner within WORKING_MEMORY; 1 even where that is too many.
+    """The most steps that may share a conditioner within WORKING_MEMORY; where none fits, that of the fewest bytes.
 
     Args:
         network: of a backend.
@@ -234,14 +234,16 @@ def steps_per_sweep(network: Network, steps: int, threads: int, length: int | No
         length: of the audio; None for any.
         at_once: all steps travel together, in several sweeps; else the sweeps follow one another.
     """
-    for count in range(min(STEPS_PER_SWEEP, steps), 1, -1):
+
+    def bytes_of(count: int) -> int:
+        one = network.sweep_bytes(count, length, threads)
+        if not at_once:
+            return one
         whole, rest = divmod(steps, count)
-        bytes_ = network.sweep_bytes(count, length, threads)
-        if at_once:
-            bytes_ = whole * bytes_ + (network.sweep_bytes(rest, length, threads) if rest else 0)
-        if bytes_ <= WORKING_MEMORY:
-            return count
-    return 1
+        return whole * one + (network.sweep_bytes(rest, length, threads) if rest else 0)
+
+    counts = range(min(STEPS_PER_SWEEP, steps), 0, -1)
+    return next((count for count in counts if bytes_of(count) <= WORKING_MEMORY), min(counts, key=bytes_of))
 
 
 def sample(

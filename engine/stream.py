@@ -170,7 +170,7 @@ class Stream:
             try:
                 if not journey.advance(available, self._cancelled):
                     return None
-            except Cancelled:
+            except BaseException:  # part of a tile is done: going on would give other bytes
                 self._signals = None
                 raise
             chunk = signals.audio(self.samples, journey.final)

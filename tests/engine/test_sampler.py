@@ -112,6 +112,18 @@ def test_working_memory_is_bounded(isa: str, precision: str, name: str) -> None:
         assert short < bytes_
 
 
+@pytest.mark.parametrize(("threads", "at_once"), [(128, False), (32, True), (64, True), (128, True)])
+def test_where_nothing_fits_the_fewest_bytes_are_taken(threads: int, at_once: bool) -> None:
+    net, steps = network_of(LARGE, "generic", "fp32"), 6
+    taken = {
+        count: (steps // count if at_once else 1) * net.sweep_bytes(count, None, threads)
+        + (net.sweep_bytes(steps % count, None, threads) if at_once and steps % count else 0)
+        for count in range(1, steps + 1)
+    }
+    assert min(taken.values()) > WORKING_MEMORY
+    assert taken[steps_per_sweep(net, steps, threads, None, at_once)] == min(taken.values())
+
+
 def test_what_a_sweep_says_it_takes_is_what_it_takes() -> None:
     net = network_of(replace(BASE, residual_layers=4, residual_channels=16), "generic", "fp32")
     for length in (None, 700):
@@ -120,7 +132,7 @@ def test_what_a_sweep_says_it_takes_is_what_it_takes() -> None:
         assert sweep.bytes == net.sweep_bytes(3, length, 2)
 
 
-@pytest.mark.parametrize("allowance", [0, 1 << 20, 3 << 20])
+@pytest.mark.parametrize("allowance", [1 << 20, 3 << 20])
 def test_the_allowance_changes_no_byte(monkeypatch: pytest.MonkeyPatch, allowance: int) -> None:
     config = replace(BASE, residual_layers=6, residual_channels=16, dilation_cycle=5)
     net = network_of(config, "generic", "fp32")

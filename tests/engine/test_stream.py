@@ -86,11 +86,27 @@ def test_little_memory_changes_no_byte(voices: dict[str, Voice], monkeypatch: py
     mel = a_mel(150)
     expected = voice.vocode(mel, **extra).tobytes()
     with voice.open_stream(**extra) as roomy:
-        monkeypatch.setattr(sampler, "WORKING_MEMORY", 0)
+        monkeypatch.setattr(sampler, "STEPS_PER_SWEEP", 1)
         with voice.open_stream(**extra) as lean:
             assert len(lean._signals.journey.sweeps) > len(roomy._signals.journey.sweeps)  # type: ignore[union-attr]
             made = [lean.feed(piece) for piece in cut(mel, 7)] + [lean.finish()]
     assert b"".join(one.tobytes() for one in made) == expected
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_stream_does_not_go_on_from_half_a_tile(
+    voice: Voice, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fails(*_: object) -> bool:
+        raise error
+
+    with voice.open_stream() as stream:
+        with monkeypatch.context() as patch, pytest.raises(error):
+            patch.setattr(sampler.Journey, "advance", fails)
+            stream.feed(a_mel(200))
+        assert stream.bytes == 0
+        with pytest.raises(InputError, match="stream: it is finished or closed"):
+            stream.feed(a_mel(1))
 
 
 def test_the_callers_buffer_may_be_used_again(voice: Voice) -> None:
