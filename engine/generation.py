@@ -58,8 +58,8 @@ class Generation:
         Args:
             n: how many clips.
             label: for a network with classes, a number or a name (3, "3", "3 jackson"), or a list of n of them. It
-                means the classes whose name or first word it is; of several, each clip gets one that is drawn from
-                the clip's seed (`classes_of` says which). None means all classes.
+                means the class of that name, or else those whose first word it is; of several, each clip gets one that
+                is drawn from the clip's seed (`classes_of` says which). None means all classes.
             guidance: for a network with classes that has also learnt to be without a label, how far to go from there
                 towards the label, 0 to 100: 1 is the label alone, more is more clearly what was asked for. Anything
                 but 1 takes two evaluations a step. None means the network's own (`config.guidance`).

@@ -18,8 +18,8 @@ def choose(classes: Sequence[str], label: Any, seeds: Sequence[int]) -> list[int
 
     Args:
         classes: `Config.classes`.
-        label: a number or a name, or a list of one per item: it means the classes whose name, or whose first word, is
-            ``str(label)``. None means all.
+        label: a number or a name, or a list of one per item: it means the class whose name is ``str(label)``, and where
+            there is none, those whose first word it is. None means all.
         seeds: of the items. The draw depends on the seed and the number of classes meant, and on nothing else.
 
     Returns:
@@ -67,7 +67,8 @@ def _meant(classes: Sequence[str], label: Any, count: int) -> list[list[int] | N
 def _classes_of(classes: Sequence[str], label: Any, name: str) -> list[int]:
     if not isinstance(label, (int, np.integer, str)) or isinstance(label, bool):
         raise InputError(f"{name}: expected an integer or a name, got {label!r:.80}")
-    found = [i for i, one in enumerate(classes) if str(label) in (one, one.split()[0])]
+    text = str(label)
+    found = [classes.index(text)] if text in classes else [i for i, one in enumerate(classes) if one.split()[0] == text]
     if not found:
         raise InputError(f"{name}: expected one of {_listed(classes)}, got {label!r:.80}")
     return found
