@@ -16,11 +16,11 @@ def main(argv: list[str] | None = None) -> int:
         import tqdm  # noqa: F401
     except ImportError as error:
         return _fail(f"training needs {error.name}; run pip install 'diffwave-engine[train]'")
-    from engine.errors import CheckpointError, InputError
+    from engine.errors import CheckpointError, InputError, UnavailableError
 
     try:
         return {"fit": _fit, "export": _export}[options.command](options)
-    except (CheckpointError, InputError) as error:
+    except (CheckpointError, InputError, UnavailableError) as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -46,17 +46,23 @@ def _fit(options: argparse.Namespace) -> int:
     recipe = read_recipe(options.recipe)
     if options.init:
         recipe = replace(recipe, training=replace(recipe.training, init=str(options.init)))
-    done = fit(recipe, options.data, Options(options.folder, device, precision, options.validate_every))
-    print(f"{'done' if done else 'interrupted; the same command goes on'}: {options.folder / STATE}", file=sys.stderr)
+    folder = options.folder or Path(f"{Path(options.recipe).stem}-training")
+    done = fit(recipe, options.data, Options(folder, device, precision, options.validate_every))
+    print(f"{'done' if done else 'interrupted; the same command goes on'}: {folder / STATE}", file=sys.stderr)
     return 0 if done else 130
 
 
 def _export(options: argparse.Namespace) -> int:
+    from engine.errors import InputError
+    from engine.files import check_output
     from engine.training.export import export, export_to_train_on
     from engine.training.fit import STATE
 
     state = options.folder / STATE if options.folder.is_dir() else options.folder
+    check_output(options.output, ".safetensors", state)
     if options.to_train_on:
+        if options.unconditional or options.float32 or options.guidance is not None:
+            raise InputError("--to-train-on: expected no other option: it writes the weights as they are, in float32")
         export_to_train_on(state, options.output)
     else:
         dtype = "float32" if options.float32 else "float16"
@@ -76,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="train by a recipe, or go on with an interrupted training")
     fit.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe")
     fit.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
-    fit.add_argument("--folder", type=Path, required=True, metavar="DIR", help="of the training's state and log")
+    text = "of the training's state and log (default: NAME-training, of RECIPE's name without its suffix)"
+    fit.add_argument("--folder", type=Path, metavar="DIR", help=text)
     fit.add_argument("--init", type=Path, metavar="CKPT", help="begin from a checkpoint, or from a training's state")
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     fit.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the residual layers")

@@ -5,9 +5,10 @@ So a training that was interrupted goes on with the same examples, and any numbe
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ import numpy.typing as npt
 
 from engine.audio import mixed, read_channels, resample
 from engine.config import Config
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError
 from engine.frontend import mel as mel_of
 from engine.prior import frame_energy
 from engine.training.settings import Data
 
 Array = npt.NDArray[np.float32]
 
+SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})  # other files beside recordings are passed by
 FADE = 0.005  # seconds at the ends of a padded clip: a step to the zeros around it would be part of the sound
 
 
@@ -67,21 +69,36 @@ class Corpus:
     classes: tuple[str, ...]
     left_out: int
 
+    @property
+    def fingerprint(self) -> str:
+        """How many are trained on, and a hash of their names, lengths and labels: what examples are drawn from."""
+        clips = "".join(f"{clip.name}\0{len(clip.audio)}\0{clip.label}\0" for clip in self.train)
+        return f"{len(self.train)} {hashlib.sha256(clips.encode()).hexdigest()}"
+
 
 def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
     """All recordings of a folder, resampled to the network's rate, mixed to one channel.
 
     Raises:
-        InputError: no file fits the pattern, one has no label, or too few are left to train on.
+        InputError: no recording fits the pattern, one has no samples or no label, a label can be no class of a network,
+            or none is left to train on.
     """
-    files = sorted(path for path in Path(folder).glob(data.pattern) if path.is_file())
+    files = sorted(path for path in Path(folder).glob(data.pattern) if path.suffix.lower() in SUFFIXES)
+    files = [path for path in files if path.is_file()]
     if not files:
-        raise InputError(f"data: no file below {folder} fits the pattern {data.pattern!r}")
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise InputError(f"data: no recording ({kinds}) below {folder} fits the pattern {data.pattern!r}")
     names = [_label(file.name, data.label) for file in files]
     classes = tuple(sorted(set(names) - {""}))
+    try:
+        replace(config, classes=classes)
+    except CheckpointError as error:
+        raise InputError(f"data.label: its groups make names of classes; {error}") from None
     train, held_out, left_out = [], [], 0
     for file, name in zip(files, names, strict=True):
         samples, rate = read_channels(file)
+        if not len(samples):
+            raise InputError(f"data: {file} has no samples; take it away")
         audio = resample(mixed(samples), rate, config.sample_rate)
         clip = _clip(file.name, audio, classes.index(name) if name else -1, data, config)
         if clip is None:
@@ -119,7 +136,7 @@ def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator
     begin, end = max(first - 4, 0), first + data.frames + 4
     loud = (clip.audio[begin * config.hop : end * config.hop] * np.float32(gain)).astype(np.float32)
     assert config.mel_kind is not None
-    again = mel_of(loud, config.sample_rate, kind=config.mel_kind)
+    again = mel_of(loud, config.sample_rate, kind=config.mel_kind, n_mels=config.n_mels)
     return Example(
         (audio * np.float32(gain)).astype(np.float32), again[:, first - begin :][:, : data.frames], clip.label
     )
@@ -144,7 +161,10 @@ def _label(name: str, pattern: str) -> str:
     match = re.search(pattern, name)
     if match is None:
         raise InputError(f"data.label: expected it in every file's name, got {name!r} without {pattern!r}")
-    return " ".join(match.groups())
+    found = " ".join(group for group in match.groups() if group)
+    if not found:
+        raise InputError(f"data.label: expected its groups to match a part of every name, got nothing of {name!r}")
+    return found
 
 
 def _clip(name: str, audio: Array, label: int, data: Data, config: Config) -> Clip | None:
@@ -153,8 +173,8 @@ def _clip(name: str, audio: Array, label: int, data: Data, config: Config) -> Cl
         frames = len(audio) // config.hop
         if frames < data.frames:
             return None
-        mel = np.asarray(mel_of(audio, config.sample_rate, kind=config.mel_kind), np.float32)[:, :frames]
-        return Clip(name, audio, mel, label)
+        mel = mel_of(audio, config.sample_rate, kind=config.mel_kind, n_mels=config.n_mels)
+        return Clip(name, audio, np.asarray(mel, np.float32)[:, :frames], label)
     if len(audio) > data.samples:
         return None
     if data.peak:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.checkpoint import Checkpoint, save_checkpoint
 from engine.config import MAX_GUIDANCE, Config
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError
 from engine.training.settings import Recipe, recipe_of_json
 from engine.training.state import PARTS, State, read_state, write_state
 
@@ -38,12 +38,14 @@ def export(
 
     Raises:
         InputError: an argument is impossible.
-        CheckpointError: the file is no state of a training.
+        CheckpointError: the file is no state of a training, or one to train on from.
     """
     if part not in PARTS[:2]:
         raise InputError(f"part: expected 'average' or 'weights', got {part!r:.80}")
     state = read_state(state_file)
     recipe = recipe_of_json(state.recipe)
+    if not state.tensors[part]:
+        raise CheckpointError(f"{state_file}: it has no {part}: it is there to train on from (--init)")
     if not recipe.training.drop_label and (guidance is not None or not labels):
         name = "guidance" if labels else "labels"
         raise InputError(f"{name}: this network has no training without labels (training.drop_label)")
@@ -65,12 +67,13 @@ def export_to_train_on(state_file: Path, out: Path) -> None:
     state = read_state(state_file)
     recipe = recipe_of_json(state.recipe)
     recipe = replace(recipe, training=replace(recipe.training, init=""))
-    write_state(out, replace(state, recipe=recipe.to_json(), tensors={"weights": state.tensors["weights"]}))
+    tensors = {"weights": state.tensors["weights"]}
+    write_state(out, replace(state, recipe=recipe.to_json(), tensors=tensors, recordings=""))
 
 
 def checkpoint_of(recipe: Recipe, state: State, part: str = "average", labels: bool = True) -> Checkpoint:
     """The network of a state; see `export`."""
-    tensors = {name: tensor.numpy().astype(np.float32) for name, tensor in state.tensors[part].items()}
+    tensors = {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in state.tensors[part].items()}
     config = recipe.network
     if not config.n_mels:
         config = replace(config, clip_samples=recipe.data.samples)

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.config import Config, linear_schedule
 from engine.errors import CheckpointError, InputError
+from engine.frontend import HOP
 from engine.inputs import LOG_KINDS
 
 if sys.version_info >= (3, 11):
@@ -33,7 +34,7 @@ class Data:
         samples: of a clip, for a network without: shorter ones are padded, longer ones left out.
         lead: the most zeros before a clip.
         peak: what a clip's peak is scaled to; 0 for as it is.
-        gain_db: the range of a random gain of crops, in dB.
+        gain_db: the range of a random gain of crops, in dB, the least first.
     """
 
     pattern: str = "**/*.wav"
@@ -53,7 +54,10 @@ class Data:
                 raise InputError(f"data.{name}: expected a regular expression, got {error}") from None
         if self.label and not re.compile(self.label).groups:
             raise InputError(f"data.label: expected groups in it, got {self.label!r}")
-        _at_least("data", self, frames=1, samples=0, lead=0)
+        _at_least("data", self, frames=1, samples=0, lead=0, peak=0)
+        gains = self.gain_db
+        if len(gains) != 2 or not all(type(gain) in (int, float) for gain in gains) or not gains[0] <= gains[1]:
+            raise InputError(f"data.gain_db: expected the least and the most, in dB, got {list(gains)!r:.80}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Training:
     init: str = ""
 
     def __post_init__(self) -> None:
-        _at_least("training", self, steps=1, batch=1, warmup=0, seed=0)
+        _at_least("training", self, steps=1, batch=1, warmup=0, seed=0, decay=0)
         for name in ("average", "fast_share", "drop_label"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"training.{name}: expected a number from 0 to 1, got {getattr(self, name)!r}")
@@ -116,6 +120,14 @@ class Recipe:
     training: Training
 
     def __post_init__(self) -> None:
+        if self.network.padding != "zeros":
+            raise InputError(f"network.padding: training has 'zeros' only, got {self.network.padding!r}")
+        for name, only in {"step_bias_in_residual": False, "shared_upsampler": True}.items():
+            if getattr(self.network, name) != only:
+                raise InputError(f"network.{name}: training has {str(only).lower()} only")
+        if self.network.n_mels and self.network.hop != HOP:
+            strides = list(self.network.upsample_strides)
+            raise InputError(f"network.upsample_strides: expected a product of {HOP}, the hop of mels, got {strides}")
         if self.network.n_mels and self.data.label:
             raise InputError("data.label: expected none for a network with a mel")
         if not self.network.n_mels and not self.data.samples:
@@ -157,19 +169,25 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def recipe_of_json(text: str) -> Recipe:
-    """What `Recipe.to_json` wrote."""
-    values = json.loads(text)
+    """What `Recipe.to_json` wrote; CheckpointError for anything else."""
     kinds = {"network": Config, "data": Data, "training": Training}
-    return Recipe(**{name: _made(kind, name, values[name]) for name, kind in kinds.items()})
+    try:
+        values = json.loads(text)
+        return Recipe(**{name: _made(kind, name, values[name]) for name, kind in kinds.items()})
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"recipe: expected that of a training's state, got {text!r:.80} ({error})") from None
 
 
 def recipe_of(values: dict[str, Any]) -> Recipe:
     """A recipe from the tables of its TOML file; what is not given has its default."""
     if unknown := sorted(set(values) - {"network", "data", "training"}):
         raise InputError(f"expected the tables network, data and training, got {unknown!r:.80}")
+    for name, table in values.items():
+        if not isinstance(table, dict):
+            raise InputError(f"{name}: expected a table, [{name}], got {table!r:.80}")
     network = dict(values.get("network", {}))
-    if isinstance(beta := network.pop("beta", None), dict):
-        network["train_schedule"] = linear_schedule(beta["first"], beta["last"], beta["steps"])
+    if "beta" in network:
+        network["train_schedule"] = _schedule(network.pop("beta"))
     if network.get("n_mels") == 0:
         network = {"upsample_strides": (), "mel_kind": None, **network}
     if network.get("fast_schedule") == []:
@@ -181,6 +199,19 @@ def recipe_of(values: dict[str, Any]) -> Recipe:
     )
 
 
+def _schedule(beta: Any) -> tuple[float, ...]:
+    """From first to last in so many steps, as `network.beta` says."""
+    kinds = {"first": (int, float), "last": (int, float), "steps": (int,)}
+    if (
+        not isinstance(beta, dict)
+        or set(beta) != set(kinds)
+        or not all(type(beta[key]) in kind for key, kind in kinds.items())
+        or beta["steps"] < 1
+    ):
+        raise InputError(f"network.beta: expected {{ first = 1e-4, last = 0.05, steps = 50 }} or so, got {beta!r:.80}")
+    return linear_schedule(beta["first"], beta["last"], beta["steps"])
+
+
 def _made(kind: Any, name: str, values: dict[str, Any]) -> Any:
     types = {field.name: field for field in fields(kind)}
     if unknown := sorted(set(values) - set(types)):
@@ -188,10 +219,15 @@ def _made(kind: Any, name: str, values: dict[str, Any]) -> Any:
     made = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in made.items():
         default = types[key].default
-        number = isinstance(default, float) and type(value) is int
-        if kind is not Config and not isinstance(value, type(default)) and not number:
-            raise InputError(f"{name}.{key}: expected a {type(default).__name__}, got {value!r:.80}")
+        if isinstance(default, float) and type(value) is int:
+            made[key] = float(value)
+        elif kind is not Config and type(value) is not type(default):
+            raise InputError(f"{name}.{key}: expected {_kind_of(default)}, got {value!r:.80}")
     return kind(**made)
+
+
+def _kind_of(default: Any) -> str:
+    return {int: "a whole number", float: "a number", str: "a text", tuple: "a list"}[type(default)]
 
 
 def _at_least(table: str, settings: Any, **least: int) -> None:

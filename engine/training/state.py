@@ -27,12 +27,14 @@ class State:
         recipe: `Recipe.to_json`.
         classes: the names of the labels.
         tensors: per part (weights, their moving average, AdamW's moments) every parameter by its name, float32.
+        recordings: `Corpus.fingerprint`; empty where it is not known.
     """
 
     step: int
     recipe: str
     classes: tuple[str, ...]
     tensors: Mapping[str, Mapping[str, Tensor]]
+    recordings: str = ""
 
 
 def write_state(path: Path, state: State) -> None:
@@ -40,6 +42,7 @@ def write_state(path: Path, state: State) -> None:
     flat = {f"{part}.{name}": tensor for part, of in state.tensors.items() for name, tensor in of.items()}
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in flat.items()}
     about = {"step": str(state.step), "recipe": state.recipe, "classes": json.dumps(state.classes)}
+    about["recordings"] = state.recordings
     with replacing(path) as file:
         file.write(save(flat, metadata=about))
 
@@ -62,6 +65,7 @@ def read_state(path: Path) -> State:
             for name in file.keys():  # noqa: SIM118
                 part, _, parameter = name.partition(".")
                 tensors[part][parameter] = file.get_tensor(name).to(torch.float32)
-        return State(int(about["step"]), about["recipe"], tuple(json.loads(about["classes"])), tensors)
+        classes = tuple(json.loads(about["classes"]))
+        return State(int(about["step"]), about["recipe"], classes, tensors, about.get("recordings", ""))
     except Exception as error:  # safetensors alone raises several kinds
         raise CheckpointError(f"{path}: expected the state of a training, got: {str(error)[:200]}") from None

@@ -26,6 +26,8 @@ from engine.training.settings import Recipe, recipe_of_json
 from engine.training.state import State, is_state, read_state
 
 BETAS = (0.9, 0.99)  # of AdamW: small batches of very different noise want a short memory
+# Of a configuration: weights of networks that differ in them mean other things, though they have the same shapes.
+MEANING = ("classes", "padding", "step_bias_in_residual", "shared_upsampler", "step_embedding", "signal_std", "prior")
 FUSED_CHANNELS = (32, 64)  # more would spill registers
 
 
@@ -61,7 +63,8 @@ class Trainer:
         grown_from: the channels of the narrower network that this one began from (`grow`), or 0.
 
     Raises:
-        InputError: the state belongs to another recipe or other classes.
+        InputError: the state belongs to another recipe, other classes or other recordings, or there are more processes
+            than examples in a batch.
     """
 
     def __init__(
@@ -72,6 +75,11 @@ class Trainer:
         dtype: torch.dtype = torch.float32,
         state: State | None = None,
     ) -> None:
+        if recipe.training.batch < processes.count:
+            raise InputError(
+                f"training.batch: expected an example or more for each of {processes.count} processes, got "
+                f"{recipe.training.batch}"
+            )
         self.recipe, self.corpus, self.processes = recipe, corpus, processes
         self.step = 0
         torch.manual_seed(recipe.training.seed)
@@ -85,7 +93,7 @@ class Trainer:
         network = DiffWave(recipe.network, len(corpus.classes), dtype, gpu)
         self.grown_from = 0
         if recipe.training.init and state is None:
-            self.grown_from = _begin_from(network, recipe.training.init)
+            self.grown_from = _begin_from(network, recipe.training.init, corpus.classes)
         self.network = network.to(processes.device)
         self.parameters = dict(self.network.named_parameters())
         self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
@@ -152,13 +160,19 @@ class Trainer:
             "moment1": moment("exp_avg"),
             "moment2": moment("exp_avg_sq"),
         }
-        return State(self.step, self.recipe.to_json(), self.corpus.classes, tensors)
+        return State(self.step, self.recipe.to_json(), self.corpus.classes, tensors, self.corpus.fingerprint)
 
     def _restore(self, state: State) -> None:
         if _without_init(recipe_of_json(state.recipe)) != _without_init(self.recipe):
             raise InputError("recipe: the training in this folder has another one; choose another folder")
         if state.classes != self.corpus.classes:
             raise InputError(f"data: expected the classes {state.classes!r:.80}, got {self.corpus.classes!r:.80}")
+        if state.recordings not in ("", now := self.corpus.fingerprint):
+            had, have = state.recordings.split()[0], now.split()[0]
+            raise InputError(
+                f"data: expected the {had} recordings that this training began with, got {have} that are not all "
+                "the same; give it those back, or begin another in another folder with --init"
+            )
         if not all(state.tensors.values()):
             raise InputError("init: the state in this folder is one to begin from (--init), not one to go on with")
         self.step = state.step
@@ -198,13 +212,22 @@ def _without_init(recipe: Recipe) -> Recipe:
     return replace(recipe, training=replace(recipe.training, init=""))
 
 
-def _begin_from(network: DiffWave, file: str) -> int:
+def _begin_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> int:
     """Weights of the same network or of a narrower one, whose channels are returned, from a checkpoint or a state."""
     given: Mapping[str, Tensor]
     if is_state(Path(file)):
-        given = read_state(Path(file)).tensors["weights"]
+        state = read_state(Path(file))
+        given, theirs = state.tensors["weights"], recipe_of_json(state.recipe).network
+        theirs = replace(theirs, classes=state.classes)
     else:
-        given = {name: torch.from_numpy(tensor) for name, tensor in load_checkpoint(file).tensors.items()}
+        checkpoint = load_checkpoint(file)
+        given = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
+        theirs = checkpoint.config
+    ours = replace(network.config, classes=classes)
+    for name in MEANING:
+        is_, expected = getattr(theirs, name), getattr(ours, name)
+        if is_ != expected:
+            raise InputError(f"init: expected a network with {name} = {expected!r:.80}, got {is_!r:.80} in {file}")
     wanted = {name: parameter.detach() for name, parameter in network.named_parameters()}
     grown_from = 0
     if {name: tensor.shape for name, tensor in given.items()} != {name: p.shape for name, p in wanted.items()}:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from recordings import digits_recipe, spoken, tones, voice_recipe
 
-from engine.audio import read_wav
+from engine.audio import read_wav, write_wav
 from engine.errors import InputError
 from engine.frontend import mel
 from engine.training.data import Corpus, draw, generator, placed, read_corpus
@@ -95,7 +95,7 @@ def test_another_rate_is_resampled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (voice_recipe(data={"pattern": "*.flac"}), "no file below"),
+        (voice_recipe(data={"pattern": "*.flac"}), r"no recording .* below"),
         (voice_recipe(data={"held_out": "wav"}), "none of the 3 files"),
         (voice_recipe(data={"frames": 1000}), "at least 1000 frames"),
         (digits_recipe(), "expected it in every file's name, got '0.wav'"),
@@ -108,3 +108,54 @@ def test_another_rate_is_resampled(tmp_path: Path) -> None:
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, recipe: Recipe, message: str) -> None:
     with pytest.raises(InputError, match=message):
         corpus_of(tones(tmp_path, 3, 22050, 0.3), recipe)
+
+
+def test_files_that_are_no_recordings_are_passed_by(tmp_path: Path) -> None:
+    tones(tmp_path, 3, 22050, 0.3)
+    (tmp_path / "metadata.csv").write_text("0|what is said")
+    recipe = voice_recipe(data={"pattern": "**/*.*"})
+    assert len(corpus_of(tmp_path, recipe).train) == 1
+    with pytest.raises(InputError, match=r"no recording \(.*\.wav\) below .* fits the pattern '\*\.csv'"):
+        corpus_of(tmp_path, voice_recipe(data={"pattern": "*.csv"}))
+
+
+def test_a_recording_without_samples_is_named(tmp_path: Path) -> None:
+    write_wav(spoken(tmp_path) / "1_a_9.wav", np.zeros(0, np.float32), 8000)
+    with pytest.raises(InputError, match=r"1_a_9\.wav has no samples"):
+        corpus_of(tmp_path, digits_recipe())
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (r"^(\d)_([a-z])_(\d)", "data.label: its groups make names of classes; .*each one or two printable words"),
+        (r"^\d(x)?", "data.label: expected its groups to match a part of every name, got nothing of '0_a_0.wav'"),
+    ],
+)
+def test_labels_that_can_be_no_classes_are_refused_before_the_training(
+    tmp_path: Path, label: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        corpus_of(spoken(tmp_path), digits_recipe(data={"label": label}))
+
+
+def test_a_group_that_matches_nothing_is_no_part_of_the_label(tmp_path: Path) -> None:
+    assert corpus_of(spoken(tmp_path), digits_recipe(data={"label": r"^(\d)_a?(b)?"})).classes[:2] == ("0", "0 b")
+
+
+def test_a_network_of_more_bands_gets_them(tmp_path: Path) -> None:
+    recipe = voice_recipe(network={"n_mels": 100}, data={"gain_db": [-6.0, -6.0]})
+    corpus = corpus_of(tones(tmp_path, 3, 22050, 0.3), recipe)
+    example = draw(corpus, recipe.data, recipe.network, generator(0, 0, 0))
+    assert corpus.train[0].mel is not None and len(corpus.train[0].mel) == 100
+    assert example.mel is not None and example.mel.shape == (100, 4)
+
+
+def test_the_fingerprint_is_of_what_is_trained_on(tmp_path: Path) -> None:
+    tones(tmp_path, 4, 22050, 0.3)
+    before = corpus_of(tmp_path, voice_recipe()).fingerprint
+    assert before.startswith("2 ") and corpus_of(tmp_path, voice_recipe()).fingerprint == before
+    tones(tmp_path / "held out", 1, 22050, 0.5)
+    assert corpus_of(tmp_path, voice_recipe()).fingerprint == before
+    (tmp_path / "3.wav").rename(tmp_path / "5.wav")
+    assert corpus_of(tmp_path, voice_recipe()).fingerprint != before

@@ -125,3 +125,67 @@ def test_a_training_begins_from_a_voice_or_a_training(tmp_path: Path) -> None:
     deeper = voice_recipe(training={"init": str(tmp_path / "voice.safetensors")}, network={"residual_layers": 5})
     with pytest.raises(InputError, match="init: expected a network of the recipe's sizes and classes, or of fewer"):
         Trainer(deeper, corpus, Processes(0, 1, torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"signal_std": 0.14}, r"init: expected a network with signal_std = 0\.14, got 0\.0 in"),
+        ({"step_embedding": "sinusoid"}, "init: expected a network with step_embedding = 'sinusoid', got 'table'"),
+    ],
+)
+def test_weights_that_mean_something_else_are_not_begun_from(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    trained(tmp_path, voice_recipe())
+    export(tmp_path / STATE, tmp_path / "voice.safetensors")
+    for file in (STATE, "voice.safetensors"):
+        other = voice_recipe(network=changes, training={"init": str(tmp_path / file)})
+        with pytest.raises(InputError, match=message):
+            fit(other, tmp_path / "data", Options(tmp_path / "other"))
+
+
+def test_other_classes_are_not_begun_from(tmp_path: Path) -> None:
+    trained(tmp_path, digits_recipe())
+    other = digits_recipe(data={"label": r"^\d_(\w)_(\d)", "held_out": ""}, training={"init": str(tmp_path / STATE)})
+    data = spoken(tmp_path / "more", digits=2)  # 6 classes, as before
+    with pytest.raises(InputError, match=r"with classes = \('a 0', .* got \('0 a', "):
+        fit(other, data, Options(tmp_path / "other"))
+
+
+def test_a_training_goes_on_with_its_recordings_only(tmp_path: Path) -> None:
+    data = tones(tmp_path / "data", 5, 22050, 0.3)
+    recipe = voice_recipe()
+    fit(recipe, data, Options(tmp_path, stop_after=2))
+    (data / "4.wav").rename(tmp_path / "4.wav")
+    with pytest.raises(InputError, match="data: expected the 3 recordings that this training began with, got 2"):
+        fit(recipe, data, Options(tmp_path))
+    (tmp_path / "4.wav").rename(data / "4.wav")
+    assert fit(recipe, data, Options(tmp_path))
+
+
+def test_every_process_has_a_part_of_a_batch(tmp_path: Path) -> None:
+    recipe = voice_recipe(training={"batch": 1})
+    corpus = read_corpus(tones(tmp_path, 4, 22050, 0.3), recipe.data, recipe.network)
+    with pytest.raises(InputError, match="batch: expected an example or more for each of 2 processes, got 1"):
+        Trainer(recipe, corpus, Processes(0, 2, torch.device("cpu")))
+
+
+def test_an_export_replaces_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path, digits_recipe())
+    before = (tmp_path / STATE).read_bytes()
+
+    def refusal(*arguments: str) -> str:
+        assert command.main(["export", str(tmp_path), *arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "it is the input" in refusal("-o", str(tmp_path / STATE))
+    assert "expected a name that ends in .safetensors" in refusal("-o", str(tmp_path / "log.jsonl"))
+    assert f"{str(tmp_path)!r}: it is a directory" in refusal("-o", str(tmp_path))
+    out = str(tmp_path / "out.safetensors")
+    for option in (["--unconditional"], ["--float32"], ["--guidance", "2"]):
+        assert "--to-train-on: expected no other option" in refusal("-o", out, "--to-train-on", *option)
+    assert command.main(["export", str(tmp_path), "-o", out, "--to-train-on"]) == 0
+    assert command.main(["export", out, "-o", str(tmp_path / "voice.safetensors")]) == 2
+    assert "it has no average: it is there to train on from (--init)" in capsys.readouterr().err
+    assert (tmp_path / STATE).read_bytes() == before

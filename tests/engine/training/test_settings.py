@@ -8,7 +8,7 @@ import pytest
 from recordings import digits_recipe, voice_recipe
 
 from engine.config import BASE, linear_schedule
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError
 from engine.training.settings import RECIPES, read_recipe, recipe_of_json
 
 
@@ -32,7 +32,7 @@ def test_what_is_not_given_is_base(tmp_path: Path) -> None:
         ("[network", "expected TOML"),
         ("[other]", r"expected the tables network, data and training, got \['other'\]"),
         ("[training]\nstep = 3", "training: unknown keys step; known: steps, batch"),
-        ("[training]\nsteps = 'many'", "training.steps: expected a int, got 'many'"),
+        ("[training]\nsteps = 'many'", "training.steps: expected a whole number, got 'many'"),
         ("[training]\nsteps = 0", "training.steps: expected at least 1, got 0"),
         ("[training]\naverage = 1.5", "training.average: expected a number from 0 to 1"),
         ("[training]\nrate = -1.0", "training.rate: expected a number above 0"),
@@ -45,6 +45,20 @@ def test_what_is_not_given_is_base(tmp_path: Path) -> None:
         ("[data]\nlabel = '(a)'", "data.label: expected none for a network with a mel"),
         ("[data]\nlabel = 'a'", "data.label: expected groups in it"),
         ("[network]\nprior = true", "network.mel_kind: a prior needs a logarithmic mel, one of tacotron, hifigan"),
+        ("network = 3", r"network: expected a table, \[network\], got 3"),
+        ("[network]\nbeta = 0.02", r"network.beta: expected \{ first = 1e-4, .*got 0.02"),
+        ("[network]\nbeta = { first = 1e-4, last = 0.02 }", "network.beta: expected"),
+        ("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 0 }", "network.beta: expected"),
+        ("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 9, more = 1 }", "network.beta: expected"),
+        ("[network]\npadding = 'reflect'", "network.padding: training has 'zeros' only, got 'reflect'"),
+        ("[network]\nstep_bias_in_residual = true", "network.step_bias_in_residual: training has false only"),
+        ("[network]\nupsample_strides = [16, 20]", r"expected a product of 256, the hop of mels, got \[16, 20\]"),
+        ("[training]\ndecay = -1.0", "training.decay: expected at least 0"),
+        ("[training]\nsteps = true", "training.steps: expected a whole number, got True"),
+        ("[data]\npeak = -1", "data.peak: expected at least 0"),
+        ("[data]\ngain_db = [1.0]", r"data.gain_db: expected the least and the most, in dB, got \[1.0\]"),
+        ("[data]\ngain_db = [1.0, -1.0]", "data.gain_db: expected the least and the most"),
+        ("[data]\ngain_db = [1.0, 'a']", "data.gain_db: expected the least and the most"),
         ("[data]\nheld_out = '('", "data.held_out: expected a regular expression"),
     ],
 )
@@ -52,6 +66,22 @@ def test_what_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> N
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(InputError, match=message):
         read_recipe(tmp_path / "own.toml")
+
+
+def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        "[network]\nn_mels = 0\nguidance = 2\n[data]\nsamples = 200\nlabel = '(.)'\n"
+        "[training]\nrate = 1\ndrop_label = 1\n"
+    )
+    recipe = read_recipe(tmp_path / "own.toml")
+    assert recipe.network.guidance == 2.0 and recipe.training.rate == 1.0
+    assert recipe_of_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("text", ["", "3", "{}", '{"network": 3, "data": {}, "training": {}}', "null"])
+def test_what_is_no_recipe_of_a_state_is_refused(text: str) -> None:
+    with pytest.raises(CheckpointError, match="recipe: expected that of a training's state"):
+        recipe_of_json(text)
 
 
 def test_an_unknown_name_lists_those_that_there_are() -> None:
