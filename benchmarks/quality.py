@@ -60,7 +60,7 @@ def choose(folder: Path, count: int) -> list[Path]:
 
 
 def print_table(name: str, voices: Sequence[Voice], files: Sequence[Path], steps: int | str) -> None:
-    """A line per clip, as it is ready, and the means."""
+    """A line per clip, as it is ready, and the means of what is known."""
     precisions = [voice.choice.precision for voice in voices]
     heads = [f"{what} {p}" for p in precisions for what in ("PESQ-WB", "STOI")]
     heads += [f"SNR dB {p}/{precisions[0]}" for p in precisions[1:]]
@@ -69,7 +69,7 @@ def print_table(name: str, voices: Sequence[Voice], files: Sequence[Path], steps
     for file in files:
         found.append(measure(voices, file, steps))
         print(_line(file.stem, found[-1]), flush=True)
-    print(_line(f"mean of {len(files)}", np.mean(found, axis=0)), flush=True)
+    print(_line(f"mean of {len(files)}", np.nanmean(found, axis=0)), flush=True)
 
 
 def _line(name: str, figures: Any) -> str:

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="train by a recipe, or go on with an interrupted training")
     fit.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe")
     fit.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
-    text = "of the training's state and log (default: NAME-training, of RECIPE's name without its suffix)"
+    text = "of its state and log (default: NAME-training for a recipe NAME or NAME.toml)"
     fit.add_argument("--folder", type=Path, metavar="DIR", help=text)
     fit.add_argument("--init", type=Path, metavar="CKPT", help="begin from a checkpoint, or from a training's state")
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

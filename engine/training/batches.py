@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,10 +37,20 @@ def batches(corpus: Corpus, recipe: Recipe, first: int, numbers: Sequence[int], 
     """
     steps = range(first, recipe.training.steps)
     given = Steps(corpus, recipe, numbers)
-    return iter(DataLoader(given, None, sampler=steps, num_workers=workers, worker_init_fn=one_thread))
+    return iter(DataLoader(given, None, sampler=steps, num_workers=workers, worker_init_fn=begin_worker))
 
 
-def one_thread(_: int) -> None:
+def begin_worker(_: int) -> None:
+    """Who makes batches takes one thread, and leaves signals to the training: that one still needs batches to end.
+
+    Signals come to whole groups of processes. A worker ends when the training tells it to, or is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    one_thread()
+
+
+def one_thread() -> None:
     """NumPy's products on one thread: a dozen processes with one for each core would stand in each other's way."""
     from threadpoolctl import threadpool_limits
 

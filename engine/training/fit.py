@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from engine.training.objective import levels_of
 from engine.training.processes import Processes, join, leave
 from engine.training.quality import check_installed
 from engine.training.settings import Recipe
-from engine.training.state import read_state, write_state
+from engine.training.state import State, read_state, write_state
 from engine.training.trainer import Report, Trainer
 from engine.training.validation import validate
 
@@ -33,7 +34,7 @@ ECHO_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Options:
-    """How a training runs; none of it changes what is learnt.
+    """How a training runs. What is learnt is the recipe's; the device and the precision change how it is rounded.
 
     Attributes:
         folder: of its state, its log and its TensorBoard files.
@@ -53,8 +54,8 @@ class Options:
 def fit(recipe: Recipe, data: Path, options: Options) -> bool:
     """Train until the recipe's last step, an interruption (SIGINT, SIGTERM) or `stop_after` steps.
 
-    The folder gets state.safetensors every five minutes and at the end, and log.jsonl with the losses. With a state in
-    it, the training goes on from there, with the same examples in the same order.
+    The folder gets state.safetensors every five minutes, before every validation and at the end, and log.jsonl with the
+    losses. With a state in it, the training goes on from there, with the same examples in the same order.
 
     Args:
         recipe: the network, the data and the training.
@@ -65,7 +66,8 @@ def fit(recipe: Recipe, data: Path, options: Options) -> bool:
         Whether the training is done.
 
     Raises:
-        InputError: an argument is impossible, or the folder holds another recipe's training.
+        InputError: an argument is impossible, the folder holds another recipe's training, or a step's loss or gradient
+            is not finite; then the state in the folder stays as it was.
     """
     processes = join(options.device)
     try:
@@ -83,38 +85,77 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
     state = read_state(path) if path.exists() else None
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     trainer = Trainer(recipe, corpus, processes, dtype, state)
+    kept, window, end = _Kept(path, trainer, state), Window(), trainer.step + (options.stop_after or sys.maxsize)
+    log = None
     if processes.first:
-        _say(
-            f"{len(corpus.train)} recordings to train on, {len(corpus.held_out)} held out, {corpus.left_out} left out\n"
-            f"{len(corpus.classes)} classes, {sum(p.numel() for p in trainer.network.parameters()):,} parameters\n"
-            f"{processes.count} x {processes.device.type} {options.precision}{_layers(trainer)}, "
-            f"step {trainer.step} of {recipe.training.steps}"
-        )
-        if trainer.grown_from:
-            channels = recipe.network.residual_channels
-            _say(
-                f"init: a network of {trainer.grown_from} channels, grown to {channels}: at first it computes the same"
-            )
-    saved, window, end = time.monotonic(), Window(), trainer.step + (options.stop_after or sys.maxsize)
-    log = Log(options.folder) if processes.first else None
+        _introduce(trainer, options)
+        log = Log(options.folder)
     with _interruption() as interrupted, _progress(processes.first, trainer) as show:
         while not trainer.done and trainer.step < end:
             report = trainer.advance()
+            _check_finite(report)
             window.add(report)
             show(report, window)
             if log and (report.step % LOG_STEPS == 0 or trainer.done):
                 log.write(report.step, window.take())
             if log and options.validate_every and (report.step % options.validate_every == 0 or trainer.done):
-                log.write(report.step, {f"held_out_{name}": value for name, value in validate(trainer).items()})
-            stop = processes.any(bool(interrupted))
-            if processes.first and (stop or time.monotonic() - saved > SAVE_SECONDS):
-                write_state(path, trainer.state())
-                saved = time.monotonic()
-            if stop:
+                with window.paused():
+                    kept.write()
+                    log.write(report.step, {f"held_out_{name}": value for name, value in validate(trainer).items()})
+            if processes.any(bool(interrupted)):
                 break
-    if processes.first:
-        write_state(path, trainer.state())
+            if log and kept.old:
+                with window.paused():
+                    kept.write()
+        if log:  # while signals still ask instead of killing
+            kept.write()
     return trainer.done
+
+
+class _Kept:
+    """A training's state in its file, written once for every step at most.
+
+    Args:
+        path: of the file.
+        trainer: whose state it is.
+        state: what the file holds; None where there is none.
+    """
+
+    def __init__(self, path: Path, trainer: Trainer, state: State | None) -> None:
+        self._path, self._trainer = path, trainer
+        self._step, self._at = state.step if state else None, time.monotonic()
+
+    @property
+    def old(self) -> bool:
+        """It is time for another."""
+        return time.monotonic() - self._at > SAVE_SECONDS
+
+    def write(self) -> None:
+        """The state of the last step, unless it is there."""
+        if self._step != self._trainer.step:
+            write_state(self._path, self._trainer.state())
+        self._step, self._at = self._trainer.step, time.monotonic()
+
+
+def _check_finite(report: Report) -> None:
+    if not (math.isfinite(report.loss) and math.isfinite(report.gradient)):
+        raise InputError(
+            f"training.rate: expected a finite loss and gradient, got {report.loss} and {report.gradient} in step "
+            f"{report.step}: the training has diverged; what its folder holds stays; try a lower rate in another one"
+        )
+
+
+def _introduce(trainer: Trainer, options: Options) -> None:
+    corpus, processes, recipe = trainer.corpus, trainer.processes, trainer.recipe
+    _say(
+        f"{len(corpus.train)} recordings to train on, {len(corpus.held_out)} held out, {corpus.left_out} left out\n"
+        f"{len(corpus.classes)} classes, {sum(p.numel() for p in trainer.network.parameters()):,} parameters\n"
+        f"{processes.count} x {processes.device.type} {options.precision}{_layers(trainer)}, "
+        f"step {trainer.step} of {recipe.training.steps}"
+    )
+    if trainer.grown_from:
+        channels = recipe.network.residual_channels
+        _say(f"init: a network of {trainer.grown_from} channels, grown to {channels}: at first it computes the same")
 
 
 def _layers(trainer: Trainer) -> str:
@@ -183,5 +224,5 @@ def check_precision(precision: str, device: str) -> str:
     if precision != "auto":
         return precision
     on_cpu = any(supported and "bf16" in precisions for _, supported, _, precisions in tiers())
-    fast = torch.cuda.is_bf16_supported() if device == "cuda" else on_cpu
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else on_cpu
     return "bf16" if fast else "fp32"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,15 @@ class Window:
         self._reset()
         return figures
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile is not the steps': it does not count in seconds_per_step."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self._begin += time.monotonic() - begin
+
     def _reset(self) -> None:
         self._levels, self._gradients, self._steps, self._begin = np.zeros((LEVELS, 2)), 0.0, 0, time.monotonic()
 
@@ -65,9 +76,10 @@ class Log:
             print("no TensorBoard files: tensorboard is not installed", file=sys.stderr)
 
     def write(self, step: int, figures: Mapping[str, Any]) -> None:
-        """A line; none without figures."""
+        """A line; none without figures. What is not finite becomes null: JSON knows no such numbers."""
         if not figures:
             return
+        figures = {name: _finite(value) for name, value in figures.items()}
         with open(self._path, "a") as file:
             file.write(json.dumps({"step": step, **figures}) + "\n")
         if self._board is None:
@@ -77,3 +89,10 @@ class Log:
                 if one is not None:
                     self._board.add_scalar(name if place is None else f"{name}/{place}", one, step)
         self._board.flush()
+
+
+def _finite(value: Any) -> Any:
+    """The same without infinities and NaN."""
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return value if value is None or math.isfinite(value) else None

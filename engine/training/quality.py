@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +23,31 @@ def check_installed() -> None:
 
 
 def perceived(recording: Array, audio: Array, rate: int) -> tuple[float, float]:
-    """(PESQ-WB, STOI) of audio against a recording of the same length; 16 kHz is all that PESQ-WB knows."""
-    from pesq import pesq
-    from pystoi import stoi
+    """(PESQ-WB, STOI) of audio against a recording of the same length; 16 kHz is all that PESQ-WB knows.
+
+    Either is NaN where it cannot judge: PESQ wants a quarter of a second with speech in it, STOI 0.4 s of speech.
+    """
+    from pesq import BufferTooShortError, NoUtterancesError, pesq
     from scipy.signal import resample_poly
 
     wanted, got = (resample_poly(signal.astype(np.float64), 16000, rate) for signal in (recording, audio))
-    return float(pesq(16000, wanted, got, "wb")), float(stoi(recording, audio, rate))
+    if not (wanted.any() and got.any()):
+        return math.nan, math.nan
+    try:
+        return float(pesq(16000, wanted, got, "wb")), _stoi(recording, audio, rate)
+    except (BufferTooShortError, NoUtterancesError):
+        return math.nan, math.nan
+
+
+def _stoi(recording: Array, audio: Array, rate: int) -> float:
+    from pystoi import stoi
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
+        try:
+            return float(stoi(recording, audio, rate))
+        except RuntimeWarning:  # else it would return 1e-5
+            return math.nan
 
 
 def log_mel_error(recording: Array, audio: Array, rate: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,8 +28,8 @@ def validate(trainer: Trainer) -> dict[str, float]:
     """Figures of the moving average of the weights on the held-out recordings; none without such recordings.
 
     Returns:
-        "loss": the objective over the same noised examples each time. For a voice also "pesq_wb", "stoi" and
-        "log_mel_error", means over a few clips, spoken again from their mels in its fast schedule by the engine.
+        "loss": the objective over the same noised examples each time. For a voice also those of `spoken`, of a few
+        clips.
     """
     corpus = trainer.corpus
     if not corpus.held_out:
@@ -66,16 +67,26 @@ def held_out_loss(trainer: Trainer) -> float:
     return total / count
 
 
-def spoken(voice: Voice, clips: Sequence[Clip], steps: int | str = 6) -> dict[str, float]:
-    """Mean PESQ-WB, STOI and log-mel error of clips spoken again from their mels."""
-    found = []
+def spoken(voice: Voice, clips: Sequence[Clip]) -> dict[str, float]:
+    """Means over clips, spoken again from their mels in the voice's fast schedule, or its full one if it has none.
+
+    Returns:
+        "log_mel_error", "pesq_wb" and "stoi"; the latter two of those clips that have enough speech for them, if any,
+        and "not_judged", how many have not enough for PESQ, if any.
+    """
+    fast = voice.config.fast_schedule
+    found: dict[str, list[float]] = {"pesq_wb": [], "stoi": [], "log_mel_error": []}
     for clip in clips:
         assert clip.mel is not None
-        audio = voice.vocode(clip.mel, steps=steps)
+        audio = voice.vocode(clip.mel, steps=len(fast) if fast else "full")
         recording = clip.audio[: len(audio)]
-        pesq_wb, stoi = perceived(recording, audio, voice.sample_rate)
-        found.append((pesq_wb, stoi, log_mel_error(recording, audio, voice.sample_rate)))
-    return dict(zip(("pesq_wb", "stoi", "log_mel_error"), map(float, np.mean(found, axis=0)), strict=True))
+        given = (*perceived(recording, audio, voice.sample_rate), log_mel_error(recording, audio, voice.sample_rate))
+        for of, value in zip(found.values(), given, strict=True):
+            if not math.isnan(value):
+                of.append(value)
+    figures = {name: float(np.mean(of)) for name, of in found.items() if of}
+    not_judged = len(clips) - len(found["pesq_wb"])
+    return figures | ({"not_judged": not_judged} if not_judged else {})
 
 
 def chosen(clips: Sequence[Clip], count: int) -> list[Clip]:

@@ -9,10 +9,12 @@ pytest.importorskip("triton")
 from tolerances import TOLERANCES, relative_error
 
 from engine.kernels import cuda
+from engine.training import validation
 from engine.training.data import Clip, Corpus
 from engine.training.processes import Processes
 from engine.training.settings import Recipe, recipe_of
 from engine.training.trainer import Trainer
+from engine.training.validation import validate
 
 OBSTACLE = cuda.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
@@ -38,13 +40,13 @@ def recipe(**changes: object) -> Recipe:
     return recipe_of({"network": network, "data": {"frames": 8}, "training": training | changes})
 
 
-def corpus() -> Corpus:
+def corpus(held_out: int = 0) -> Corpus:
     random = np.random.default_rng(0)
     clips = []
-    for number in range(4):
+    for number in range(4 + held_out):
         audio = 0.2 * random.standard_normal(256 * 40).astype(np.float32)
         clips.append(Clip(f"{number}.wav", audio, random.random((80, 40), dtype=np.float32), -1))
-    return Corpus(clips, (), (), 0)
+    return Corpus(clips[:4], clips[4:], (), 0)
 
 
 def losses(device: str, dtype: torch.dtype, steps: int = 12) -> tuple[list[float], list[float], Trainer]:
@@ -72,3 +74,25 @@ def test_it_goes_on_where_it_was() -> None:
     assert again.done and not half.done
     assert relative_error([one.loss for one in reports], whole[5:]) < TOLERANCES["training_bf16"]
     assert relative_error([one.gradient for one in reports], norms[5:]) < TOLERANCES["training_bf16"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_validation_is_that_of_the_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """Of the same weights; without PESQ and STOI, which know no device."""
+    monkeypatch.setattr(validation, "perceived", lambda recording, audio, rate: (1.0, 0.5))
+    trainers = [
+        Trainer(recipe(), corpus(held_out=2), Processes(0, 1, torch.device("cuda")), dtype),
+        Trainer(recipe(), corpus(held_out=2), Processes(0, 1, torch.device("cpu"))),
+    ]
+    for _ in range(3):
+        trainers[0].advance()
+    for name, tensor in trainers[0].average.items():
+        trainers[1].average[name].copy_(tensor)
+    found, expected = map(validate, trainers)
+    assert found.keys() == expected.keys() == {"loss", "pesq_wb", "stoi", "log_mel_error"}
+    limit = 20 * TOLERANCES["training_fp32"] if dtype == torch.float32 else TOLERANCES["training_bf16"]
+    assert relative_error(found["loss"], expected["loss"]) < limit
+    assert found["log_mel_error"] == expected["log_mel_error"]  # a voice on a CPU spoke both
+    before = trainers[0].step
+    trainers[0].advance()  # the captured step goes on
+    assert trainers[0].step == before + 1 and np.isfinite(validate(trainers[0])["loss"])

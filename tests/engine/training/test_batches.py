@@ -37,7 +37,7 @@ def test_who_makes_them_takes_one_thread() -> None:
     code = """
 import numpy
 from engine.training.batches import one_thread
-one_thread(0)
+one_thread()
 from threadpoolctl import threadpool_info
 assert {pool["num_threads"] for pool in threadpool_info()} == {1}, threadpool_info()
 """

@@ -1,13 +1,11 @@
-"""A training from beginning to end: it learns, goes on where it was stopped, and does so in any number of processes."""
+"""A training from beginning to end: it learns, goes on where it was left, and does so in any number of processes."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,7 @@ from tolerances import TOLERANCES, relative_error
 
 from engine.errors import CheckpointError, InputError
 from engine.training import __main__ as command
-from engine.training import fit as fitting
-from engine.training.fit import STATE, Options, fit
+from engine.training.fit import STATE, Options, check_precision, fit
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state
 
@@ -34,7 +31,7 @@ frames = 4
 held_out = '^0\\.'
 
 [training]
-steps = 40
+steps = 3
 batch = 4
 warmup = 2
 fast_share = 0.5
@@ -76,49 +73,8 @@ def test_a_training_in_two_parts_is_the_training(tmp_path: Path, recipe: Recipe)
     assert not same(changed, parts)
 
 
-def test_an_interrupted_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    tones(tmp_path / "data", 4, 22050, 0.3)
-
-    def start(folder: str) -> subprocess.Popen[bytes]:
-        arguments = ["fit", "recipe.toml", "--data", "data", "--folder", folder, "--device", "cpu", "--threads", "1"]
-        return subprocess.Popen(
-            [sys.executable, "-m", "engine.training", *arguments, "--precision", "fp32", "--validate-every", "0"],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-        )
-
-    whole, broken = start("whole"), start("broken")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "broken").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    broken.send_signal(signal.SIGTERM)
-    said = broken.communicate(timeout=60)[1].decode()
-    if broken.returncode == -signal.SIGTERM:  # it came before the first step: nothing is there yet
-        assert not (tmp_path / "broken" / STATE).exists()
-    else:
-        assert broken.returncode in (0, 130), said
-    assert start("broken").wait(timeout=60) == 0
-    assert whole.wait(timeout=60) == 0
-    assert same(read_state(tmp_path / "whole" / STATE), read_state(tmp_path / "broken" / STATE))
-
-
-def test_a_signal_that_torchrun_repeats_is_not_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with fitting._interruption() as got:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGINT)
-        except KeyboardInterrupt:
-            pytest.fail("the step in hand was not finished, and no state written")
-        assert len(got) == 2
-        monkeypatch.setattr(fitting, "ECHO_SECONDS", -1.0)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_two_processes_share_the_batch(tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 40", "steps = 3"))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
     tones(tmp_path / "data", 4, 22050, 0.3)
     runs = {"one": [], "two": LAUNCHER}
     for folder, launcher in runs.items():
@@ -168,7 +124,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["fit", "nothing", "--data", ".", "--folder", "x"], "bundled recipes"),
-        (["fit", "digits", "--data", "nowhere", "--folder", "x", "--device", "cpu"], "no file below nowhere"),
+        (["fit", "digits", "--data", "nowhere", "--folder", "x", "--device", "cpu"], "below nowhere fits the pattern"),
         (["fit", "digits", "--data", ".", "--folder", "x", "--threads", "0"], "threads: expected at least 1, got 0"),
         (["export", "nowhere", "-o", "x.safetensors"], "expected the state of a training"),
     ],
@@ -184,3 +140,30 @@ def test_the_command_says_what_is_wrong(
     assert command.main(arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
+
+
+def test_without_a_folder_it_has_the_name_of_its_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "small.toml").write_text(RECIPE)
+    tones(tmp_path / "data", 4, 22050, 0.3)
+    arguments = ["fit", "recipes/small.toml", "--data", "data", "--device", "cpu", "--validate-every", "0"]
+    assert command.main(arguments) == 0
+    assert read_state(tmp_path / "small-training" / STATE).step == 3
+    assert f"done: {Path('small-training') / STATE}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["fit", "--help"])
+    assert "default: NAME-training" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("multiplied", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_what_the_hardware_multiplies(monkeypatch: pytest.MonkeyPatch, multiplied: bool, expected: str) -> None:
+    """PyTorch emulates bf16 on any GPU, more slowly than it computes in float32."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or multiplied
+    )
+    assert check_precision("auto", "cuda") == expected
+    assert check_precision("fp32", "cuda") == "fp32" and check_precision("bf16", "cuda") == "bf16"

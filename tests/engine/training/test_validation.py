@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from recordings import digits_recipe, spoken, tones, voice_recipe
 
-from engine.training.data import Corpus, read_corpus
+from engine.audio import write_wav
+from engine.config import Config
+from engine.training import validation
+from engine.training.data import Clip, Corpus, read_corpus
 from engine.training.fit import Options, fit
 from engine.training.processes import Processes
-from engine.training.quality import log_mel_error
+from engine.training.quality import log_mel_error, perceived
 from engine.training.trainer import Trainer
 from engine.training.validation import CLIPS, chosen, held_out_loss, validate
 
@@ -75,8 +80,57 @@ def test_a_voice_in_training_says_how_it_sounds(tmp_path: Path) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     data = tones(tmp_path / "data", 4, 22050, 1.0)
-    fit(voice_recipe(), data, Options(tmp_path / "folder", validate_every=6))
-    lines = [json.loads(line) for line in (tmp_path / "folder" / "log.jsonl").read_text().splitlines()]
-    figures = {name: value for line in lines for name, value in line.items()}
+    figures = held_out(data, tmp_path / "folder")
     assert 0.9 < figures["held_out_pesq_wb"] < 4.7 and -1 < figures["held_out_stoi"] < 1
     assert figures["held_out_log_mel_error"] > 0 and figures["held_out_loss"] > 0
+    assert "held_out_not_judged" not in figures
+    # One held-out clip is silent, then the other is short as well.
+    write_wav(data / "0.wav", np.zeros(22050, np.float32), 22050)
+    figures = held_out(data, tmp_path / "silent")
+    assert 0.9 < figures["held_out_pesq_wb"] < 4.7 and figures["held_out_not_judged"] == 1
+    write_wav(data / "1.wav", 0.1 * np.random.default_rng(0).standard_normal(5200).astype(np.float32), 22050)
+    figures = held_out(data, tmp_path / "short")
+    assert {name for name in figures if name.startswith("held_out_")} == {
+        "held_out_loss",
+        "held_out_log_mel_error",
+        "held_out_not_judged",
+    }
+    assert figures["held_out_not_judged"] == 2
+
+
+def held_out(data: Path, folder: Path) -> dict[str, Any]:
+    """The last figures of a training that validates."""
+    assert fit(voice_recipe(), data, Options(folder, validate_every=6))
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {name: value for line in lines for name, value in line.items()}
+
+
+def test_clips_with_too_little_speech_are_not_judged() -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    random = np.random.default_rng(0)
+    noise, nothing = 0.1 * random.standard_normal(22050).astype(np.float32), np.zeros(22050, np.float32)
+    assert np.isfinite(perceived(noise, noise, 22050)).all()
+    for recording, audio in ((nothing, noise), (noise, nothing), (noise[:5200], noise[:5200])):
+        assert np.isnan(perceived(recording, audio, 22050)).all()
+    assert list(np.isnan(perceived(noise[:7000], noise[:7000], 22050))) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("fast", "steps"), [(Config().fast_schedule, 6), ((0.001, 0.05, 0.5), 3), (None, "full")], ids=["6", "3", "none"]
+)
+def test_a_voice_speaks_in_its_own_fast_schedule(
+    monkeypatch: pytest.MonkeyPatch, fast: tuple[float, ...] | None, steps: int | str
+) -> None:
+    told = []
+
+    def vocode(mel: Any, steps: int | str) -> Any:
+        told.append(steps)
+        return np.zeros(mel.shape[1] * 256, np.float32)
+
+    monkeypatch.setattr(validation, "perceived", lambda recording, audio, rate: (1.0, 0.5))
+    voice: Any = SimpleNamespace(config=Config(fast_schedule=fast), sample_rate=22050, vocode=vocode)
+    clip = Clip("a.wav", np.full(256 * 20 + 7, 0.1, np.float32), np.zeros((80, 20), np.float32), -1)
+    figures = validation.spoken(voice, [clip])
+    assert told == [steps]
+    assert (figures["pesq_wb"], figures["stoi"]) == (1.0, 0.5) and figures["log_mel_error"] > 0
