@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 
@@ -24,10 +23,6 @@ from engine.config import BASE
 from engine.voice import BUNDLED
 
 KEPT = pytest.StashKey()
-
-# PyTorch's OpenMP reads it when it starts. Its threads spin while they wait, and beside a busy neighbour that alone
-# made PyTorch five times slower: a rival must not look slow for that.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_configure(config):
