@@ -11,7 +11,8 @@ try:
     from engine import _native as _native
 except ImportError as error:
     raise ImportError(
-        "engine._native is not built here: run 'pip install .' (or 'pip install -e .' to work in the source tree)"
+        "engine._native is not built here: this is the source tree, which hides an installed package of that name; "
+        "run 'pip install -e .' in it, or leave it"
     ) from error
 
 from engine.frontend import mel

@@ -202,6 +202,11 @@ def _check_shapes(shapes: Mapping[str, Shape], config: Config) -> None:
 def _check_names(names: Collection[str], expected: Mapping[str, Shape]) -> None:
     unexpected = [name for name in names if name not in expected]
     missing = [name for name in expected if name not in names]
+    if any(name.startswith("weights.") for name in unexpected):
+        raise CheckpointError(
+            "expected a checkpoint, got the state of a training: python -m engine.training export FOLDER -o "
+            "voice.safetensors makes one of it"
+        )
     if missing or unexpected:
         raise CheckpointError(
             f"expected the {len(expected)} tensors of a DiffWave network, in LMNT's names "

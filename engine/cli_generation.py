@@ -184,7 +184,7 @@ _GENERATE = (
     """\
 Make sound from noise alone. With a network that knows classes, such as the bundled spoken digits, --label says which:
 the class's whole name, or its first word, which may mean several, of which each clip gets one by its seed. 'engine
-info' lists the classes. The clips of a folder are called by class and number, 7-00.wav; files of these names are
+info' says which there are. The clips of a folder are called by class and number, 7-00.wav; files of these names are
 replaced. The last line says how fast it was, as 'engine vocode' does.
 """,
     """\

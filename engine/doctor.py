@@ -53,7 +53,7 @@ def _gpu() -> Iterator[str]:
 def _packages() -> Iterator[str]:
     for name, extra, purpose in _EXTRAS:
         found = importlib.util.find_spec(name) is not None
-        missing = f"for {purpose}: pip install 'diffwave-engine[{extra}]'"
+        missing = f"for {purpose}: pip install -e '.[{extra}]' in the source folder"
         yield _line(found, f"package {name}", f"{_version(name)}, for {purpose}" if found else missing)
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from engine.checkpoint import Checkpoint
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
 from engine.kernels import cpu
+from engine.labels import listed
 from engine.voice import Voice
-
-SHOWN = 6  # classes
 
 
 def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
@@ -67,8 +66,7 @@ def _ways(config: Config) -> list[str]:
 
 def _classes(config: Config) -> str:
     names = config.classes
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)}: {', '.join(map(repr, names[:SHOWN]))}{more}"
+    return f"{len(names)}: {listed(names)}"
 
 
 def _clips(config: Config) -> str:
@@ -84,7 +82,7 @@ def _needs(config: Config) -> list[str]:
         needs = ["a mel of a kind that the file does not say (mel= or --mel-kind does)"]
     else:
         needs = [f"a mel of kind {config.mel_kind}"]
-    return needs + ["energy_min or std (PriorGrad)"] * config.prior
+    return needs + ["energy_min or std (PriorGrad)"] * (config.prior and not config.energy_min)
 
 
 def _machine_lines(voice: Voice) -> list[str]:

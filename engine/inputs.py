@@ -59,7 +59,7 @@ def check_mel(mel: Any, config: Config, device: str = "cpu") -> MelBatch:
         InputError: the network takes no mel, or the type, element type, rank, band count or a value is wrong.
     """
     if config.n_mels == 0:
-        raise InputError("mel: this network is unconditional and takes none")
+        raise InputError("mel: this network takes none; generate makes sound with it")
     if isinstance(mel, (list, tuple)):
         return _check_list(mel, config.n_mels, device)
     array = _to_float32(mel, "mel", device)

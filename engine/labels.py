@@ -35,14 +35,14 @@ def choose(classes: Sequence[str], label: Any, seeds: Sequence[int]) -> list[int
 def choose_told(classes: Sequence[str], label: Any, seeds: Sequence[int]) -> list[int | None]:
     """As `choose`, but for an operation in which None is no answer where there are classes."""
     if classes and label is None:
-        raise InputError(f"label: this network has classes and wants one of {_listed(classes)}, got None")
+        raise InputError(f"label: this network has classes and wants one of {listed(classes)}, got None")
     return choose(classes, label, seeds)
 
 
 def choose_exactly(classes: Sequence[str], label: Any, count: int) -> list[int | None]:
     """As `choose_told` where nothing may be drawn: every label must mean one class."""
     if classes and label is None:
-        raise InputError(f"label: this network has classes and wants one of {_listed(classes)}, got None")
+        raise InputError(f"label: this network has classes and wants one of {listed(classes)}, got None")
     meant = _meant(classes, label, count)
     for one in meant:
         if one is not None and len(one) > 1:
@@ -70,11 +70,11 @@ def _classes_of(classes: Sequence[str], label: Any, name: str) -> list[int]:
     text = str(label)
     found = [classes.index(text)] if text in classes else [i for i, one in enumerate(classes) if one.split()[0] == text]
     if not found:
-        raise InputError(f"{name}: expected one of {_listed(classes)}, got {label!r:.80}")
+        raise InputError(f"{name}: expected one of {listed(classes)}, got {label!r:.80}")
     return found
 
 
-def _listed(classes: Sequence[str]) -> str:
+def listed(classes: Sequence[str]) -> str:
     """The first words, which are what one usually asks for, and an example of a longer name."""
     words = list(dict.fromkeys(name.split()[0] for name in classes))
     text = _shortened([repr(word) for word in words])

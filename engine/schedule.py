@@ -202,7 +202,7 @@ def _choices(config: Config) -> str:
         [
             *usable,
             f'steps="full" ({len(train)} steps)',
-            f"betas of your own as schedule= with alpha_bar within {train[-1]:.7g} to {train[0]:.7g}",
+            f"betas of your own as schedule= (in Python) with alpha_bar within {train[-1]:.7g} to {train[0]:.7g}",
         ]
     )
 

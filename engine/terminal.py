@@ -51,7 +51,7 @@ def at_rate(path: Path, samples: FloatArray, rate: int, wanted: int) -> FloatArr
         samples = resample(samples, rate, wanted)
     except UnavailableError:
         raise InputError(
-            f"{path}: this voice speaks at {wanted} Hz and the recording has {rate} Hz; resample it, for example "
+            f"{path}: this network wants {wanted} Hz and the recording has {rate} Hz; resample it, for example "
             f"with 'sox IN.wav -r {wanted} OUT.wav' or 'ffmpeg -i IN.wav -ar {wanted} OUT.wav', or install the extra "
             "'audio' (pip install soxr)"
         ) from None
@@ -91,4 +91,4 @@ def steps(text: str) -> int | str:
     try:
         return text if text == "full" else int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected 6 or full, got {text!r:.80}") from None
+        raise argparse.ArgumentTypeError(f"expected a number of steps, or full, got {text!r:.80}") from None

@@ -195,7 +195,7 @@ class Voice(Generation):
             check_mel_length(batch, signal, self.hop)
             mels = list(batch.items)
         elif mel is not None:
-            raise InputError("mel: this network is unconditional and takes none")
+            raise InputError("mel: this network takes none; generate makes sound with it")
         self._check_reflection([signal.shape[1]])
         labels = choose_exactly(self.config.classes, label, len(signal))
         given = zip(signal, mels, labels, strict=True)

@@ -29,7 +29,7 @@ def obstacle(index: int = 0) -> str | None:
         return "no NVIDIA driver was found (libcuda.so.1)"
     for package in ("torch", "triton"):
         if importlib.util.find_spec(package) is None:
-            return f"{package} is not installed: pip install 'diffwave-engine[gpu]'"
+            return f"{package} is not installed: pip install -e '.[gpu]' in the source folder"
     import torch
 
     if torch.version.cuda is None:

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
         import torch  # noqa: F401
         import tqdm  # noqa: F401
     except ImportError as error:
-        return _fail(f"training needs {error.name}; run pip install 'diffwave-engine[train]'")
+        return _fail(f"training needs {error.name}; run pip install -e '.[train]' in the source folder")
     from engine.errors import CheckpointError, InputError, UnavailableError
 
     try:
@@ -68,6 +68,7 @@ def _export(options: argparse.Namespace) -> int:
         dtype = "float32" if options.float32 else "float16"
         labels = not options.unconditional
         export(state, options.output, labels=labels, dtype=dtype, guidance=options.guidance)
+    print(f"wrote {options.output}")
     return 0
 
 

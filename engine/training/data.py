@@ -18,6 +18,7 @@ from engine.audio import mixed, read_channels, resample
 from engine.config import Config
 from engine.errors import CheckpointError, InputError
 from engine.frontend import mel as mel_of
+from engine.frontend import settings
 from engine.prior import frame_energy
 from engine.training.settings import Data
 
@@ -61,13 +62,15 @@ class Corpus:
         train: those trained on.
         held_out: those that are not.
         classes: the names of the labels, in the order of their numbers.
-        left_out: how many files are longer than a clip may be.
+        left_out: how many files are longer than a clip may be, or shorter than a crop.
+        rates: that they were recorded at, in Hz, the lowest first.
     """
 
     train: Sequence[Clip]
     held_out: Sequence[Clip]
     classes: tuple[str, ...]
     left_out: int
+    rates: tuple[int, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -83,6 +86,8 @@ def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
         InputError: no recording fits the pattern, one has no samples or no label, a label can be no class of a network,
             or none is left to train on.
     """
+    if not Path(folder).is_dir():
+        raise InputError(f"data: there is no directory {str(folder)!r}")
     files = sorted(path for path in Path(folder).glob(data.pattern) if path.suffix.lower() in SUFFIXES)
     files = [path for path in files if path.is_file()]
     if not files:
@@ -94,13 +99,17 @@ def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
         replace(config, classes=classes)
     except CheckpointError as error:
         raise InputError(f"data.label: its groups make names of classes; {error}") from None
-    train, held_out, left_out = [], [], 0
+    train, held_out, left_out, rates = [], [], 0, set()
     for file, name in zip(files, names, strict=True):
         samples, rate = read_channels(file)
         if not len(samples):
             raise InputError(f"data: {file} has no samples; take it away")
+        rates.add(rate)
         audio = resample(mixed(samples), rate, config.sample_rate)
-        clip = _clip(file.name, audio, classes.index(name) if name else -1, data, config)
+        try:
+            clip = _clip(file.name, audio, classes.index(name) if name else -1, data, config)
+        except InputError as error:
+            raise InputError(f"data: {file}: {error}") from None
         if clip is None:
             left_out += 1
         elif data.held_out and re.search(data.held_out, file.name):
@@ -116,7 +125,7 @@ def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
     if not train:
         what = f"at least {data.frames} frames" if config.n_mels else f"at most {data.samples} samples"
         raise InputError(f"data: none of the {len(files)} files in {folder} is left to train on ({what}, not held out)")
-    return Corpus(train, held_out, classes, left_out)
+    return Corpus(train, held_out, classes, left_out, tuple(sorted(rates)))
 
 
 def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator) -> Example:
@@ -135,8 +144,7 @@ def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator
     # The mel is that of the louder or softer audio: analysed again, with a frame's surroundings on both sides.
     begin, end = max(first - 4, 0), first + data.frames + 4
     loud = (clip.audio[begin * config.hop : end * config.hop] * np.float32(gain)).astype(np.float32)
-    assert config.mel_kind is not None
-    again = mel_of(loud, config.sample_rate, kind=config.mel_kind, n_mels=config.n_mels)
+    again = mel_of(loud, config.sample_rate, **settings(config))
     return Example(
         (audio * np.float32(gain)).astype(np.float32), again[:, first - begin :][:, : data.frames], clip.label
     )
@@ -169,11 +177,10 @@ def _label(name: str, pattern: str) -> str:
 
 def _clip(name: str, audio: Array, label: int, data: Data, config: Config) -> Clip | None:
     if config.n_mels:
-        assert config.mel_kind is not None
         frames = len(audio) // config.hop
         if frames < data.frames:
             return None
-        mel = mel_of(audio, config.sample_rate, kind=config.mel_kind, n_mels=config.n_mels)
+        mel = mel_of(audio, config.sample_rate, **settings(config))
         return Clip(name, audio, np.asarray(mel, np.float32)[:, :frames], label)
     if len(audio) > data.samples:
         return None

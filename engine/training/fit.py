@@ -77,8 +77,8 @@ def fit(recipe: Recipe, data: Path, options: Options) -> bool:
 
 
 def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> bool:
-    options.folder.mkdir(parents=True, exist_ok=True)
     corpus = read_corpus(data, recipe.data, recipe.network)
+    options.folder.mkdir(parents=True, exist_ok=True)
     if corpus.held_out and recipe.network.n_mels and options.validate_every:
         check_installed()
     path = options.folder / STATE
@@ -89,6 +89,8 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
     log = None
     if processes.first:
         _introduce(trainer, options)
+        if state and recipe.training.init:
+            _say("init: not used: the training in this folder goes on")
         log = Log(options.folder)
     with _interruption() as interrupted, _progress(processes.first, trainer) as show:
         while not trainer.done and trainer.step < end:
@@ -153,6 +155,10 @@ def _introduce(trainer: Trainer, options: Options) -> None:
         f"{processes.count} x {processes.device.type} {options.precision}{_layers(trainer)}, "
         f"step {trainer.step} of {recipe.training.steps}"
     )
+    wanted, rates = recipe.network.sample_rate, [f"{rate}" for rate in corpus.rates]
+    if set(corpus.rates) - {wanted}:
+        low = f"; those of {rates[0]} Hz have nothing above half of that" if corpus.rates[0] < wanted else ""
+        _say(f"recorded at {' and '.join(rates)} Hz, resampled to {wanted} Hz{low}")
     if trainer.grown_from:
         channels = recipe.network.residual_channels
         _say(f"init: a network of {trainer.grown_from} channels, grown to {channels}: at first it computes the same")

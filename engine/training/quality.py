@@ -19,7 +19,9 @@ def check_installed() -> None:
     """InputError unless `perceived` can work: better at once than after a thousand steps."""
     for name in ("pesq", "pystoi", "scipy"):
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"validate_every: {name} is missing; run pip install 'diffwave-engine[train]', or say 0")
+            raise InputError(
+                f"validate_every: {name} is missing; run pip install -e '.[train]' in the source folder, or say 0"
+            )
 
 
 def perceived(recording: Array, audio: Array, rate: int) -> tuple[float, float]:

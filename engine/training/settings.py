@@ -13,6 +13,7 @@ from engine.config import Config, linear_schedule
 from engine.errors import CheckpointError, InputError
 from engine.frontend import HOP
 from engine.inputs import LOG_KINDS
+from engine.schedule import build_schedule
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,7 +28,8 @@ class Data:
     """Which recordings, and what a training example is.
 
     Attributes:
-        pattern: of the files below the data's folder, as `Path.glob` takes it.
+        pattern: of the files below the data's folder, as `Path.glob` takes it; those that are no recordings are passed
+            by.
         held_out: a regular expression; files whose name it finds are never trained on, but validated with.
         label: a regular expression with groups; what they match in a file's name, joined by spaces, is the class.
         frames: of a crop's mel, for a network with a mel.
@@ -37,7 +39,7 @@ class Data:
         gain_db: the range of a random gain of crops, in dB, the least first.
     """
 
-    pattern: str = "**/*.wav"
+    pattern: str = "**/*"
     held_out: str = ""
     label: str = ""
     frames: int = 20
@@ -47,6 +49,10 @@ class Data:
     gain_db: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
+        if not self.pattern or Path(self.pattern).is_absolute():
+            raise InputError(
+                f"data.pattern: expected one below the data's folder, such as '**/*', got {self.pattern!r}"
+            )
         for name in ("held_out", "label"):
             try:
                 re.compile(getattr(self, name))
@@ -138,8 +144,16 @@ class Recipe:
             raise InputError("training.drop_label: expected 0 for a network without labels")
         if self.network.guidance and not self.training.drop_label:
             raise InputError("network.guidance: expected 0 for a network that is never trained without labels")
-        if self.training.fast_share and self.network.fast_schedule is None:
-            raise InputError("training.fast_share: the network has no fast_schedule")
+        if self.network.fast_schedule is None:
+            if self.training.fast_share:
+                raise InputError("training.fast_share: the network has no fast_schedule")
+            return
+        try:
+            build_schedule(self.network, len(self.network.fast_schedule))
+        except InputError as error:
+            raise InputError(
+                f"network.fast_schedule: it does not fit the schedule of training; say [] for none, or another: {error}"
+            ) from None
 
     def to_json(self) -> str:
         """For the metadata of a training's state: two of them are equal when their trainings are."""
@@ -159,7 +173,7 @@ def read_recipe(path: str | Path) -> Recipe:
         values = tomllib.loads(file.read_text())
     except OSError as error:
         known = ", ".join(sorted(one.stem for one in RECIPES.glob("*.toml")))
-        raise InputError(f"recipe: {file}: {error.strerror}; bundled recipes: {known}") from None
+        raise InputError(f"recipe: {path}: {error.strerror}; bundled recipes: {known}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"recipe: {file}: expected TOML, got {error}") from None
     try:

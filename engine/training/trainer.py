@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -163,8 +163,11 @@ class Trainer:
         return State(self.step, self.recipe.to_json(), self.corpus.classes, tensors, self.corpus.fingerprint)
 
     def _restore(self, state: State) -> None:
-        if _without_init(recipe_of_json(state.recipe)) != _without_init(self.recipe):
-            raise InputError("recipe: the training in this folder has another one; choose another folder")
+        if other := _differences(recipe_of_json(state.recipe), self.recipe):
+            raise InputError(
+                f"recipe: the training in this folder has another one ({other}); choose another folder, and --init "
+                "with this one's state to go on from what it has learnt"
+            )
         if state.classes != self.corpus.classes:
             raise InputError(f"data: expected the classes {state.classes!r:.80}, got {self.corpus.classes!r:.80}")
         if state.recordings not in ("", now := self.corpus.fingerprint):
@@ -207,9 +210,14 @@ def fused_obstacle(device: torch.device, dtype: torch.dtype, channels: int) -> s
     return None
 
 
-def _without_init(recipe: Recipe) -> Recipe:
-    """A training that goes on does not begin again."""
-    return replace(recipe, training=replace(recipe.training, init=""))
+def _differences(had: Recipe, have: Recipe) -> str:
+    """What is not the same but for where they begin: a training that goes on does not begin again."""
+    found = []
+    for table in ("network", "data", "training"):
+        one, other = asdict(getattr(had, table)), asdict(getattr(have, table))
+        different = [key for key in one if one[key] != other[key] and (table, key) != ("training", "init")]
+        found += [f"{table}.{key} = {one[key]!r:.40}, not {other[key]!r:.40}" for key in different]
+    return "; ".join(found)
 
 
 def _begin_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> int:

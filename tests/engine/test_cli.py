@@ -188,7 +188,7 @@ def test_without_the_extra(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
             "path: 'in.flac': reading FLAC needs soundfile: pip install soundfile (the extra 'audio')"
         )
         assert refused(run, command, "in.wav", "-o", output, "--model", "slow.safetensors") == (
-            "in.wav: this voice speaks at 16000 Hz and the recording has 22050 Hz; resample it, for example with "
+            "in.wav: this network wants 16000 Hz and the recording has 22050 Hz; resample it, for example with "
             "'sox IN.wav -r 16000 OUT.wav' or 'ffmpeg -i IN.wav -ar 16000 OUT.wav', or install the extra 'audio' "
             "(pip install soxr)"
         )
@@ -234,7 +234,7 @@ def test_bad_inputs(here: Path, run: Run) -> None:
     )
     assert "starts with b'\\x93NUM'" in refused(run, "mel", "mel.npy", "-o", "a.npy")
     assert "invalid choice: 'opera'" in refused(run, "mel", "in.wav", "-o", "a.npy", "--kind", "opera")
-    assert "unconditional" in refused(
+    assert "takes none; generate" in refused(
         run, "vocode", "mel.npy", "-o", "a.wav", "--model", saved(here.parent / "plain.safetensors", unconditional())
     )
 
@@ -245,7 +245,7 @@ def test_bad_inputs(here: Path, run: Run) -> None:
         ("", "the following arguments are required: COMMAND; see 'engine --help'"),
         ("sing", "invalid choice: 'sing'"),
         ("vocode mel.npy", "the following arguments are required: -o/--output; see 'engine vocode --help'"),
-        ("vocode mel.npy -o a.wav --steps many", "argument --steps: expected 6 or full, got 'many'"),
+        ("vocode mel.npy -o a.wav --steps many", "argument --steps: expected a number of steps, or full, got 'many'"),
         ("vocode mel.npy -o a.wav --steps 7", "steps: expected one of steps=6"),
         ("vocode mel.npy -o a.wav --seed -1", "seed: expected integers from 0 to 2**64 - 1, got -1"),
         ("vocode mel.npy -o a.wav --seed x", "argument --seed: invalid int value: 'x'"),

@@ -123,7 +123,7 @@ def test_betas_without_a_place_are_refused_with_the_choices(config, betas, beta,
         f"{side} the training schedule's {train[-1]:.7g} to {train[0]:.7g}",
         "steps=6",
         f'steps="full" ({len(train)} steps)',
-        f"betas of your own as schedule= with alpha_bar within {train[-1]:.7g}",
+        f"betas of your own as schedule= (in Python) with alpha_bar within {train[-1]:.7g}",
     ):
         assert part in message
 

@@ -228,7 +228,7 @@ def test_generate(plain: Voice) -> None:
 def test_generate_and_vocode_each_want_their_own_network(voice: Voice, plain: Voice) -> None:
     with pytest.raises(InputError, match=r"generate: this network wants a mel; use vocode\(mel\)"):
         voice.generate(1, samples=100)
-    with pytest.raises(InputError, match="mel: this network is unconditional and takes none"):
+    with pytest.raises(InputError, match="mel: this network takes none; generate makes sound with it"):
         plain.vocode(a_mel(3))
 
 
@@ -292,7 +292,7 @@ def test_predict_noise_refuses(voice: Voice, x: Any, t: Any, mel: Any, message: 
 
 def test_predict_noise_without_a_mel(plain: Voice) -> None:
     assert plain.predict_noise(gaussian(2, 9), 3).shape == (2, 9)
-    with pytest.raises(InputError, match="mel: this network is unconditional and takes none"):
+    with pytest.raises(InputError, match="mel: this network takes none; generate makes sound with it"):
         plain.predict_noise(gaussian(16), 3, a_mel(1))
 
 

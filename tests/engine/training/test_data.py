@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from recordings import digits_recipe, spoken, tones, voice_recipe
 
 from engine.audio import read_wav, write_wav
+from engine.config import Config
 from engine.errors import InputError
-from engine.frontend import mel
+from engine.frontend import mel, settings
 from engine.training.data import Corpus, draw, generator, placed, read_corpus
 from engine.training.settings import Recipe
 
@@ -88,6 +90,7 @@ def test_another_rate_is_resampled(tmp_path: Path) -> None:
     pytest.importorskip("soxr")
     tones(tmp_path, 3, 44100, 0.5)
     corpus = corpus_of(tmp_path, voice_recipe())
+    assert corpus.rates == (44100,)
     samples, _ = read_wav(tmp_path / "2.wav")
     assert abs(len(corpus.train[0].audio) - len(samples) / 2) <= 1
 
@@ -123,6 +126,23 @@ def test_a_recording_without_samples_is_named(tmp_path: Path) -> None:
     write_wav(spoken(tmp_path) / "1_a_9.wav", np.zeros(0, np.float32), 8000)
     with pytest.raises(InputError, match=r"1_a_9\.wav has no samples"):
         corpus_of(tmp_path, digits_recipe())
+
+
+def test_a_recording_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    samples = np.full(9000, np.nan, np.float32).tobytes()
+    of_floats = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 22050, 4 * 22050, 4, 32)
+    content = b"WAVE" + of_floats + struct.pack("<4sI", b"data", len(samples)) + samples
+    (tones(tmp_path, 3, 22050, 0.3) / "8.wav").write_bytes(struct.pack("<4sI", b"RIFF", len(content)) + content)
+    with pytest.raises(InputError, match=r"data: .*8\.wav: audio: expected finite values"):
+        corpus_of(tmp_path, voice_recipe())
+
+
+def test_a_crop_has_the_mel_that_the_checkpoint_wants(tmp_path: Path) -> None:
+    network = {"mel_kind": "hifigan", "n_mels": 100, "sample_rate": 24000}
+    (clip,) = corpus_of(tones(tmp_path, 3, 24000, 0.3), voice_recipe(network=network)).train
+    wanted = settings(Config(mel_kind="hifigan", n_mels=100, sample_rate=24000))
+    assert wanted["fmax"] is not None and clip.mel is not None
+    assert np.array_equal(clip.mel, mel(clip.audio, 24000, **wanted)[:, : clip.mel.shape[1]])
 
 
 @pytest.mark.parametrize(

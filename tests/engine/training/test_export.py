@@ -11,7 +11,7 @@ from recordings import digits_recipe, spoken, tones, voice_recipe
 from tolerances import TOLERANCES, relative_error
 
 import engine
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError
 from engine.training import __main__ as command
 from engine.training.data import read_corpus
 from engine.training.export import export, export_to_train_on
@@ -162,6 +162,20 @@ def test_a_training_goes_on_with_its_recordings_only(tmp_path: Path) -> None:
         fit(recipe, data, Options(tmp_path))
     (tmp_path / "4.wav").rename(data / "4.wav")
     assert fit(recipe, data, Options(tmp_path))
+
+
+def test_a_training_of_another_recipe_says_what_differs(tmp_path: Path) -> None:
+    trained(tmp_path, voice_recipe())
+    other = voice_recipe(training={"steps": 9}, network={"residual_layers": 5})
+    message = r"\(network\.residual_layers = 4, not 5; training\.steps = 6, not 9\); choose another folder, and --init"
+    with pytest.raises(InputError, match=message):
+        fit(other, tmp_path / "data", Options(tmp_path))
+
+
+def test_a_state_is_no_checkpoint_and_says_what_makes_one(tmp_path: Path) -> None:
+    trained(tmp_path, voice_recipe())
+    with pytest.raises(CheckpointError, match=r"got the state of a training: python -m engine\.training export"):
+        engine.load(tmp_path / STATE)
 
 
 def test_every_process_has_a_part_of_a_batch(tmp_path: Path) -> None:

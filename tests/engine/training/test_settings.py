@@ -56,6 +56,12 @@ def test_what_is_not_given_is_base(tmp_path: Path) -> None:
         ("[training]\ndecay = -1.0", "training.decay: expected at least 0"),
         ("[training]\nsteps = true", "training.steps: expected a whole number, got True"),
         ("[data]\npeak = -1", "data.peak: expected at least 0"),
+        (
+            "[network]\nbeta = { first = 0.1, last = 0.01, steps = 10 }",
+            r"it does not fit .* say \[\] for none",
+        ),
+        ("[data]\npattern = ''", "data.pattern: expected one below the data's folder"),
+        ("[data]\npattern = '/tmp/*'", "data.pattern: expected one below the data's folder"),
         ("[data]\ngain_db = [1.0]", r"data.gain_db: expected the least and the most, in dB, got \[1.0\]"),
         ("[data]\ngain_db = [1.0, -1.0]", "data.gain_db: expected the least and the most"),
         ("[data]\ngain_db = [1.0, 'a']", "data.gain_db: expected the least and the most"),
