@@ -23,7 +23,7 @@ def test_overhead(benchmark, checkpoint, kept):
     """One thread, one utterance: the same audio in one call, and streamed from pieces."""
     frames = 86 if benchmark.enabled else 4
     mel = mels_for("4 s", True)[0][:, :frames]
-    voice = engine.load(BUNDLED if BUNDLED.is_file() else None, device="cpu", threads=1)
+    voice = engine.load(BUNDLED if BUNDLED.is_file() else None, device="cpu", precision="fp32", threads=1)
     made = {}
 
     def of(name, call):
@@ -90,7 +90,7 @@ def test_first_audio(benchmark, voice_of, kept, precision, steps):
 @pytest.mark.benchmark(group="cancelling")
 def test_cancelling(benchmark, kept, count):
     """From setting the event, in the middle of the work, to Cancelled."""
-    voice, mel = engine.load(device="cpu", threads=count), mels_for("4 s", True)[0]
+    voice, mel = engine.load(device="cpu", precision="fp32", threads=count), mels_for("4 s", True)[0]
     random = np.random.default_rng(0)
 
     def once():

@@ -81,13 +81,17 @@ def gate(contenders: Sequence[Contender], audio: Mapping[str, Array]) -> dict[st
 
 
 def run(contenders: Sequence[Contender], rounds: int) -> tuple[dict[str, dict[int, Lap]], dict[str, Array]]:
-    """Let everybody run once per round. Returns the laps by name and round, and everybody's last audio."""
+    """Let everybody run once per round, another one first each time: who follows whom costs or saves some.
+
+    Returns:
+        the laps by name and round, and everybody's last audio.
+    """
     laps: dict[str, dict[int, Lap]] = {one.name: {} for one in contenders}
     audio = {}
     for number in range(rounds):
-        for one in contenders:
-            if number % one.every:
-                continue
+        present = [one for one in contenders if number % one.every == 0]
+        first = number % max(1, len(present))
+        for one in present[first:] + present[:first]:
             before = one.peak() if one.peak else None
             begin = time.perf_counter()
             audio[one.name] = one.call()

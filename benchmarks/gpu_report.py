@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ __all__ = ["Rows", "duel", "duel_rows", "event_seconds", "lines", "peaks", "row"
 MATRIX = 8192  # rows and columns
 COPY_BYTES = 1 << 30
 ENOUGH, LONG = 7, 2.0  # calls, and seconds after which no more than that are made
-FP32 = "this engine, fp32"
+OWN = "this engine, "
+FP32 = f"{OWN}fp32"
+PEER_DB = {"tf32": 60.0, "fp16": 45.0}  # by precision: what a peer should reach, against this engine in fp32
 
 
 class Rows(list[dict[str, Any]]):
@@ -66,8 +68,19 @@ def duel(contenders: Sequence[tuple[str, str, Callable[[], Any]]], warm_up: int,
     return found
 
 
-def duel_rows(found: Sequence[dict[str, Any]], audio_seconds: float) -> list[dict[str, Any]]:
-    """For the report; the SNR is against this engine in fp32, None for itself."""
+def duel_rows(
+    found: Sequence[dict[str, Any]], audio_seconds: float, floors: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """For the report; the SNR is against this engine in fp32, None for itself.
+
+    Args:
+        found: from `duel`.
+        audio_seconds: of one call.
+        floors: by contender, the SNR that it must reach; without one `passed` is None.
+
+    Raises:
+        AssertionError: a precision of this engine does not reach its own. Any other contender is only marked.
+    """
     expected = next(one["audio"] for one in found if one["contender"] == FP32)
     rows = []
     for one in found:
@@ -75,6 +88,10 @@ def duel_rows(found: Sequence[dict[str, Any]], audio_seconds: float) -> list[dic
         row = {"contender": one["contender"], "conditioner": one["conditioner"], "measured_seconds": spread}
         row |= {"times_real_time": audio_seconds / spread["p50"]}
         row["snr_db"] = None if one["contender"] == FP32 else snr(expected, one["audio"])
+        floor = (floors or {}).get(one["contender"])
+        row["passed"] = None if floor is None or row["snr_db"] is None else row["snr_db"] >= floor
+        if row["passed"] is False and one["contender"].startswith(OWN):
+            raise AssertionError(f"{one['contender']}: {row['snr_db']:.1f} dB, at least {floor:g} expected")
         rows.append(row)
     return rows
 
@@ -139,6 +156,7 @@ def lines(rows: Rows, path: Path = PREDICTED) -> list[str]:
         made.append(f"in turns, {one['items']} x {one['seconds']:g} s:")
         for row in sorted(one["rows"], key=lambda row: -row["times_real_time"]):
             quality = "" if row["snr_db"] is None else f"{row['snr_db']:6.1f} dB"
+            quality += ", fails its accuracy gate" * (row["passed"] is False)
             figures = f"{1e3 * row['measured_seconds']['p50']:9.2f} ms {row['times_real_time']:8.1f} x real time"
             made.append(f"  {row['contender']:<40}{figures}  conditioner {row['conditioner']:<11}{quality}")
     made += [f"absent: {name}: {why}" for name, why in rows.absent.items()]

@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--layers", type=int, default=BASE.residual_layers, help="and of so many layers")
     parser.add_argument("--schedule", type=float, nargs="+", help="betas of your own instead of --steps")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--precision", default="fp32", help="fp32 unless told otherwise")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = None

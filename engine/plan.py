@@ -17,6 +17,7 @@ from typing import Any, Protocol
 # Steps of one plan. Longer schedules run it several times, and long audio is cut into windows that lose the reach of
 # this many steps at either end.
 STEPS = 6
+NOTHING: tuple[Any, ...] = ((0, 0), ())  # no part of no tables
 
 
 class Network(Protocol):
@@ -26,6 +27,7 @@ class Network(Protocol):
     device: Any
     buffers: Any
     bytes_per_sample: Any
+    most_samples: Any
     channels: int
     initial_noise: Any
     fold_steps: Any
@@ -69,7 +71,7 @@ class Plan:
         self._conditioner = [self._device.bind(launch) for launch in conditioner_launches(network, self.buffers)]
         self._steps = [self._device.bind(launch) for launch in step_launches(network, self.buffers, STEPS)]
         self._graphs: dict[int, Callable[[], None]] = {}
-        self._loaded: tuple[Any, ...] = ((0, 0), ())
+        self._loaded = NOTHING
         # Once in the open, on items without samples: this loads the kernels, which a capture may not.
         self.buffers.lengths.zero_()
         for call in (*self._conditioner, *self._steps):
@@ -84,6 +86,7 @@ class Plan:
         if self._loaded[0] == part and all(map(operator.is_, self._loaded[1], tables)):
             return
         first, last = part
+        self._loaded = NOTHING  # should one of the copies be interrupted
         buffers = (self.buffers.rows, self.buffers.terms, self.buffers.noise_steps)
         for buffer, table in zip(buffers, tables, strict=True):
             buffer[: last - first].copy_(table[first:last])

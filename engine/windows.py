@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.errors import UnavailableError
+
 
 @dataclass(frozen=True)
 class Window:
@@ -29,15 +31,24 @@ class Window:
         return self.end - self.begin
 
 
-def cut(lengths: Sequence[int], halo: int, hop: int, limit: int) -> list[Window]:
+def cut(lengths: Sequence[int], halo: int, hop: int, limit: int, most: int) -> list[Window]:
     """Windows of at most about `limit` samples over every item; an item within the limit is one window.
 
     A sample depends on nothing further away than `halo`, so seams are exact. A limit below four halos counts as
     four: at most half of the work is then done twice.
+
+    Raises:
+        UnavailableError: that makes a window of more than `most` samples.
     """
     unit = math.lcm(hop, 4)
     halo = math.ceil(halo / unit) * unit
-    limit = max(limit // unit * unit, 4 * halo, unit)
+    limit = max(min(limit, most) // unit * unit, 4 * halo, unit)
+    longest = min(limit, max(lengths, default=0))
+    if longest > most:
+        raise UnavailableError(
+            f"device: a GPU takes up to {most} samples of this network at a time, and this audio needs {longest}, as a "
+            f"sample depends on {halo} at either side; use device='cpu'"
+        )
     windows = []
     for item, length in enumerate(lengths):
         if length <= limit:

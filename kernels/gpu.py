@@ -123,6 +123,10 @@ class GpuNetwork:
         rows = 3 * self.channels + (2 * self.channels * self.config.residual_layers + self.bands if self.bands else 0)
         return size * rows + 4 * (self.bands + 8)
 
+    def most_samples(self) -> int:
+        """Of one item: within it, kernels count its rows' values in 32 bits."""
+        return 2**31 // max(2 * self.channels, self.bands) - GRAIN
+
     def buffers(self, items: int, capacity: int, steps: int, given: bool) -> Buffers:
         """Those of a plan. Capacity is a multiple of GRAIN."""
         config, empty, storage = self.config, self.device.empty, self.precision.storage

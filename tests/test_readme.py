@@ -73,6 +73,29 @@ def test_the_figures_without_avx512_are_those_of_their_result():
     assert re.search(r"(\d+) dB from fp32", text)[1] == f"{duels['4 s']['OpenVINO int8']['snr_db']:.0f}"
 
 
+def test_the_figures_of_a_gpu_are_of_one_duel():
+    text = " ".join(re.search(r"On an H100, (.*?)\. No other GPU", README, flags=re.DOTALL)[1].split())
+    [duel] = json.loads((ROOT / re.search(r"\]\((benchmarks.*?)\)", text)[1]).read_text())["gpu_duels"]
+    rows = {row["contender"]: row for row in duel["rows"]}
+    own = rows.pop("this engine, fp16")
+    seconds = own["measured_seconds"]["p50"]
+    assert f"in {1e3 * seconds:.1f} ms, {own['times_real_time']:.0f} times real time in fp16" in text
+    names = ("LMNT, PyTorch eager", "LMNT, fp16 autocast", "PyTorch fp16, CUDA graph")
+    ratios = [f"{rows[name]['measured_seconds']['p50'] / seconds:.1f}" for name in names]
+    assert re.findall(r"(\d+\.\d) times", text) == ratios
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    assert f"of {duel['rounds']} rounds" in page
+    assert all(f"{ratio} times" in page for ratio in ratios)
+
+
+def test_the_speed_as_work_grows_is_that_of_its_result():
+    text = " ".join(re.search(r"As work grows(.*?)\n\n", README, flags=re.DOTALL)[1].split())
+    points = json.loads((ROOT / re.search(r"\]\((.*?)\)", text)[1]).read_text())["curves"]
+    speed = {(point["axis"], point["value"]): 1.0 / point["rtf"]["p50"] for point in points}
+    shown = [*(("length", n) for n in (0.5, 10, 30, 600)), ("batch", 32), ("batch", 64)]
+    assert re.findall(r"(\d\.\d)x", text) == [f"{speed[one]:.1f}" for one in shown]
+
+
 def test_missing_compiler_is_one_clear_sentence(tmp_path):
     folders = ["--build-temp", str(tmp_path), "--build-lib", str(tmp_path)]
     command = [sys.executable, "setup.py", "-q", "build_ext", *folders]

@@ -40,10 +40,6 @@ class Kernel:
         """See `compile_kernel`."""
         return compile_kernel(self, capability)
 
-    def constant(self, name: str) -> Any:
-        """The value of one of the constants."""
-        return dict(self.constants)[name]
-
 
 def kernel(
     function: Any,

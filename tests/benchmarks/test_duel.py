@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import bench_vocode
 import duel
+import gpu_report
 import numpy as np
 import peers
 import pytest
@@ -49,6 +50,34 @@ def test_rounds_that_somebody_sits_out_are_not_compared():
     assert rows[duel.BF16]["times_eager"]["p50"] == 5.0 and rows[duel.BF16]["audio_seconds"] == 8.0
     assert rows[duel.BF16]["share_of_peak"]["p50"] == pytest.approx((1 / 2 + 1 / 9) / 2)
     assert rows["other int8"]["share_of_peak"] is None and rows["other int8"]["peer"]
+
+
+def test_another_one_is_first_in_every_round():
+    order = []
+    contenders = [replace(one, call=lambda one=one: order.append(one.name) or RIGHT) for one in OWN + RIVALS[:1]]
+    a, b, c = (one.name for one in contenders)
+    duel.run(contenders, 5)
+    assert order == [*(a, b, c), *(b, a), *(a, b), *(a, b, c), *(a, b)]
+
+
+def test_on_a_gpu_a_peer_that_fails_is_marked_and_this_engine_stops_it_all():
+    noisy = RIGHT + 0.1 * np.random.default_rng(1).standard_normal(RIGHT.shape, dtype=np.float32)
+    own, floors = f"{gpu_report.OWN}fp16", {f"{gpu_report.OWN}fp16": 55.0, "peer": 45.0}
+
+    def rows(**audio):
+        names = {gpu_report.FP32: RIGHT, own: audio.get("own", RIGHT), "peer": audio.get("peer", RIGHT), "other": noisy}
+        found = [{"contender": n, "conditioner": "once", "audio": one, "laps": [0.1]} for n, one in names.items()]
+        return gpu_report.duel_rows(found, 1.0, floors)
+
+    assert [row["passed"] for row in rows()] == [None, True, True, None]
+    assert [row["passed"] for row in rows(peer=noisy)] == [None, True, False, None]
+    table = gpu_report.Rows()
+    table.duels.append({"items": 1, "seconds": 1.0, "rows": rows(peer=noisy)})
+    told = {line.split()[0]: "fails its accuracy gate" in line for line in gpu_report.lines(table)[2:]}
+    assert told == {"this": False, "peer": True, "other": False}
+    for wrong in (noisy, RIGHT * np.nan):
+        with pytest.raises(AssertionError, match=r"this engine, fp16: .* dB, at least 55 expected"):
+            rows(own=wrong)
 
 
 def test_nobody_is_measured_in_a_precision_that_would_be_emulated(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine import plan
-from engine.plan import PlanCache, Shape
+from engine.plan import Plan, PlanCache, Shape
 
 
 class Mark:
@@ -86,6 +86,42 @@ def test_a_plan_larger_than_the_limit_is_made_all_the_same(network: Any, log: li
         with cache.plan(shape(1000)):
             pass
     assert len(cache) == 1
+
+
+class Fragile:
+    """A buffer whose next copy can be interrupted."""
+
+    def __init__(self) -> None:
+        self.values, self.broken = [0.0], False
+
+    def __getitem__(self, rows: slice) -> Fragile:
+        return self
+
+    def copy_(self, values: list[float]) -> None:
+        if self.broken:
+            raise KeyboardInterrupt
+        self.values = values
+
+
+def test_tables_are_copied_again_after_an_interruption() -> None:
+    buffers = SimpleNamespace(rows=Fragile(), terms=Fragile(), noise_steps=Fragile())
+    buffers.lengths = SimpleNamespace(zero_=lambda: None)
+    network: Any = SimpleNamespace(
+        config=SimpleNamespace(n_mels=0, residual_layers=0),
+        device=SimpleNamespace(bind=lambda launch: launch),
+        bytes_per_sample=lambda: 1,
+        buffers=lambda *_: buffers,
+        input_projection=lambda buffers: lambda: None,
+        output_head=lambda buffers, step: lambda: None,
+    )
+    made, (first, other) = Plan(network, shape(100)), [tuple([n] for _ in range(3)) for n in (1.0, 2.0)]
+    made.load((0, 1), first)
+    buffers.terms.broken = True
+    with pytest.raises(KeyboardInterrupt):
+        made.load((0, 1), other)
+    buffers.terms.broken = False
+    made.load((0, 1), first)
+    assert [buffer.values for buffer in (buffers.rows, buffers.terms, buffers.noise_steps)] == [[1.0]] * 3
 
 
 def test_a_failure_gives_the_plan_back(network: Any, log: list[str]) -> None:

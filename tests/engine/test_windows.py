@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import lcm
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.config import Config
+from engine.errors import UnavailableError
+from engine.gpu_loop import GpuLoop
+from engine.schedule import build_schedule
 from engine.windows import Window, cut, pack, padded_items, padded_length
 
 LENGTHS = st.lists(st.integers(1, 5000), min_size=1, max_size=4)
+MOST = 1 << 30
 
 
+@settings(deadline=None)  # thousands of windows, on a busy machine
 @given(LENGTHS, st.integers(0, 300), st.sampled_from([1, 2, 16, 30, 256]), st.integers(1, 4000))
 def test_every_sample_is_kept_once_with_its_surroundings(lengths: list[int], halo: int, hop: int, limit: int) -> None:
     lengths = [length * hop for length in lengths]
-    windows = cut(lengths, halo, hop, limit)
+    windows = cut(lengths, halo, hop, limit, MOST)
     for item, length in enumerate(lengths):
         own = [window for window in windows if window.item == item]
         ends = [0, *(window.keep_end for window in own)]
@@ -30,12 +39,39 @@ def test_every_sample_is_kept_once_with_its_surroundings(lengths: list[int], hal
 
 
 def test_what_fits_is_one_window() -> None:
-    assert cut([512, 256], 1000, 256, 512) == [Window(0, 0, 512, 0, 512), Window(1, 0, 256, 0, 256)]
+    assert cut([512, 256], 1000, 256, 512, MOST) == [Window(0, 0, 512, 0, 512), Window(1, 0, 256, 0, 256)]
+
+
+def test_windows_stay_below_the_most_that_there_may_be() -> None:
+    assert max(window.length for window in cut([5000], 100, 4, 4000, 1001)) == 1000
+    with pytest.raises(UnavailableError, match=r"up to 1001 samples .* needs 1200, as a sample depends on 300"):
+        cut([5000], 300, 4, 4000, 1001)
+    assert cut([1000], 300, 4, 4000, 1001) == [Window(0, 0, 1000, 0, 1000)]
+
+
+def test_offsets_that_would_not_fit_in_32_bits_are_refused() -> None:
+    pytest.importorskip("triton")
+    from engine.kernels.gpu import GpuNetwork
+
+    class Device:
+        scope = staticmethod(nullcontext)
+        tensor = staticmethod(lambda values, dtype: torch.as_tensor(values))
+        mark = staticmethod(lambda: SimpleNamespace(synchronize=lambda: None))
+
+    config = Config(
+        **{"residual_channels": 256, "residual_layers": 100, "dilation_cycle": 16, "n_mels": 0, "upsample_strides": ()}
+    )
+    network = SimpleNamespace(config=config, device=Device(), channels=256, bands=0, bytes_per_sample=lambda: 1568)
+    network.most_samples = lambda: GpuNetwork.most_samples(network)
+    assert (network.most_samples() + 128) * 2 * 256 == 2**31
+    item = SimpleNamespace(x=torch.empty(10_000_000, device="meta"), label=None, scale=None)
+    with pytest.raises(UnavailableError, match=r"device: a GPU takes up to 4194176 samples .* needs 9.*device='cpu'"):
+        GpuLoop(network).sample([item], build_schedule(config, 6))
 
 
 @given(LENGTHS, st.integers(1, 20000))
 def test_batches_hold_everything_within_their_budget(lengths: list[int], budget: int) -> None:
-    windows = cut(lengths, 10, 1, 2000)
+    windows = cut(lengths, 10, 1, 2000, MOST)
     batches = pack(windows, budget)
     assert sorted((w for batch in batches for w in batch), key=str) == sorted(windows, key=str)
     for batch in batches:

@@ -77,6 +77,8 @@ def test_sums_are_the_same_on_every_tier(name):
     config = CASES[name]
     given = inputs(config, 1, 97)
     isas = [isa for isa, supported, _, _ in cpu.tiers() if supported]
+    if len(isas) < 2:
+        pytest.skip(f"{isas} alone is here, which nothing can be compared with")
     skips = [cpu.CpuNetwork(config, weights(config), isa, "int8").residual_block(1, *given)[1] for isa in isas]
     assert all(np.array_equal(skip, skips[0]) for skip in skips)
 

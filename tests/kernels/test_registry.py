@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,8 +233,38 @@ def test_another_gpu_than_there_is_is_refused() -> None:
         registry.select("cuda:1")
 
 
-def test_this_machine_says_why_it_has_no_gpu() -> None:
-    assert cuda.obstacle() is None or re.search("driver|install|PyTorch|capability", cuda.obstacle())
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ({}, None),
+        ({"driver": False}, "no NVIDIA driver was found (libcuda.so.1)"),
+        ({"packages": {"torch"}}, "triton is not installed: pip install -e '.[gpu]' in the source folder"),
+        ({"packages": {"triton"}}, "torch is not installed: pip install -e '.[gpu]' in the source folder"),
+        ({"cuda": None}, "PyTorch 9.9 was built without CUDA: install a CUDA build of it"),
+        ({"available": False}, "PyTorch finds no usable GPU: see torch.cuda.is_available() and nvidia-smi"),
+        ({"count": 0}, "there are 0 GPUs, numbered from 0"),
+        ({"capability": (7, 5)}, "a card has compute capability 7.5, the kernels need 8"),
+    ],
+)
+def test_a_machine_says_why_it_has_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, lacking: dict[str, Any], message: str | None
+) -> None:
+    there = {"driver": True, "packages": {"torch", "triton"}, "cuda": "13.0", "available": True, "count": 1}
+    there |= {"capability": (8, 0), **lacking}
+    torch = SimpleNamespace(
+        __version__="9.9",
+        version=SimpleNamespace(cuda=there["cuda"]),
+        cuda=SimpleNamespace(
+            is_available=lambda: there["available"],
+            device_count=lambda: there["count"],
+            get_device_capability=lambda index: there["capability"],
+            get_device_name=lambda index: "a card",
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(cuda, "_driver_found", lambda: there["driver"])
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name if name in there["packages"] else None)
+    assert cuda.obstacle() == message
 
 
 def test_without_a_driver_nothing_heavy_is_imported() -> None:
