@@ -74,7 +74,7 @@ def test_the_figures_without_avx512_are_those_of_their_result():
 
 
 def test_the_figures_of_a_gpu_are_of_one_duel():
-    text = " ".join(re.search(r"On an H100, (.*?)\. No other GPU", README, flags=re.DOTALL)[1].split())
+    text = " ".join(re.search(r"On an H100, (.*?)\. No other\s+GPU", README, flags=re.DOTALL)[1].split())
     [duel] = json.loads((ROOT / re.search(r"\]\((benchmarks.*?)\)", text)[1]).read_text())["gpu_duels"]
     rows = {row["contender"]: row for row in duel["rows"]}
     own = rows.pop("this engine, fp16")
