@@ -16,7 +16,7 @@ from engine import _native
 from engine.kernels import cpu
 
 # bf16 and products of bytes; fp32 and products of words; the conditioner
-OPERATIONS = ("::block_of", "::paired_block_of", "project_conditioner<")
+OPERATIONS = ("::residual_block_of", "::paired_block_of", "project_conditioner<")
 MULTIPLY_ADDS = [
     ("avx2", "vfmadd", 12),
     ("avx2", "vpmaddwd", 12),
@@ -82,7 +82,7 @@ def multiply_add_loops(disassembly, tier, instruction, count):
         for operation in OPERATIONS
     }
     # Three taps, or as many products with them, and the projection of a residual block.
-    block = "::paired_block_of" if instruction in ("vfmadd", "fmla", "vpmaddwd") else "::block_of"
+    block = "::paired_block_of" if instruction in ("vfmadd", "fmla", "vpmaddwd") else "::residual_block_of"
     assert len(found[block]) >= 4
     loops = [loop for those in found.values() for loop in those]
     assert all(sum(instruction in text for text in loop) % count == 0 for loop in loops)
