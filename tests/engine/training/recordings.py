@@ -13,6 +13,26 @@ from engine.training.settings import Recipe, recipe_of
 SMALL = {"residual_channels": 16, "residual_layers": 4, "dilation_cycle": 4}
 
 
+def recipe_text(frames: int, steps: int, batch: int) -> str:
+    """A voice of 16 channels as a TOML file; more keys of `training` may follow."""
+    return f"""
+[network]
+residual_channels = 16
+residual_layers = 4
+dilation_cycle = 4
+
+[data]
+frames = {frames}
+held_out = '^0\\.'
+
+[training]
+steps = {steps}
+batch = {batch}
+warmup = 2
+fast_share = 0.5
+"""
+
+
 def tones(folder: Path, count: int, rate: int, seconds: float, seed: int = 0) -> Path:
     """Recordings n.wav of gliding tones with overtones: what a small network learns in seconds."""
     folder.mkdir(parents=True, exist_ok=True)

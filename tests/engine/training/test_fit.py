@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, spoken, tones, voice_recipe
+from recordings import digits_recipe, recipe_text, spoken, tones, voice_recipe
 from tolerances import TOLERANCES, relative_error
 
 from engine.errors import CheckpointError, InputError
@@ -20,22 +20,7 @@ from engine.training.fit import STATE, Options, check_precision, fit
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state
 
-RECIPE = """
-[network]
-residual_channels = 16
-residual_layers = 4
-dilation_cycle = 4
-
-[data]
-frames = 4
-held_out = '^0\\.'
-
-[training]
-steps = 3
-batch = 4
-warmup = 2
-fast_share = 0.5
-"""
+RECIPE = recipe_text(frames=4, steps=3, batch=4)
 
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, spoken, tones
+from recordings import digits_recipe, recipe_text, spoken, tones
 
 from engine.errors import InputError
 from engine.training import __main__ as command
@@ -25,22 +25,7 @@ from engine.training.settings import read_recipe
 from engine.training.state import State, read_state, write_state
 from engine.training.trainer import Report, Trainer
 
-RECIPE = """
-[network]
-residual_channels = 16
-residual_layers = 4
-dilation_cycle = 4
-
-[data]
-frames = 1
-held_out = '^0\\.'
-
-[training]
-steps = 100
-batch = 2
-warmup = 2
-fast_share = 0.5
-"""
+RECIPE = recipe_text(frames=1, steps=100, batch=2)
 # The command, for which another process makes batches, as beside a GPU.
 COMMAND = """
 import sys
