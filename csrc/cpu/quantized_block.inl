@@ -23,17 +23,17 @@ DIFFWAVE_INLINE QuantizedRows<E> rows_of(const QuantizedBlock<E>& op, long t, lo
 template <class E>
 DIFFWAVE_INLINE void fetch_conditioner(const QuantizedBlock<E>& op, const QuantizedRows<E>& at, int panel) {
   if (at.conditioner8)
-    fetch_rows(at.conditioner8 + panel * 2L * kWidth, op.channels);
+    fetch_rows(at.conditioner8, panel, op.channels);
   else
-    fetch_rows(at.conditioner + panel * 2L * kWidth, op.channels);
+    fetch_rows(at.conditioner, panel, op.channels);
 }
 
 template <class E>
 DIFFWAVE_INLINE void fetch_next(const QuantizedBlock<E>& op, long t) {
   if (op.next_conditioner8.rows)
-    fetch_rows(op.next_conditioner8.at(t), op.channels);
+    fetch_rows(op.next_conditioner8.at(t), 0, op.channels);
   else
-    fetch_rows(op.next_conditioner.at(t), op.channels);
+    fetch_rows(op.next_conditioner.at(t), 0, op.channels);
 }
 
 template <int C, class E>

@@ -20,23 +20,27 @@ DIFFWAVE_INLINE BlockRows<E> rows_of(const ResidualBlock<E>& op, long t, long le
 }
 
 // A panel's share of what comes from main memory, well before it is wanted: rows of the conditioner, which are read
-// once and not worth a place in the caches, and the places where this tile's y will be written.
+// once, and the places where this tile's y will be written. Where panels share a line of the conditioner, the first of
+// them fetches it, and it is kept in the second-level cache for the others; else it is not worth a place there.
 template <class T>
-DIFFWAVE_INLINE void fetch_rows(const T* rows, long channels) {
+DIFFWAVE_INLINE void fetch_rows(const T* rows, int panel, long channels) {
+  constexpr int kKept = 2 * kWidth < kLine<T> ? 2 : 0;
+  const long first = panel * 2L * kWidth;
+  if (first % kLine<T> != 0) return;
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
-    for (long c = 0; c < 2 * kWidth; c += kLine<T>) __builtin_prefetch(rows + r * 2L * channels + c, 0, 0);
+    for (long c = 0; c < 2 * kWidth; c += kLine<T>) __builtin_prefetch(rows + r * 2L * channels + first + c, 0, kKept);
 }
 
 template <class E>
 DIFFWAVE_INLINE void fetch_conditioner(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
-  fetch_rows(at.conditioner + panel * 2L * kWidth, op.channels);
+  fetch_rows(at.conditioner, panel, op.channels);
 }
 
 // Those that the next call begins with.
 template <class E>
 DIFFWAVE_INLINE void fetch_next(const ResidualBlock<E>& op, long t) {
-  fetch_rows(op.next_conditioner.at(t), op.channels);
+  fetch_rows(op.next_conditioner.at(t), 0, op.channels);
 }
 
 template <class E>

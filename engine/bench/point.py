@@ -140,7 +140,10 @@ def _checkpoint(point: Point) -> Checkpoint:
     check(checkpoint.config)
     if point.channels is None:
         return checkpoint
-    config, rng = replace(checkpoint.config, residual_channels=point.channels), np.random.default_rng(0)
+    own, rng = checkpoint.config, np.random.default_rng(0)
+    widest = own.int8_conditioner_ranges and (max(own.int8_conditioner_ranges),)
+    ranges = widest * (own.residual_layers * 2 * point.channels)
+    config = replace(own, residual_channels=point.channels, int8_conditioner_ranges=ranges)
     # The time does not depend on the weights, as long as the activations stay near 1.
 
     def random(shape: tuple[int, ...]) -> FloatArray:

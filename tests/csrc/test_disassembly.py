@@ -98,6 +98,38 @@ def test_inner_loops_keep_their_accumulators_in_registers(disassembly, tier, ins
         assert not spills, f"{tier}: vectors on the stack in an inner loop: {spills}"
 
 
+# A product of bytes without an instruction for it: two of words.
+IN_PEAKS = [*MULTIPLY_ADDS, ("avx512", "vpmaddwd", 48)]
+
+
+def check_peak(disassembly, tier, instruction, count):
+    """One of the tier's peaks counts so many of them a round."""
+    loops = [
+        loop
+        for name, instructions in disassembly.items()
+        if f"diffwave::{tier}::" in name and "::peak<" in name
+        for loop in innermost_loops(instructions)
+    ]
+    assert count in [sum(instruction in text for text in loop) for loop in loops]
+
+
+@pytest.mark.parametrize(("tier", "instruction", "count"), IN_PEAKS)
+def test_the_peak_makes_every_product_that_it_counts(disassembly, tier, instruction, count):
+    """Not once before the loop, where a product of bytes takes several instructions: a share would look small."""
+    if tier not in [name for name, *_ in cpu.tiers()]:
+        pytest.skip(f"this compiler is too old for the tier {tier}")
+    check_peak(disassembly, tier, instruction, count)
+
+
+@pytest.mark.arm
+@needs_tools
+@pytest.mark.parametrize(
+    ("tier", "instruction", "count"), [("neon", "smull", 96), ("dotprod", "sdot", 24), ("neon", "fmla", 24)]
+)
+def test_the_peak_of_arm_makes_every_product_that_it_counts(tier, instruction, count):
+    check_peak(disassembled("aarch64-linux-gnu-objdump", build()), tier, instruction, count)
+
+
 @pytest.mark.arm
 @needs_tools
 @pytest.mark.parametrize(("tier", "instruction"), [("neon", "fmla"), ("dotprod", "fmla"), ("dotprod", "sdot")])

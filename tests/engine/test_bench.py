@@ -106,6 +106,7 @@ def test_the_bundled_voice_is_measured_in_all_that_it_can(here: Path) -> None:
     for precision in bundled().choice.precision, "int8":
         row = point.measure(Point(precision, 1, 2), 1, 0.01)
         assert row["precision"] == precision and row["seconds"]["p50"] > 0.0
+    assert point.measure(Point("int8", 1, 2, channels=32), 1, 0.01)["channels"] == 32
     with pytest.raises(UnavailableError, match="'int8' needs ranges"):
         point.measure(Point("int8", 1, 2, model="small.safetensors"), 1, 0.01)
 
