@@ -10,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 
 
 def test_python_snippets_run_in_order(monkeypatch, capsys):
@@ -56,21 +55,27 @@ def test_figures_come_from_the_committed_result():
     assert shown[2].strip() == markdown(results).strip()
 
 
-def test_the_figures_without_avx512_are_those_of_their_result():
-    text = " ".join(re.search(r"Where there is AVX2 alone,(.*?)The peak is", README, flags=re.DOTALL)[1].split())
-    duels = {
-        duel["case"]: {row["contender"]: row for row in duel["rows"]}
-        for duel in json.loads((ROOT / re.search(r"\]\((.*?)\)", text)[1]).read_text())["duels"]
+def test_the_machines_are_those_of_their_results():
+    from machines import CASE, NAMES, RESULTS, table
+
+    assert table() in README
+    shares = []
+    for name in ("Ice Lake", "Zen 4"):
+        [stem] = [stem for stem, called in NAMES.items() if called == name]
+        duels = json.loads((RESULTS / f"{stem}.json").read_text())["duels"]
+        [row] = [row for d in duels if d["case"] == CASE for row in d["rows"] if row["contender"] == "int8"]
+        shares.append(f"{row['share_of_peak']['p50']:.0%}")
+    assert re.findall(r"(\d+%)", re.search(r"On Ice Lake,(.*?)\n\n", README, flags=re.DOTALL)[1]) == shares
+
+
+def test_a_table_of_machines_names_the_fastest_other():
+    from machines import table
+
+    rows = {
+        line.split("]")[0][3:]: [cell.strip() for cell in line.split("|")[2:-1]] for line in table().splitlines()[2:]
     }
-
-    def times(case, contender):
-        row = duels[case][contender]
-        return f"{row['audio_seconds'] / row['work_seconds']:.2f}x"
-
-    names = ("int8", "fp32", "OpenVINO int8", "OpenVINO fp32", "ONNX Runtime fp32", "PyTorch eager fp32")
-    expected = [*(times("4 s", name) for name in names), *(times("8 x 0.5 s", name) for name in names[:2])]
-    assert re.findall(r"\d\.\d\dx", text) == expected
-    assert re.search(r"(\d+) dB from fp32", text)[1] == f"{duels['4 s']['OpenVINO int8']['snr_db']:.0f}"
+    assert rows["Zen 3"][:3] == ["0.79x", "", "0.62x"] and rows["Zen 3"][3] == "OpenVINO int8 0.35x, 5 dB"
+    assert rows["Zen 5"][0] == rows["Zen 5"][3] == "" and rows["Zen 5"][1] == "2.97x"
 
 
 def test_the_figures_of_a_gpu_are_of_one_duel():
