@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"error: {named}{error.strerror or error}")
             status = FAILED
         except (CheckpointError, InputError, UnavailableError, MemoryError) as error:
-            say(f"error: {str(error) or 'not enough memory'}")
+            # An argument's name where its option has another: on the command line the file alone says more.
+            say(f"error: {str(error).removeprefix('path: ') or 'not enough memory'}")
             status = FAILED
     _discard_unwritable()
     return status
@@ -150,8 +151,9 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    check_output(arguments.output, ".safetensors", arguments.checkpoint)
-    checkpoint = load_checkpoint(arguments.checkpoint, arguments.mel_kind, arguments.config)
+    path = path_of(arguments.checkpoint)
+    check_output(arguments.output, ".safetensors", path)
+    checkpoint = load_checkpoint(path, arguments.mel_kind, arguments.config)
     if arguments.calibrate:
         mels = [read_mel(path) for path in arguments.calibrate]
         with progress_bar(sys.stderr) as progress:
@@ -238,7 +240,7 @@ def parser() -> argparse.ArgumentParser:
     add_bench(add)
 
     convert = command("convert", _convert, "turn any public checkpoint into a .safetensors file", _CONVERT)
-    convert.add_argument("checkpoint", metavar="CKPT", type=Path, help="a checkpoint (.pt, .pkl, .ckpt, .safetensors)")
+    convert.add_argument("checkpoint", metavar="CKPT", help="a checkpoint (.pt, .pkl, .ckpt, .safetensors)")
     add_output(convert, "OUT.safetensors", "the converted checkpoint")
     convert.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the stored weights (default: float32)"

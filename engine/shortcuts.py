@@ -17,9 +17,15 @@ def bundled(name: str = "voice") -> Voice:
     return load(name)
 
 
-def vocode(mel: Any, steps: int | str = 6, seed: int | Sequence[int] = 0, **options: Any) -> Any:
-    """`Voice.vocode` of the bundled voice."""
-    return bundled().vocode(mel, steps, seed, **options)
+def vocode(
+    mel: Any,
+    steps: int | str = 6,
+    seed: int | Sequence[int] = 0,
+    model: str | os.PathLike[str] = "voice",
+    **options: Any,
+) -> Any:
+    """`Voice.vocode` of the bundled voice, which is loaded once, or of a file, which every call loads anew."""
+    return _voice(model).vocode(mel, steps, seed, **options)
 
 
 def generate(

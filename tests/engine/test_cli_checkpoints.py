@@ -18,6 +18,7 @@ import engine
 from engine.checkpoint import load_checkpoint
 from engine.config import BASE, LARGE, Config
 from engine.kernels import cpu
+from engine.models import BUNDLED
 
 OTHER = {"family": "philsyn", "shared_upsampler": False, "clamp": False, "padding": "reflect", "prior": True}
 
@@ -121,6 +122,13 @@ def test_convert(here: Path, run: Run, dtype: str) -> None:
     assert made.config == SMALL
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(made.tensors[name], tensor.astype(dtype).astype(np.float32))
+
+
+def test_convert_takes_a_bundled_network_by_its_name(here: Path, run: Run) -> None:
+    assert run("convert", "voice", "-o", "out.safetensors", "--dtype", "float16")[0] == 0
+    assert load_checkpoint(here / "out.safetensors").config == load_checkpoint(BUNDLED).config
+    status, _, err = run("convert", "voyce", "-o", "other.safetensors")
+    assert status == 2 and "expected a file or one of 'voice'" in err and not (here / "other.safetensors").exists()
 
 
 def test_convert_takes_the_configuration_from_elsewhere(here: Path, run: Run) -> None:

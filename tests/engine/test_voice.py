@@ -21,6 +21,7 @@ from engine.checkpoint import Checkpoint, save_checkpoint
 from engine.config import Config
 from engine.cpu_loop import SHORT
 from engine.kernels import cpu, reference
+from engine.models import BUNDLED
 from engine.noise import normal
 from engine.schedule import build_schedule
 
@@ -207,6 +208,10 @@ def test_the_bundled_voice() -> None:
     mel = np.random.default_rng(0).random((80, 3), np.float32)
     audio = engine.vocode(mel, 6, 1)
     assert audio.shape == (768,) and audio.tobytes() == engine.load().vocode(mel, seed=1).tobytes()
+    for model in ("voice", BUNDLED, str(BUNDLED)):
+        assert engine.vocode(mel, 6, 1, model).tobytes() == audio.tobytes()
+    with pytest.raises(engine.CheckpointError, match="expected a file or one of"):
+        engine.vocode(mel, model="voyce")
 
 
 # Generation and single evaluations
