@@ -125,7 +125,7 @@ def _cell(figures: Sequence[float]) -> str:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The figures, for a model card."""
     lines = [
-        "| clips | n | steps | precision | PESQ-WB | STOI | SNR against fp32 |",
+        f"| clips | n | steps | precision | PESQ-WB | STOI | SNR against {rows[0]['precision']} |",
         "|---|---:|---|---|---:|---:|---:|",
     ]
     for row in rows:

@@ -240,7 +240,9 @@ def parser() -> argparse.ArgumentParser:
     add_bench(add)
 
     convert = command("convert", _convert, "turn any public checkpoint into a .safetensors file", _CONVERT)
-    convert.add_argument("checkpoint", metavar="CKPT", help="a checkpoint (.pt, .pkl, .ckpt, .safetensors)")
+    convert.add_argument(
+        "checkpoint", metavar="CKPT", help="a checkpoint (.pt, .pkl, .ckpt, .safetensors), or bundled network"
+    )
     add_output(convert, "OUT.safetensors", "the converted checkpoint")
     convert.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the stored weights (default: float32)"

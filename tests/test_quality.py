@@ -36,6 +36,7 @@ def test_rows_are_means_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (second["pesq_wb"], second["stoi"], second["snr_db"]) == (1.5, pytest.approx(0.6), 25.0)
     assert (second["steps"], second["precision"], second["files"]) == ("full", "fp32", ["a", "b"])
     assert "| clips | 2 | full | fp32 | 1.500 | 0.600 | 25.0 dB |" in table([first, second])
+    assert "| SNR against bf16 |" in table([{**first, "precision": "bf16"}, second])
 
 
 def test_clips_are_spread_evenly_over_those_that_fit(tmp_path: Path) -> None:
