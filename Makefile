@@ -71,4 +71,4 @@ $(VENV)/installed-check: $(VENV)/bin/python $(SOURCES)
 	touch $@ $(VENV)/installed-test $(VENV)/installed
 
 clean:
-	rm -rf build $(VENV) demo.wav engine/_native.*.so *.egg-info
+	rm -rf build $(VENV) demo.wav engine/kernels/_native.*.so *.egg-info

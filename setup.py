@@ -9,9 +9,11 @@ from pathlib import Path
 
 import ninja
 import pybind11
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
+# kernels/ is imported as engine.kernels: engine/kernels links to it for tools, and this names it where links are not followed.
+KERNELS = [f"engine.{package}" for package in find_packages(include=["kernels*"])]
 SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.cpp"))
 FLAGS = "-std=c++17 -O3 -g0 -fPIC -fvisibility=hidden -ffp-contract=off -pthread -Wall -Wextra"
 # GCC's own AVX-512 intrinsics trip these two.
@@ -42,16 +44,14 @@ class NinjaBuild(build_ext):
 
 
 setup(
-    packages=[
-        *("engine", "engine.bench", "engine.training"),
-        *("engine.kernels", "engine.kernels.hopper", "engine.kernels.triton"),
-    ],
+    packages=[*find_packages(include=["engine*"], exclude=["engine.kernels*"]), *KERNELS],
     package_dir={"engine.kernels": "kernels"},
     package_data={
-        "engine": ["assets/*", "py.typed", "*.pyi"],
+        "engine": ["assets/*", "py.typed"],
+        "engine.kernels": ["*.pyi"],
         "engine.kernels.hopper": ["*.cu"],
         "engine.training": ["recipes/*.toml"],
     },
-    ext_modules=[Extension("engine._native", SOURCES)],
+    ext_modules=[Extension("engine.kernels._native", SOURCES)],
     cmdclass={"build_ext": NinjaBuild},
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.bench import curves, point
+from engine.cli.bench import curves, point
 
 PARTS = ("curves", "accuracy", "left_out")
 

@@ -3,10 +3,9 @@
 A plain run uses few channels and samples, once.
 """
 
-import duel
-import generating
 import pytest
 
+from benchmarks import duel, generating
 from engine.errors import UnavailableError
 from engine.kernels import cpu
 

@@ -5,10 +5,10 @@ import time
 
 import numpy as np
 import pytest
-import streaming
-from bench_vocode import SEED, mels_for
 
 import engine
+from benchmarks import streaming
+from benchmarks.bench_vocode import SEED, mels_for
 from engine.errors import UnavailableError
 from engine.voice import BUNDLED
 

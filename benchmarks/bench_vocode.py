@@ -5,12 +5,11 @@ There PyTorch, the only peer then, has one thread: its barriers can take seconds
 
 from contextlib import suppress
 
-import duel
 import numpy as np
-import peers
 import pytest
 
-from engine.bench.figures import quantiles
+from benchmarks import duel, peers
+from engine.cli.bench.figures import quantiles
 from engine.errors import UnavailableError
 from engine.kernels import cpu, registry
 from engine.voice import BUNDLED

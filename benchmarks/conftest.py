@@ -6,21 +6,18 @@ import json
 from functools import cache
 from pathlib import Path
 
-import generating
-import gpu_report
 import numpy as np
-import peers
 import pytest
-import report
-import streaming
-from networks import random_network
 
 import engine
-from engine.bench import curves
-from engine.bench.machine import load_average
-from engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from benchmarks import generating, peers, report, streaming
+from benchmarks.gpu import report as gpu_report
+from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
+from engine.cli.bench import curves
+from engine.cli.bench.machine import load_average
 from engine.config import BASE
 from engine.voice import BUNDLED
+from tests.support.networks import random_network
 
 KEPT = pytest.StashKey()
 

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from report import EAGER
-from tolerances import relative_error
 
-from engine.bench.figures import quantiles
+from benchmarks.report import EAGER
+from engine.audio.metrics import snr
+from engine.checks.arrays import FloatArray
+from engine.cli.bench.figures import quantiles
 from engine.config import Config
-from engine.report import snr
-
-Array = npt.NDArray[np.float32]
+from tests.support.tolerances import relative_error
 
 FP32, BF16 = "fp32", "bf16"
 FP32_ERROR = 3e-4  # of the peak amplitude: what two orders of summation make of 6 steps
@@ -44,7 +42,7 @@ class Contender:
 
     name: str
     precision: str
-    call: Callable[[], Array]
+    call: Callable[[], FloatArray]
     peak: Callable[[], float] | None
     every: int = 1
     peer: bool = False
@@ -59,7 +57,7 @@ class Lap:
     peak: float | None
 
 
-def gate(contenders: Sequence[Contender], audio: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+def gate(contenders: Sequence[Contender], audio: Mapping[str, FloatArray]) -> dict[str, dict[str, Any]]:
     """Compare everybody's audio, made from the same mels and noise, with that of this engine in fp32.
 
     Returns:
@@ -80,7 +78,7 @@ def gate(contenders: Sequence[Contender], audio: Mapping[str, Array]) -> dict[st
     return found
 
 
-def run(contenders: Sequence[Contender], rounds: int) -> tuple[dict[str, dict[int, Lap]], dict[str, Array]]:
+def run(contenders: Sequence[Contender], rounds: int) -> tuple[dict[str, dict[int, Lap]], dict[str, FloatArray]]:
     """Let everybody run once per round, another one first each time: who follows whom costs or saves some.
 
     Returns:

@@ -7,19 +7,19 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import duel
 import numpy as np
 import torch
-from networks import random_network
-from tolerances import TOLERANCES, relative_error
 
+from benchmarks import duel
 from engine import Voice
-from engine.bench.figures import quantiles
-from engine.checkpoint import Checkpoint
+from engine.checkpoint.load import Checkpoint
+from engine.cli.bench.figures import quantiles
 from engine.config import SC09, SC09_THIN, Config
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import reference, registry
-from engine.noise import normal
-from engine.schedule import build_schedule
+from tests.support.networks import random_network
+from tests.support.tolerances import TOLERANCES, relative_error
 
 DIGITS = tuple("0123456789")
 NETWORKS = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.checkpoint import Checkpoint
+from engine.checkpoint.load import Checkpoint
 
 
 class Network(nn.Module):

@@ -1,7 +1,7 @@
 """How much memory an hour of audio takes: streams a mel of any length to a WAV file and prints the peak.
 
-    python benchmarks/long_run.py --minutes 60
-    python benchmarks/long_run.py --minutes 60 --channels 16 --layers 4    # random weights: minutes instead of hours
+    python -m benchmarks.long_run --minutes 60
+    python -m benchmarks.long_run --minutes 60 --channels 16 --layers 4    # random weights: minutes instead of hours
 
 The resident memory is the process's own account (/proc/self/status), its peak reset after the voice is loaded; pages of
 the mel file and of the WAV file that count towards it are in the figures. Linux only.
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 import engine
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.audio.mel_files import read_mel_in_pieces
+from engine.audio.pcm import writing_wav
+from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.cli.progress import progress_bar
 from engine.config import BASE
-from engine.files import read_mel_in_pieces
-from engine.pcm import writing_wav
-from engine.progress import progress_bar
 from engine.voice import BUNDLED
 
 MIB = 1 << 20
@@ -95,9 +95,7 @@ def main():
         path = None
         if arguments.channels:
             config = replace(BASE, residual_channels=arguments.channels, residual_layers=arguments.layers)
-            # After the engine was found: tests/engine has its name.
-            sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-            from networks import random_network
+            from tests.support.networks import random_network
 
             path = Path(folder) / "random.safetensors"
             save_checkpoint(path, Checkpoint(config, random_network(config, 0)))

@@ -1,17 +1,15 @@
-"""The committed results of several machines in one table: python benchmarks/machines.py prints that of the README."""
+"""The committed results of several machines in one table: python -m benchmarks.machines prints that of the README."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from report import EAGER
+from benchmarks.paths import RESULTS
+from benchmarks.report import EAGER
+from engine.audio.metrics import RealTime
+from engine.cli.bench.figures import disturbed
 
-from engine.bench.figures import disturbed
-from engine.report import RealTime
-
-RESULTS = Path(__file__).parent / "results"
 CASE = "4 s"
 OWN = ("int8", "bf16", "fp32")
 # Two cores of each; files in RESULTS.

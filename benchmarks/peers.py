@@ -17,21 +17,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import lmnt
 import numpy as np
-import numpy.typing as npt
 import torch
-from report import EAGER
 
-from engine.checkpoint import Checkpoint
-from engine.embedding import step_biases
-from engine.noise import normal
-from engine.schedule import build_schedule
+from benchmarks import lmnt
+from benchmarks.report import EAGER
+from engine.checkpoint.load import Checkpoint
+from engine.checks.arrays import FloatArray
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 
-Array = npt.NDArray[np.float32]
-Call = Callable[[], Array]
-Infer = Callable[[dict[str, Array]], Array]  # the network's inputs by name -> eps
-Predict = Callable[[Array, int], Array]  # x [B,L] and the number of the step -> eps [B,L]
+Call = Callable[[], FloatArray]
+Infer = Callable[[dict[str, FloatArray]], FloatArray]  # the network's inputs by name -> eps
+Predict = Callable[[FloatArray, int], FloatArray]  # x [B,L] and the number of the step -> eps [B,L]
 
 # For int8: stretches of the mel, frames of each, and the seed of their noise, which no timed call has.
 STRETCHES, STRETCH, CALIBRATION_SEED = 4, 43, 1000
@@ -59,7 +58,7 @@ class Task:
         threads: for every contender.
     """
 
-    def __init__(self, checkpoint: Checkpoint, mels: Array, seed: int, threads: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, mels: FloatArray, seed: int, threads: int) -> None:
         self.checkpoint, self.mels, self.threads = checkpoint, np.ascontiguousarray(mels), threads
         config = checkpoint.config
         self.plan = build_schedule(config)
@@ -70,7 +69,7 @@ class Task:
     def __len__(self) -> int:
         return len(self.plan)
 
-    def states(self, predict: Predict) -> Iterator[Array]:
+    def states(self, predict: Predict) -> Iterator[FloatArray]:
         """x before every step, and the audio (paper, algorithm 2)."""
         plan, x = self.plan, self.noise[0]
         for n in range(len(plan)):
@@ -81,7 +80,7 @@ class Task:
             x = np.clip(x, -1.0, 1.0)
         yield x
 
-    def sample(self, predict: Predict) -> Array:
+    def sample(self, predict: Predict) -> FloatArray:
         """`Voice.vocode` of the same mels and seed: audio [B,L]."""
         *_, audio = self.states(predict)
         return audio
@@ -95,7 +94,7 @@ class Exported:
         mel: [M,T], what int8 is calibrated on.
     """
 
-    def __init__(self, checkpoint: Checkpoint, mel: Array) -> None:
+    def __init__(self, checkpoint: Checkpoint, mel: FloatArray) -> None:
         self.checkpoint, self._mel = checkpoint, mel
 
     @cached_property
@@ -131,7 +130,7 @@ class Exported:
         model = openvino.Core().read_model(self.onnx)
         return nncf.quantize(model, nncf.Dataset(inputs), subset_size=len(inputs), ignored_scope=scope)
 
-    def _calibration(self) -> list[dict[str, Array]]:
+    def _calibration(self) -> list[dict[str, FloatArray]]:
         inputs = []
         for number in range(STRETCHES):
             mel = self._mel[None, :, number * STRETCH :][:, :, :STRETCH]
@@ -176,7 +175,7 @@ class Peer:
     conditioner: str = "every step"
 
 
-def prepared(peer: Peer, exported: Exported, task: Task) -> tuple[Call, Array] | str:
+def prepared(peer: Peer, exported: Exported, task: Task) -> tuple[Call, FloatArray] | str:
     """Its call, and the audio of a first one; or, where it cannot take part, why."""
     for module in peer.needs:
         try:
@@ -218,7 +217,7 @@ def _torch_predict(exported: Exported, task: Task, network: Any = None) -> Predi
         torch.from_numpy(task.d),
     )
 
-    def predict(x: Array, n: int) -> Array:
+    def predict(x: FloatArray, n: int) -> FloatArray:
         with torch.no_grad():
             return run(torch.from_numpy(x), d[n], mel).float().numpy()
 
@@ -226,7 +225,7 @@ def _torch_predict(exported: Exported, task: Task, network: Any = None) -> Predi
 
 
 def _in_torch(predict: Predict, task: Task, bf16: bool = False) -> Call:
-    def call() -> Array:
+    def call() -> FloatArray:
         with _torch(task.threads), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             return task.sample(predict)
 
@@ -243,8 +242,8 @@ def _onnxruntime(exported: Exported, task: Task) -> Call:
         options.add_free_dimension_override_by_name(axis, size)
     session = onnxruntime.InferenceSession(exported.onnx, options, providers=["CPUExecutionProvider"])
 
-    def predict(x: Array, n: int) -> Array:
-        eps: Array = session.run(None, {"x": x, "d": task.d[n], "mel": task.mels})[0]
+    def predict(x: FloatArray, n: int) -> FloatArray:
+        eps: FloatArray = session.run(None, {"x": x, "d": task.d[n], "mel": task.mels})[0]
         return eps
 
     return lambda: task.sample(predict)
@@ -263,13 +262,13 @@ def _openvino_hoisted(hint: str) -> Callable[[Exported, Task], Call]:
     def prepare(exported: Exported, task: Task) -> Call:
         mel = torch.from_numpy(task.mels)
 
-        def conditioners() -> dict[str, Array]:
+        def conditioners() -> dict[str, FloatArray]:
             with _torch(task.threads):
                 return {f"c{i}": one.numpy() for i, one in enumerate(exported.network.conditioners(mel))}
 
         infer = _openvino_request(_read(exported.hoisted_onnx), hint, task, conditioners())
 
-        def call() -> Array:
+        def call() -> FloatArray:
             given = conditioners()
             return task.sample(lambda x, n: infer({"x": x, "d": task.d[n], **given}))
 
@@ -285,8 +284,8 @@ def _read(onnx: bytes) -> Any:
 
 
 def _openvino_request(
-    model: Any, hint: str, task: Task, given: dict[str, Array]
-) -> Callable[[dict[str, Array]], Array]:
+    model: Any, hint: str, task: Task, given: dict[str, FloatArray]
+) -> Callable[[dict[str, FloatArray]], FloatArray]:
     """Compiled for the shapes of the task and of what else the network is given."""
     import openvino
 
@@ -298,8 +297,8 @@ def _openvino_request(
     }
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
-    def infer(inputs: dict[str, Array]) -> Array:
-        eps: Array = request.infer(inputs, share_inputs=True)["eps"].copy()
+    def infer(inputs: dict[str, FloatArray]) -> FloatArray:
+        eps: FloatArray = request.infer(inputs, share_inputs=True)["eps"].copy()
         return eps
 
     return infer

@@ -1,7 +1,7 @@
 """What a run of the benchmarks says: as JSON, in words, and as the README's table.
 
-python benchmarks/report.py FILE                       # the Markdown of what `pytest --benchmark --results=FILE` wrote
-python benchmarks/report.py FILE [CURVES] --html OUT   # the page; curves from what `engine bench --json CURVES` wrote
+python -m benchmarks.report FILE                       # the Markdown of what `pytest --benchmark --results=FILE` wrote
+python -m benchmarks.report FILE [CURVES] --html OUT   # the page; curves from what `engine bench --json CURVES` wrote
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.bench.figures import disturbed
-from engine.bench.machine import SCHEMA
-from engine.bench.machine import environment as common
-from engine.bench.page import html
-from engine.report import RealTime
+from benchmarks.paths import RESULTS
+from engine.audio.metrics import RealTime
+from engine.cli.bench.figures import disturbed
+from engine.cli.bench.machine import SCHEMA
+from engine.cli.bench.machine import environment as common
+from engine.cli.bench.page import html
 
-PREDICTED = Path(__file__).parent / "results" / "gpu-predicted.json"
+PREDICTED = RESULTS / "gpu-predicted.json"
 EAGER = "PyTorch eager fp32"
 TARGET = 5.0  # times real time
 PACKAGES = ("torch", "diffwave", "onnxruntime", "openvino", "nncf")  # whose versions matter

@@ -1,6 +1,6 @@
 """The picture of a run of `bench_stream.py`: audio produced and played against time, as one SVG.
 
-python benchmarks/stream_plot.py RESULTS.json docs/streaming.svg
+python -m benchmarks.stream_plot RESULTS.json docs/streaming.svg
 """
 
 from __future__ import annotations

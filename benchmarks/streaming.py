@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.bench.figures import quantiles
+from engine.cli.bench.figures import quantiles
 
 Results = dict[str, Any]
 Timeline = list[tuple[float, float]]  # seconds since the first frame was wanted, seconds of audio by then

@@ -8,15 +8,15 @@ clips = engine.generate(n=4, label=3)
 from engine.errors import Cancelled, CheckpointError, InputError, UnavailableError
 
 try:
-    from engine import _native as _native
+    from engine.kernels import _native as _native
 except ImportError as error:
     raise ImportError(
-        "engine._native is not built here: this is the source tree, which hides an installed package of that name; "
+        "engine.kernels._native is not built here: this is the source tree, which hides an installed package of that name; "
         "run 'pip install -e .' in it, or leave it"
     ) from error
 
-from engine.frontend import mel
-from engine.shortcuts import denoise, generate, interpolate, vocode
+from engine.api import denoise, generate, interpolate, vocode
+from engine.audio.spectrogram import mel
 from engine.voice import Voice, load
 
 __all__ = [

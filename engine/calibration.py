@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.checkpoint import Checkpoint
-from engine.embedding import step_biases
+from engine.audio.metrics import snr
+from engine.checkpoint.load import Checkpoint
+from engine.checks.arrays import FloatArray
+from engine.checks.mels import check_mel, check_range
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import Schedule, build_schedule, update_terms
 from engine.errors import InputError
-from engine.inputs import check_mel, check_range
 from engine.kernels import registry
 from engine.kernels.cpu import CpuNetwork
-from engine.noise import normal
-from engine.report import snr
-from engine.schedule import Schedule, build_schedule, update_terms
 from engine.voice import Voice
-
-Array = npt.NDArray[np.float32]
 
 EXCERPTS, FRAMES = 6, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
 SHARE = 99.99  # percent of an input's values that its range must hold
@@ -99,7 +98,7 @@ def calibrate(
     )
 
 
-def agree(checkpoint: Checkpoint, mels: Sequence[Array]) -> Agreement:
+def agree(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Agreement:
     """How well a calibrated checkpoint's int8 agrees with its fp32."""
     voices = [
         Voice(checkpoint, registry.select("cpu", precision, calibrated=True), 1) for precision in ("fp32", "int8")
@@ -113,7 +112,7 @@ def agree(checkpoint: Checkpoint, mels: Sequence[Array]) -> Agreement:
     return Agreement(worst, snr(exact, bytes_))
 
 
-def _observe(checkpoint: Checkpoint, mels: Sequence[Array]) -> Iterator[npt.NDArray[np.float64]]:
+def _observe(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Iterator[npt.NDArray[np.float64]]:
     """For every mel [N + N 2C + 1]: what SHARE of |x| stays below at every layer's input, the most of all steps; the
     largest value in every channel of every layer's projected mel; and that of the upsampled mel.
     """
@@ -143,14 +142,14 @@ def _with_headroom(most: npt.NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(f"{value:.3g}") for value in ranges.ravel())  # in 3 digits: there are thousands
 
 
-def _bias(tensors: Mapping[str, Array], layer: int) -> Array:
+def _bias(tensors: Mapping[str, FloatArray], layer: int) -> FloatArray:
     """[2C,1]: what `CpuNetwork.project_conditioner` adds to the projected mel."""
     keys = (f"residual_layers.{layer}.{of}.bias" for of in ("dilated_conv", "conditioner_projection"))
-    bias: Array = np.sum([tensors[key] for key in keys], axis=0)[:, None]
+    bias: FloatArray = np.sum([tensors[key] for key in keys], axis=0)[:, None]
     return bias
 
 
-def trajectory(voice: Voice, plan: Schedule, mel: Array, seed: int) -> Iterator[tuple[float, Array]]:
+def trajectory(voice: Voice, plan: Schedule, mel: FloatArray, seed: int) -> Iterator[tuple[float, FloatArray]]:
     """(t, x [L]) before every step of `Voice.vocode`."""
     config, length = voice.config, mel.shape[1] * voice.hop
     x = normal(seed, 0, 0, length)
@@ -160,7 +159,7 @@ def trajectory(voice: Voice, plan: Schedule, mel: Array, seed: int) -> Iterator[
         x = (np.clip(x, -1.0, 1.0) if config.clamp else x).astype(np.float32)
 
 
-def _excerpts(mels: Sequence[Array]) -> list[Array]:
+def _excerpts(mels: Sequence[FloatArray]) -> list[FloatArray]:
     """Up to EXCERPTS stretches of up to FRAMES frames."""
     pieces = [mel[:, begin : begin + FRAMES] for mel in mels for begin in range(0, mel.shape[1], FRAMES)]
     whole = [piece for piece in pieces if piece.shape[1] == FRAMES] or pieces

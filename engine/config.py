@@ -53,7 +53,7 @@ class Config:
         step_bias_in_residual: the residual connection carries the step bias, too: (x + d + res) * sqrt(1/2).
         clamp: limit x to [-1,1] after every step.
         prior: noise is scaled by a standard deviation per sample that follows the mel's energy (PriorGrad).
-        energy_min: beside it, the smallest energy of a frame of the training data (`engine.prior`); 0 when unknown.
+        energy_min: beside it, the smallest energy of a frame of the training data (`engine.diffusion.prior`); 0 when unknown.
         classes: the names of the classes that a label can be (global conditioner), one or two words each: "3", or
             "3 jackson"; () for a network without labels. Not together with a mel.
         clip_samples: length of the training clips in samples, what is generated unless told otherwise; 0 when unknown.
@@ -66,7 +66,7 @@ class Config:
         int8_conditioner_ranges: and the largest |value| that the projected mel keeps, for every residual layer and
             each of its 2C channels in turn.
         guidance: above 0, a network with classes has also learnt to be without a label, and this is how far `generate`
-            goes from there towards the label unless told otherwise (`engine.guidance`), 1 for the label alone. 0 for a
+            goes from there towards the label unless told otherwise (`engine.sampling.guidance`), 1 for the label alone. 0 for a
             network that has not, and for one without classes.
     """
 

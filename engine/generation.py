@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import guidance as guided
-from engine.arguments import (
+from engine.checks.arguments import (
     check_count,
     check_fraction,
     check_guidance,
@@ -18,18 +17,19 @@ from engine.arguments import (
     check_seconds,
     check_seed,
 )
-from engine.arrays import FloatArray, device_of, on_device, stacked
+from engine.checks.arrays import FloatArray, device_of, on_device, stacked
+from engine.checks.mels import check_mel, check_mel_length, check_range
+from engine.diffusion.labels import choose, choose_told
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import InputError
-from engine.inputs import check_mel, check_mel_length, check_range
-from engine.labels import choose, choose_told
-from engine.noise import normal
-from engine.sampler import Item, Progress
-from engine.schedule import Schedule, build_schedule
+from engine.sampling import guidance as guided
+from engine.sampling.item import Item, Progress
 
 if TYPE_CHECKING:
     from engine.config import Config
     from engine.kernels import registry
-    from engine.loops import Loop
+    from engine.sampling.loops import Loop
 
 
 class Generation:

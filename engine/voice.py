@@ -6,23 +6,22 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from engine.arguments import check_count, check_seed, check_signal
-from engine.arrays import device_of, on_device, stacked
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.chunks import Chunks, batch
-from engine.cpu_loop import CpuLoop
-from engine.errors import InputError, UnavailableError
+from engine.bundled import BUNDLED as BUNDLED
+from engine.bundled import path_of
+from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.checks.arguments import check_count, check_seed, check_signal
+from engine.checks.arrays import device_of, on_device, stacked
+from engine.checks.mels import check_mel, check_mel_length, check_range
+from engine.diffusion.labels import choose_exactly
+from engine.diffusion.prior import check_energy_min, check_prior
+from engine.diffusion.schedule import build_schedule
+from engine.errors import InputError
 from engine.generation import Generation
-from engine.inputs import check_mel, check_mel_length, check_range
 from engine.kernels import registry
-from engine.labels import choose_exactly
-from engine.loops import LOOPS
-from engine.models import BUNDLED as BUNDLED
-from engine.models import path_of
-from engine.prior import check_energy_min, check_prior
-from engine.sampler import Item, Progress
-from engine.schedule import build_schedule
-from engine.stream import Event, Stream, StreamOptions
+from engine.sampling.item import Item, Progress
+from engine.sampling.loops import LOOPS
+from engine.streaming.chunks import Chunks, merge_streams
+from engine.streaming.stream import Event, Stream, StreamOptions
 
 
 class Voice(Generation):
@@ -68,7 +67,7 @@ class Voice(Generation):
             schedule: betas of your own instead of `steps`, smallest first.
             noise: (x_T [B,L], z [S-1,B,L]) standard normal, in the order of use, instead of `seed`.
             std: for a PriorGrad network, the standard deviation of the noise of every sample, [B,L].
-            energy_min: or the smallest frame energy of its training data, from which std follows (`engine.prior`);
+            energy_min: or the smallest frame energy of its training data, from which std follows (`engine.diffusion.prior`);
                 None for what the checkpoint says, if it does.
             progress: called with the fraction that is done.
 
@@ -146,7 +145,7 @@ class Voice(Generation):
             raise InputError(f"mels: expected a list with one mel or iterable per stream, got {type(mels).__name__}")
         seeds = check_seed(seed, len(mels))
         given = [self._open_stream(steps, one, schedule, energy_min, cancel, len(mels)) for one in seeds]
-        return batch([Chunks(stream, one, count) for stream, one in zip(given, mels, strict=True)])
+        return merge_streams([Chunks(stream, one, count) for stream, one in zip(given, mels, strict=True)])
 
     def open_stream(
         self,
@@ -228,9 +227,6 @@ class Voice(Generation):
     ) -> Stream:
         if not self.config.n_mels:
             raise InputError("stream: this network is unconditional and takes no mel; use generate()")
-        loop = self._loop
-        if not isinstance(loop, CpuLoop):
-            raise UnavailableError("stream: it needs a CPU; load the voice with device='cpu'")
         (one,) = check_seed(seed, 1)
         if self.config.prior:
             if energy_min is None and self.config.energy_min:
@@ -244,7 +240,7 @@ class Voice(Generation):
             raise InputError(f"cancel: expected a threading.Event, got {type(cancel).__name__}")
         plan = build_schedule(self.config, steps, schedule)
         options = StreamOptions(one, energy_min, cancel, lambda length: self._check_reflection([length]))
-        return loop.stream(plan, options, streams)
+        return Stream(self._loop.start_pipeline(plan, one, streams), options)
 
 
 def load(
@@ -253,20 +249,20 @@ def load(
     precision: str = "auto",
     threads: int | None = None,
     isa: str | None = None,
-    mel: str | None = None,
+    mel_kind: str | None = None,
 ) -> Voice:
     """Load a checkpoint and pack it for this machine.
 
     Args:
         path: a checkpoint of any public implementation (docs/checkpoints.md), or the name of a bundled network
-            (`engine.models.NAMES`); None for the bundled voice.
+            (`engine.bundled.NAMES`); None for the bundled voice.
         device: "auto", a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
         precision: "auto", the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
             (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
         threads: how many a call may use on a CPU; None for all processors this process may run on.
         isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0
             "sm_90a" takes the residual blocks written in CUDA (docs/gpu.md).
-        mel: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
+        mel_kind: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
 
     Raises:
         CheckpointError: the file or the bundled network is missing, damaged, hostile or not a DiffWave network.
@@ -274,7 +270,7 @@ def load(
         InputError: an argument has an impossible value.
     """
     count = _processors() if threads is None else check_count(threads, "threads", 1024)
-    checkpoint = load_checkpoint(path_of(path), mel)
+    checkpoint = load_checkpoint(path_of(path), mel_kind)
     return Voice(checkpoint, registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges)), count)
 
 

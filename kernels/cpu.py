@@ -12,13 +12,11 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from engine import _native
+from engine.checks.arrays import FloatArray
 from engine.config import Config
+from engine.kernels import _native
 from engine.kernels.label import label_row
-
-Array = npt.NDArray[np.float32]
 
 # Rows of a tile: many, so that a layer's weights, fetched once per tile, and its barrier are paid for; but every row
 # of a tile is kept for every layer and step, and a tile is what nobody can interrupt.
@@ -37,12 +35,12 @@ class Sweep(Protocol):
 
     def bind(
         self,
-        x: Array,
+        x: FloatArray,
         origin: int = 0,
-        mel: Array | None = None,
+        mel: FloatArray | None = None,
         first_frame: int = 0,
-        noise: Array | None = None,
-        scale: Array | None = None,
+        noise: FloatArray | None = None,
+        scale: FloatArray | None = None,
         scale_origin: int = 0,
         repeat: int = 1,
     ) -> None:
@@ -79,9 +77,9 @@ def precisions_of(isa: str) -> list[str]:
     return next(precisions for name, _, _, precisions in tiers() if name == isa)
 
 
-def normal(seed: int, step: int, begin: int, count: int) -> Array:
-    """engine.noise.normal, natively."""
-    noise: Array = _native.normal(seed, step, begin, count)
+def normal(seed: int, step: int, begin: int, count: int) -> FloatArray:
+    """engine.diffusion.noise.normal, natively."""
+    noise: FloatArray = _native.normal(seed, step, begin, count)
     return noise
 
 
@@ -100,7 +98,7 @@ class CpuNetwork:
     int32; the conditioner of such a layer is signed bytes in units of these sums.
     """
 
-    def __init__(self, config: Config, tensors: Mapping[str, Array], isa: str, precision: str) -> None:
+    def __init__(self, config: Config, tensors: Mapping[str, FloatArray], isa: str, precision: str) -> None:
         self.config = config
         arrays = _arrays(config, tensors)
         if precision == "int8":
@@ -124,8 +122,8 @@ class CpuNetwork:
         self._tensors = {key: tensor for key, tensor in tensors.items() if _MAKES_A_ROW.search(key)}
         self._conditioner_rows = lru_cache(maxsize=64)(self._compute_conditioner_rows)
 
-    def normal(self, seed: int, step: int, begin: int, count: int) -> Array:
-        """engine.noise.normal, natively."""
+    def normal(self, seed: int, step: int, begin: int, count: int) -> FloatArray:
+        """engine.diffusion.noise.normal, natively."""
         return normal(seed, step, begin, count)
 
     def frames_of(self, begin: int, end: int) -> tuple[int, int]:
@@ -146,8 +144,8 @@ class CpuNetwork:
 
     def sweep(
         self,
-        d: Array,
-        coefficients: Array,
+        d: FloatArray,
+        coefficients: FloatArray,
         *,
         clamp: bool,
         threads: int,
@@ -182,27 +180,27 @@ class CpuNetwork:
         )
         return sweep
 
-    def _compute_conditioner_rows(self, label: int) -> Array:
+    def _compute_conditioner_rows(self, label: int) -> FloatArray:
         """[N,2C]: what stands in for the mel's conditioner at every sample, the dilated convolution's bias included."""
         layers = range(self.config.residual_layers)
         biases = np.stack([self._tensors[f"residual_layers.{i}.dilated_conv.bias"] for i in layers])
         return (label_row(self.config, self._tensors, label) + biases).astype(np.float32)
 
-    def upsample_mel(self, mel: Array, layer: int = 0) -> Array:
+    def upsample_mel(self, mel: FloatArray, layer: int = 0) -> FloatArray:
         """[M,T] -> [M,L], by the layer's upsampler where each has its own; see `reference.upsample_mel`."""
         return _transposed(self._native.upsample_mel(layer, mel))
 
-    def project_conditioner(self, layer: int, mel_up: Array) -> Array:
+    def project_conditioner(self, layer: int, mel_up: FloatArray) -> FloatArray:
         """[M,L] -> [2C,L], the dilated convolution's bias included; see `reference.project_conditioner`."""
         return _transposed(self._native.project_conditioner(layer, _transposed(mel_up)))
 
-    def input_projection(self, x: Array) -> Array:
+    def input_projection(self, x: FloatArray) -> FloatArray:
         """[L] -> [C,L]; see `reference.input_projection`."""
         return _transposed(self._native.input_projection(x))
 
     def residual_block(
-        self, layer: int, h: Array, conditioner: Array | None, d: Array, skip: Array
-    ) -> tuple[Array, Array]:
+        self, layer: int, h: FloatArray, conditioner: FloatArray | None, d: FloatArray, skip: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """h [C,L], conditioner [2C,L] (with the convolution's bias), d [C], skip sum [C,L] -> h, skip sum.
 
         In layer 0 the sum starts from the skip biases of all layers; see `reference.residual_block`.
@@ -212,24 +210,24 @@ class CpuNetwork:
         self._native.residual_block(layer, given, d, rows, total)
         return _transposed(rows), _transposed(total)
 
-    def output_head(self, skip: Array) -> Array:
+    def output_head(self, skip: FloatArray) -> FloatArray:
         """[C,L] -> eps [L]; see `reference.output_head`."""
-        eps: Array = self._native.output_head(_transposed(skip))
+        eps: FloatArray = self._native.output_head(_transposed(skip))
         return eps
 
 
-def _transposed(array: Any) -> Array:
+def _transposed(array: Any) -> FloatArray:
     """A copy, even of a single row or column: the kernels write into it."""
     return np.array(array.T, dtype=np.float32, order="C")
 
 
-def _arrays(config: Config, tensors: Mapping[str, Array]) -> dict[str, Array]:
+def _arrays(config: Config, tensors: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """LMNT's tensors as csrc takes them (csrc/cpu/network.h, Parameters)."""
 
-    def one(key: str, shape: Sequence[int]) -> Array:
+    def one(key: str, shape: Sequence[int]) -> FloatArray:
         return np.ascontiguousarray(tensors[key].reshape(shape), dtype=np.float32)
 
-    def layers(key: str, shape: Sequence[int]) -> Array:
+    def layers(key: str, shape: Sequence[int]) -> FloatArray:
         return np.stack([one(f"residual_layers.{i}.{key}", shape) for i in range(config.residual_layers)])
 
     C, M = config.residual_channels, config.n_mels

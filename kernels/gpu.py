@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import UnavailableError
 from engine.kernels import gpu_weights
@@ -30,8 +31,6 @@ from engine.kernels.triton.project_conditioner import project_conditioner
 from engine.kernels.triton.residual_block import residual_block
 from engine.kernels.triton.step_embedding import fold_step, linear
 from engine.kernels.triton.upsample_mel import upsample_mel
-
-Array = npt.NDArray[np.float32]
 
 GRAIN = 128  # capacities are multiples of it, and tiles divide it
 _ROWS = 64  # of every operation that has no line of its own in the table
@@ -87,7 +86,7 @@ class GpuNetwork:
     """
 
     def __init__(
-        self, config: Config, tensors: Mapping[str, Array], device: Device, precision: str, isa: str | None = None
+        self, config: Config, tensors: Mapping[str, FloatArray], device: Device, precision: str, isa: str | None = None
     ) -> None:
         widest = table.CHANNELS[-1]
         if config.residual_channels > widest:
@@ -318,7 +317,7 @@ class GpuNetwork:
             values = ((values.view(np.int32) + 4096) & -8192).view(np.float32)
         return self.device.tensor(values, self.precision.storage)
 
-    def _compute_label_rows(self, label: int) -> Array:
+    def _compute_label_rows(self, label: int) -> FloatArray:
         """[N,2C], the halves interleaved."""
         return gpu_weights.interleaved(label_row(self.config, self._tensors, label), self.channels)
 

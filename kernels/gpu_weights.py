@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks.arrays import FloatArray
 from engine.config import Config
 
-Array = npt.NDArray[np.float32]
 
-
-def _padded(values: npt.NDArray[Any], *shape: int) -> npt.NDArray[np.float32]:
+def _padded(values: npt.NDArray[Any], *shape: int) -> FloatArray:
     return np.pad(values, [(0, want - have) for want, have in zip(shape, values.shape, strict=True)]).astype("f4")
 
 
-def interleaved(values: npt.NDArray[Any], channels: int) -> npt.NDArray[np.float32]:
+def interleaved(values: npt.NDArray[Any], channels: int) -> FloatArray:
     """[..., 2C] halves -> [..., 2 * channels] pairs."""
     pairs = np.stack(np.split(values, 2, axis=-1), axis=-1)
     wide = _padded(pairs, *pairs.shape[:-2], channels, 2)
@@ -26,7 +25,7 @@ def interleaved(values: npt.NDArray[Any], channels: int) -> npt.NDArray[np.float
 
 
 def packed(
-    config: Config, tensors: Mapping[str, Array], channels: int, bands: int
+    config: Config, tensors: Mapping[str, FloatArray], channels: int, bands: int
 ) -> dict[str, tuple[npt.NDArray[Any], bool]]:
     """LMNT's tensors as the kernels read them, and whether in storage precision; padding is zero everywhere."""
     C, M, N, scale = (

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks.arrays import FloatArray
 from engine.config import Config
 
 
-def label_row(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], label: int) -> npt.NDArray[np.float64]:
+def label_row(config: Config, tensors: Mapping[str, FloatArray], label: int) -> npt.NDArray[np.float64]:
     """Every layer's ``W embedding[label] + bias``; see `reference.label_conditioner` (paper, section 3.2).
 
     Args:

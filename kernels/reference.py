@@ -5,7 +5,7 @@ the whole network follows. All tensors of one call share one dtype, float32 or f
 the accumulation and the result. Nothing is modified in place. Shapes that do not fit raise RuntimeError.
 
 Dims: B batch, M mel bands, T mel frames, L = T * hop samples, C residual channels, N layers, S steps.
-Weights are a flat dict with the key names of LMNT's checkpoints (`engine.checkpoint.expected_shapes`). What the public
+Weights are a flat dict with the key names of LMNT's checkpoints (`engine.checkpoint.load.expected_shapes`). What the public
 families do differently is an argument here, and a field of `Config` for the functions of a whole network.
 """
 
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from engine.config import Config
-    from engine.schedule import Schedule
+    from engine.diffusion.schedule import Schedule
 
 
 def to_tensors(weights: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -253,7 +253,7 @@ def noise_update(
 ) -> Tensor:
     """One step of the reverse process, ``a x + b eps + sigma z`` (algorithm 2).
 
-    `engine.schedule.Schedule` holds a, b and sigma for every step.
+    `engine.diffusion.schedule.Schedule` holds a, b and sigma for every step.
 
     Args:
         x: [B,L], the noisy audio of this step.

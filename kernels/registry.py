@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import InputError, UnavailableError
 from engine.kernels import cpu, cuda
@@ -82,7 +80,7 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     return _cpu(device, precision, isa, obstacle, calibrated)
 
 
-def build(config: Config, tensors: Mapping[str, npt.NDArray[np.float32]], choice: Choice) -> Any:
+def build(config: Config, tensors: Mapping[str, FloatArray], choice: Choice) -> Any:
     """The network, packed for the chosen backend: a CpuNetwork or a GpuNetwork."""
     if choice.device == "cpu":
         return cpu.CpuNetwork(config, tensors, choice.isa, choice.precision)

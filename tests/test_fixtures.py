@@ -10,16 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from layouts import LAYOUTS, random_checkpoint
-from networks import SHARED
-from targets import one_torch_thread, targets  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
 import engine
-from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.checkpoint.load import load_checkpoint, save_checkpoint
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import reference
-from engine.schedule import build_schedule
 from engine.voice import Voice
+from tests.support.layouts import LAYOUTS, random_checkpoint
+from tests.support.networks import SHARED
+from tests.support.targets import targets
+from tests.support.tolerances import TOLERANCES, relative_error
 
 torch = pytest.importorskip("torch")
 

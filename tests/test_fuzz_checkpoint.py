@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import BESIDE_PHILSYN, sound_files
-from hostile_watch import forget_peak, status
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.config import Config
 from engine.errors import CheckpointError
+from tests.support.hostile import BESIDE_PHILSYN, sound_files
+from tests.support.hostile_watch import forget_peak, status
 
 pytest.importorskip("torch")
 

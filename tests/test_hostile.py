@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hostile_headers  # noqa: F401 - adds cases
 import pytest
-from hostile import BESIDE_PHILSYN, CASES, Corpus, sound_files
 
-from engine.checkpoint import load_checkpoint, save_checkpoint
-from engine.cli import main as engine_command
+from engine.checkpoint.load import load_checkpoint, save_checkpoint
+from engine.cli.main import main as engine_command
+from tests.support import hostile_headers  # noqa: F401 - adds cases
+from tests.support.hostile import BESIDE_PHILSYN, CASES, Corpus, sound_files
+from tests.support.paths import ROOT
 
 pytest.importorskip("torch")
 
-ROOT = Path(__file__).resolve().parents[1]
 BESIDE = {"ckpt": '{"dilation_cycle_length": 1, "total_steps": 50}', "pkl": BESIDE_PHILSYN}
 MEMORY = 64 << 20  # beyond the size of the file
 SECONDS = 20.0  # each takes less than one
@@ -51,8 +51,8 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
     """What a process that tried to load every case reports."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("measuring memory needs Linux's /proc")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, str(ROOT / "tests" / "hostile_watch.py"), str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.support.hostile_watch", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"{lines[-1:]} {done.stderr[-2000:]}"
@@ -91,11 +91,11 @@ def test_the_watch_notices(folder: Path, tmp_path: Path) -> None:
     path.write_bytes(b"cposix\nmkdir\n(S'%s'\ntR." % bytes(canary))
     (tmp_path / "cases.json").write_text(json.dumps({"sound": [], "hostile": [str(path)]}))
     loader = (
-        "import pickle, sys, hostile_watch, pathlib;"
+        "import pickle, sys, pathlib; from tests.support import hostile_watch;"
         "hostile_watch.checkpoint.load_checkpoint = lambda p: (b'x' * (200 << 20), pickle.load(open(p, 'rb')));"
         "hostile_watch.main(pathlib.Path(sys.argv[1]))"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", loader, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     result = json.loads(done.stdout.splitlines()[-1])

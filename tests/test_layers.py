@@ -1,4 +1,4 @@
-"""cli -> engine -> kernels -> csrc, never upward: read from the imports themselves."""
+"""The order of the rooms, read from the imports themselves: cli -> engine -> kernels -> csrc, never upward."""
 
 from __future__ import annotations
 
@@ -7,32 +7,71 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.paths import ROOT
+
+# The rooms from the ground up: a file imports from its own room and from those before it. `engine` is its `__init__`.
+ROOMS = (
+    "engine.errors",
+    "engine.config",
+    "engine.checks",
+    "engine.output_files",
+    "engine.diffusion",
+    "engine.kernels",
+    "engine.audio",
+    "engine.checkpoint",
+    "engine.bundled",
+    "engine.sampling",
+    "engine.streaming",
+    "engine.voice",
+    "engine.api",
+    "engine",
+    "engine.calibration",
+    "engine.training",
+    "engine.cli",
+    "engine.__main__",
+    "benchmarks",
+)
 
 
 def files(folder: str, pattern: str) -> dict[str, Path]:
+    """Return the files of a folder by their name in the checkout; links are not followed."""
     paths = sorted(path for path in (ROOT / folder).rglob(pattern) if path.is_file())
-    return {path.relative_to(ROOT).as_posix(): path for path in paths}
+    return {path.relative_to(ROOT).as_posix(): path for path in paths if ROOT / "engine/kernels" not in path.parents}
 
 
-TRAINING, KERNELS, CSRC = files("engine/training", "*.py"), files("kernels", "*.py"), files("csrc", "*")
-BENCH = files("engine/bench", "*.py")
-ENGINE = {name: path for name, path in files("engine", "*.py").items() if name not in TRAINING | BENCH}
+ENGINE, KERNELS, CSRC = files("engine", "*.py"), files("kernels", "*.py"), files("csrc", "*")
+TRAINING, BENCH = files("engine/training", "*.py"), files("engine/cli/bench", "*.py")
+LIBRARY = {name: path for name, path in ENGINE.items() if not name.startswith(("engine/training/", "engine/cli/"))}
+BENCHMARKS = files("benchmarks", "*.py")
 CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
-# What stands above the library and is imported by nothing in it: the command line, what it prints, and calibration.
-COMMAND_LINE = {
-    "engine/cli.py",
-    "engine/cli_generation.py",
-    "engine/terminal.py",
-    "engine/__main__.py",
-    "engine/info.py",
-    "engine/doctor.py",
-    "engine/calibration.py",
-}
+
+
+def module_of(name: str) -> str:
+    """Return the dotted name under which a file is imported: "engine.kernels.cpu" for "kernels/cpu.py"."""
+    dotted = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return f"engine.{dotted}" if dotted.split(".")[0] == "kernels" else dotted
+
+
+MODULES = {module_of(name): path for name, path in (ENGINE | KERNELS | BENCHMARKS).items()}
+
+
+def room_of(module: str) -> str:
+    """Return the room that a module is in: the longest that its name begins with."""
+    return max(
+        (room for room in ROOMS if f"{module}.".startswith(f"{room}.") and room != "engine"), key=len, default="engine"
+    )
+
+
+def target_of(name: str) -> str | None:
+    """Return the module that an imported name is, or is defined in; None outside the project."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in MODULES), None)
 
 
 @dataclass(frozen=True)
@@ -85,8 +124,8 @@ def importers(among: dict[str, Path], module: str, at_once: bool = False) -> set
     return {
         name
         for name, path in among.items()
-        for one in imports_of(path)
-        if one.of(module) and not one.for_types and (one.at_once or not at_once)
+        for imported in imports_of(path)
+        if imported.of(module) and not imported.for_types and (imported.at_once or not at_once)
     }
 
 
@@ -105,83 +144,85 @@ except ImportError:
 class C:
     import m
 """
-    found = {one.name: (one.at_once, one.for_types) for one in imports(source)}
+    found = {imported.name: (imported.at_once, imported.for_types) for imported in imports(source)}
     now, later, types = (True, False), (False, False), (False, True)
     assert found == {"a": now, "b.c": now, "e.f": now, "g.h": types, "i": now, "j.k": later, "m": now}
     assert Import("a.b", True, False).of("a") and not Import("ab", True, False).of("a")
 
 
 def test_there_is_something_to_read() -> None:
-    assert {"engine/voice.py", "engine/cli.py"} <= set(ENGINE)
+    assert {"engine/voice.py", "engine/cli/main.py"} <= set(ENGINE)
     assert {"kernels/cpu.py", "kernels/reference.py"} <= set(KERNELS)
     assert "csrc/bindings.cpp" in CSRC and len(CSRC_CPU) > 20
+    assert target_of("engine.checkpoint.load.Checkpoint") == "engine.checkpoint.load" and target_of("numpy") is None
+    assert room_of("engine.sampling.cpu.loop") == "engine.sampling" and room_of("engine") == "engine"
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_kernels_know_of_the_engine_only_what_a_network_is(name: str) -> None:
-    below = ("engine.config", "engine.errors", "engine._native", "engine.kernels")
-    for one in imports(KERNELS[name].read_text()):
-        if one.of("engine") and not any(one.of(module) for module in below):
-            assert one.of("engine.schedule") and one.for_types and name == "kernels/reference.py", one.name
+def test_every_file_has_a_room() -> None:
+    assert {room_of(module) for module in MODULES} == set(ROOMS)
+    assert {module for module in MODULES if room_of(module) == "engine"} == {"engine"}
 
 
-def test_only_the_voice_and_the_command_line_reach_for_kernels() -> None:
-    assert importers(ENGINE, "engine.kernels") <= {"engine/voice.py"} | COMMAND_LINE
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    rank = ROOMS.index(room_of(module))
+    for imported in imports_of(MODULES[module]):
+        assert not imported.of("tests") or room_of(module) == "benchmarks", imported.name
+        target = target_of(imported.name)
+        assert target is None or ROOMS.index(room_of(target)) <= rank, f"{module} imports {target}, which is above it"
+
+
+def test_no_file_is_part_of_a_circle() -> None:
+    """Not even for types alimported."""
+    graph = {
+        module: {target for imported in imports_of(path) if (target := target_of(imported.name)) not in (None, module)}
+        for module, path in MODULES.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_the_hall_is_small() -> None:
+    entries = {path.name for path in (ROOT / "engine").iterdir()} - {"__pycache__"}
+    assert len(entries) <= 20, sorted(entries)
+
+
+def test_the_import_path_is_the_folder() -> None:
+    link = ROOT / "engine" / "kernels"
+    assert link.is_symlink() and link.readlink() == Path("../kernels")
 
 
 def test_only_the_cpu_backend_calls_the_native_module() -> None:
-    assert importers(ENGINE, "engine._native") == {"engine/__init__.py"}  # to say what to do when it is missing
-    assert importers(KERNELS, "engine._native") == {"kernels/cpu.py"}
+    assert importers(ENGINE, "engine.kernels._native") == {"engine/__init__.py"}  # says what to do when it is missing
+    assert importers(KERNELS, "engine.kernels._native") == {"kernels/cpu.py"}
 
 
-def test_nothing_below_imports_what_is_above() -> None:
-    assert importers(ENGINE | KERNELS, "engine.cli") <= {"engine/__main__.py"}
-    assert importers(ENGINE | KERNELS, "engine.info") <= COMMAND_LINE
-    for above in ("engine.cli_generation", "engine.terminal", "engine.doctor"):
-        assert importers(ENGINE | KERNELS, above) <= COMMAND_LINE
-    assert importers(ENGINE | KERNELS, "engine.shortcuts") == {"engine/__init__.py"}
-    assert importers(ENGINE | KERNELS, "engine.voice") <= {"engine/__init__.py", "engine/shortcuts.py"} | COMMAND_LINE
-    assert importers(ENGINE | KERNELS, "engine.sampler") <= {
-        "engine/voice.py",
-        "engine/cpu_loop.py",
-        "engine/generation.py",
-        "engine/gpu_loop.py",
-        "engine/loops.py",
-        "engine/signals.py",
-        "engine/stream.py",
-    }
-    for other in ("tests", "benchmarks", "networks", "tolerances", "targets"):
-        assert not importers(ENGINE | KERNELS, other)
-
-
-def test_training_stands_beside_the_command_line() -> None:
-    """It may use all of the library, which knows nothing of it; and PyTorch is only asked for when it runs."""
-    assert not importers(ENGINE | KERNELS, "engine.training")
+def test_training_asks_for_torch_when_it_runs() -> None:
     command = {"engine/training/__init__.py", "engine/training/__main__.py"}
     at_once = importers(TRAINING, "torch", at_once=True)
     assert len(at_once) > 5 and not command & (at_once | importers(TRAINING, "engine.training", at_once=True))
 
 
-def test_the_bench_is_a_command_that_costs_the_others_nothing() -> None:
-    """It uses the library, nothing but the command line knows it, and that only when it runs."""
-    assert importers(ENGINE | KERNELS | TRAINING, "engine.bench") == {"engine/cli.py"}
-    assert {one.name for one in imports_of(ENGINE["engine/cli.py"]) if one.of("engine.bench")} == {
-        "engine.bench.command.add_command"
-    }
-    at_once = {one.name for one in imports_of(BENCH["engine/bench/command.py"]) if one.of("engine") and one.at_once}
-    assert not any(name.startswith(("engine.bench", "engine.kernels")) for name in at_once)
-    for other in ("torch", "benchmarks", "tests", "networks"):
+def test_the_bench_costs_the_other_commands_nothing() -> None:
+    command = BENCH["engine/cli/bench/command.py"]
+    at_once = {imported.name for imported in imports_of(command) if imported.of("engine") and imported.at_once}
+    assert not any(name.startswith(("engine.cli.bench", "engine.kernels")) for name in at_once)
+    others = {name: path for name, path in ENGINE.items() if name not in BENCH}
+    assert importers(others, "engine.cli.bench") == {"engine/cli/main.py"}
+    for other in ("torch", "benchmarks", "tests"):
         assert not importers(BENCH, other)
 
 
 def test_torch_and_triton_come_late() -> None:
     """Neither is imported before a GPU, or the reference, is asked for."""
     gpu = {name for name in KERNELS if name.startswith("kernels/triton/")} | {"kernels/gpu.py"}
-    assert not importers(ENGINE, "torch", at_once=True)
+    assert not importers(LIBRARY, "torch", at_once=True)
     assert importers(KERNELS, "torch", at_once=True) == {"kernels/reference.py"}
     assert importers(KERNELS, "torch") == {"kernels/reference.py", "kernels/cuda.py"}
-    assert importers(ENGINE | KERNELS, "triton", at_once=True) <= gpu
-    assert importers(ENGINE | KERNELS, "engine.kernels.triton", at_once=True) <= gpu
+    assert importers(LIBRARY | KERNELS, "triton", at_once=True) <= gpu
+    assert importers(LIBRARY | KERNELS, "engine.kernels.triton", at_once=True) <= gpu
     assert not importers(ENGINE | KERNELS, "engine.kernels.gpu", at_once=True)
     assert not importers(ENGINE | KERNELS, "engine.kernels.reference")
 
@@ -221,7 +262,7 @@ def test_an_instruction_set_is_a_few_lines() -> None:
 
 def test_files_stay_readable() -> None:
     lengths = {
-        name: len(path.read_text().splitlines()) for name, path in (ENGINE | BENCH | TRAINING | KERNELS | CSRC).items()
+        name: len(path.read_text().splitlines()) for name, path in (ENGINE | KERNELS | CSRC | BENCHMARKS).items()
     }
     assert {name: length for name, length in lengths.items() if length > 500} == {}
     assert len((ROOT / "setup.py").read_text().splitlines()) < 60

@@ -54,7 +54,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from engine.errors import InputError
-    from engine.files import check_output
+    from engine.output_files import check_output
     from engine.training.export import export, export_to_train_on
     from engine.training.fit import STATE
 

@@ -12,17 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.audio import mixed, read_channels, resample
+from engine.audio.spectrogram import mel as mel_of
+from engine.audio.spectrogram import settings
+from engine.audio.wav import mixed, read_channels, resample
+from engine.checks.arrays import FloatArray
 from engine.config import Config
+from engine.diffusion.prior import frame_energy
 from engine.errors import CheckpointError, InputError
-from engine.frontend import mel as mel_of
-from engine.frontend import settings
-from engine.prior import frame_energy
 from engine.training.settings import Data
-
-Array = npt.NDArray[np.float32]
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})  # other files beside recordings are passed by
 FADE = 0.005  # seconds at the ends of a padded clip: a step to the zeros around it would be part of the sound
@@ -40,8 +38,8 @@ class Clip:
     """
 
     name: str
-    audio: Array
-    mel: Array | None
+    audio: FloatArray
+    mel: FloatArray | None
     label: int
 
 
@@ -49,8 +47,8 @@ class Clip:
 class Example:
     """What a network is shown: audio [L], its mel [M,T] or its label."""
 
-    audio: Array
-    mel: Array | None
+    audio: FloatArray
+    mel: FloatArray | None
     label: int
 
 
@@ -150,7 +148,7 @@ def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator
     )
 
 
-def placed(clip: Clip, data: Data, lead: int) -> Array:
+def placed(clip: Clip, data: Data, lead: int) -> FloatArray:
     """[samples] a whole clip after at most so many zeros, and zeros behind it."""
     lead = min(lead, data.samples - len(clip.audio))
     audio = np.zeros(data.samples, np.float32)
@@ -175,7 +173,7 @@ def _label(name: str, pattern: str) -> str:
     return found
 
 
-def _clip(name: str, audio: Array, label: int, data: Data, config: Config) -> Clip | None:
+def _clip(name: str, audio: FloatArray, label: int, data: Data, config: Config) -> Clip | None:
     if config.n_mels:
         frames = len(audio) // config.hop
         if frames < data.frames:

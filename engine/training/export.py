@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.checks.arrays import FloatArray
 from engine.config import MAX_GUIDANCE, Config
 from engine.errors import CheckpointError, InputError
 from engine.training.settings import Recipe, recipe_of_json
 from engine.training.state import PARTS, State, read_state, write_state
-
-Array = npt.NDArray[np.float32]
 
 
 def export(
@@ -88,7 +86,7 @@ def checkpoint_of(recipe: Recipe, state: State, part: str = "average", labels: b
     return Checkpoint(config, tensors)
 
 
-def without_labels(tensors: Mapping[str, Array], config: Config) -> dict[str, Array]:
+def without_labels(tensors: Mapping[str, FloatArray], config: Config) -> dict[str, FloatArray]:
     """A class-conditional network, shown "no label" for ever, as an unconditional one.
 
     The label reaches a layer as a row that is the same at every sample, so "no label" is a part of its bias.

@@ -18,7 +18,7 @@ def grown(given: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str,
     """The weights of a network of C channels in one of more.
 
     Args:
-        given: the narrow network's weights, by the names of `engine.checkpoint.expected_shapes`.
+        given: the narrow network's weights, by the names of `engine.checkpoint.load.expected_shapes`.
         fresh: the wide one's, random; left as they are.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The network as PyTorch trains it. Its parameters have the names of `engine.checkpoint.expected_shapes`."""
+"""The network as PyTorch trains it. Its parameters have the names of `engine.checkpoint.load.expected_shapes`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.config import Config
-from engine.embedding import sinusoids
+from engine.diffusion.embedding import sinusoids
 from engine.training.block import residual_block
 from engine.training.start import begin_with_x
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.config import Config
-from engine.embedding import sinusoids
-from engine.prior import energy_std
-from engine.schedule import build_schedule
+from engine.diffusion.embedding import sinusoids
+from engine.diffusion.prior import energy_std
+from engine.diffusion.schedule import build_schedule
 from engine.training.data import Corpus, draw, generator
 from engine.training.settings import Recipe
 

@@ -7,12 +7,10 @@ import math
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 
+from engine.audio.spectrogram import mel
+from engine.checks.arrays import FloatArray
 from engine.errors import InputError
-from engine.frontend import mel
-
-Array = npt.NDArray[np.float32]
 
 
 def check_installed() -> None:
@@ -24,7 +22,7 @@ def check_installed() -> None:
             )
 
 
-def perceived(recording: Array, audio: Array, rate: int) -> tuple[float, float]:
+def perceived(recording: FloatArray, audio: FloatArray, rate: int) -> tuple[float, float]:
     """(PESQ-WB, STOI) of audio against a recording of the same length; 16 kHz is all that PESQ-WB knows.
 
     Either is NaN where it cannot judge: PESQ wants a quarter of a second with speech in it, STOI 0.4 s of speech.
@@ -41,7 +39,7 @@ def perceived(recording: Array, audio: Array, rate: int) -> tuple[float, float]:
         return math.nan, math.nan
 
 
-def _stoi(recording: Array, audio: Array, rate: int) -> float:
+def _stoi(recording: FloatArray, audio: FloatArray, rate: int) -> float:
     from pystoi import stoi
 
     with warnings.catch_warnings():
@@ -52,7 +50,7 @@ def _stoi(recording: Array, audio: Array, rate: int) -> float:
             return math.nan
 
 
-def log_mel_error(recording: Array, audio: Array, rate: int) -> float:
+def log_mel_error(recording: FloatArray, audio: FloatArray, rate: int) -> float:
     """Mean distance of the two log-mels (80 bands, natural logarithm; Tacotron 2's), of signals of the same length."""
     wanted, got = (mel(signal, rate, kind="tacotron") for signal in (recording, audio))
     return float(np.abs(wanted - got).mean())

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from engine.audio.spectrogram import HOP
+from engine.checks.mels import LOG_KINDS
 from engine.config import Config, linear_schedule
+from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
-from engine.frontend import HOP
-from engine.inputs import LOG_KINDS
-from engine.schedule import build_schedule
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from engine.errors import CheckpointError
-from engine.replace import replacing
+from engine.output_files import replacing
 
 PARTS = ("weights", "average", "moment1", "moment2")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.checkpoint import load_checkpoint
+from engine.checkpoint.load import load_checkpoint
 from engine.errors import InputError
 from engine.kernels.cuda import CudaDevice, obstacle
 from engine.training.batches import batches

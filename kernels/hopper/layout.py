@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks.arrays import FloatArray
+
 Array = npt.NDArray[Any]
 CHANNELS = 64
 
@@ -41,7 +43,7 @@ def conditioner_columns() -> Array:
     return columns
 
 
-def image(dilated: Array, projection: Array) -> npt.NDArray[np.float32]:
+def image(dilated: Array, projection: Array) -> FloatArray:
     """The shared memory of a block: three taps and the projection, each [2C,C], swizzled as wgmma reads them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Noise as a function of (seed, step, sample): `engine.noise` is the definition, to the last bit.
+"""Noise as a function of (seed, step, sample): `engine.diffusion.noise` is the definition, to the last bit.
 
 Kernels that draw noise are compiled without fused multiply-add: every operation here rounds on its own.
 """

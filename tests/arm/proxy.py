@@ -22,10 +22,10 @@ import pytest
 
 from engine.config import Config
 from engine.kernels import cpu
+from tests.support.paths import ROOT
 
 Array = npt.NDArray[np.float32]
 
-ROOT = Path(__file__).resolve().parents[2]
 TIERS = ("generic", "neon", "dotprod")
 TOOLS = ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64")
 

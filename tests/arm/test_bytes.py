@@ -7,17 +7,17 @@ from functools import cache
 
 import numpy as np
 import pytest
-from networks import SMALL
-from running import audio_of
-from targets import network, weights
 
-from arm.proxy import needs_tools
 from engine.config import Config
-from engine.embedding import step_biases
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import cpu
-from engine.noise import normal
-from engine.sampler import Item
-from engine.schedule import build_schedule
+from engine.sampling.item import Item
+from tests.arm.proxy import needs_tools
+from tests.support.networks import SMALL
+from tests.support.running import audio_of
+from tests.support.targets import network, weights
 
 pytestmark = [pytest.mark.arm, needs_tools]
 

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import bench_vocode
-import duel
-import gpu_report
 import numpy as np
-import peers
 import pytest
+
+from benchmarks import bench_vocode, duel, peers
+from benchmarks.gpu import report as gpu_report
 
 RIGHT = np.random.default_rng(0).standard_normal((1, 1000), dtype=np.float32)
 OWN = [duel.Contender(name, name, lambda: RIGHT, lambda: 1e9) for name in (duel.FP32, duel.BF16)]

@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
-import report
 
-from engine.bench.figures import disturbed
-from engine.bench.page import html
-from engine.bench.plot import Axis, Series, bars, lines
+from benchmarks import report
+from engine.cli.bench.figures import disturbed
+from engine.cli.bench.page import html
+from engine.cli.bench.plot import Axis, Series, bars, lines
 
 
 def around(value):

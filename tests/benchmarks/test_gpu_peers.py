@@ -1,14 +1,14 @@
 """The peers of a GPU on a CPU: all of them but the graph around them."""
 
-import gpu_peers
 import pytest
 import torch
-from networks import SMALL, random_network
 
-from engine.checkpoint import Checkpoint
+from benchmarks.gpu import baselines as gpu_peers
+from engine.audio.metrics import snr
+from engine.checkpoint.load import Checkpoint
 from engine.kernels import registry
-from engine.report import snr
 from engine.voice import Voice
+from tests.support.networks import SMALL, random_network
 
 
 @pytest.mark.parametrize("peer", gpu_peers.PEERS[:4], ids=lambda peer: peer.name)

@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 COLLECT = ["--benchmark", "--collect-only", "-p", "no:cacheprovider", "-s", "benchmarks/bench_vocode.py"]
 
 

@@ -2,19 +2,17 @@
 
 from functools import cache
 
-import lmnt
 import numpy as np
-import peers
 import pytest
 import torch
-from networks import SMALL, random_network, shared_example
-from targets import one_torch_thread  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
+from benchmarks import lmnt, peers
 from engine import Voice
-from engine.checkpoint import Checkpoint
-from engine.embedding import step_biases
+from engine.checkpoint.load import Checkpoint
+from engine.diffusion.embedding import step_biases
 from engine.kernels import registry
+from tests.support.networks import SMALL, random_network, shared_example
+from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from networks import random_network
 
 from engine.calibration import calibrate
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import BASE
+from tests.support.networks import random_network
 
 pytest.importorskip("torch")
-import rounding
+from benchmarks.quality import rounding
 
 SMALL = replace(BASE, residual_channels=16, residual_layers=6, dilation_cycle=3, upsample_strides=(4, 4))
 MELS = [np.random.default_rng(i).random((80, 20), np.float32) for i in range(2)]

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 HARNESS = Path(__file__).parent / "harness"
-CSRC = Path(__file__).resolve().parents[2] / "csrc"
+CSRC = ROOT / "csrc"
 CXX = os.environ.get("CXX", "c++")
 SETUP = (CSRC.parent / "setup.py").read_text()
 # Those of setup.py, but for a debugger; without warnings, which the build of the module shows.

@@ -7,14 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from building import CXX, needs_compiler
 
 from engine.kernels import cpu
+from tests.csrc.building import CXX, needs_compiler
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("engine", "kernels", "csrc", "tests", "benchmarks", "setup.py", "pyproject.toml", "README.md")
 HAS_VNNI = {name: supported for name, supported, _, _ in cpu.tiers()}.get("avx512vnni", False)
 
@@ -41,7 +40,7 @@ def test_the_tier_in_the_spelling_of_avx512(tmp_path):
         return done.stdout
 
     run("setup.py", "-q", "build_ext", "--inplace")
-    told = "import engine._native as n; print(n.__file__, *[t[0] for t in n.tiers() if t[1]])"
+    told = "import engine.kernels._native as n; print(n.__file__, *[t[0] for t in n.tiers() if t[1]])"
     file, *tiers = run("-c", told).split()
     assert file.startswith(str(tmp_path)) and "avxvnni" in tiers
     chosen = "(avxvnni or every_tier) and not system"

@@ -10,10 +10,9 @@ import subprocess
 from functools import cache
 
 import pytest
-from arm.proxy import build, needs_tools
 
-from engine import _native
-from engine.kernels import cpu
+from engine.kernels import _native, cpu
+from tests.arm.proxy import build, needs_tools
 
 # bf16 and products of bytes; fp32 and products of words; the conditioner
 OPERATIONS = ("::residual_block_of", "::paired_block_of", "project_conditioner<")

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from building import CSRC, Build, Change, build, needs_compiler, rebuild
+
+from tests.csrc.building import CSRC, Build, Change, build, needs_compiler, rebuild
 
 pytestmark = needs_compiler
 

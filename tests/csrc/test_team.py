@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from building import CSRC, CXX, FLAGS, needs_compiler
+
+from tests.csrc.building import CSRC, CXX, FLAGS, needs_compiler
 
 pytestmark = needs_compiler
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import MEL, SMALL, Run, saved
 
-from engine import cli
-from engine.audio import write_wav
+from engine.audio.wav import write_wav
+from engine.cli import main as cli
 from engine.kernels import cuda
+from tests.support.commands import MEL, SMALL, Run, saved
 
 
 @pytest.fixture(autouse=True)

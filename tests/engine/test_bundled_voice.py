@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import SHARED
 
 from engine.calibration import KEPT
-from engine.checkpoint import load_checkpoint
+from engine.checkpoint.load import load_checkpoint
 from engine.config import BASE
+from tests.support.networks import SHARED
+from tests.support.paths import ROOT
 
 LAYER = "residual_layers.1.dilated_conv.weight"
-ASSETS = Path(__file__).resolve().parents[2] / "engine" / "assets"
+ASSETS = ROOT / "engine" / "assets"
 
 
 def test_the_bundled_voice_is_base_and_the_demo_mel_suits_it() -> None:
@@ -37,7 +37,7 @@ def test_the_weights_to_go_on_from_are_those_that_are_bundled(name: str) -> None
     from engine.training.state import read_state
 
     bundled = load_checkpoint(ASSETS / f"{name}.safetensors").tensors
-    raw = read_state(Path(__file__).resolve().parents[2] / "benchmarks" / "training" / f"{name}.safetensors")
+    raw = read_state(ROOT / "benchmarks" / "training" / f"{name}.safetensors")
     for key, tensor in raw.tensors["weights"].items():
         if key in bundled and bundled[key].shape == tuple(tensor.shape):
             away = np.linalg.norm(bundled[key] - tensor.numpy()) / np.linalg.norm(tensor.numpy())
@@ -51,7 +51,7 @@ def test_the_weights_to_go_on_from_are_those_of_the_recipe(name: str) -> None:
     from engine.training.settings import read_recipe
     from engine.training.state import read_state
 
-    raw = read_state(Path(__file__).resolve().parents[2] / "benchmarks" / "training" / f"{name}.safetensors")
+    raw = read_state(ROOT / "benchmarks" / "training" / f"{name}.safetensors")
     assert raw.classes == load_checkpoint(ASSETS / f"{name}.safetensors").config.classes
     network = DiffWave(read_recipe(name).network, len(raw.classes))
     network.load_state_dict(dict(raw.tensors["weights"]))

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from networks import random_network
 
 import engine
 from engine import Voice
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
-from engine.cpu_loop import SHORT
 from engine.kernels import cpu
+from engine.sampling.cpu.loop import SHORT
+from tests.support.networks import random_network
 
 CONFIG = Config(residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=20, upsample_strides=(4, 4))
 PLAIN = replace(CONFIG, n_mels=0, upsample_strides=(), mel_kind=None)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.checkpoint import expected_shapes
+from engine.checkpoint.load import expected_shapes
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config, linear_schedule, parse_object, plain_values
+from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
-from engine.schedule import build_schedule
 
 UNCONDITIONAL = replace(BASE, n_mels=0, upsample_strides=(), mel_kind=None, fast_schedule=None)
 LABELLED = replace(SC09, classes=("3 ann", "3", "vier µ"), clip_samples=0)

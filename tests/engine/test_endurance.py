@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import random_network
 
 import engine
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
+from tests.support.networks import random_network
+from tests.support.paths import ROOT
 
 TINY = Config(residual_channels=16, residual_layers=3, dilation_cycle=3, n_mels=8, upsample_strides=(4,))
 MIB = 1 << 20
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads Linux's /proc")
 
@@ -112,8 +112,8 @@ GROWTH = """
 import sys, tempfile
 from pathlib import Path
 import numpy as np
-sys.path.insert(0, {benchmarks!r})
-import long_run
+sys.path.insert(0, {root!r})
+from benchmarks import long_run
 import engine
 
 voice = engine.load({path!r}, device="cpu", threads=2)
@@ -143,7 +143,7 @@ with tempfile.TemporaryDirectory() as folder:
 @pytest.mark.parametrize("whole", [False, True], ids=["streamed to a file", "vocode"])
 def test_memory_does_not_grow_with_the_length(path: Path, whole: bool) -> None:
     """The network is tiny, so what it holds hardly counts: copies of the audio or of the mel would."""
-    script = GROWTH.format(benchmarks=str(BENCHMARKS), path=str(path), whole=whole)
+    script = GROWTH.format(root=str(ROOT), path=str(path), whole=whole)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 20 * MIB, f"{int(done.stdout) / MIB:.1f} MiB beside the audio"

@@ -10,20 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from layouts import random_checkpoint
-from networks import random_network
-from targets import one_torch_thread, targets  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
 import engine
 from engine import InputError, Voice
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import SC09, Config
-from engine.cpu_loop import SHORT
+from engine.diffusion.labels import choose
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import reference
-from engine.labels import choose
-from engine.noise import normal
-from engine.schedule import build_schedule
+from engine.sampling.cpu.loop import SHORT
+from tests.support.layouts import random_checkpoint
+from tests.support.networks import random_network
+from tests.support.targets import targets
+from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -12,16 +12,16 @@ import hypothesis.strategies as st
 import numpy as np
 import numpy.typing as npt
 import pytest
-from networks import Arrays, random_network
-from quantized import with_ranges
-from targets import targets
-from tolerances import relative_error
 
 from engine import Voice
-from engine.checkpoint import Checkpoint
+from engine.checkpoint.load import Checkpoint
 from engine.config import Config
 from engine.kernels import cpu, registry
 from engine.voice import load
+from tests.support.networks import Arrays, random_network
+from tests.support.quantized import with_ranges
+from tests.support.targets import targets
+from tests.support.tolerances import relative_error
 
 SMALL = Config(residual_channels=16, residual_layers=6, dilation_cycle=5, n_mels=20, upsample_strides=(4, 4))
 NETWORKS = {
@@ -164,7 +164,7 @@ def test_fp32_has_the_same_bytes_in_vectors_of_any_width(isa: str, precision: st
 
 def test_a_file_gives_what_its_network_gives(tmp_path: Any) -> None:
     """`voice` above does not go through a file."""
-    from engine.checkpoint import save_checkpoint
+    from engine.checkpoint.load import save_checkpoint
 
     save_checkpoint(tmp_path / "v.safetensors", Checkpoint(SMALL, random_network(SMALL, 0)))
     loaded = load(tmp_path / "v.safetensors", device="cpu", precision="fp32", isa="generic")

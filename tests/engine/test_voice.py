@@ -11,19 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from networks import random_network, shared_example, shared_file
-from targets import one_torch_thread, targets  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
 import engine
 from engine import InputError, UnavailableError, Voice
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.bundled import BUNDLED
+from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
-from engine.cpu_loop import SHORT
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import cpu, reference
-from engine.models import BUNDLED
-from engine.noise import normal
-from engine.schedule import build_schedule
+from engine.sampling.cpu.loop import SHORT
+from tests.support.networks import random_network, shared_example, shared_file
+from tests.support.targets import targets
+from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks import Arrays
-from targets import exact, weights
-from tolerances import relative_error
 
 from engine.config import Config
-from engine.embedding import sinusoids, step_biases
+from engine.diffusion.embedding import sinusoids, step_biases
+from engine.diffusion.noise import normal
 from engine.kernels import reference
 from engine.kernels.gpu import GRAIN, Buffers, GpuNetwork
-from engine.noise import normal
-from engine.windows import padded_length
+from engine.sampling.gpu.windows import padded_length
+from tests.support.networks import Arrays
+from tests.support.targets import exact, weights
+from tests.support.tolerances import relative_error
 
 T = 4.3  # a step on the training scale
 
@@ -209,7 +209,7 @@ def output_head(
 def initial_noise(
     device: Any, net: GpuNetwork, seeds: Sequence[int], begins: Sequence[int], lengths: Sequence[int]
 ) -> bool:
-    """Whether x_T has the very bits of `engine.noise`."""
+    """Whether x_T has the very bits of `engine.diffusion.noise`."""
     x = device.empty((len(lengths), padded_length(max(lengths) + 1, GRAIN)), "fp32")
     signed = [seed - 2**64 if seed >= 2**63 else seed for seed in seeds]
     vectors = device.tensor(signed, "i64"), device.tensor(begins, "i64"), device.tensor(lengths, "i32")

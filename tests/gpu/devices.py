@@ -16,8 +16,8 @@ import triton
 
 from engine.kernels.cuda import as_tensor, check_tensors
 from engine.kernels.launch import Call, Launch, ceil_div
-from gpu.ptx.machine import Machine
-from gpu.ptx.parse import Program, parse
+from tests.gpu.ptx.machine import Machine
+from tests.gpu.ptx.parse import Program, parse
 
 # Triton before 3.9 leaves out a fence between cp.async and wgmma that PTX asks for.
 FENCED = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)

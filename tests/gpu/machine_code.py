@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import triton
-from networks import random_network
 
 from engine.config import Config
 from engine.kernels.gpu import GRAIN, GpuNetwork
 from engine.kernels.launch import Call, Launch
-from engine.plan import conditioner_launches, step_launches
-from gpu.devices import HostDevice, compile_once
+from engine.sampling.gpu.plan import conditioner_launches, step_launches
+from tests.gpu.devices import HostDevice, compile_once
+from tests.support.networks import random_network
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TENSOR_CORES = re.compile(r"HMMA|HGMMA|UTC\w*MMA")

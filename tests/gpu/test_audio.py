@@ -8,23 +8,22 @@ import torch
 
 pytest.importorskip("triton")
 
-from networks import CLASSES, SMALL, SMALL_UNCONDITIONAL
-from targets import exact, one_torch_thread, weights  # noqa: F401
-from tolerances import TOLERANCES, relative_error
-
 import engine
-from engine import guidance
-from engine.checkpoint import Checkpoint, save_checkpoint
+from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.errors import UnavailableError
-from engine.gpu_loop import GpuLoop
 from engine.kernels import cuda, reference
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.label import label_row
-from engine.noise import normal
-from engine.sampler import Item
-from engine.schedule import build_schedule
-from gpu import checks
-from gpu.devices import SimulatedDevice
+from engine.sampling import guidance
+from engine.sampling.gpu.loop import GpuLoop
+from engine.sampling.item import Item
+from tests.gpu import checks
+from tests.gpu.devices import SimulatedDevice
+from tests.support.networks import CLASSES, SMALL, SMALL_UNCONDITIONAL
+from tests.support.targets import exact, weights
+from tests.support.tolerances import TOLERANCES, relative_error
 
 TINY = replace(SMALL, residual_channels=16, residual_layers=4, dilation_cycle=3, n_mels=16, upsample_strides=(4, 4))
 VARIANTS = {
@@ -46,7 +45,7 @@ FRAMES = (9, 3)
 
 
 @pytest.fixture
-def device(one_torch_thread):  # noqa: F811
+def device(one_torch_thread):
     return SimulatedDevice(80, checks=False)
 
 

@@ -8,14 +8,13 @@ import torch
 
 pytest.importorskip("triton")
 
-from networks import SMALL
-
 from engine.config import BASE
 from engine.kernels import cuda
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.launch import Launch
 from engine.kernels.triton import build
-from gpu.machine_code import kernels_of
+from tests.gpu.machine_code import kernels_of
+from tests.support.networks import SMALL
 
 
 @pytest.fixture
@@ -114,9 +113,8 @@ def test_tensors_that_would_be_a_fault_on_the_device_are_refused(device, tensor)
 
 def test_all_of_a_plan_is_on_the_device_and_nothing_is_made_when_it_runs(device, asked, monkeypatch):
     """Capture safety: while a plan runs there is no allocation, no copy, no wait; only launches and the graph."""
-    from networks import random_network
-
-    from engine.plan import Plan, Shape
+    from engine.sampling.gpu.plan import Plan, Shape
+    from tests.support.networks import random_network
 
     net = GpuNetwork(SMALL, random_network(SMALL, 1), device, "fp16")
     plan = Plan(net, Shape(2, 1280, False))

@@ -5,19 +5,17 @@ import pytest
 
 pytest.importorskip("triton")
 
-from targets import one_torch_thread  # noqa: F401
-from tolerances import TOLERANCES
-
 import engine
-from engine.checkpoint import load_checkpoint
-from engine.gpu_loop import GpuLoop
+from engine.audio.metrics import snr
+from engine.checkpoint.load import load_checkpoint
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.kernels.gpu import GpuNetwork
-from engine.noise import normal
-from engine.report import snr
-from engine.sampler import Item
-from engine.schedule import build_schedule
+from engine.sampling.gpu.loop import GpuLoop
+from engine.sampling.item import Item
 from engine.voice import BUNDLED
-from gpu.devices import SimulatedDevice
+from tests.gpu.devices import SimulatedDevice
+from tests.support.tolerances import TOLERANCES
 
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),
@@ -85,6 +83,6 @@ def test_launches_are_those_of_the_loop(mel):
 
 
 def shape_of(loop):
-    from engine.plan import Shape
+    from engine.sampling.gpu.plan import Shape
 
     return Shape(1, 512, False)

@@ -9,16 +9,14 @@ import pytest
 
 pytest.importorskip("triton")
 
-from networks import SMALL, SMALL_UNCONDITIONAL
-from targets import one_torch_thread  # noqa: F401
-from tolerances import TOLERANCES
-
 from engine.config import BASE
-from gpu import checks
-from gpu.devices import SimulatedDevice, compile_once
-from gpu.machine_code import kernels_of
-from gpu.ptx import mutate
-from gpu.ptx.errors import PTXError
+from tests.gpu import checks
+from tests.gpu.devices import SimulatedDevice, compile_once
+from tests.gpu.machine_code import kernels_of
+from tests.gpu.ptx import mutate
+from tests.gpu.ptx.errors import PTXError
+from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
+from tests.support.tolerances import TOLERANCES
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -1,14 +1,13 @@
 """The table of what a GPU measured, with figures that are made up."""
 
 import json
-from pathlib import Path
 
-import gpu_report
 import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.gpu import report as gpu_report
+from tests.support.paths import ROOT
 
 
 def test_rows_stand_beside_their_prediction(tmp_path):

@@ -9,19 +9,17 @@ import pytest
 pytest.importorskip("triton")
 pytest.importorskip("cuda.bindings.nvrtc")
 
-from networks import SMALL
-from targets import one_torch_thread  # noqa: F401
-from tolerances import TOLERANCES
-
 import engine
 from engine.config import BASE
 from engine.kernels import cuda, registry
 from engine.kernels.hopper import build, layout
-from gpu import checks
-from gpu.devices import SimulatedDevice
-from gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
-from gpu.ptx import mutate
-from gpu.ptx.errors import PTXError
+from tests.gpu import checks
+from tests.gpu.devices import SimulatedDevice
+from tests.gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
+from tests.gpu.ptx import mutate
+from tests.gpu.ptx.errors import PTXError
+from tests.support.networks import SMALL
+from tests.support.tolerances import TOLERANCES
 
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),

@@ -9,11 +9,10 @@ import pytest
 
 pytest.importorskip("triton")
 
-from networks import SMALL
-
 from engine.config import BASE
 from engine.kernels.triton.table import CAPABILITIES, PRECISIONS
-from gpu.machine_code import MULTIPROCESSORS, TENSOR_CORES, MachineCode, Multiprocessor, kernels_of, machine_code
+from tests.gpu.machine_code import MULTIPROCESSORS, TENSOR_CORES, MachineCode, Multiprocessor, kernels_of, machine_code
+from tests.support.networks import SMALL
 
 SIZES = {channels: replace(BASE, residual_channels=channels, residual_layers=1) for channels in (16, 32, 64, 128, 256)}
 MULTIPLYING = ("residual_block", "output_head", "project_conditioner")
@@ -67,7 +66,7 @@ def test_the_gate_is_two_special_functions():
 
 
 def test_noise_is_never_fused():
-    """Fused multiply-add would change its bits; see engine/noise.py."""
+    """Fused multiply-add would change its bits; see engine/diffusion/noise.py."""
     kernels = kernels_of(replace(SMALL, residual_layers=1), "fp16", 80)
     code = machine_code(kernels["initial_noise"], 80)
     # The square root's own refinement is made of fused operations and exact all the same.

@@ -9,21 +9,20 @@ import torch
 
 pytest.importorskip("triton")
 
-from networks import SMALL
-from targets import weights
-from tolerances import TOLERANCES, relative_error
-
 import engine
+from engine.audio.metrics import snr
 from engine.config import BASE
-from engine.gpu_loop import GpuLoop
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import cuda
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.hopper import build as hopper
-from engine.report import snr
-from engine.sampler import Item
-from engine.schedule import build_schedule
+from engine.sampling.gpu.loop import GpuLoop
+from engine.sampling.item import Item
 from engine.voice import BUNDLED
-from gpu import checks
+from tests.gpu import checks
+from tests.support.networks import SMALL
+from tests.support.targets import weights
+from tests.support.tolerances import TOLERANCES, relative_error
 
 OBSTACLE = cuda.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]

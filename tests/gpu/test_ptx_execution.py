@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.ptx.counters import Counters
-from gpu.ptx.errors import GlobalRaceError, PTXError, SharedRaceError, UnwrittenError
-from gpu.ptx.harness import program_text, run
-from gpu.ptx.machine import Machine
-from gpu.ptx.parse import parse
+from tests.gpu.ptx.counters import Counters
+from tests.gpu.ptx.errors import GlobalRaceError, PTXError, SharedRaceError, UnwrittenError
+from tests.gpu.ptx.harness import program_text, run
+from tests.gpu.ptx.machine import Machine
+from tests.gpu.ptx.parse import parse
 
 MINE, ALL = "mad.wide.u32 %d2, %global, 4, %in1;", "mad.wide.u32 %d3, %tid, 4, %in1;"
 LAST = "mov.u32 %r8, %nctaid.x; sub.u32 %r8, %r8, 1; setp.eq.u32 %p1, %cta, %r8;"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.ptx.formats import NUMPY, from_bf16
-from gpu.ptx.harness import evaluate, program_text
-from gpu.ptx.machine import Machine
-from gpu.ptx.parse import parse
-from gpu.ptx.samples import FORMATS, RNG, elementwise, nearest, numbers, same, samples
+from tests.gpu.ptx.formats import NUMPY, from_bf16
+from tests.gpu.ptx.harness import evaluate, program_text
+from tests.gpu.ptx.machine import Machine
+from tests.gpu.ptx.parse import parse
+from tests.gpu.ptx.samples import FORMATS, RNG, elementwise, nearest, numbers, same, samples
 
 ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv}
 

@@ -7,10 +7,10 @@ import operator
 import numpy as np
 import pytest
 
-from gpu.ptx.errors import UnsupportedError
-from gpu.ptx.formats import NUMPY
-from gpu.ptx.harness import evaluate
-from gpu.ptx.samples import RNG, elementwise, numbers, samples
+from tests.gpu.ptx.errors import UnsupportedError
+from tests.gpu.ptx.formats import NUMPY
+from tests.gpu.ptx.harness import evaluate
+from tests.gpu.ptx.samples import RNG, elementwise, numbers, samples
 
 
 def shift_left(a, b):

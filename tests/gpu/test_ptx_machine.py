@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.ptx.errors import (
+from tests.gpu.ptx.errors import (
     AsyncError,
     BarrierError,
     DivergedError,
@@ -20,7 +20,7 @@ from gpu.ptx.errors import (
     UnwrittenError,
     WriteConflictError,
 )
-from gpu.ptx.harness import run
+from tests.gpu.ptx.harness import run
 
 # %in0 has 128 written words, %in1 128 unwritten ones. Then: own slot %r0, the neighbour warp's slot %r1, own words.
 SETUP = """

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.ptx.formats import from_bf16, to_bf16
-from gpu.ptx.harness import evaluate, run
+from tests.gpu.ptx.formats import from_bf16, to_bf16
+from tests.gpu.ptx.harness import evaluate, run
 
 RNG = np.random.default_rng(1)
 LANES = range(32)

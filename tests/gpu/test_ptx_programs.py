@@ -10,14 +10,14 @@ import torch
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
-import triton.language as tl  # noqa: E402
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
-from gpu.ptx import mutate  # noqa: E402
-from gpu.ptx.errors import PTXError, UnsupportedError  # noqa: E402
-from gpu.ptx.machine import Machine  # noqa: E402
-from gpu.ptx.parse import parse  # noqa: E402
+from tests.gpu.ptx import mutate
+from tests.gpu.ptx.errors import PTXError, UnsupportedError
+from tests.gpu.ptx.machine import Machine
+from tests.gpu.ptx.parse import parse
 
 ARCHITECTURES = (80, 86, 89, 90, 120)
 C, ROWS = 64, 64

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.ptx.errors import AsyncError, DivergedError, SharedRaceError
-from gpu.ptx.harness import run
+from tests.gpu.ptx.errors import AsyncError, DivergedError, SharedRaceError
+from tests.gpu.ptx.harness import run
 
 WGMMA = "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%r0, %r1, %r2, %r3}, %d1, %d1, %p1, 1, 1, 0, 0;"
 PRODUCT = [

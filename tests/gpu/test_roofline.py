@@ -2,18 +2,18 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("triton")
 
-import gpu_plot
-import roofline
 import triton
-from gpus import ASSUMPTIONS, GPUS
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.gpu import plot as gpu_plot
+from benchmarks.gpu import roofline
+from benchmarks.gpu.specs import ASSUMPTIONS, GPUS
+from tests.support.paths import ROOT
+
 H100 = next(gpu for gpu in GPUS if gpu.name == "H100")
 COMMITTED = json.loads((ROOT / "benchmarks" / "results" / "gpu-predicted.json").read_text())
 FREE = roofline.Cost(0, 0, 0, 0, 0, 0, 1)

@@ -4,13 +4,11 @@ import pytest
 
 pytest.importorskip("triton")
 
-from targets import one_torch_thread  # noqa: F401
-from tolerances import TOLERANCES
-
 from engine.kernels.triton.table import CAPABILITIES
-from gpu import training_checks
-from gpu.devices import SimulatedDevice
-from gpu.machine_code import MULTIPROCESSORS, TENSOR_CORES, RecordingDevice, machine_code
+from tests.gpu import training_checks
+from tests.gpu.devices import SimulatedDevice
+from tests.gpu.machine_code import MULTIPROCESSORS, TENSOR_CORES, RecordingDevice, machine_code
+from tests.support.tolerances import TOLERANCES
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 CASES = {

@@ -6,8 +6,6 @@ import torch
 
 pytest.importorskip("triton")
 
-from tolerances import TOLERANCES, relative_error
-
 from engine.kernels import cuda
 from engine.training import validation
 from engine.training.data import Clip, Corpus
@@ -15,6 +13,7 @@ from engine.training.processes import Processes
 from engine.training.settings import Recipe, recipe_of
 from engine.training.trainer import Trainer
 from engine.training.validation import validate
+from tests.support.tolerances import TOLERANCES, relative_error
 
 OBSTACLE = cuda.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
@@ -28,7 +27,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_fused_layers_are_the_reference(case: str) -> None:
-    from gpu import training_checks
+    from tests.gpu import training_checks
 
     found = training_checks.errors(cuda.CudaDevice(), "bf16", **CASES[case])
     assert all(error < TOLERANCES["training_bf16"] for error in found.values()), found

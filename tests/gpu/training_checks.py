@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tolerances import relative_error
 
 from engine.kernels import reference
 from engine.training.fused import Gpu, residual_layers
+from tests.support.tolerances import relative_error
 
 NAMES = ("h", "d", "base", "mel", "mel_weights", "dilated", "projection", "bias")
 

@@ -9,13 +9,12 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from networks import SMALL
-from targets import exact, float64, network, one_torch_thread, targets, weights  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
-from engine import _native
 from engine.config import Config
-from engine.kernels import cpu, reference
+from engine.kernels import _native, cpu, reference
+from tests.support.networks import SMALL
+from tests.support.targets import exact, float64, network, targets, weights
+from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

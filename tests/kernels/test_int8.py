@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import SMALL
-from quantized import quantized_block, quantized_conditioner, with_ranges
-from running import evaluated
-from targets import one_torch_thread, targets, weights  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
-from engine.embedding import step_biases
+from engine.diffusion.embedding import step_biases
 from engine.kernels import cpu, reference
 from engine.kernels.label import label_row
+from tests.support.networks import SMALL
+from tests.support.quantized import quantized_block, quantized_conditioner, with_ranges
+from tests.support.running import evaluated
+from tests.support.targets import targets, weights
+from tests.support.tolerances import TOLERANCES, relative_error
 
 WIDE = replace(SMALL, residual_layers=9, dilation_cycle=9)
 SHAPES = {

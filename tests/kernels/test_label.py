@@ -8,17 +8,17 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from networks import CLASSES, SMALL, SMALL_LABELLED, SMALL_UNCONDITIONAL
-from running import audio_of, evaluated
-from targets import exact, float64, network, one_torch_thread, targets, weights  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
-from engine.embedding import step_biases
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import reference
 from engine.kernels.label import label_row
-from engine.noise import normal
-from engine.sampler import Item
-from engine.schedule import build_schedule
+from engine.sampling.item import Item
+from tests.support.networks import CLASSES, SMALL, SMALL_LABELLED, SMALL_UNCONDITIONAL
+from tests.support.running import audio_of, evaluated
+from tests.support.targets import exact, float64, network, targets, weights
+from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import EXAMPLES, SMALL, SMALL_LABELLED, SMALL_UNCONDITIONAL, random_network, shared_example
-from tolerances import TOLERANCES, relative_error
 
-from engine.embedding import step_biases
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import reference
-from engine.schedule import build_schedule
+from tests.support.networks import EXAMPLES, SMALL, SMALL_LABELLED, SMALL_UNCONDITIONAL, random_network, shared_example
+from tests.support.tolerances import TOLERANCES, relative_error
 
 CONFIGS = {"lmnt": SMALL, "lmnt_unconditional": SMALL_UNCONDITIONAL}
 DTYPES = {"fp32": torch.float32, "float64": torch.float64}

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from networks import SMALL, random_network
-from targets import targets
 
 from engine.errors import InputError, UnavailableError
 from engine.kernels import cpu, cuda, registry
+from tests.support.networks import SMALL, random_network
+from tests.support.targets import targets
 
 NAMES = {"generic": "any processor", "avx2": "AVX2", "avx512": "AVX-512", "avx512bf16": "AVX-512 with BF16"}
 

@@ -9,17 +9,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, SMALL_UNCONDITIONAL
-from running import audio_of, evaluated, run
-from targets import exact, float64, network, one_torch_thread, packed, targets, weights  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
 from engine.config import BASE, LARGE, Config
-from engine.embedding import step_biases
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import Schedule, build_schedule
 from engine.kernels import reference
-from engine.noise import normal
-from engine.sampler import Item, Journey
-from engine.schedule import Schedule, build_schedule
+from engine.sampling.cpu.pipeline import StepPipeline
+from engine.sampling.item import Item
+from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
+from tests.support.running import audio_of, evaluated, run
+from tests.support.targets import exact, float64, network, packed, targets, weights
+from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -201,13 +202,13 @@ def test_the_end_may_be_known_late(isa, precision, padding):
             x = normal_values(np.random.default_rng(length), length)
             sweep = net.sweep(d, terms, clamp=False, threads=2, rows=rows, length=known)
             sweep.bind(x)
-            journey = Journey([(sweep, steps)], config.reach, known)
-            while known is None and journey.advance(length):
+            pipeline = StepPipeline(net, [(sweep, steps)], known)
+            while known is None and pipeline.advance(length):
                 pass
             if known is None:
-                assert journey.begin == length
-                journey.end(length)
-            while journey.advance():
+                assert pipeline.begin == length
+                pipeline.end(length)
+            while pipeline.advance():
                 pass
             audio.append(x.tobytes())
         assert audio[0] == audio[1], f"{length} samples"

@@ -8,16 +8,16 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from networks import SMALL, SMALL_UNCONDITIONAL, random_network
-from running import audio_of
-from targets import one_torch_thread, targets  # noqa: F401
-from tolerances import TOLERANCES, relative_error
 
-from engine.embedding import step_biases
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import cpu, reference
-from engine.noise import normal
-from engine.sampler import Item
-from engine.schedule import build_schedule
+from engine.sampling.item import Item
+from tests.support.networks import SMALL, SMALL_UNCONDITIONAL, random_network
+from tests.support.running import audio_of
+from tests.support.targets import targets
+from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -1,5 +1,5 @@
 // The ways in which an utterance can be computed, all of which must give the same bytes. The order of tiles is that of
-// engine/sampler.py, the checks of csrc/bindings.cpp say what a tile may use.
+// engine/sampling/cpu/pipeline.py, the checks of csrc/bindings.cpp say what a tile may use.
 #pragma once
 
 #include <stdexcept>

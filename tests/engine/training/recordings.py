@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.audio import write_wav
+from engine.audio.wav import write_wav
 from engine.training.settings import Recipe, recipe_of
 
 SMALL = {"residual_channels": 16, "residual_layers": 4, "dilation_cycle": 4}

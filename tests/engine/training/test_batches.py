@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from recordings import digits_recipe, spoken, tones, voice_recipe
 
 from engine.training.batches import batches
 from engine.training.data import read_corpus
 from engine.training.objective import Batch, make_batch
+from tests.engine.training.recordings import digits_recipe, spoken, tones, voice_recipe
 
 
 def same(one: Batch, other: Batch) -> bool:

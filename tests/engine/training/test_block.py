@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tolerances import TOLERANCES, relative_error
 
 from engine.kernels import reference
 from engine.training.block import residual_block
+from tests.support.tolerances import TOLERANCES, relative_error
 
 SIZES = [(1, 24, 4), (3, 17, 1), (2, 5, 8)]  # batch, length, dilation; the last sees nothing but padding
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import digits_recipe, spoken, tones, voice_recipe
 
-from engine.audio import read_wav, write_wav
+from engine.audio.spectrogram import mel, settings
+from engine.audio.wav import read_wav, write_wav
 from engine.config import Config
 from engine.errors import InputError
-from engine.frontend import mel, settings
 from engine.training.data import Corpus, draw, generator, placed, read_corpus
 from engine.training.settings import Recipe
+from tests.engine.training.recordings import digits_recipe, spoken, tones, voice_recipe
 
 
 def corpus_of(folder: Path, recipe: Recipe) -> Corpus:

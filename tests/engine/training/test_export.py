@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, spoken, tones, voice_recipe
-from tolerances import TOLERANCES, relative_error
 
 import engine
 from engine.errors import CheckpointError, InputError
@@ -21,6 +19,8 @@ from engine.training.processes import Processes
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state
 from engine.training.trainer import Trainer
+from tests.engine.training.recordings import digits_recipe, spoken, tones, voice_recipe
+from tests.support.tolerances import TOLERANCES, relative_error
 
 
 def trained(folder: Path, recipe: Recipe) -> State:

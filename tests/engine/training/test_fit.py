@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, recipe_text, spoken, tones, voice_recipe
-from tolerances import TOLERANCES, relative_error
 
 from engine.errors import CheckpointError, InputError
 from engine.training import __main__ as command
 from engine.training.fit import STATE, Options, check_precision, fit
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state
+from tests.engine.training.recordings import digits_recipe, recipe_text, spoken, tones, voice_recipe
+from tests.support.tolerances import TOLERANCES, relative_error
 
 RECIPE = recipe_text(frames=4, steps=3, batch=4)
 

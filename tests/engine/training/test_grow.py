@@ -7,10 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from filled import filled
-from networks import SMALL, SMALL_UNCONDITIONAL
-from recordings import digits_recipe, spoken
-from tolerances import TOLERANCES, relative_error
 
 from engine.config import Config
 from engine.training.data import read_corpus
@@ -20,6 +16,10 @@ from engine.training.network import DiffWave
 from engine.training.processes import Processes
 from engine.training.state import read_state
 from engine.training.trainer import Trainer
+from tests.engine.training.filled import filled
+from tests.engine.training.recordings import digits_recipe, spoken
+from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
+from tests.support.tolerances import TOLERANCES, relative_error
 
 
 def weights(network: DiffWave) -> dict[str, torch.Tensor]:

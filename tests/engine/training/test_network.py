@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from filled import filled
-from networks import SMALL, SMALL_UNCONDITIONAL
-from tolerances import TOLERANCES, relative_error
 
-from engine.checkpoint import expected_shapes
+from engine.checkpoint.load import expected_shapes
 from engine.config import Config
 from engine.kernels import reference
 from engine.training.network import DiffWave
+from tests.engine.training.filled import filled
+from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
+from tests.support.tolerances import TOLERANCES, relative_error
 
 
 @pytest.mark.parametrize("config", [SMALL, SMALL_UNCONDITIONAL, replace(SMALL, step_embedding="sinusoid")])

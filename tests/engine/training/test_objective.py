@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, spoken, tones, voice_recipe
 
-from engine.prior import energy_std
-from engine.schedule import build_schedule
+from engine.diffusion.prior import energy_std
+from engine.diffusion.schedule import build_schedule
 from engine.training.data import draw, generator, read_corpus
 from engine.training.objective import losses, make_batch
+from tests.engine.training.recordings import digits_recipe, spoken, tones, voice_recipe
 
 
 def test_the_share_without_label_is_as_told(tmp_path: Path) -> None:

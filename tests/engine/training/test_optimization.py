@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, spoken
 
 from engine.training.data import read_corpus
 from engine.training.objective import LEVELS, losses, make_batch
 from engine.training.processes import Processes
 from engine.training.trainer import Trainer
+from tests.engine.training.recordings import digits_recipe, spoken
 
 CPU = torch.device("cpu")
 Tensors = dict[str, torch.Tensor]

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, recipe_text, spoken, tones
 
 from engine.errors import InputError
 from engine.training import __main__ as command
@@ -24,6 +23,7 @@ from engine.training.fit import STATE, Options, fit
 from engine.training.settings import read_recipe
 from engine.training.state import State, read_state, write_state
 from engine.training.trainer import Report, Trainer
+from tests.engine.training.recordings import digits_recipe, recipe_text, spoken, tones
 
 RECIPE = recipe_text(frames=1, steps=100, batch=2)
 # The command, for which another process makes batches, as beside a GPU.

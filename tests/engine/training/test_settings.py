@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recordings import digits_recipe, voice_recipe
 
 from engine.config import BASE, linear_schedule
 from engine.errors import CheckpointError, InputError
 from engine.training.settings import RECIPES, read_recipe, recipe_of_json
+from tests.engine.training.recordings import digits_recipe, voice_recipe
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recordings import digits_recipe, spoken, tones, voice_recipe
 
-from engine.audio import write_wav
+from engine.audio.wav import write_wav
 from engine.config import Config
 from engine.training import validation
 from engine.training.data import Clip, Corpus, read_corpus
@@ -22,6 +21,7 @@ from engine.training.processes import Processes
 from engine.training.quality import log_mel_error, perceived
 from engine.training.trainer import Trainer
 from engine.training.validation import CLIPS, chosen, held_out_loss, validate
+from tests.engine.training.recordings import digits_recipe, spoken, tones, voice_recipe
 
 
 def trainer_of(data: Path) -> Trainer:

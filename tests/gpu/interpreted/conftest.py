@@ -13,6 +13,6 @@ else:
 
 @pytest.fixture
 def device():
-    from gpu.devices import InterpretedDevice
+    from tests.gpu.devices import InterpretedDevice
 
     return InterpretedDevice()

@@ -4,12 +4,12 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from gpu import checks
-from networks import SMALL, SMALL_UNCONDITIONAL
-from tolerances import TOLERANCES
 
 import engine.kernels.triton
 from engine.kernels import gpu
+from tests.gpu import checks
+from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
+from tests.support.tolerances import TOLERANCES
 
 FOLDER = Path(engine.kernels.triton.__file__).parent
 CONFIG = SMALL

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from gpu import checks
-from networks import SMALL, SMALL_UNCONDITIONAL
-from tolerances import TOLERANCES
 
 from engine.config import Config
+from tests.gpu import checks
+from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
+from tests.support.tolerances import TOLERANCES
 
 PRECISIONS = ("fp32", "fp16")  # tf32 is fp32 here
 LENGTHS = ((1, 256, 257), (300, 7, 129))

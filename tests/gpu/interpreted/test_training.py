@@ -1,12 +1,12 @@
 """The fused layers of training, as Triton's interpreter runs them, against the reference's gradient in float64."""
 
 import pytest
-from gpu import training_checks
-from gpu.devices import InterpretedDevice
-from test_faults import planted
-from tolerances import TOLERANCES
 
 from engine.training import fused
+from tests.gpu import training_checks
+from tests.gpu.devices import InterpretedDevice
+from tests.gpu.interpreted.test_faults import planted
+from tests.support.tolerances import TOLERANCES
 
 CASES = {
     "a label": {},

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpu.ptx.decode import destination, full, instruction, source
-from gpu.ptx.errors import UnsupportedError
-from gpu.ptx.formats import (
+from tests.gpu.ptx.decode import destination, full, instruction, source
+from tests.gpu.ptx.errors import UnsupportedError
+from tests.gpu.ptx.formats import (
     BITS,
     NUMPY,
     SIGNED,

@@ -6,11 +6,11 @@ import operator
 
 import numpy as np
 
-from gpu.ptx.arithmetic import ELEMENTS
-from gpu.ptx.decode import destination, full, instruction, source
-from gpu.ptx.errors import UnsupportedError
-from gpu.ptx.formats import BITS, UNSIGNED
-from gpu.ptx.memory import address, space
+from tests.gpu.ptx.arithmetic import ELEMENTS
+from tests.gpu.ptx.decode import destination, full, instruction, source
+from tests.gpu.ptx.errors import UnsupportedError
+from tests.gpu.ptx.formats import BITS, UNSIGNED
+from tests.gpu.ptx.memory import address, space
 
 OPERATIONS = {
     "add": operator.add,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpu.ptx.decode import full, instruction, source
-from gpu.ptx.errors import BarrierError, UnsupportedError
-from gpu.ptx.operands import Immediate
+from tests.gpu.ptx.decode import full, instruction, source
+from tests.gpu.ptx.errors import BarrierError, UnsupportedError
+from tests.gpu.ptx.operands import Immediate
 
 
 @dataclass

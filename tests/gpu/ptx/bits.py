@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from gpu.ptx.arithmetic import ELEMENTS, FLOATING, elementwise
-from gpu.ptx.decode import UNDEFINED, destination, full, instruction, items, predicate, source
-from gpu.ptx.errors import UnsupportedError
-from gpu.ptx.formats import BITS, UNSIGNED, flush
-from gpu.ptx.operands import Register, Vector
+from tests.gpu.ptx.arithmetic import ELEMENTS, FLOATING, elementwise
+from tests.gpu.ptx.decode import UNDEFINED, destination, full, instruction, items, predicate, source
+from tests.gpu.ptx.errors import UnsupportedError
+from tests.gpu.ptx.formats import BITS, UNSIGNED, flush
+from tests.gpu.ptx.operands import Register, Vector
 
 
 @instruction("mov")

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gpu.ptx.copies import AsyncCopies
-from gpu.ptx.decode import UNDEFINED, decode
-from gpu.ptx.errors import BarrierError, DivergedError, PTXError, StepLimitError
-from gpu.ptx.formats import UNSIGNED
-from gpu.ptx.shared import SharedMemory
-from gpu.ptx.wgmma import WgmmaState
+from tests.gpu.ptx.copies import AsyncCopies
+from tests.gpu.ptx.decode import UNDEFINED, decode
+from tests.gpu.ptx.errors import BarrierError, DivergedError, PTXError, StepLimitError
+from tests.gpu.ptx.formats import UNSIGNED
+from tests.gpu.ptx.shared import SharedMemory
+from tests.gpu.ptx.wgmma import WgmmaState
 
 
 class Chunk:

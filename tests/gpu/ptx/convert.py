@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpu.ptx.arithmetic import ELEMENTS
-from gpu.ptx.decode import destination, full, instruction, source
-from gpu.ptx.errors import UnsupportedError
-from gpu.ptx.formats import BITS, NUMPY, UNSIGNED, flush, odd_float32, to_bf16, to_tf32
+from tests.gpu.ptx.arithmetic import ELEMENTS
+from tests.gpu.ptx.decode import destination, full, instruction, source
+from tests.gpu.ptx.errors import UnsupportedError
+from tests.gpu.ptx.formats import BITS, NUMPY, UNSIGNED, flush, odd_float32, to_bf16, to_tf32
 
 INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 FLOAT_TYPES = ("f16", "bf16", "f32", "f64")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpu.ptx.decode import full, instruction, predicate, source
-from gpu.ptx.errors import UnsupportedError
-from gpu.ptx.memory import address
-from gpu.ptx.operands import Immediate, Negated, Register
-from gpu.ptx.shared import IN_FLIGHT, WRITTEN
+from tests.gpu.ptx.decode import full, instruction, predicate, source
+from tests.gpu.ptx.errors import UnsupportedError
+from tests.gpu.ptx.memory import address
+from tests.gpu.ptx.operands import Immediate, Negated, Register
+from tests.gpu.ptx.shared import IN_FLIGHT, WRITTEN
 
 
 class Copy(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu.ptx.parse import Instruction
+from tests.gpu.ptx.parse import Instruction
 
 CLASSES = {
     "mma": ("mma", "wgmma"),

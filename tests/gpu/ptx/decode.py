@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpu.ptx.errors import PTXError, UndefinedRegisterError, UnsupportedError
-from gpu.ptx.formats import BITS, NUMPY, SIGNED, UNSIGNED
-from gpu.ptx.operands import Immediate, Negated, Register, Sink, Special, Symbol, Vector
-from gpu.ptx.parse import Instruction, Program
+from tests.gpu.ptx.errors import PTXError, UndefinedRegisterError, UnsupportedError
+from tests.gpu.ptx.formats import BITS, NUMPY, SIGNED, UNSIGNED
+from tests.gpu.ptx.operands import Immediate, Negated, Register, Sink, Special, Symbol, Vector
+from tests.gpu.ptx.parse import Instruction, Program
 
 Handler = Callable[[Any, Any], None]
 MODULES = ("arithmetic", "functions", "bits", "convert", "memory", "atomics", "copies", "matrix", "wgmma", "warp")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpu.ptx.arithmetic import elementwise
-from gpu.ptx.decode import instruction
+from tests.gpu.ptx.arithmetic import elementwise
+from tests.gpu.ptx.decode import instruction
 
 TANH_ERROR = 2.0**-11  # relative, at most
 

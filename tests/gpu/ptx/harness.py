@@ -7,9 +7,9 @@ import re
 import numpy as np
 import torch
 
-from gpu.ptx.formats import BITS, NUMPY
-from gpu.ptx.machine import Machine
-from gpu.ptx.parse import parse
+from tests.gpu.ptx.formats import BITS, NUMPY
+from tests.gpu.ptx.machine import Machine
+from tests.gpu.ptx.parse import parse
 
 HEAD = """
 .version 8.8

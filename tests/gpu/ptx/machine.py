@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu.ptx.chunk import Chunk
-from gpu.ptx.errors import PTXError
-from gpu.ptx.memory import WRITTEN, GlobalMemory
-from gpu.ptx.parse import Program
-from gpu.ptx.shared import BASE
+from tests.gpu.ptx.chunk import Chunk
+from tests.gpu.ptx.errors import PTXError
+from tests.gpu.ptx.memory import WRITTEN, GlobalMemory
+from tests.gpu.ptx.parse import Program
+from tests.gpu.ptx.shared import BASE
 
 GAP = 4096  # between buffers: an index that runs over the end meets no neighbour
 ALIGN = 256  # as cudaMalloc

@@ -12,10 +12,10 @@ import re
 
 import numpy as np
 
-from gpu.ptx.decode import destination, full, instruction, items, source
-from gpu.ptx.errors import UnsupportedError
-from gpu.ptx.formats import from_bf16, read_tf32
-from gpu.ptx.memory import address
+from tests.gpu.ptx.decode import destination, full, instruction, items, source
+from tests.gpu.ptx.errors import UnsupportedError
+from tests.gpu.ptx.formats import from_bf16, read_tf32
+from tests.gpu.ptx.memory import address
 
 SHAPES = {("m16n8k16", 16), ("m16n8k8", 16), ("m16n8k8", 32), ("m16n8k4", 32)}
 OPERANDS = {"f16": 16, "bf16": 16, "tf32": 32}

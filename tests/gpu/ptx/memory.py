@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpu.ptx.decode import destination, full, instruction, items, source
-from gpu.ptx.errors import (
+from tests.gpu.ptx.decode import destination, full, instruction, items, source
+from tests.gpu.ptx.errors import (
     GlobalRaceError,
     MisalignedError,
     OutOfBoundsError,
@@ -13,8 +13,8 @@ from gpu.ptx.errors import (
     UnwrittenError,
     WriteConflictError,
 )
-from gpu.ptx.formats import BITS, UNSIGNED
-from gpu.ptx.operands import Address, Immediate, Register, Symbol
+from tests.gpu.ptx.formats import BITS, UNSIGNED
+from tests.gpu.ptx.operands import Address, Immediate, Register, Symbol
 
 ALLOWED, WRITTEN = 1, 3  # of a byte
 # Generic addresses of shared and local memory: windows that no machine's global memory reaches.

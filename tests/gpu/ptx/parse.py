@@ -7,9 +7,9 @@ from bisect import bisect
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpu.ptx.errors import ParseError
-from gpu.ptx.formats import BITS
-from gpu.ptx.operands import Address, Immediate, Negated, Register, Scope, Sink, Special, Symbol, Vector
+from tests.gpu.ptx.errors import ParseError
+from tests.gpu.ptx.formats import BITS
+from tests.gpu.ptx.operands import Address, Immediate, Negated, Register, Scope, Sink, Special, Symbol, Vector
 
 NAME = r"[A-Za-z_$%][\w$]*"
 NUMBER = re.compile(r"-?(0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16}|0x[0-9a-fA-F]+U?|\d+\.\d*(e[-+]?\d+)?|\d+U?)$")

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from gpu.ptx.formats import NUMPY, from_bf16
-from gpu.ptx.harness import evaluate
+from tests.gpu.ptx.formats import NUMPY, from_bf16
+from tests.gpu.ptx.harness import evaluate
 
 RNG = np.random.default_rng(0)
 EDGES = {

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpu.ptx.clocks import Clocks
-from gpu.ptx.errors import (
+from tests.gpu.ptx.clocks import Clocks
+from tests.gpu.ptx.errors import (
     AsyncError,
     MisalignedError,
     OutOfBoundsError,
@@ -16,7 +16,7 @@ from gpu.ptx.errors import (
     UnwrittenError,
     WriteConflictError,
 )
-from gpu.ptx.formats import UNSIGNED
+from tests.gpu.ptx.formats import UNSIGNED
 
 # The system keeps the first 1024 bytes; dynamic memory begins at a multiple of as much.
 BASE = 1024

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpu.ptx.decode import destination, full, instruction, items, predicate, source
-from gpu.ptx.errors import DivergedError, UnsupportedError
+from tests.gpu.ptx.decode import destination, full, instruction, items, predicate, source
+from tests.gpu.ptx.errors import DivergedError, UnsupportedError
 
 LANES = np.arange(32)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from gpu.ptx.decode import UNDEFINED, full, instruction, items, predicate, source
-from gpu.ptx.errors import AsyncError, OutOfBoundsError, UnsupportedError
-from gpu.ptx.formats import from_bf16, read_tf32
-from gpu.ptx.matrix import OPERANDS, exact_product, fragment, fragment_a
-from gpu.ptx.operands import Vector
-from gpu.ptx.shared import BASE, BEING_READ, WRITTEN
+from tests.gpu.ptx.decode import UNDEFINED, full, instruction, items, predicate, source
+from tests.gpu.ptx.errors import AsyncError, OutOfBoundsError, UnsupportedError
+from tests.gpu.ptx.formats import from_bf16, read_tf32
+from tests.gpu.ptx.matrix import OPERANDS, exact_product, fragment, fragment_a
+from tests.gpu.ptx.operands import Vector
+from tests.gpu.ptx.shared import BASE, BEING_READ, WRITTEN
 
 SWIZZLES = {0: (16, 0), 1: (128, 7), 2: (64, 3), 3: (32, 1)}  # code: bytes in a row, bits of the address that are xored
 POISON = np.uint32(0xFFFFFFFF)

@@ -1,0 +1,1 @@
+"""Benchmarks: speed, sound quality and the reports of both."""

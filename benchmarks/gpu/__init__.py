@@ -1,0 +1,1 @@
+"""Benchmarks that need a GPU, and the roofline that predicts one."""

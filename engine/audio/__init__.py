@@ -1,0 +1,1 @@
+"""WAV files, mel spectrograms and audio metrics."""

@@ -1,0 +1,1 @@
+"""Checkpoints of every public implementation, read without running anything in them."""

@@ -1,0 +1,356 @@
+"""Weights on disk: which files are a network, and what a network's weights are called.
+
+Everything a file says is checked against something else before it is believed: the header against the file's
+size, the names and shapes against each other, the hyper-parameters against the shapes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from engine.checkpoint import families
+from engine.checkpoint.canonical import canonical
+from engine.checkpoint.lazy_tensor import BFLOAT16, Shape, Stored, as_float32, one_line, read_values
+from engine.checkpoint.pytorch import file_start, read_pytorch
+from engine.checks.arrays import FloatArray
+from engine.config import MEL_KINDS, Config, parse_object
+from engine.errors import CheckpointError, InputError
+from engine.output_files import replacing
+
+METADATA_KEY = "diffwave"
+MAX_HEADER = 1 << 21  # bytes; 256 layers and the largest Config without int8's ranges need 0.9 MB
+MAX_CONFIG = 1 << 20
+LABEL_WIDTH = 128  # of the classes' embedding
+
+# The element types of safetensors that weights can have, and their sizes.
+_DTYPES = {"F16": ("f2", 2), "BF16": (BFLOAT16, 2), "F32": ("f4", 4), "F64": ("f8", 8)}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """One network: what it is, and its weights under LMNT's names (`expected_shapes`).
+
+    Attributes:
+        config: the hyper-parameters.
+        tensors: exactly the arrays of `expected_shapes(config)`: float32, C-contiguous, finite. Anything else
+            raises CheckpointError here, whichever file or code it comes from.
+    """
+
+    config: Config
+    tensors: dict[str, FloatArray]
+
+    def __post_init__(self) -> None:
+        _check_shapes({name: tensor.shape for name, tensor in self.tensors.items()}, self.config)
+        for name, tensor in self.tensors.items():
+            if tensor.dtype != np.float32 or not tensor.flags.c_contiguous:
+                raise CheckpointError(f"{name}: expected contiguous float32 values, got {tensor.dtype}")
+            if not np.isfinite(tensor).all():
+                raise CheckpointError(f"{name}: expected finite float32 values, got NaN or infinity")
+
+
+def expected_shapes(config: Config) -> dict[str, Shape]:
+    """Name and shape of every tensor of a network, LMNT's layout (github.com/lmnt-com/diffwave, model.py).
+
+    Where each layer has its own upsampler, its names begin with the layer's.
+    """
+    return _shapes(
+        config.residual_channels,
+        config.residual_layers,
+        config.n_mels,
+        config.upsample_strides,
+        config.shared_upsampler,
+        config.labels,
+    )
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], mel_kind: str | None = None, config: str | os.PathLike[str] | None = None
+) -> Checkpoint:
+    """Read a checkpoint; the content decides its format (safetensors, or a PyTorch zip archive) and its family.
+
+    A safetensors file written by `save_checkpoint` is complete. For every other file, a config.json beside it
+    supplies the hyper-parameters that the file lacks (its family's names or `Config`'s); it may not contradict.
+
+    Args:
+        path: the file.
+        mel_kind: the front-end of the mels, one of `MEL_KINDS`; wins over a family's default.
+        config: the config.json, if it is not beside the file under that name.
+
+    Raises:
+        CheckpointError: missing, damaged, hostile, incomplete, or not a DiffWave network of a known family.
+        InputError: an unknown `mel_kind`, one that contradicts the kind recorded in the file, or one for an
+            unconditional network; a `config` for a file that is complete.
+    """
+    if mel_kind is not None and mel_kind not in MEL_KINDS:
+        raise InputError(f"mel_kind: expected one of {', '.join(MEL_KINDS)}, got {mel_kind!r:.80}")
+    path = Path(path)
+    size, start = file_start(path)
+    recorded: Config | None = None
+    params: dict[Any, Any] = {}
+    container = ""
+    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{"):
+        archive = read_pytorch(path)
+        stored, params, container = archive.tensors, archive.params, archive.container
+    elif start[8:] == b"{":
+        stored, text = _read_safetensors(path, size)
+        recorded = _recorded_config(path, text)
+    else:
+        raise CheckpointError(
+            f"{path}: expected safetensors or a PyTorch zip archive, got {size} bytes, the first {start!r}"
+        )
+    if recorded is not None and config is not None:
+        raise InputError(f"config: {path} is complete and needs none, got {str(config)!r:.80}")
+    sources = {} if recorded else {"the checkpoint": params, "config.json": _settings_beside(path, config)}
+    try:
+        checkpoint = _recorded(stored, recorded) if recorded else _assembled(stored, container, sources)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if mel_kind is None:
+        return checkpoint
+    known = recorded.mel_kind if recorded else None
+    if not checkpoint.config.n_mels:
+        raise InputError(f"mel_kind: expected None for an unconditional network, got {mel_kind!r}")
+    if known not in (None, mel_kind):
+        raise InputError(f"mel_kind: {path} was made for {known!r} mels, got {mel_kind!r}")
+    return replace(checkpoint, config=replace(checkpoint.config, mel_kind=mel_kind))
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: str = "float32") -> None:
+    """Write a safetensors file that `load_checkpoint` reads without a config.json.
+
+    The file appears under its name only when it is complete; an existing one is replaced.
+
+    Args:
+        path: the file to write.
+        checkpoint: what to write.
+        dtype: "float32", or "float16" for half the size; loading gives float32 either way.
+
+    Raises:
+        InputError: another dtype, a weight that float16 cannot hold, or a config so long that no file may hold it.
+        OSError: the file cannot be written.
+    """
+    if dtype not in ("float32", "float16"):
+        raise InputError(f"dtype: expected 'float32' or 'float16', got {dtype!r:.80}")
+    tensors = {}
+    for name, tensor in checkpoint.tensors.items():
+        with np.errstate(over="ignore"):
+            tensors[name] = tensor.astype(dtype, copy=False)
+        if not np.isfinite(tensors[name]).all():
+            raise InputError(f"dtype: float16 cannot hold {name}, which reaches {np.abs(tensor).max():.6g}")
+    text = checkpoint.config.to_json()
+    if len(text) > MAX_CONFIG:
+        raise InputError(f"checkpoint: expected a config of at most {MAX_CONFIG} bytes as JSON, got {len(text)}")
+    content = save(tensors, metadata={METADATA_KEY: text})
+    with replacing(path) as file:
+        file.write(content)
+
+
+def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, labels: int) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {}
+
+    def add(name: str, *weight: int) -> None:
+        shapes[f"{name}.weight"] = weight
+        # Every layer writes as many channels as its weight has rows.
+        shapes[f"{name}.bias"] = (weight[0],)
+
+    def add_upsampler(place: str) -> None:
+        for k, stride in enumerate(strides, start=1):
+            add(f"{place}spectrogram_upsampler.conv{k}", 1, 1, 3, 2 * stride)
+
+    add("input_projection", C, 1, 1)
+    add("diffusion_embedding.projection1", 512, 128)
+    add("diffusion_embedding.projection2", 512, 512)
+    if shared:
+        add_upsampler("")
+    if labels:
+        shapes["label_embedding.weight"] = (labels, LABEL_WIDTH)
+    for i in range(N):
+        layer = f"residual_layers.{i}."
+        add(f"{layer}dilated_conv", 2 * C, C, 3)
+        add(f"{layer}diffusion_projection", C, 512)
+        if not shared:
+            add_upsampler(layer)
+        if M:
+            add(f"{layer}conditioner_projection", 2 * C, M, 1)
+        if labels:
+            add(f"{layer}label_projection", 2 * C, LABEL_WIDTH, 1)
+        add(f"{layer}output_projection", 2 * C, C, 1)
+    add("skip_projection", C, C, 1)
+    add("output_projection", 1, C, 1)
+    return shapes
+
+
+def _check_shapes(shapes: Mapping[str, Shape], config: Config) -> None:
+    expected = expected_shapes(config)
+    _check_names(shapes, expected)
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            raise CheckpointError(f"{name}: expected shape {shape}, got {shapes[name]!r:.80}")
+
+
+def _check_names(names: Collection[str], expected: Mapping[str, Shape]) -> None:
+    unexpected = [name for name in names if name not in expected]
+    missing = [name for name in expected if name not in names]
+    if any(name.startswith("weights.") for name in unexpected):
+        raise CheckpointError(
+            "expected a checkpoint, got the state of a training: python -m engine.training export FOLDER -o "
+            "voice.safetensors makes one of it"
+        )
+    if missing or unexpected:
+        raise CheckpointError(
+            f"expected the {len(expected)} tensors of a DiffWave network, in LMNT's names "
+            f"missing: {_some(missing)}; unexpected: {_some(unexpected)}"
+        )
+
+
+def _some(names: list[str]) -> str:
+    listed = ", ".join(f"{name!r:.80}" for name in names[:3]) or "none"
+    return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed
+
+
+def _assembled(stored: dict[str, Stored], container: str, sources: dict[str, dict[Any, Any]]) -> Checkpoint:
+    """A family's tensors and settings to a network; CheckpointError where they disagree or something is missing."""
+    family, told = families.identify(stored, container, sources)
+    settings = families.settings(family, sources)
+    tensors = canonical(stored, family)
+    sizes = _sizes(tensors)
+    unconditional = sizes["n_mels"] == 0
+    if unconditional:  # LMNT's params state these even when nothing uses them
+        sizes["shared_upsampler"] = settings["shared_upsampler"] = True
+        settings = {k: v for k, v in settings.items() if k not in ("n_mels", "hop_samples", "upsample_strides")}
+    seen = {**sizes, "hop_samples": math.prod(sizes["upsample_strides"]), "unconditional": unconditional}
+    _check_agreement(settings, seen)
+    usual_rate = family.sample_rate[unconditional]
+    if usual_rate is not None:
+        settings.setdefault("sample_rate", usual_rate)
+    if missing := families.missing(family, settings):
+        raise CheckpointError(f"{', '.join(missing)} missing: put it into config.json beside the file")
+    usual_kind = family.mel_kind if told and not unconditional else None
+    if not unconditional:  # what clips were cut into for training says nothing of a vocoder's audio
+        settings.pop("clip_samples", None)
+    settings = {"mel_kind": usual_kind, "fast_schedule": None, **settings, **sizes}
+    return _network(Config(**{k: v for k, v in settings.items() if k in Config.__dataclass_fields__}), tensors)
+
+
+def _recorded(stored: dict[str, Stored], config: Config) -> Checkpoint:
+    sizes = _sizes(stored)
+    if not sizes["n_mels"]:
+        del sizes["shared_upsampler"]
+    _check_agreement({name: getattr(config, name) for name in sizes}, sizes)
+    return _network(config, stored)
+
+
+def _check_agreement(settings: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
+    for name, value in seen.items():
+        if name in settings and settings[name] != value:
+            raise CheckpointError(
+                f"{name}: the configuration says {settings[name]!r:.80}, the tensors' shapes say {value}"
+            )
+
+
+def _network(config: Config, tensors: Mapping[str, Stored]) -> Checkpoint:
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if "label_embedding.weight" in found and config.labels != found["label_embedding.weight"][0]:
+        wanted = found["label_embedding.weight"][0] - (config.guidance > 0.0)
+        raise CheckpointError(
+            f"classes: expected the names of the {wanted} that label_embedding.weight has, got {len(config.classes)}"
+        )
+    _check_shapes(found, config)
+    return Checkpoint(config, {name: tensors[name].read() for name in expected_shapes(config)})
+
+
+def _sizes(tensors: Mapping[str, Stored]) -> dict[str, Any]:
+    """C, N, M, the upsamplers and their strides (half their kernels' widths), from names and shapes."""
+    layers = {m[1] for name in tensors if (m := re.match(r"residual_layers\.(\d+)\.", name))}
+    pattern = r"(residual_layers\.\d+\.)?spectrogram_upsampler\.conv(\d+)\."
+    upsamplers = [m for name in tensors if (m := re.match(pattern, name))]
+    shared = not any(m[1] for m in upsamplers)
+    stages = {m[2] for m in upsamplers}
+    conditional = bool(stages) or any(".conditioner_projection." in name for name in tensors)
+    labelled = any(re.match(r"label_embedding\.|residual_layers\.\d+\.label_projection\.", name) for name in tensors)
+    # The names follow from these counts alone; the 16, 1 and 2 stand for sizes not known yet.
+    strides = (2,) * max(len(stages), int(conditional))
+    expected = _shapes(16, len(layers), int(conditional), strides, shared, int(labelled))
+    _check_names(tensors, expected)
+    for name, shape in expected.items():
+        if len(tensors[name].shape) != len(shape):
+            raise CheckpointError(f"{name}: expected {len(shape)} dimensions, got {tensors[name].shape!r:.80}")
+    place = "" if shared else "residual_layers.0."
+    return {
+        "residual_channels": tensors["input_projection.weight"].shape[0],
+        "residual_layers": len(layers),
+        "n_mels": tensors["residual_layers.0.conditioner_projection.weight"].shape[1] if conditional else 0,
+        "upsample_strides": tuple(
+            tensors[f"{place}spectrogram_upsampler.conv{k + 1}.weight"].shape[3] // 2 for k in range(len(stages))
+        ),
+        "shared_upsampler": shared,
+    }
+
+
+def _settings_beside(path: Path, config: str | os.PathLike[str] | None) -> dict[str, Any]:
+    beside = path.with_name("config.json") if config is None else Path(config)
+    if not beside.is_file():
+        if config is None:
+            return {}
+        raise CheckpointError(f"{beside}: expected a configuration in JSON, got no such file")
+    try:
+        with open(beside, "rb") as file:
+            text = file.read(MAX_CONFIG + 1)
+        if len(text) > MAX_CONFIG:
+            raise CheckpointError(f"expected at most {MAX_CONFIG} bytes, got more")
+        return parse_object(text)
+    except (CheckpointError, OSError) as error:
+        raise CheckpointError(f"{beside}: {error}") from None
+
+
+def _recorded_config(path: Path, text: str | None) -> Config | None:
+    try:
+        return Config.from_json(text) if text is not None else None
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Stored], str | None]:
+    """The tensors, and our metadata if the file has it."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        limit = min(size - 8, MAX_HEADER)
+        if length > limit:
+            raise CheckpointError(f"{path}: expected a header of at most {limit} bytes, got a claim of {length}")
+        header = file.read(length)
+    tensors: dict[str, Stored] = {}
+    try:
+        entries = json.loads(header)
+        with safe_open(path, framework="numpy") as content:
+            text = (content.metadata() or {}).get(METADATA_KEY)
+            for name in content.keys():  # noqa: SIM118 - not a mapping
+                found = content.get_slice(name)
+                shape, dtype = tuple(found.get_shape()), found.get_dtype()
+                if dtype not in _DTYPES:
+                    raise CheckpointError(f"{name!r:.80}: expected float values, got {dtype}")
+                begin, end = entries[name]["data_offsets"]
+                if end - begin != math.prod(shape) * _DTYPES[dtype][1]:
+                    raise CheckpointError(f"{name!r:.80}: expected {dtype} values of shape {shape!r:.80}")
+                tensors[name] = Stored(shape, partial(_read, path, 8 + length + begin, dtype, shape))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except Exception as error:
+        raise CheckpointError(f"{path}: expected safetensors, got: {one_line(error)}") from None
+    return tensors, text
+
+
+def _read(path: Path, begin: int, dtype: str, shape: Shape) -> FloatArray:
+    values = read_values(path, begin, _DTYPES[dtype][0], math.prod(shape))
+    return as_float32(values).reshape(shape)

@@ -1,0 +1,1 @@
+"""Validation of arguments: mels, arrays, numbers."""

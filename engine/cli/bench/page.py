@@ -1,0 +1,253 @@
+"""The report: one HTML page with everything in it, made from the JSON of ``engine bench`` or of `benchmarks/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from engine.cli.bench.curves import AXES
+from engine.cli.bench.figures import disturbed
+from engine.cli.bench.machine import SCHEMA
+from engine.cli.bench.plot import Axis, Series, bars, lines, number
+
+Results = Mapping[str, Any]
+COLORS = {"int8": "#2f855a", "bf16": "#1b6ca8", "fp32": "#b7791f"}
+PEER = {"int8": "#9cc9b0", "bf16": "#9bbfe0", "fp32": "#e0c48f"}
+CARDS = ("#1b6ca8", "#c0504d", "#4f8f3a", "#8057a5")
+MIB = 2**20
+_LABELS = {
+    "length": Axis("seconds of audio", log=True),
+    "threads": Axis("threads", log=True),
+    "batch": Axis("items of a batch, half a second each", log=True),
+    "steps": Axis("denoising steps", log=True),
+    "channels": Axis("residual channels", log=True),
+}
+
+
+def html(results: Results) -> str:
+    """The page. Parts that the results do not have are left out.
+
+    Raises:
+        ValueError: the JSON is of another version.
+    """
+    if results.get("schema") != SCHEMA:
+        raise ValueError(f"schema: expected {SCHEMA}, got {results.get('schema')}")
+    body = [*_head(results), *_duels(results), *_curves(results), *_predictions(results), *_left_out(results)]
+    return "\n".join([_TOP, *body, "</main></body></html>\n"])
+
+
+def _head(results: Results) -> list[str]:
+    machine = results["machine"]
+    facts = {
+        "network": f"{results['network']}, {results['steps']} steps",
+        "machine": f"{machine['cpu']} ({machine['tiers'][-1]}), {machine['cores']} cores, {machine['system']}",
+        "load": f"{' '.join(map(str, machine['load_at_start'])) or 'unknown'} at the start",
+        "run": f"{results['threads']} threads, {results['date']}, commit {results['commit']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+        "clock": results["clock"],
+    }
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    made = [f"<h1>DiffWave on {escape(machine['cpu'])}</h1>", *_headline(results), f"<dl>{rows}</dl>"]
+    if disturbed(results):
+        made.append("<p class=warning>The machine was not quiet: its own peak varied by more than a tenth.</p>")
+    return made
+
+
+def _headline(results: Results) -> list[str]:
+    if results.get("duels"):
+        duel = results["duels"][0]
+        best = min((row for row in duel["rows"] if not row["peer"]), key=_median)
+        rivals = [row for row in duel["rows"] if row["peer"] and row["passed"]]
+        beside = ""
+        if rivals:
+            rival = min(rivals, key=_median)
+            beside = f"; the fastest peer that passes its gate, {rival['contender']}, at {_times(rival):.2f}x"
+        return [_lead(f"{duel['case']} of audio in {best['contender']}: {_times(best):.2f}x real time{beside}.")]
+    rows = [row for row in results.get("curves", ()) if row["axis"] == "length"]
+    if not rows:
+        return []
+    best = min(rows, key=lambda row: row["rtf"]["p50"])
+    return [_lead(f"{best['value']:g} s of audio in {best['precision']}: {1 / best['rtf']['p50']:.2f}x real time.")]
+
+
+def _lead(words: str) -> str:
+    return f"<p class=lead>{escape(words)}</p>"
+
+
+def _duels(results: Results) -> list[str]:
+    made = []
+    for duel in results.get("duels", ()):
+        rows = sorted(duel["rows"], key=_median)
+        made.append(f"<h2>Taking turns: {escape(duel['case'])} of audio</h2>")
+        plots = [
+            bars("times real time", "x", [(_name(r), _times(r), _color(r)) for r in rows]),
+            bars(
+                "share of the processor's peak in the precision",
+                "%",
+                [(_name(r), 100 * r["share_of_peak"]["p50"], _color(r)) for r in rows if r["share_of_peak"]],
+            ),
+            _scatter([(_name(r), _times(r), r["snr_db"], _color(r)) for r in rows]),
+        ]
+        made += [_grid(plots), _table(_DUEL, [_duel_cells(row) for row in rows])]
+        made += [f"<p>Not measured: {escape(name)}: {escape(why)}.</p>" for name, why in duel["skipped"].items()]
+    if made:
+        made.append(f"<p>{_NOTES}</p>")
+    return made
+
+
+def _scatter(points: Sequence[tuple[str, float, float | None, str]]) -> str:
+    """Accuracy against speed; what has no SNR is the reference itself and stands with the best."""
+    best = max((db for _, _, db, _ in points if db is not None), default=0.0)
+    series = [
+        Series(
+            name if db is not None else f"{name}: the reference", [(times, best if db is None else db)], color, False
+        )
+        for name, times, db, color in points
+    ]
+    x, y = Axis("times real time", log=True), Axis("dB SNR", zero=True)
+    return lines("accuracy against speed", x, y, series, names_at_right=True)
+
+
+def _curves(results: Results) -> list[str]:
+    rows = list(results.get("curves", ()))
+    if not rows:
+        return []
+    made = ["<h2>As work grows</h2>", "<p>A real-time factor below 1 is faster than real time.</p>"]
+    if results.get("curves_run"):
+        made.append(f"<p>A run of its own: {escape(results['curves_run'])} at the start.</p>")
+    speed, costs = [], []
+    for axis in AXES:
+        own = [row for row in rows if row["axis"] == axis]
+        if len({row["value"] for row in own}) < 2:
+            continue
+        grows = axis in ("steps", "channels")
+        speed.append(
+            _lines("real-time factor", axis, own, Axis("RTF", grows, not grows), lambda row: row["rtf"]["p50"])
+        )
+        costs.append(_lines("time of a call", axis, own, Axis("seconds", log=True), _median))
+        costs.append(_lines("memory of a call", axis, own, Axis("MiB", zero=True), lambda r: r["memory_bytes"] / MIB))
+    made.append(_grid(speed))
+    longest = {row["precision"]: row for row in rows if row["axis"] == "length"}
+    shares = [(p, 100 * row["share_of_peak"]["p50"], COLORS.get(p, "#555")) for p, row in longest.items()]
+    plots = [bars("share of the processor's peak, longest audio", "%", shares)]
+    if not results.get("duels"):
+        base = {row["precision"]: 1 / row["rtf"]["p50"] for row in rows if row["axis"] == "length"}
+        snr = {one["precision"]: one["snr_db"] for one in results["accuracy"]}
+        plots.append(_scatter([(p, times, snr.get(p), COLORS.get(p, "#555")) for p, times in base.items()]))
+    made.append(_grid(plots))
+    made += ["<h2>What it costs</h2>", "<p>Memory is the most that the process held above what it held before.</p>"]
+    made.append(_grid(costs))
+    table = _table(_POINT, [_cells(row) for row in rows])
+    return [*made, f"<details><summary>All points</summary>{table}</details>"]
+
+
+def _lines(what: str, axis: str, rows: Sequence[Results], y: Axis, value: Any) -> str:
+    series = []
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        points = sorted((row["value"], value(row)) for row in rows if row["precision"] == precision)
+        series.append(Series(precision, points, COLORS.get(precision, "#555")))
+    if y.label == "RTF":
+        values = [row["value"] for row in rows]
+        series.append(Series("real time", [(min(values), 1.0), (max(values), 1.0)], "#8a8f98", True, True, False))
+    return lines(f"{what} over {axis}", _LABELS[axis], y, series)
+
+
+def _predictions(results: Results) -> list[str]:
+    found = results.get("gpu_predicted")
+    if not found:
+        return []
+    series = []
+    for card, color in zip(dict.fromkeys(row["gpu"] for row in found["rows"]), CARDS, strict=False):
+        rows = [row for row in found["rows"] if (row["gpu"], row["network"], row["items"]) == (card, "BASE", 1)]
+        points = sorted((row["seconds"], row["times_real_time"]) for row in rows)
+        series.append(Series(card, points, color, dashed=True))
+    return [
+        "<h2>Predicted for GPUs: not measured</h2>",
+        "<p>What a model of the machine says of the compiled kernels, BASE in 6 steps in fp16; no GPU has run it.</p>",
+        _grid([lines("PREDICTED", Axis("seconds of audio", log=True), Axis("times", log=True), series, True)]),
+    ]
+
+
+def _left_out(results: Results) -> list[str]:
+    found = results.get("left_out")
+    if not found:
+        return []
+    items = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in found.items())
+    return [f"<details><summary>Left out ({len(found)})</summary><ul>{items}</ul></details>"]
+
+
+_DUEL = ("contender", "conditioner", "seconds p20 / p50 / p80", "x real time", "share", "x eager", "SNR dB")
+_POINT = ("axis", "value", "precision", "seconds p20 / p50 / p80", "RTF", "share", "MiB")
+_NOTES = (
+    "Everybody makes audio from the same mels and noise, on as many threads, in turns. SNR is against this engine's "
+    "fp32 audio; * fails its accuracy gate; fp32 itself has none. The share is that of the residual layers' "
+    "multiply-accumulates, counted one by one whoever saves some, in the peak measured beside each call. A conditioner "
+    "computed once is this engine's way; peers compute it in every step unless their row says otherwise."
+)
+
+
+def _duel_cells(row: Results) -> tuple[str, ...]:
+    return (
+        row["contender"],
+        row["conditioner"],
+        _spread(row["seconds"]),
+        f"{_times(row):.2f}",
+        f"{row['share_of_peak']['p50']:.0%}" if row["share_of_peak"] else "-",
+        f"{row['times_eager']['p50']:.1f}",
+        ("-" if row["snr_db"] is None else f"{row['snr_db']:.0f}") + "*" * (row["passed"] is False),
+    )
+
+
+def _cells(row: Results) -> tuple[str, ...]:
+    figures = (f"{row['rtf']['p50']:.3f}", f"{row['share_of_peak']['p50']:.0%}", number(row["memory_bytes"] / MIB))
+    return (row["axis"], f"{row['value']:g}", row["precision"], _spread(row["seconds"]), *figures)
+
+
+def _spread(seconds: Mapping[str, float]) -> str:
+    return " / ".join(f"{seconds[name]:.2f}" for name in ("p20", "p50", "p80"))
+
+
+def _median(row: Results) -> float:
+    return float(row["seconds"]["p50"])
+
+
+def _times(row: Results) -> float:
+    return float(row["audio_seconds"] / row["work_seconds"])
+
+
+def _name(row: Results) -> str:
+    return str(row["contender"]) + "*" * (row["passed"] is False)
+
+
+def _color(row: Results) -> str:
+    return (PEER if row["peer"] else COLORS).get(row["precision"], "#555")
+
+
+def _grid(plots: Sequence[str]) -> str:
+    return "<div class=grid>" + "\n".join(f"<figure>{plot}</figure>" for plot in plots) + "</div>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<div class=wide><table>" + line(head, "th") + "".join(line(row, "td") for row in rows) + "</table></div>"
+
+
+_TOP = """<!doctype html>
+<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">
+<title>DiffWave: how fast</title><style>
+body{margin:0;background:#fff;color:#1f2933;font:16px/1.5 system-ui,sans-serif}
+main{max-width:1040px;margin:0 auto;padding:1.5rem 1rem 4rem}
+h1{font-size:1.6rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.2rem;margin:2.5rem 0 .5rem}
+.lead{font-size:1.15rem;margin:.2rem 0 1rem}.warning{background:#fff4d6;padding:.6rem .8rem;border-radius:4px}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:0;font-size:.9rem;color:#3e4c59}
+dt{color:#616e7c}dd{margin:0}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:1rem 2rem}
+figure{margin:0}svg{width:100%;max-width:560px;height:auto;display:block}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.8rem 0}
+th,td{padding:.25rem .8rem .25rem 0;text-align:right;white-space:nowrap;border-bottom:1px solid #e4e7eb}
+th{font-weight:600;color:#616e7c}th:first-child,td:first-child{text-align:left}
+summary{cursor:pointer;margin:1rem 0}
+</style></head><body><main>"""

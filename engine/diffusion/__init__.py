@@ -1,0 +1,1 @@
+"""The diffusion process: schedules, step embedding, noise, PriorGrad's prior, class labels."""

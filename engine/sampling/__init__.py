@@ -1,0 +1,1 @@
+"""The T-step sampling loop."""

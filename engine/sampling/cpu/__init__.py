@@ -1,0 +1,1 @@
+"""The sampling loop on a CPU: tiles that sweep over time."""

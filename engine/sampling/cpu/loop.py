@@ -1,0 +1,118 @@
+"""The reverse process over a batch of utterances on a CPU: who gets which threads and how much memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.checks.arrays import FloatArray
+from engine.diffusion.embedding import step_biases
+from engine.diffusion.schedule import Schedule, noise_terms, update_terms
+from engine.sampling.cpu import pipeline
+from engine.sampling.cpu.pipeline import WORKING_MEMORY, StepPipeline, Steps, steps_of
+from engine.sampling.item import Item, Progress
+
+if TYPE_CHECKING:
+    from engine.kernels.cpu import CpuNetwork
+
+One = Callable[[int, int, Progress | None], None]  # what is done for an item: its number, threads, the fraction done
+
+# Items up to this many samples are spread over the threads one by one: they are too short to share a tile well.
+SHORT = 16384
+
+
+class CpuLoop:
+    """Runs items on a CPU, in sweeps of `engine.sampling.cpu.pipeline`; what `engine.sampling.gpu.loop` does on a GPU."""
+
+    def __init__(self, network: CpuNetwork, tensors: Mapping[str, FloatArray], threads: int) -> None:
+        self._network = network
+        self._threads = threads
+        self._tensors = {key: tensor for key, tensor in tensors.items() if "diffusion" in key}
+        self._step_biases = lru_cache(maxsize=8)(self._compute_step_biases)
+
+    def predict_noise(self, items: Sequence[Item], t: float) -> list[FloatArray]:
+        """One evaluation of the network at the items' x: eps [L_i] each, at step t of the training scale."""
+        d = self._step_biases((t,))
+        step = steps_of(noise_terms(self._network.config, t), d, clamp=False)
+        eps = _rows([item.length for item in items])
+
+        def one(i: int, threads: int, report: Progress | None) -> None:
+            eps[i][:] = pipeline.predict_noise(self._network, items[i], step, threads)
+
+        self._each(items, 1, one)
+        return eps
+
+    def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[FloatArray]:
+        """The reverse process (paper, algorithm 2) over every item: audio [L_i] each.
+
+        Beside the audio, about WORKING_MEMORY bytes are used whatever the lengths and the number of items.
+
+        Args:
+            items: left as they are.
+            schedule: S steps.
+            progress: called with the fraction done.
+        """
+        steps = self._steps(schedule)
+        audio = _rows([item.length for item in items])
+
+        def one(i: int, threads: int, report: Progress | None) -> None:
+            pipeline.sample(self._network, items[i], steps, threads, audio[i], report)
+
+        self._each(items, len(steps), one, progress)
+        return audio
+
+    def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
+        """Return the steps of a schedule over audio of unknown length, for one of `streams` that share the threads."""
+        steps, threads = self._steps(schedule), max(1, self._threads // streams)
+        count = pipeline.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
+        return pipeline.start_pipeline(self._network, steps, threads, seed, None, count)
+
+    def _each(self, items: Sequence[Item], steps: int, one: One, progress: Progress | None = None) -> None:
+        """Run `one` for every item: short ones beside each other, the others with all threads."""
+        total = sum(item.length for item in items)
+        done = 0
+
+        def on_few(i: int) -> int:
+            one(i, self._threads // workers, None)
+            return items[i].length
+
+        short = [i for i, item in enumerate(items) if item.length <= SHORT]
+        workers = self._workers([items[i].length for i in short], steps)
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                for made in pool.map(on_few, short):
+                    done += made
+                    if progress is not None:
+                        progress(done / total)
+        for i in sorted(set(range(len(items))) - set(short if workers > 1 else [])):
+            one(i, self._threads, _scaled(progress, done / total, items[i].length / total))
+            done += items[i].length
+
+    def _workers(self, lengths: list[int], steps: int) -> int:
+        """How many of these short items may run at once: their working memories share one allowance."""
+        if not lengths:
+            return 1
+        bytes_ = self._network.sweep_bytes(min(steps, pipeline.STEPS_PER_SWEEP), max(lengths), 1)
+        return max(1, min(self._threads, len(lengths), WORKING_MEMORY // bytes_))
+
+    def _steps(self, schedule: Schedule) -> Steps:
+        config = self._network.config
+        return steps_of(update_terms(config, schedule), self._step_biases(schedule.t), config.clamp)
+
+    def _compute_step_biases(self, t: tuple[float, ...]) -> FloatArray:
+        return step_biases(self._tensors, self._network.config, t).astype(np.float32)
+
+
+def _rows(lengths: Sequence[int]) -> list[FloatArray]:
+    """Empty audio; rows of one array where the lengths are equal."""
+    if len(set(lengths)) == 1:
+        return list(np.empty((len(lengths), lengths[0]), np.float32))
+    return [np.empty(length, np.float32) for length in lengths]
+
+
+def _scaled(progress: Progress | None, done: float, share: float) -> Callable[[float], None] | None:
+    return None if progress is None else lambda fraction: progress(done + share * fraction)

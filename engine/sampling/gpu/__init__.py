@@ -1,0 +1,1 @@
+"""The sampling loop on a GPU: plans of launches in CUDA graphs."""

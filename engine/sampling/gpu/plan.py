@@ -1,0 +1,152 @@
+"""The T-step loop on a GPU as data: static buffers, and every launch of every step in order.
+
+Running a plan allocates nothing, waits for nothing and computes nothing in Python: mels, seeds, noise, schedules and
+lengths reach it through its buffers, weights through the network's.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.kernels.gpu import GpuNetwork
+
+# Steps of one plan. Longer schedules run it several times, and long audio is cut into windows that lose the reach of
+# this many steps at either end.
+STEPS = 6
+NOTHING: tuple[Any, ...] = ((0, 0), ())  # no part of no tables
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one plan is made for; one graph serves every batch that fits in.
+
+    Attributes:
+        items: B.
+        capacity: L, in samples.
+        given: whether the noise comes from a buffer.
+    """
+
+    items: int
+    capacity: int
+    given: bool
+
+
+class Plan:
+    """The launches of one shape, and their graphs.
+
+    Attributes:
+        shape: what it is made for.
+        buffers: `engine.kernels.gpu.Buffers`.
+        bytes: of the buffers.
+    """
+
+    def __init__(self, network: GpuNetwork, shape: Shape) -> None:
+        self.shape = shape
+        self.bytes = size_of(network, shape)
+        self.buffers = network.buffers(shape.items, shape.capacity, STEPS, shape.given)
+        self._device = network.device
+        self._conditioner = [self._device.bind(launch) for launch in conditioner_launches(network, self.buffers)]
+        self._steps = [self._device.bind(launch) for launch in step_launches(network, self.buffers, STEPS)]
+        self._graphs: dict[int, Callable[[], None]] = {}
+        self._loaded = NOTHING
+        # Once in the open, on items without samples: this loads the kernels, which a capture may not.
+        self.buffers.lengths.zero_()
+        for call in (*self._conditioner, *self._steps):
+            call()
+
+    def prepare(self) -> None:
+        """buffers.conditioner <- buffers.mel; before `run`, and again whenever mels or lengths are new."""
+        self._replay(0)
+
+    def load(self, part: tuple[int, int], tables: tuple[Any, Any, Any]) -> None:
+        """buffers.rows, .terms and .noise_steps <- these steps of such tables, unless they are there already."""
+        if self._loaded[0] == part and all(map(operator.is_, self._loaded[1], tables)):
+            return
+        first, last = part
+        self._loaded = NOTHING  # should one of the copies be interrupted
+        buffers = (self.buffers.rows, self.buffers.terms, self.buffers.noise_steps)
+        for buffer, table in zip(buffers, tables, strict=True):
+            buffer[: last - first].copy_(table[first:last])
+        self._loaded = part, tables
+
+    def run(self, steps: int = STEPS) -> None:
+        """buffers.x <- x after the first so many of the plan's steps."""
+        self._replay(steps)
+
+    def _replay(self, steps: int) -> None:
+        calls = self._steps[: len(self._steps) // STEPS * steps] if steps else self._conditioner
+        if calls and steps not in self._graphs:
+            self._graphs[steps] = self._device.capture(calls)
+        if calls:
+            self._graphs[steps]()
+
+
+def size_of(network: GpuNetwork, shape: Shape) -> int:
+    """Bytes of a plan's buffers."""
+    return int((network.bytes_per_sample() + 4 * STEPS * shape.given) * shape.items * shape.capacity)
+
+
+def conditioner_launches(network: GpuNetwork, buffers: Any) -> Iterator[Any]:
+    """From the mel to every layer's conditioner: once per utterance, it does not depend on the step."""
+    config = network.config
+    if not config.n_mels:
+        return
+    for place in range(1 if config.shared_upsampler else config.residual_layers):
+        yield from network.upsample_mel(buffers, place)
+        layers = (0, config.residual_layers) if config.shared_upsampler else (place, place + 1)
+        yield network.project_conditioner(buffers, *layers)
+
+
+def step_launches(network: GpuNetwork, buffers: Any, steps: int) -> Iterator[Any]:
+    """The reverse process (paper, algorithm 2), the noisiest of these steps first."""
+    for step in range(steps):
+        yield network.input_projection(buffers)
+        for layer in range(network.config.residual_layers):
+            yield network.residual_block(buffers, layer, step)
+        yield network.output_head(buffers, step)
+
+
+class PlanCache:
+    """Plans by shape, each lent to one call at a time; the least recently used make room.
+
+    Attributes:
+        limit: bytes that idle plans, with one about to be made, may hold together.
+    """
+
+    def __init__(self, network: GpuNetwork, limit: int) -> None:
+        self.limit = limit
+        self._network = network
+        self._idle: OrderedDict[Plan, Any] = OrderedDict()  # with the work that it was left in
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def plan(self, shape: Shape) -> Iterator[Plan]:
+        """Borrow one of this shape; made if all are in use."""
+        with self._lock:
+            found = next((plan for plan in reversed(self._idle) if plan.shape == shape), None)
+            if found is None:
+                self._make_room(size_of(self._network, shape))
+            else:
+                self._idle.pop(found).wait()
+        plan = found or Plan(self._network, shape)
+        try:
+            yield plan
+        finally:
+            with self._lock:
+                self._make_room(plan.bytes)
+                self._idle[plan] = self._network.device.mark()
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def _make_room(self, size: int) -> None:
+        while self._idle and sum(plan.bytes for plan in self._idle) + size > self.limit:
+            _, mark = self._idle.popitem(last=False)
+            mark.synchronize()  # its memory may go to another stream

@@ -1,0 +1,56 @@
+"""Classifier-free guidance (Ho & Salimans, 2022): further towards a class than the network goes by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from engine.checks.arrays import device_of, on_device
+from engine.diffusion.noise import normal
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from engine.diffusion.schedule import Schedule
+    from engine.sampling.item import Item, Progress
+    from engine.sampling.loops import Loop
+
+
+def sample(
+    loop: Loop, items: Sequence[Item], schedule: Schedule, config: Config, weight: float, progress: Progress | None
+) -> list[Any]:
+    """The reverse process with two evaluations a step, with the label and without (equation 6, weight = 1 + w)::
+
+        eps = eps(x, no label) + weight (eps(x, label) - eps(x, no label))
+        x <- a x + b eps + sigma z, in [-1,1] if the network clamps
+
+    Args:
+        loop: of a backend; it evaluates the network.
+        items: with labels, without a mel or a scale; left as they are.
+        schedule: S steps.
+        config: of a network that has learnt to be without a label (`Config.guidance`).
+        weight: 1 is the label alone, 0 no label.
+        progress: called with the fraction done after every step.
+
+    Returns:
+        float32 [L_i] per item, where the loop's are.
+    """
+    nothing = len(config.classes)
+    current = [replace(item, x=_noise(item, 0) if item.x is None else item.x) for item in items]
+    for n, t in enumerate(schedule.t):
+        eps = loop.predict_noise([*current, *(replace(item, label=nothing) for item in current)], t)
+        for i, (item, labelled, without) in enumerate(zip(current, eps, eps[len(items) :], strict=False)):
+            where = device_of(labelled)
+            guided = without + weight * (labelled - without)
+            x = schedule.a[n] * on_device(item.x, where) + schedule.b[n] * guided
+            if schedule.sigma[n]:
+                x = x + schedule.sigma[n] * on_device(_noise(item, n + 1), where)
+            current[i] = replace(item, x=x.clip(-1.0, 1.0) if config.clamp else x)
+        if progress is not None:
+            progress((n + 1) / len(schedule))
+    return [item.x for item in current]
+
+
+def _noise(item: Item, step: int) -> Any:
+    """x_T for step 0, else the z of that step: given, or drawn as the backends draw it."""
+    return normal(item.seed, step, 0, item.length) if item.noise is None else item.noise[step - 1]

@@ -1,0 +1,1 @@
+"""Audio while the mel is still being written."""

@@ -1,0 +1,78 @@
+"""What a stream has at hand while it goes on: x from its last step to its first, and the mel around its first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.checks.arrays import FloatArray
+from engine.diffusion.prior import energy_std
+from engine.sampling.cpu.pipeline import StepPipeline
+
+
+class Window:
+    """The signals of a pipeline of unknown length, as far as its tiles need them.
+
+    Attributes:
+        pipeline: whose they are.
+    """
+
+    def __init__(self, pipeline: StepPipeline, seed: int, energy_min: float | None) -> None:
+        network, config = pipeline.network, pipeline.network.config
+        self._network = network
+        self.pipeline = pipeline
+        self._seed = seed
+        self._energy_min = energy_min
+        self._hop = config.hop
+        # Moving x down costs as much as writing it once if there is as much room again.
+        self._x = np.zeros(2 * (pipeline.lag + 2 * pipeline.tile), np.float32)
+        self._origin = self._drawn = 0
+        self._mel = np.empty((config.n_mels, 0), np.float32)
+        self._first_frame = 0
+        self._std = None if energy_min is None else np.empty(0, np.float32)
+        self._first_std = 0
+        # An upsampler of a layer's own reads the mel when the layer gets there.
+        self._mel_lag = pipeline.mel_lag + (0 if config.shared_upsampler else config.reach)
+        self._moved = True
+
+    def add(self, frames: FloatArray) -> None:
+        """Mel frames [M,n] that follow those that were added before."""
+        begin = max(self.pipeline.begin - self._mel_lag, 0)
+        old = max(self._network.frames_of(begin, begin + 1)[0], self._first_frame)
+        self._mel = np.concatenate([self._mel[:, old - self._first_frame :], frames], axis=1, dtype=np.float32)
+        self._first_frame = old
+        if self._std is not None and self._energy_min is not None:
+            old = max((self.pipeline.begin - self.pipeline.lag) // self._hop, self._first_std)
+            std = energy_std(frames, self._energy_min)
+            self._std = np.concatenate([self._std[old - self._first_std :], std])
+            self._first_std = old
+        self._moved = True
+
+    def prepare(self, end: int) -> None:
+        """Everything up to sample `end` is wanted."""
+        if end - self._origin > len(self._x):
+            kept = max(self.pipeline.begin - self.pipeline.lag, 0)
+            self._x[: self._drawn - kept] = self._x[kept - self._origin : self._drawn - self._origin].copy()
+            self._origin = kept
+            self._moved = True
+        if end > self._drawn:
+            x = self._network.normal(self._seed, 0, self._drawn, end - self._drawn)
+            if self._std is not None:
+                x *= self._std[np.arange(self._drawn, end) // self._hop - self._first_std]
+            self._x[self._drawn - self._origin : end - self._origin] = x
+            self._drawn = end
+        if self._moved:
+            for sweep in self.pipeline.sweeps:
+                sweep.bind(
+                    self._x,
+                    self._origin,
+                    self._mel,
+                    self._first_frame,
+                    scale=self._std,
+                    scale_origin=self._first_std,
+                    repeat=self._hop,
+                )
+            self._moved = False
+
+    def audio(self, begin: int, end: int) -> FloatArray:
+        """A copy of samples that are final."""
+        return self._x[begin - self._origin : end - self._origin].copy()

@@ -1,0 +1,102 @@
+"""The pages in docs/ stay true: their Python runs, their commands parse, their links lead somewhere, figures repeat."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import api, bundled
+from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.cli.main import parser
+from engine.config import SC09
+from engine.errors import UnavailableError
+from tests.support import symptoms
+from tests.support.layouts import LAYOUTS, random_checkpoint
+from tests.support.networks import random_network
+from tests.support.paths import ROOT
+
+DIGITS = replace(
+    SC09,
+    residual_channels=16,
+    residual_layers=4,
+    clip_samples=800,
+    classes=tuple(f"{digit} {who}" for digit in range(10) for who in ("jackson", "nicolas", "theo")),
+    guidance=2.0,
+)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+COMMANDS = [
+    (page.name, command)
+    for page in PAGES
+    for command in re.findall(r"^    (engine .*?)(?:  +#.*)?$", page.read_text(), flags=re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_snippets_run_in_order(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)  # snippets may write, and find what they read as in the project's root
+    (tmp_path / "engine").symlink_to(ROOT / "engine")
+    if page.name == "checkpoints.md":
+        for layout in LAYOUTS:
+            (tmp_path / layout).mkdir()
+            random_checkpoint(tmp_path / layout, layout)
+    if page.name == "training.md":
+        (tmp_path / "my-voice.safetensors").symlink_to(bundled.BUNDLED)
+        np.save(tmp_path / "mel.npy", np.load(bundled.ASSETS / "demo_mel.npy")[:, :20])
+    if page.name == "generation.md":  # small stand-ins: the bundled ones would take minutes, or are not there
+        for name, config in (("digits", DIGITS), ("digits-unconditional", replace(DIGITS, classes=(), guidance=0.0))):
+            save_checkpoint(tmp_path / f"{name}.safetensors", Checkpoint(config, random_network(config, 0)))
+        monkeypatch.setattr(bundled, "ASSETS", tmp_path)
+        api.bundled.cache_clear()
+        request.addfinalizer(api.bundled.cache_clear)
+    scope: dict[str, object] = {"__name__": "snippet"}
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        try:
+            exec(compile(block, page.name, "exec"), scope)
+        except UnavailableError as error:
+            pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands_are_what_the_program_understands(page: str, command: str) -> None:
+    parser().parse_args(command.split()[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert "://" in link or (page.parent / link).exists(), link
+
+
+def symptom_rows() -> dict[str, list[str]]:
+    """The rows of the table in docs/mels.md, by their first column."""
+    page = ROOT / "docs" / "mels.md"
+    if not page.exists():
+        pytest.skip("the pages are not beside the tests")
+    table = page.read_text().partition("| what was fed |")[2]
+    cells = [re.split(r" *\| *", line.strip("| ")) for line in table.splitlines()[2:] if line.startswith("|")]
+    return {first: rest for first, *rest in cells}
+
+
+def test_symptoms_are_those_of_the_recipes() -> None:
+    rows = symptom_rows()
+    assert list(rows) == list(symptoms.CASES)
+    for name, refused in symptoms.refused().items():
+        assert rows[name][0] == ("refused" if refused else "no"), name
+
+
+@pytest.mark.slow
+def test_symptoms_repeat() -> None:
+    rows, measured = symptom_rows(), symptoms.measure()
+    fresh = "\n".join(f"| {name} | {symptom.row()} |" for name, symptom in measured.items())
+    for name, symptom in measured.items():
+        level, flatness, likeness, length = map(float, rows[name][1:5])
+        assert abs(symptom.level - level) < 1.5, f"{name}\n{fresh}"
+        assert abs(np.log(symptom.flatness / flatness)) < np.log(1.5), f"{name}\n{fresh}"
+        assert abs(symptom.likeness - likeness) < 0.06, f"{name}\n{fresh}"
+        assert abs(symptom.length - length) < 0.006, f"{name}\n{fresh}"

@@ -1,0 +1,203 @@
+"""The machine reads what torch.save writes as torch reads it, and calls nothing."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import io
+import pickle
+import time
+import zipfile
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.checkpoint.unpickler import STORAGES, Attributes, Storage, View, read_pickle
+from engine.errors import CheckpointError
+
+KEYS = st.one_of(st.text(), st.integers(-(2**63) + 1, 2**63 - 1))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**200), 2**200), st.floats(allow_nan=False), st.text()),
+    lambda inner: st.one_of(st.lists(inner), st.lists(inner).map(tuple), st.dictionaries(KEYS, inner)),
+)
+
+
+@settings(deadline=None)
+@given(VALUES)
+def test_plain_values_are_what_pickle_reads(value: Any) -> None:
+    read = read_pickle(pickle.dumps(value, protocol=2))
+    assert read == value and repr(read) == repr(value)
+
+
+def test_shared_objects_stay_shared() -> None:
+    inner: list[Any] = [1]
+    inner.append(inner)
+    read = read_pickle(pickle.dumps([inner, inner, ("x", "x")], protocol=2))
+    assert read[0] is read[1] is read[0][1] and read[2][0] is read[2][1]
+
+
+def test_dicts_of_other_kinds_become_dicts() -> None:
+    content = {
+        "ordered": collections.OrderedDict(a=1, b=[2]),
+        "counter": collections.Counter("aab"),
+        "empty": collections.Counter(),
+        "namespace": argparse.Namespace(T=200, beta=0.5),
+    }
+    content["ordered"]._metadata = {"version": 1}  # type: ignore[attr-defined]  # as torch's state dicts have
+    read = read_pickle(pickle.dumps(content, protocol=2))
+    assert (read["ordered"], read["counter"], read["empty"]) == ({"a": 1, "b": [2]}, {"a": 2, "b": 1}, {})
+    assert isinstance(read["namespace"], Attributes) and read["namespace"].values == {"T": 200, "beta": 0.5}
+
+
+def test_keys_that_could_be_slow_to_compare_are_dropped() -> None:
+    content = {(1, 2): 1, None: 2, 0.5: 3, 2**63: 4, True: 5, "kept": 6, -7: 7}
+    assert read_pickle(pickle.dumps(content, protocol=2)) == {"kept": 6, -7: 7}
+
+
+def test_tensors_are_views_of_storages() -> None:
+    torch = pytest.importorskip("torch")
+    base = torch.arange(24.0).reshape(2, 3, 4)
+    content = {"whole": base, "part": base[1, :, 1:3], "turned": base.permute(2, 0, 1), "empty": base[:0]}
+    content["parameter"] = torch.nn.Parameter(base)
+    content["kinds"] = {name: torch.zeros(2, dtype=dtype) for name, dtype in _dtypes(torch).items()}
+    file = io.BytesIO()
+    torch.save(content, file)
+    with zipfile.ZipFile(file) as archive:
+        read = read_pickle(archive.read("archive/data.pkl"))
+    storage = Storage("f4", "0", 24)
+    for name in ("whole", "part", "turned", "empty", "parameter"):
+        view, tensor = read[name], content[name]
+        assert isinstance(view, View) and view.storage == storage
+        assert (view.shape, view.strides, view.offset) == (
+            tuple(tensor.shape),
+            tensor.stride(),
+            tensor.storage_offset(),
+        )
+        assert view.size == tensor.numel()
+    assert (read["part"].span, read["turned"].span, read["empty"].span) == (10, 24, 0)
+    assert {name: view.storage.dtype for name, view in read["kinds"].items()} == {
+        name: STORAGES[f"torch {name}Storage"] for name in read["kinds"]
+    }
+
+
+def _dtypes(torch: Any) -> dict[str, Any]:
+    names = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64"}
+    names.update(Int="int32", Short="int16", Char="int8", Byte="uint8", Bool="bool")
+    return {name: getattr(torch, dtype) for name, dtype in names.items()}
+
+
+# Programs, operation by operation.
+
+
+def name(text: str) -> bytes:
+    return b"c" + text.replace(" ", "\n").encode() + b"\n"
+
+
+def text(value: str) -> bytes:
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def number(value: int) -> bytes:
+    return b"\x8a\x08" + value.to_bytes(8, "little", signed=True)
+
+
+def storage(count: int = 4, kind: str = "torch FloatStorage") -> bytes:
+    return b"(" + text("storage") + name(kind) + text("0") + text("cpu") + number(count) + b"tQ"
+
+
+def tensor(place: bytes, offset: bytes, shape: bytes, strides: bytes) -> bytes:
+    return name("torch._utils _rebuild_tensor_v2") + b"(" + place + offset + shape + strides + b"\x89NtR"
+
+
+def sizes(*values: int) -> bytes:
+    return b"(" + b"".join(map(number, values)) + b"t"
+
+
+@pytest.mark.parametrize(
+    ("program", "match"),
+    [
+        (name("posix system") + text("x") + b"\x85R.", "asks for 'posix system'"),
+        (name("__builtin__ eval") + b".", "asks for '__builtin__ eval'"),
+        (name("torch._utils _rebuild_tensor") + b".", "asks for"),
+        (name("torch.storage _load_from_bytes") + b".", "asks for"),
+        (name("collections OrderedDict.__init__") + b".", "asks for"),
+        (name("collections OrderedDict\\x") + b".", "asks for"),
+        (b"ccollections\nOrderedDict \nR.", "asks for 'collections OrderedDict '"),
+        (text("os") + text("system") + b"\x93.", "operation STACK_GLOBAL"),
+        (b"(S'x'\nios\nsystem\n.", "operation STRING"),
+        (b"(ios\nsystem\n.", "operation INST"),
+        (b"(" + name("collections OrderedDict") + b"o.", "operation OBJ"),
+        (b"\x82\x01.", "operation EXT1"),
+        (b"\x8b\xff\xff\xff\x7f.", "operation LONG4"),
+        (b"I99\n.", "operation INT"),
+        (b"N0.", "operation POP"),
+        (b"N2.", "operation DUP"),
+        (b"\xff", r"the byte b'\\xff'"),
+        (b"", "no end"),
+        (b"NN", "no end"),
+        (b"X\xff\xff\xff\xffabc.", "ends early"),
+        (b"\x8a\x09abc.", "ends early"),
+        (b"N" + text("x") + b"a.", "expected a list in the pickle, got a NoneType"),
+        (b"]" + text("x") + text("y") + b"s.", "expected a dict"),
+        (text("x") + b")R.", "expected a call of a name in the pickle, got one of a str"),
+        (name("torch device") + b"]R.", "expected a call of a name"),
+        (b"\x86.", "empty stack"),
+        (storage(4, "torch ComplexFloatStorage") + b".", "asks for"),
+        (b"(" + text("module") + name("torch FloatStorage") + text("0") + text("cpu") + number(4) + b"tQ.", "storage"),
+        (b"(" + text("storage") + text("x") + text("0") + text("cpu") + number(4) + b"tQ.", "storage"),
+        (storage(-1) + b".", "storage"),
+        (storage(2**62) + b".", "storage"),
+        (tensor(storage(), number(0), sizes(5), sizes(1)), r"inside the 4 values of its record, got shape \(5,\)"),
+        (tensor(storage(), number(4), sizes(1), sizes(1)), "inside the 4 values"),
+        (tensor(storage(), number(0), sizes(2, 2), sizes(1, 3)), "inside the 4 values"),
+        (tensor(storage(), number(-1), sizes(1), sizes(1)), "a view of something else"),
+        (tensor(storage(), number(0), sizes(-1), sizes(1)), "a view of something else"),
+        (tensor(storage(), number(0), sizes(2), sizes(-1)), "a view of something else"),
+        (tensor(storage(), number(0), sizes(*[1] * 9), sizes(*[1] * 9)), "a view of something else"),
+        (tensor(storage(), number(0), sizes(1, 1), sizes(1)), "a stride for each axis, got 1 for 2"),
+        (tensor(storage(), number(0), text("x"), sizes(1)), "a view of something else"),
+        (tensor(storage(), b"\x88", sizes(1), sizes(1)), "a view of something else"),
+        (tensor(b"N", number(0), sizes(1), sizes(1)), "a view of something else"),
+    ],
+)
+def test_what_no_checkpoint_needs_is_refused(program: bytes, match: str) -> None:
+    with pytest.raises(CheckpointError, match=match) as caught:
+        read_pickle(program)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "program", [b"t.", b".", b"a.", b"e.", b"u.", b"s.", b"R.", b"b.", b"Q.", b"h\x05.", b"Nq\x00h\x01.", b"(K.", b"t"]
+)
+def test_damaged_programs_raise(program: bytes) -> None:
+    with pytest.raises((IndexError, KeyError, CheckpointError)):
+        read_pickle(program)
+
+
+def _long(value: int, width: int) -> bytes:
+    return value.to_bytes(width, "little")
+
+
+LIST = b"](" + b"N" * 100000 + b"eq\x00"
+
+
+SHORT = {
+    "tuples of tuples": b"Nq\x00" + (b"(" + b"h\x00" * 50 + b"tq\x00") * 2000 + b".",
+    "sizes": LIST + (name("torch Size") + b"h\x00\x85R") * 10000 + b".",
+    "dicts": LIST + (name("collections OrderedDict") + b"h\x00\x85R") * 10000 + b".",
+    "namespaces": LIST + (name("argparse Namespace") + b")\x81h\x00b") * 10000 + b".",
+    "keys of one hash": b"}(" + b"".join(b"\x8a\x10%bN" % _long(k * (2**61 - 1), 16) for k in range(50000)) + b"u.",
+    "keys of like hashes": b"}(" + b"".join(b"\x8a\x08%bN" % _long(k << 41, 8) for k in range(50000)) + b"u.",
+    "marks": b"(" * 500000 + b"t" * 500000 + b".",
+    "depth": b"N" + b"\x85" * 900000 + b".",
+}
+
+
+@pytest.mark.parametrize("program", SHORT.values(), ids=SHORT)
+def test_short_programs_take_a_short_time(program: bytes) -> None:
+    """A reader that copies, walks or compares what they share would need hours."""
+    begin = time.perf_counter()
+    read_pickle(program)
+    assert time.perf_counter() - begin < 20.0  # a second; hours without care

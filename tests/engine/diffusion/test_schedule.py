@@ -1,0 +1,243 @@
+"""The steps are the published ones, and a schedule without a place on the training scale is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from engine.config import BASE, LARGE
+from engine.diffusion.schedule import align, build_schedule
+from engine.errors import InputError
+from tests.support.tolerances import TOLERANCES
+
+BASE_FAST = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5)
+LARGE_FAST = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.7)
+BASE_T = [0.0, 0.894134, 4.086654, 10.451817, 22.992493, 42.918644]
+BASE_SIGMA = [0.0, 0.009535, 0.031494, 0.095704, 0.220758, 0.446086]
+LARGE_T = [0.0, 3.200680, 13.430278, 33.820290, 73.982468, 170.605133]
+BDDM = [0.000135594, 0.0010096, 0.00877838, 0.135964, 0.277557, 0.28931, 0.3]
+
+
+def alpha_bars(betas):
+    return np.cumprod(1.0 - np.asarray(betas, dtype=np.float64))
+
+
+@pytest.mark.parametrize(("config", "betas", "t"), [(BASE, BASE_FAST, BASE_T), (LARGE, LARGE_FAST, LARGE_T)])
+def test_six_steps_are_the_papers(config, betas, t):
+    schedule = build_schedule(config, 6)
+    assert len(schedule) == 6
+    assert schedule.beta == betas[::-1]
+    np.testing.assert_allclose(schedule.t[::-1], t, rtol=0, atol=TOLERANCES["schedule_t"])
+    assert schedule.t[-1] == 0.0
+
+
+def test_sigmas_are_the_published_ones_and_the_last_step_adds_no_noise():
+    sigma = build_schedule(BASE, 6).sigma[::-1]
+    np.testing.assert_allclose(sigma, BASE_SIGMA, rtol=0, atol=TOLERANCES["schedule_sigma"])
+    assert sigma[0] == 0.0
+
+
+@pytest.mark.parametrize("config", [BASE, LARGE])
+@pytest.mark.parametrize("steps", [6, "full"])
+def test_coefficients_are_algorithm_2(config, steps):
+    """x_next written as in the paper, step by step in plain Python."""
+    schedule = build_schedule(config, steps)
+    betas = schedule.beta[::-1]
+    alpha_bar = alpha_bars(betas)
+    for executed, n in enumerate(reversed(range(len(betas)))):
+        x, eps, z = 0.7, -1.3, 0.4
+        want = (x - betas[n] / math.sqrt(1 - alpha_bar[n]) * eps) / math.sqrt(1 - betas[n])
+        if n > 0:
+            want += math.sqrt((1 - alpha_bar[n - 1]) / (1 - alpha_bar[n]) * betas[n]) * z
+        got = schedule.a[executed] * x + schedule.b[executed] * eps + schedule.sigma[executed] * z
+        assert got == pytest.approx(want, rel=1e-10)
+        assert schedule.alpha_bar[executed] == pytest.approx(alpha_bar[n], rel=1e-14)
+
+
+@pytest.mark.parametrize(("config", "count"), [(BASE, 50), (LARGE, 200)])
+def test_full_is_the_training_schedule_at_whole_steps(config, count):
+    full = build_schedule(config, "full")
+    assert full.t == tuple(float(n) for n in reversed(range(count)))
+    assert full.beta == config.train_schedule[::-1]
+    assert build_schedule(config, count) == full
+    assert build_schedule(config, schedule=config.train_schedule) == full
+    assert build_schedule(config, schedule=np.array(config.train_schedule)) == full
+
+
+def test_an_int_means_the_checkpoints_own_schedule_first():
+    seven = replace(LARGE, fast_schedule=tuple(BDDM))
+    assert build_schedule(seven, 7).beta == tuple(BDDM[::-1])
+    assert build_schedule(seven, 6).beta == LARGE_FAST[::-1]
+    assert build_schedule(seven, np.int64(7)) == build_schedule(seven, 7)
+    six_of_its_own = replace(BASE, fast_schedule=(0.001, 0.01, 0.02, 0.03, 0.04, 0.05))
+    assert build_schedule(six_of_its_own).beta == (0.05, 0.04, 0.03, 0.02, 0.01, 0.001)
+    assert build_schedule(replace(BASE, fast_schedule=None)).beta == BASE_FAST[::-1]
+    assert build_schedule(replace(LARGE, fast_schedule=None)).beta == LARGE_FAST[::-1]
+
+
+def test_bddms_searched_schedule_fits_its_network():
+    schedule = build_schedule(LARGE, schedule=BDDM)
+    assert len(schedule) == 7
+    assert all(later < earlier for earlier, later in zip(schedule.t, schedule.t[1:], strict=False))
+
+
+@pytest.mark.parametrize("config", [BASE, LARGE])
+def test_betas_that_went_through_float32_keep_their_places(config):
+    for steps in (6, "full"):
+        exact = build_schedule(config, steps)
+        rounded = build_schedule(config, schedule=np.array(exact.beta[::-1], dtype=np.float32))
+        np.testing.assert_allclose(rounded.t, exact.t, rtol=0, atol=1e-4)
+        assert 0.0 <= min(rounded.t) <= max(rounded.t) <= len(config.train_schedule) - 1
+
+
+def test_a_network_trained_with_one_step():
+    config = replace(BASE, train_schedule=(0.3,), fast_schedule=None)
+    assert build_schedule(config, 1).t == (0.0,)
+    assert build_schedule(config, schedule=[np.float32(0.3)]).t == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("config", "betas", "beta", "side"),
+    [
+        (BASE, [5e-5, 0.01, 0.2], "beta[0] = 5e-05", "above"),
+        (BASE, [9.99e-5, 0.01, 0.2], "beta[0] = 9.99e-05", "above"),
+        (BASE, [1e-4, 0.5, 0.6], "beta[2] = 0.6", "below"),
+        (BASE, (*BASE_FAST[:5], 0.7), "beta[5] = 0.7", "below"),
+        (LARGE, [0.9], "beta[0] = 0.9", "below"),
+    ],
+)
+def test_betas_without_a_place_are_refused_with_the_choices(config, betas, beta, side):
+    with pytest.raises(InputError) as refusal:
+        build_schedule(config, schedule=betas)
+    train = alpha_bars(config.train_schedule)
+    level = alpha_bars(betas)[int(beta[5])]
+    message = str(refusal.value)
+    for part in (
+        "schedule: " + beta,
+        f"gives alpha_bar {level:.7g}",
+        f"{side} the training schedule's {train[-1]:.7g} to {train[0]:.7g}",
+        "steps=6",
+        f'steps="full" ({len(train)} steps)',
+        f"betas of your own as schedule= (in Python) with alpha_bar within {train[-1]:.7g}",
+    ):
+        assert part in message
+
+
+def test_a_fast_schedule_that_does_not_fit_is_not_offered():
+    short = replace(BASE, train_schedule=tuple(np.linspace(1e-4, 0.05, 20).tolist()))
+    with pytest.raises(InputError, match=r"^steps=6: beta\[5\] = 0.5 gives alpha_bar") as refusal:
+        build_schedule(short)
+    assert 'choices: steps="full" (20 steps), betas of your own as schedule=' in str(refusal.value)
+
+
+@pytest.mark.parametrize("steps", [7, 0, -6, "fast", "6", "", True, 6.0, None, math.nan, [6], b"full"])
+def test_unknown_steps_are_refused(steps):
+    with pytest.raises(InputError) as refusal:
+        build_schedule(BASE, steps)
+    message = str(refusal.value)
+    assert message.startswith('steps: expected one of steps=6, steps="full" (50 steps), betas of your own as')
+    assert message.endswith(f", got {steps!r}")
+
+
+def test_the_choices_are_the_networks():
+    def choices(config):
+        with pytest.raises(InputError) as refusal:
+            build_schedule(config, "?")
+        return str(refusal.value)
+
+    assert 'expected one of steps=6, steps=7, steps="full"' in choices(replace(LARGE, fast_schedule=tuple(BDDM)))
+    no_fast = replace(BASE, fast_schedule=None)
+    assert 'expected one of steps=6, steps="full"' in choices(no_fast)
+    for steps in (0, True):
+        with pytest.raises(InputError, match="steps: expected"):
+            build_schedule(replace(no_fast, train_schedule=(0.1,)), steps)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "got"),
+    [
+        ([], "got 0"),
+        ([1e-4] * 10001, "got 10001"),
+        ([1e-4, math.nan], "got nan at index 1"),
+        ([1e-4, math.inf], "got inf at index 1"),
+        ([0.0, 0.1], "got 0.0 at index 0"),
+        ([0.1, 1.0], "got 1.0 at index 1"),
+        ([-0.1], "got -0.1 at index 0"),
+        ([2, 3], "got 2.0 at index 0"),
+        ([True, False], "got list of shape (2,)"),
+        (["0.1"], "got list of shape (1,)"),
+        ([0.1j], "got list of shape (1,)"),
+        ([None, 0.1], "got list of shape (2,)"),
+        (np.full((2, 3), 0.1), "got ndarray of shape (2, 3)"),
+        ([[0.1], [0.1, 0.2]], "got [[0.1], [0.1, 0.2]]"),
+        (0.1, "got float: 0.1"),
+        (True, "got bool: True"),
+        ("full", "got str: 'full'"),
+        ({0.1: 0.2}, "got dict"),
+        (iter([0.1]), "got list_iterator"),
+    ],
+)
+def test_impossible_schedules_are_refused(schedule, got):
+    with pytest.raises(InputError) as refusal:
+        build_schedule(BASE, schedule=schedule)
+    assert str(refusal.value).startswith("schedule: expected a list of betas between 0 and 1")
+    assert got in str(refusal.value)
+
+
+def test_a_schedule_cannot_be_changed_and_can_be_a_key():
+    schedule = build_schedule(BASE)
+    with pytest.raises(FrozenInstanceError):
+        schedule.t = ()
+    assert {schedule: 1}[build_schedule(BASE, schedule=list(BASE_FAST))] == 1
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(st.sampled_from([BASE, LARGE]), st.lists(st.floats(1e-4, 0.9), min_size=1, max_size=12))
+def test_every_schedule_within_range_lands_where_its_noise_is(config, betas):
+    """sqrt(alpha_bar) of the training, read at t_n along straight lines, is sqrt(alpha_bar_n)."""
+    train, levels = alpha_bars(config.train_schedule), alpha_bars(betas)
+    assume(levels[-1] >= train[-1])
+    schedule = build_schedule(config, schedule=betas)
+    roots = np.interp(schedule.t, np.arange(len(train)), np.sqrt(train))
+    np.testing.assert_allclose(roots, np.sqrt(levels[::-1]), rtol=0, atol=1e-12)
+    assert list(schedule.t) == sorted(schedule.t, reverse=True)
+    assert list(schedule.alpha_bar) == sorted(schedule.alpha_bar)
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(st.lists(st.floats(0.0, 1.0, exclude_min=True, exclude_max=True), min_size=1, max_size=30))
+def test_every_list_of_betas_gives_finite_steps_or_a_refusal(betas):
+    """Subnormal betas, betas next to 1 and products that underflow included."""
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        full = build_schedule(replace(BASE, train_schedule=tuple(betas)), "full")
+        try:
+            placed = build_schedule(BASE, schedule=betas)
+        except InputError:
+            placed = full
+    rounding = 1.0 + 1e-15
+    for schedule in (full, placed):
+        for values in (schedule.t, schedule.a, schedule.b, schedule.sigma, schedule.alpha_bar):
+            assert len(values) == len(betas)
+            assert np.isfinite(values).all()
+        for sigma, beta in zip(schedule.sigma, schedule.beta, strict=True):
+            assert 0.0 <= sigma**2 <= beta * rounding
+
+
+@settings(deadline=None)  # a busy machine is not a failure
+@given(st.lists(st.floats(1e-6, 0.5), min_size=2, max_size=60))
+def test_aligning_a_training_schedule_with_itself_gives_whole_steps(betas):
+    np.testing.assert_allclose(align(betas, betas), np.arange(len(betas)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 7, 50])
+def test_the_last_steps_are_what_remains_of_the_training(count: int) -> None:
+    """They are the schedule of a training that ended there: the same places, levels and coefficients."""
+    rest, short = build_schedule(BASE, "full").last(count), replace(BASE, train_schedule=BASE.train_schedule[:count])
+    assert rest == build_schedule(short, "full") and len(rest) == count
+    assert rest.t == tuple(float(n) for n in reversed(range(count))) and rest.sigma[-1] == 0.0
+    assert rest.alpha_bar[0] == pytest.approx(math.prod(1.0 - beta for beta in BASE.train_schedule[:count]), rel=1e-12)

@@ -1,0 +1,174 @@
+"""Which tile of which step runs next, and how many steps share a sweep: on sweeps that only take notes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.config import BASE, LARGE, SC09_THIN, Config
+from engine.diffusion.schedule import build_schedule, update_terms
+from engine.errors import Cancelled
+from engine.kernels import cpu
+from engine.sampling.cpu import pipeline
+from engine.sampling.cpu.pipeline import UNIT, WORKING_MEMORY, StepPipeline, start_pipeline, steps_of, steps_per_sweep
+from tests.support.targets import targets, weights
+
+REACH, TILE = 31, 96
+NETWORK: Any = SimpleNamespace(config=SimpleNamespace(reach=REACH))
+
+
+class Notes:
+    """A sweep that checks the order of its tiles and does nothing."""
+
+    tile = TILE
+    bytes = 0
+
+    def __init__(self, calls: list[tuple[int, int, int]], first: int) -> None:
+        self.calls, self.first, self.length = calls, first, None
+
+    def advance(self, step: int, begin: int, rows: int) -> None:
+        self.calls.append((self.first + step, begin, rows))
+
+    def end(self, length: int) -> None:
+        self.length = length
+
+
+def five_steps(length: int | None) -> tuple[StepPipeline, list[tuple[int, int, int]]]:
+    """Five steps in two sweeps."""
+    calls: list[tuple[int, int, int]] = []
+    return StepPipeline(NETWORK, [(Notes(calls, 0), 3), (Notes(calls, 3), 2)], length), calls
+
+
+def check(calls: list[tuple[int, int, int]], length: int) -> None:
+    """Every step took in every sample and reach more, tile after tile, after the step before it had made it final."""
+    taken = [None] * 5
+    for step, begin, rows in calls:
+        assert rows % UNIT == 0 and 0 < rows <= TILE
+        assert begin <= 0 if taken[step] is None else begin == taken[step]
+        taken[step] = begin + rows
+        if step:
+            assert begin + rows <= max((taken[step - 1] or 0) - REACH, 0) or taken[step - 1] >= length + REACH
+    assert all(end >= length + REACH for end in taken)
+
+
+@pytest.mark.parametrize("length", [1, 11, 12, 95, 96, 97, 500])
+def test_a_pipeline_of_known_length(length: int) -> None:
+    one, calls = five_steps(length)
+    while one.advance():
+        assert one.final == min(max(one.begin - 5 * REACH, 0), length)
+    check(calls, length)
+    assert one.final == length and one.lag == 5 * REACH and one.mel_lag == 3 * REACH
+
+
+@pytest.mark.parametrize("pieces", [[1] * 60, [300], [13, 200, 1, 1, 96, 7], [5]])
+def test_a_pipeline_of_unknown_length_goes_as_far_as_its_input(pieces: list[int]) -> None:
+    one, calls = five_steps(None)
+    available = 0
+    for piece in pieces:
+        available += piece
+        while one.advance(available):
+            assert one.begin <= available
+        assert available - one.begin < UNIT
+    one.end(available)
+    assert [sweep.length for sweep in one.sweeps] == [available] * 2  # type: ignore[attr-defined]
+    while one.advance():
+        pass
+    check(calls, available)
+
+
+def test_cancelling_stops_before_the_next_step() -> None:
+    for asked in range(1, 12):
+        one, calls = five_steps(500)
+        answers = iter([False] * (asked - 1) + [True])
+        with pytest.raises(Cancelled):
+            while one.advance(None, lambda: next(answers)):  # noqa: B023
+                pass
+        assert len(calls) == asked - 1
+
+
+SIZES = {
+    "BASE": (BASE, 6),
+    "BASE, 50 steps": (BASE, 50),
+    "LARGE": (LARGE, 6),
+    "SC09, deep and thin": (SC09_THIN, 6),
+    "SC09 with a mel": (replace(BASE, residual_channels=256, residual_layers=36, dilation_cycle=12), 6),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(("isa", "precision"), targets())
+def test_working_memory_is_bounded(isa: str, precision: str, name: str) -> None:
+    """Of one call, for audio of any length: whatever the threads, some number of steps per sweep fits."""
+    config, steps = SIZES[name]
+    net = network_of(config, isa, precision)
+    for threads in (1, 2, 4, 8, 16):
+        count = steps_per_sweep(net, steps, threads, None, at_once=False)
+        bytes_ = net.sweep_bytes(count, None, threads)
+        assert bytes_ <= WORKING_MEMORY, f"{threads} threads: {bytes_ >> 20} MiB"
+        assert count == min(6, steps) or net.sweep_bytes(count + 1, None, threads) > WORKING_MEMORY
+        short = net.sweep_bytes(count, 5000, threads)
+        assert short < bytes_
+
+
+@pytest.mark.parametrize(("threads", "at_once"), [(128, False), (32, True), (64, True), (128, True)])
+def test_where_nothing_fits_the_fewest_bytes_are_taken(threads: int, at_once: bool) -> None:
+    net, steps = network_of(LARGE, "generic", "fp32"), 6
+    taken = {
+        count: (steps // count if at_once else 1) * net.sweep_bytes(count, None, threads)
+        + (net.sweep_bytes(steps % count, None, threads) if at_once and steps % count else 0)
+        for count in range(1, steps + 1)
+    }
+    assert min(taken.values()) > WORKING_MEMORY
+    assert taken[steps_per_sweep(net, steps, threads, None, at_once)] == min(taken.values())
+
+
+def test_what_a_sweep_says_it_takes_is_what_it_takes() -> None:
+    net = network_of(replace(BASE, residual_layers=4, residual_channels=16), "generic", "fp32")
+    for length in (None, 700):
+        d, terms = np.zeros((3, 4, 16), np.float32), np.zeros((3, 3), np.float32)
+        sweep = net.sweep(d, terms, clamp=True, threads=2, length=length)
+        assert sweep.bytes == net.sweep_bytes(3, length, 2)
+
+
+@pytest.mark.parametrize("allowance", [1 << 20, 3 << 20])
+def test_the_allowance_changes_no_byte(monkeypatch: pytest.MonkeyPatch, allowance: int) -> None:
+    config = replace(BASE, residual_layers=6, residual_channels=16, dilation_cycle=5)
+    net = network_of(config, "generic", "fp32")
+    plan = build_schedule(config)
+    rng = np.random.default_rng(0)
+    steps = steps_of(update_terms(BASE, plan), 0.1 * rng.standard_normal((6, 6, 16)), clamp=True)
+    item = pipeline.Item(5 * 256, rng.random((80, 5), np.float32), seed=3)
+
+    def audio() -> Any:
+        out = np.empty(item.length, np.float32)
+        pipeline.sample(net, item, steps, 1, out)
+        return out.tobytes()
+
+    expected = audio()
+    monkeypatch.setattr(pipeline, "WORKING_MEMORY", allowance)
+    assert steps_per_sweep(net, 6, 1, item.length, at_once=False) < 6
+    assert audio() == expected
+
+
+def test_steps_keep_their_numbers() -> None:
+    """The noise that the n-th step adds is that of step n + 1, whatever the sweeps."""
+    seen: list[int] = []
+
+    class Net:
+        config = Config()
+
+        def sweep(self, d: Any, terms: Any, *, noise_step: int, **_: Any) -> Notes:
+            seen.append(noise_step)
+            return Notes([], 0)
+
+    steps = steps_of(update_terms(BASE, build_schedule(BASE, "full")), np.zeros((50, 30, 64)), clamp=True)
+    one = start_pipeline(Net(), steps, 1, 0, None, 6)  # type: ignore[arg-type]
+    assert seen == list(range(1, 51, 6)) and one.lag == 50 * BASE.reach
+
+
+def network_of(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:
+    return cpu.CpuNetwork(config, weights(config), isa, precision)

@@ -1,0 +1,131 @@
+"""The cache of plans: who gets which, and which make room. What plans compute is in tests/gpu."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.sampling.gpu import plan
+from engine.sampling.gpu.plan import Plan, PlanCache, Shape
+
+
+class Mark:
+    """A point in a stream that counts who waits for it."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def wait(self) -> None:
+        self.log.append("wait")
+
+    def synchronize(self) -> None:
+        self.log.append("synchronize")
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch, log: list[str]) -> Any:
+    class Made:
+        def __init__(self, network: Any, shape: Shape) -> None:
+            log.append(f"made {shape.capacity}")
+            self.shape, self.bytes = shape, plan.size_of(network, shape)
+
+    monkeypatch.setattr(plan, "Plan", Made)
+    return SimpleNamespace(bytes_per_sample=lambda: 1, device=SimpleNamespace(mark=lambda: Mark(log)))
+
+
+def shape(capacity: int, given: bool = False) -> Shape:
+    return Shape(1, capacity, given)
+
+
+def test_a_plan_is_used_again_after_what_it_was_left_in(network: Any, log: list[str]) -> None:
+    cache = PlanCache(network, 1000)
+    with cache.plan(shape(100)) as first:
+        pass
+    with cache.plan(shape(100)) as again:
+        assert again is first and len(cache) == 0
+    assert log == ["made 100", "wait"] and len(cache) == 1
+
+
+def test_two_at_once_get_two(network: Any, log: list[str]) -> None:
+    cache = PlanCache(network, 1000)
+    with cache.plan(shape(100)) as first, cache.plan(shape(100)) as second:
+        assert first is not second
+    assert len(cache) == 2
+
+
+def test_other_shapes_are_other_plans(network: Any, log: list[str]) -> None:
+    cache = PlanCache(network, 10000)
+    for one in (shape(100), shape(200), shape(100, given=True)):
+        with cache.plan(one) as found:
+            assert found.shape == one
+    assert len(cache) == 3 and "wait" not in log
+
+
+def test_the_least_recently_used_makes_room(network: Any, log: list[str]) -> None:
+    cache = PlanCache(network, 310)
+    for capacity in (100, 101, 100, 102):
+        with cache.plan(shape(capacity)):
+            pass
+    with cache.plan(shape(103)):  # 101 has to go, after its work is done
+        assert log[-2:] == ["synchronize", "made 103"]
+    with cache.plan(shape(100)):
+        pass
+    assert log.count("made 100") == 1 and log.count("synchronize") == 1 and len(cache) == 3
+
+
+def test_a_plan_larger_than_the_limit_is_made_all_the_same(network: Any, log: list[str]) -> None:
+    cache = PlanCache(network, 300)
+    for _ in range(2):
+        with cache.plan(shape(1000)):
+            pass
+    assert len(cache) == 1
+
+
+class Fragile:
+    """A buffer whose next copy can be interrupted."""
+
+    def __init__(self) -> None:
+        self.values, self.broken = [0.0], False
+
+    def __getitem__(self, rows: slice) -> Fragile:
+        return self
+
+    def copy_(self, values: list[float]) -> None:
+        if self.broken:
+            raise KeyboardInterrupt
+        self.values = values
+
+
+def test_tables_are_copied_again_after_an_interruption() -> None:
+    buffers = SimpleNamespace(rows=Fragile(), terms=Fragile(), noise_steps=Fragile())
+    buffers.lengths = SimpleNamespace(zero_=lambda: None)
+    network: Any = SimpleNamespace(
+        config=SimpleNamespace(n_mels=0, residual_layers=0),
+        device=SimpleNamespace(bind=lambda launch: launch),
+        bytes_per_sample=lambda: 1,
+        buffers=lambda *_: buffers,
+        input_projection=lambda buffers: lambda: None,
+        output_head=lambda buffers, step: lambda: None,
+    )
+    made, (first, other) = Plan(network, shape(100)), [tuple([n] for _ in range(3)) for n in (1.0, 2.0)]
+    made.load((0, 1), first)
+    buffers.terms.broken = True
+    with pytest.raises(KeyboardInterrupt):
+        made.load((0, 1), other)
+    buffers.terms.broken = False
+    made.load((0, 1), first)
+    assert [buffer.values for buffer in (buffers.rows, buffers.terms, buffers.noise_steps)] == [[1.0]] * 3
+
+
+def test_a_failure_gives_the_plan_back(network: Any, log: list[str]) -> None:
+    cache = PlanCache(network, 300)
+    with pytest.raises(RuntimeError, match="in between"), cache.plan(shape(100)):
+        raise RuntimeError("in between")
+    assert len(cache) == 1

@@ -1,0 +1,127 @@
+"""Mels made wrongly, fed to the bundled voice: the figures in the table of docs/mels.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+import engine
+from engine.checkpoint.load import load_checkpoint
+from engine.checks.arrays import FloatArray
+from engine.checks.mels import check_mel, check_range
+from engine.kernels import registry
+from engine.voice import BUNDLED, Voice
+
+RATE = 22050
+Make = Callable[[FloatArray, FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What came out.
+
+    Attributes:
+        noticed: whether the engine refuses it.
+        level: root mean square in dB of full scale.
+        flatness: of the mean spectrum: 1 for white noise, near 0 for speech.
+        likeness: correlation of the audio's own mel with the mel that was meant.
+        length: relative to what was meant.
+    """
+
+    noticed: bool
+    level: float
+    flatness: float
+    likeness: float
+    length: float
+
+    def row(self) -> str:
+        noticed = "refused" if self.noticed else "no"
+        return f"{noticed} | {self.level:.0f} | {self.flatness:.2g} | {self.likeness:.2f} | {self.length:.2f}"
+
+
+def _mel(audio: FloatArray, kind: str = "lmnt", rate: int = RATE) -> FloatArray:
+    made: FloatArray = engine.mel(audio, rate, kind)
+    return made
+
+
+def _other_rate(audio: FloatArray, rate: int) -> FloatArray:
+    """By linear interpolation: soxr may be absent."""
+    t = np.arange(int(len(audio) * rate / RATE)) * (RATE / rate)
+    return np.interp(t, np.arange(len(audio)), audio).astype(np.float32)
+
+
+def _squeezed(mel: FloatArray) -> FloatArray:
+    return (mel - mel.min()) / (mel.max() - mel.min())
+
+
+# Name: the mel from the right one and its audio. Where the engine would already refuse the audio, a function
+# in NAIVE says what a user does.
+CASES: dict[str, Make] = {
+    "nothing: the right mel": lambda mel, audio: mel,
+    "a `tacotron`, `hifigan` or `speechbrain` mel": lambda mel, audio: _mel(audio, "hifigan"),
+    "decibels from -100 to 0, not brought to [0, 1]": lambda mel, audio: mel * 100 - 100,
+    "the right mel, brought to [-1, 1]": lambda mel, audio: mel * 2 - 1,
+    "the right mel, minus its mean, over its deviation": lambda mel, audio: (mel - mel.mean()) / mel.std(),
+    "a logarithmic mel, squeezed to [0, 1]": lambda mel, audio: _squeezed(_mel(audio, "tacotron")),
+    "power instead of magnitude: twice the decibels": lambda mel, audio: (mel * 2 - 0.8).clip(0, 1),
+    "10 dB too loud": lambda mel, audio: (mel + 0.1).clip(0, 1),
+    "30 dB too quiet": lambda mel, audio: (mel - 0.3).clip(0, 1),
+    "zeros": lambda mel, audio: 0 * mel,
+    "clipped at 0.6": lambda mel, audio: mel.clip(0, 0.6),
+    "transposed, with as many frames as bands": lambda mel, audio: mel.T,
+    "bands from high to low": lambda mel, audio: mel[::-1],
+    "a recording at 16 kHz, taken for 22.05 kHz": lambda mel, audio: _mel(_other_rate(audio, 16000)),
+    "the mel of a hop of 128: twice the frames": lambda mel, audio: np.repeat(mel, 2, axis=1),
+    "a recording that was clipped: 10 times too loud": lambda mel, audio: _mel((audio * 10).clip(-1, 1)),
+    "16-bit integers, not divided by 32768": lambda mel, audio: _mel((audio * 32768).clip(-1, 1)),
+}
+NAIVE: dict[str, Make] = {"16-bit integers, not divided by 32768": lambda mel, audio: _mel(audio * 32768)}
+
+
+def refused() -> dict[str, bool]:
+    """Whether each case is refused: the recording by `engine.mel`, the mel by what `vocode` checks first."""
+    meant = np.load(BUNDLED.with_name("demo_mel.npy"))[:, 60:140]
+    right = engine.load(precision="fp32").vocode(meant[:, :20])
+    config = load_checkpoint(BUNDLED).config
+
+    def one(make: Make) -> bool:
+        try:
+            check_range(check_mel(make(meant, right), config).items, config.mel_kind)
+        except engine.InputError:
+            return True
+        return False
+
+    return {name: one(NAIVE.get(name, make)) for name, make in CASES.items()}
+
+
+def measure() -> dict[str, Symptom]:
+    """Every case on half a second of the demo mel, 6 steps, seed 0, fp32, without the check of the mel's range."""
+    checkpoint = load_checkpoint(BUNDLED)
+    config = replace(checkpoint.config, mel_kind=None)
+    voice = Voice(replace(checkpoint, config=config), registry.select("cpu", "fp32", None), 2)
+    demo, noticed, measured = np.load(BUNDLED.with_name("demo_mel.npy")), refused(), {}
+    for frames in (80, 40):  # only a square mel can be transposed
+        meant = demo[:, 60 : 60 + frames]
+        right = voice.vocode(meant)
+        for name, make in CASES.items():
+            if (frames == 80) != ("transposed" in name):
+                continue
+            audio = voice.vocode(make(meant, right))
+            heard = _mel(audio)
+            common = min(heard.shape[1], frames)
+            measured[name] = Symptom(
+                noticed=noticed[name],
+                level=float(10 * np.log10(np.mean(audio.astype(np.float64) ** 2))),
+                flatness=_flatness(audio),
+                likeness=float(np.corrcoef(heard[:, :common].ravel(), meant[:, :common].ravel())[0, 1]),
+                length=len(audio) / len(right),
+            )
+    return {name: measured[name] for name in CASES}
+
+
+def _flatness(audio: FloatArray) -> float:
+    frames = np.lib.stride_tricks.sliding_window_view(audio.astype(np.float64), 1024)[::256] * np.hanning(1024)
+    power = (np.abs(np.fft.rfft(frames)) ** 2).mean(axis=0)[5:-5]
+    return float(np.exp(np.log(power).mean()) / power.mean())
