@@ -1,61 +1,235 @@
-"""One call for those who want a bundled network, or one network once: `engine.vocode`, `engine.generate`, ..."""
+"""Load a network, or use one in a single call: `engine.load`, `engine.vocode`, `engine.generate`, ..."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, overload
 
-from engine.bundled import NAMES
-from engine.voice import Voice, load
+from engine.bundled import NAMES, path_of
+from engine.checkpoint.load import load_checkpoint
+from engine.checks.arguments import check_count
+from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT
+from engine.kernels import registry
+from engine.sampling.item import Progress
+from engine.voice import Voice
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_THREADS = 1024
+# The name of a bundled network (`engine.bundled.NAMES`) or a checkpoint file.
+Model: TypeAlias = "str | os.PathLike[str]"
+
+
+def load(
+    path: Model | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    isa: str | None = None,
+    mel_kind: str | None = None,
+) -> Voice:
+    """Load a checkpoint and pack it for this machine.
+
+    Args:
+        path: a checkpoint of any public implementation (docs/checkpoints.md), or the name of a bundled network
+            (`engine.bundled.NAMES`); None for the bundled voice.
+        device: "auto" for a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
+        precision: "auto" for the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
+            (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
+        threads: the most threads of a call on a CPU; None for all processors this process may run on.
+        isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0,
+            "sm_90a" selects the residual blocks written in CUDA (docs/gpu.md).
+        mel_kind: the kind of mel that the checkpoint needs ("lmnt", ...), where its file does not say.
+
+    Raises:
+        CheckpointError: the file or the bundled network is missing, damaged, hostile or not a DiffWave network.
+        UnavailableError: the device, precision or isa is not available here; the message says why.
+        InputError: an argument has an impossible value.
+    """
+    count = _processors() if threads is None else check_count(threads, "threads", MAX_THREADS)
+    checkpoint = load_checkpoint(path_of(path), mel_kind)
+    return Voice(checkpoint, registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges)), count)
 
 
 @lru_cache(maxsize=len(NAMES))
-def bundled(name: str = "voice") -> Voice:
-    """A bundled network, loaded once."""
+def bundled_voice(name: str = "voice") -> Voice:
+    """Return a bundled network, loaded once."""
     return load(name)
 
 
 def vocode(
-    mel: Any,
+    mel: MelT,
+    *,
+    model: Model = "voice",
     steps: int | str = 6,
     seed: int | Sequence[int] = 0,
-    model: str | os.PathLike[str] = "voice",
-    **options: Any,
-) -> Any:
-    """`Voice.vocode` of the bundled voice, which is loaded once, or of a file, which every call loads anew."""
-    return _voice(model).vocode(mel, steps, seed, **options)
+    schedule: Sequence[float] | None = None,
+    noise: tuple[AnyArray, AnyArray] | None = None,
+    std: AnyArray | Sequence[AnyArray] | None = None,
+    energy_min: float | None = None,
+    progress: Progress | None = None,
+) -> MelT:
+    """Turn mel spectrograms into audio with one call of `Voice.vocode`.
+
+    Args:
+        mel: see `Voice.vocode`, as for all other arguments but `model`.
+        model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
+        steps: 6 or "full".
+        seed: of the noise.
+        schedule: betas in place of `steps`.
+        noise: in place of `seed`.
+        std: for a PriorGrad network.
+        energy_min: for a PriorGrad network.
+        progress: called with the fraction done.
+    """
+    return _voice(model).vocode(
+        mel,
+        steps=steps,
+        seed=seed,
+        schedule=schedule,
+        noise=noise,
+        std=std,
+        energy_min=energy_min,
+        progress=progress,
+    )
+
+
+@overload
+def generate(
+    *,
+    n: int = 1,
+    label: int | str | Sequence[int | str] | None = None,
+    model: Model = "digits",
+    steps: int | str = "full",
+    seed: int | Sequence[int] = 0,
+    schedule: Sequence[float] | None = None,
+    noise: tuple[FloatArray, FloatArray] | None = None,
+    guidance: float | None = None,
+    seconds: float | None = None,
+    samples: int | None = None,
+    progress: Progress | None = None,
+) -> FloatArray: ...
+
+
+@overload
+def generate(
+    *,
+    n: int = 1,
+    label: int | str | Sequence[int | str] | None = None,
+    model: Model = "digits",
+    steps: int | str = "full",
+    seed: int | Sequence[int] = 0,
+    schedule: Sequence[float] | None = None,
+    noise: tuple[torch.Tensor, torch.Tensor],
+    guidance: float | None = None,
+    seconds: float | None = None,
+    samples: int | None = None,
+    progress: Progress | None = None,
+) -> torch.Tensor: ...
 
 
 def generate(
+    *,
     n: int = 1,
-    label: Any = None,
-    model: str | os.PathLike[str] = "digits",
-    seed: int | Sequence[int] = 0,
+    label: int | str | Sequence[int | str] | None = None,
+    model: Model = "digits",
     steps: int | str = "full",
-    **options: Any,
-) -> Any:
-    """`Voice.generate` of a bundled network, which is loaded once, or of a file, which every call loads anew."""
-    return _voice(model).generate(n, label, seed=seed, steps=steps, **options)
+    seed: int | Sequence[int] = 0,
+    schedule: Sequence[float] | None = None,
+    noise: tuple[AnyArray, AnyArray] | None = None,
+    guidance: float | None = None,
+    seconds: float | None = None,
+    samples: int | None = None,
+    progress: Progress | None = None,
+) -> AnyArray:
+    """Generate sound without a mel with one call of `Voice.generate`.
+
+    Args:
+        n: the number of clips; see `Voice.generate`, as for all other arguments but `model`.
+        label: the class of every clip.
+        model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
+        steps: "full" or 6.
+        seed: of the noise.
+        schedule: betas in place of `steps`.
+        noise: in place of `seed`.
+        guidance: classifier-free guidance.
+        seconds: the length of each clip.
+        samples: the length in samples.
+        progress: called with the fraction done.
+    """
+    return _voice(model).generate(  # type: ignore[misc]
+        n=n,
+        label=label,
+        steps=steps,
+        seed=seed,
+        schedule=schedule,
+        noise=noise,  # type: ignore[arg-type]
+        guidance=guidance,
+        seconds=seconds,
+        samples=samples,
+        progress=progress,
+    )
 
 
-def denoise(audio: Any, t: int = 25, model: str | os.PathLike[str] = "digits-unconditional", **options: Any) -> Any:
-    """`Voice.denoise` of a bundled network, which is loaded once, or of a file, which every call loads anew."""
-    return _voice(model).denoise(audio, t, **options)
+def denoise(
+    audio: ArrayT,
+    *,
+    model: Model = "digits-unconditional",
+    t: int = 25,
+    label: int | str | Sequence[int | str] | None = None,
+    mel: AnyArray | None = None,
+    seed: int | Sequence[int] = 0,
+    progress: Progress | None = None,
+) -> ArrayT:
+    """Remove noise from a recording with one call of `Voice.denoise`.
+
+    Args:
+        audio: see `Voice.denoise`, as for all other arguments but `model`.
+        model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
+        t: the step to enter at.
+        label: the class of the sound.
+        mel: of the clean sound, for a vocoder.
+        seed: of the noise.
+        progress: called with the fraction done.
+    """
+    return _voice(model).denoise(audio, t=t, label=label, mel=mel, seed=seed, progress=progress)
 
 
 def interpolate(
-    a: Any,
-    b: Any,
+    a: ArrayT,
+    b: ArrayT,
+    *,
+    model: Model = "digits-unconditional",
     weight: float = 0.5,
     t: int = 50,
-    model: str | os.PathLike[str] = "digits-unconditional",
-    **options: Any,
-) -> Any:
-    """`Voice.interpolate` of a bundled network, which is loaded once, or of a file, which every call loads anew."""
-    return _voice(model).interpolate(a, b, weight, t, **options)
+    label: int | str | Sequence[int | str] | None = None,
+    seed: int | Sequence[int] = 0,
+    progress: Progress | None = None,
+) -> ArrayT:
+    """Compute a sound between two recordings with one call of `Voice.interpolate`.
+
+    Args:
+        a: see `Voice.interpolate`, as for all other arguments but `model`.
+        b: the other recording.
+        model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
+        weight: of b, 0 to 1.
+        t: the step of the mixture.
+        label: the class of the sound.
+        seed: of the noise.
+        progress: called with the fraction done.
+    """
+    return _voice(model).interpolate(a, b, weight=weight, t=t, label=label, seed=seed, progress=progress)
 
 
-def _voice(model: str | os.PathLike[str]) -> Voice:
-    return bundled(model) if isinstance(model, str) and model in NAMES else load(model)
+def _voice(model: Model) -> Voice:
+    return bundled_voice(model) if isinstance(model, str) and model in NAMES else load(model)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,31 +1,45 @@
-"""A loaded network and what one does with it."""
+"""A loaded network: vocode, stream, generate, denoise, interpolate."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
-from engine.bundled import BUNDLED as BUNDLED
-from engine.bundled import path_of
-from engine.checkpoint.load import Checkpoint, load_checkpoint
-from engine.checks.arguments import check_count, check_seed, check_signal
-from engine.checks.arrays import device_of, on_device, stacked
+import numpy as np
+
+from engine.checkpoint.load import Checkpoint
+from engine.checks.arguments import (
+    check_clip_length,
+    check_count,
+    check_fraction,
+    check_guidance,
+    check_number,
+    check_recording,
+    check_reflection,
+    check_seed,
+    check_signal,
+)
+from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, on_device, stack
 from engine.checks.mels import check_mel, check_mel_length, check_range
-from engine.diffusion.labels import choose_exactly
-from engine.diffusion.prior import check_energy_min, check_prior
-from engine.diffusion.schedule import build_schedule
+from engine.diffusion.labels import resolve_labels
+from engine.diffusion.noise import normal
+from engine.diffusion.prior import check_prior, resolve_energy_min
+from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import InputError
-from engine.generation import Generation
 from engine.kernels import registry
-from engine.sampling.item import Item, Progress
+from engine.sampling import guidance as classifier_free
+from engine.sampling.item import Item, Progress, make_items
 from engine.sampling.loops import LOOPS
 from engine.streaming.chunks import Chunks, merge_streams
 from engine.streaming.stream import Event, Stream, StreamOptions
 
+if TYPE_CHECKING:
+    import torch
 
-class Voice(Generation):
-    """One network, ready to run. Made by `engine.load`; may be used from several threads at once.
+
+class Voice:
+    """One network, ready to run. `engine.load` makes it; several threads may use it at once.
 
     Attributes:
         config: the network's hyper-parameters (`engine.config.Config`).
@@ -46,242 +60,425 @@ class Voice(Generation):
 
     def vocode(
         self,
-        mel: Any,
+        mel: MelT,
+        *,
         steps: int | str = 6,
         seed: int | Sequence[int] = 0,
-        *,
         schedule: Sequence[float] | None = None,
-        noise: tuple[Any, Any] | None = None,
-        std: Any = None,
+        noise: tuple[AnyArray, AnyArray] | None = None,
+        std: AnyArray | Sequence[AnyArray] | None = None,
         energy_min: float | None = None,
         progress: Progress | None = None,
-    ) -> Any:
-        """Turn a mel spectrogram into audio (paper, algorithm 2).
+    ) -> MelT:
+        """Turn mel spectrograms into audio (paper, algorithm 2).
 
         Args:
-            mel: float32 [M,T], [B,M,T] or a list of [M,T_i], of the checkpoint's kind (`config.mel_kind`); numpy
+            mel: float32 [M, T], [B, M, T] or a list of [M, T_i], of the checkpoint's kind (`config.mel_kind`); NumPy
                 or torch.
-            steps: 6, the fast schedule, or "full", the training schedule.
-            seed: of the noise; an integer s gives item i the seed s + i, a list gives one per item. An item's
-                audio depends on its mel, its seed and the schedule, never on the batch it came in.
-            schedule: betas of your own instead of `steps`, smallest first.
-            noise: (x_T [B,L], z [S-1,B,L]) standard normal, in the order of use, instead of `seed`.
-            std: for a PriorGrad network, the standard deviation of the noise of every sample, [B,L].
-            energy_min: or the smallest frame energy of its training data, from which std follows (`engine.diffusion.prior`);
-                None for what the checkpoint says, if it does.
-            progress: called with the fraction that is done.
+            steps: 6 for the fast schedule, or "full" for the training schedule.
+            seed: of the noise. An integer s gives item i the seed s + i; a list gives one per item. The audio of an
+                item depends on its mel, its seed and the schedule, never on the batch.
+            schedule: betas in place of `steps`, smallest first.
+            noise: (x_T [B, L], z [S-1, B, L]) standard normal in the order of execution, in place of `seed`.
+            std: for a PriorGrad network, the standard deviation of the noise of every sample, [B, L].
+            energy_min: for a PriorGrad network in place of `std`, the smallest frame energy of its training data
+                (`engine.diffusion.prior`); None for the checkpoint's own value.
+            progress: called with the fraction done, 0 to 1.
 
         Returns:
-            float32 audio in [-1,1]: [L], [B,L] or a list of [L_i] as the mel came, L = T * hop; of the same
-            kind (numpy or torch) and on the same device.
+            float32 audio in [-1, 1]: [L], [B, L] or a list of [L_i] as the mel, L = T * hop; NumPy or torch as the
+            mel, on its device.
 
         Raises:
             InputError: an argument has an impossible value; the message names it.
         """
         batch = check_mel(mel, self.config, self.choice.device)
-        check_range(batch.items, self.config.mel_kind)
+        check_range(batch.bounds, self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
-        lengths = [item.shape[1] * self.hop for item in batch.items]
-        self._check_reflection(lengths)
-        prior = check_prior(self.config.prior, std, energy_min, batch.items, self.hop, self.config.energy_min)
-        items = self._items(batch.items, lengths, plan, seed, noise, prior)
-        return batch.restore(self._loop.sample(items, plan, progress))
+        lengths = batch.lengths(self.hop)
+        check_reflection(self.config, min(lengths))
+        priors = check_prior(self.config.prior, std, energy_min, batch.items, self.hop, self.config.energy_min)
+        items = make_items(lengths, len(plan), seed, noise, mels=batch.items, priors=priors)
+        return batch.restore(self._loop.sample(items, plan, progress))  # type: ignore[no-any-return]
 
     def stream(
         self,
-        mels: Any,
+        mels: ArrayT | Iterable[ArrayT],
+        *,
         steps: int | str = 6,
         seed: int = 0,
-        *,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
-    ) -> Chunks:
-        """The audio of `vocode`, to the last byte, in chunks while the mel is still being written.
+    ) -> Chunks[ArrayT]:
+        """Compute the audio of `vocode`, identical to the last byte, in chunks while the mel is still being written.
 
-        A sample can be computed when the mel reaches `config.look_ahead(steps)` samples past it: 73 frames, 0.85 s,
-        for BASE in 6 steps. Memory does not grow with the length.
+        A sample becomes final when the mel reaches `config.look_ahead(steps)` samples past it: 73 frames, 0.85 s, for
+        BASE in 6 steps. Memory does not grow with the length.
 
         Args:
-            mels: an iterable of mel pieces [M,n], n >= 0, of one utterance; or its whole mel [M,T], which may be a
+            mels: an iterable of mel pieces [M, n], n >= 0, of one utterance; or its whole mel [M, T], which may be a
                 numpy.memmap.
-            steps, seed, schedule, energy_min: as in `vocode`.
-            chunk: samples per chunk, the last one shorter; None for as many as became final at once.
-            cancel: a threading.Event, or what has its is_set. Once it is set, the next chunk raises Cancelled.
+            steps: see `vocode`.
+            seed: of the noise.
+            schedule: see `vocode`.
+            energy_min: see `vocode`.
+            chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final.
+            cancel: a threading.Event, or any object with its `is_set`. Once it is set, the next chunk raises Cancelled.
 
         Returns:
-            An iterator of float32 chunks [n], numpy or torch as the pieces are, with `close()`.
+            An iterator of float32 chunks [n] with `close()`; NumPy or torch as the pieces.
 
         Raises:
             InputError: an argument has an impossible value; from the iterator, a piece.
             UnavailableError: the voice is on a GPU.
         """
-        count = None if chunk is None else check_count(chunk, "chunk")
-        return Chunks(
-            self.open_stream(steps, seed, schedule=schedule, energy_min=energy_min, cancel=cancel), mels, count
-        )
+        size = None if chunk is None else check_count(chunk, "chunk")
+        stream = self.open_stream(steps=steps, seed=seed, schedule=schedule, energy_min=energy_min, cancel=cancel)
+        return Chunks(stream, mels, size)
 
     def stream_batch(
         self,
-        mels: Sequence[Any],
+        mels: Sequence[ArrayT | Iterable[ArrayT]],
+        *,
         steps: int | str = 6,
         seed: int | Sequence[int] = 0,
-        *,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
-    ) -> Iterator[tuple[int, Any]]:
-        """Several streams at once, each at its own position: (number, chunk), as the chunks come.
+    ) -> Iterator[tuple[int, ArrayT]]:
+        """Run several streams at once and yield (stream number, chunk) as the chunks become final.
 
         Args:
-            mels: per stream what `stream` takes. Each is read in a thread of its own and may wait for its mel.
-            seed: an integer s gives stream i the seed s + i, a list gives one per stream.
-            steps, schedule, energy_min, chunk, cancel: as in `stream`.
+            mels: per stream the `mels` of `stream`. Each is read in its own thread and may wait for its mel.
+            steps: see `vocode`.
+            seed: an integer s gives stream i the seed s + i; a list gives one per stream.
+            schedule: see `vocode`.
+            energy_min: see `vocode`.
+            chunk: see `stream`.
+            cancel: see `stream`; stops all streams.
+
+        Raises:
+            InputError: an argument has an impossible value; from the iterator, a piece.
+            UnavailableError: the voice is on a GPU.
         """
-        count = None if chunk is None else check_count(chunk, "chunk")
+        size = None if chunk is None else check_count(chunk, "chunk")
         if not isinstance(mels, (list, tuple)) or not mels:
             raise InputError(f"mels: expected a list with one mel or iterable per stream, got {type(mels).__name__}")
-        seeds = check_seed(seed, len(mels))
-        given = [self._open_stream(steps, one, schedule, energy_min, cancel, len(mels)) for one in seeds]
-        return merge_streams([Chunks(stream, one, count) for stream, one in zip(given, mels, strict=True)])
+        streams = [
+            self.open_stream(
+                steps=steps, seed=number, schedule=schedule, energy_min=energy_min, cancel=cancel, streams=len(mels)
+            )
+            for number in check_seed(seed, len(mels))
+        ]
+        return merge_streams([Chunks(stream, source, size) for stream, source in zip(streams, mels, strict=True)])
 
     def open_stream(
         self,
+        *,
         steps: int | str = 6,
         seed: int = 0,
-        *,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
         cancel: Event | None = None,
         streams: int = 1,
     ) -> Stream:
-        """A stream to be fed by hand: `Stream.feed(piece)` as pieces come, `Stream.finish()` after the last.
+        """Open a stream to feed by hand: `Stream.feed(piece)` for every piece, `Stream.finish()` after the last.
 
         Args:
-            steps, seed, schedule, energy_min, cancel: as in `stream`.
-            streams: how many work at once; they share the voice's threads.
+            steps: see `vocode`.
+            seed: of the noise.
+            schedule: see `vocode`.
+            energy_min: see `vocode`.
+            cancel: see `stream`.
+            streams: how many streams work at once; they share the voice's threads.
 
         Raises:
             InputError: an argument has an impossible value.
             UnavailableError: the voice is on a GPU.
         """
-        return self._open_stream(steps, seed, schedule, energy_min, cancel, check_count(streams, "streams"))
+        config, count = self.config, check_count(streams, "streams")
+        if not config.n_mels:
+            raise InputError("stream: this network is unconditional and takes no mel; use generate()")
+        plan, (number,) = build_schedule(config, steps, schedule), check_seed(seed, 1)
+        energy_min = resolve_energy_min(config.prior, energy_min, config.energy_min)
+        if config.prior and energy_min is None:
+            raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
+        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
+            raise InputError(f"cancel: expected a threading.Event, got {type(cancel).__name__}")
+        pipeline = self._loop.start_pipeline(plan, number, count)
+        return Stream(pipeline, StreamOptions(number, energy_min, cancel))
 
-    def predict_noise(self, x: Any, t: float, mel: Any = None, label: Any = None) -> Any:
-        """One evaluation of the network: the noise eps that it sees in x (paper, equation 5).
+    @overload
+    def generate(
+        self,
+        *,
+        n: int = 1,
+        label: int | str | Sequence[int | str] | None = None,
+        steps: int | str = "full",
+        seed: int | Sequence[int] = 0,
+        schedule: Sequence[float] | None = None,
+        noise: tuple[FloatArray, FloatArray] | None = None,
+        guidance: float | None = None,
+        seconds: float | None = None,
+        samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> FloatArray: ...
+
+    @overload
+    def generate(
+        self,
+        *,
+        n: int = 1,
+        label: int | str | Sequence[int | str] | None = None,
+        steps: int | str = "full",
+        seed: int | Sequence[int] = 0,
+        schedule: Sequence[float] | None = None,
+        noise: tuple[torch.Tensor, torch.Tensor],
+        guidance: float | None = None,
+        seconds: float | None = None,
+        samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> torch.Tensor: ...
+
+    def generate(
+        self,
+        *,
+        n: int = 1,
+        label: int | str | Sequence[int | str] | None = None,
+        steps: int | str = "full",
+        seed: int | Sequence[int] = 0,
+        schedule: Sequence[float] | None = None,
+        noise: tuple[AnyArray, AnyArray] | None = None,
+        guidance: float | None = None,
+        seconds: float | None = None,
+        samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> AnyArray:
+        """Generate sound without a mel: unconditionally, or by class label (paper, sections 3.2 and 5.2).
 
         Args:
-            x: float32 [B,L] or [L], numpy or torch; L = T * hop with a mel.
+            n: the number of clips.
+            label: for a network with classes, a number or a name (3, "3", "3 jackson"), or a list of n of them. It
+                selects the class of that name, or else all classes that begin with that word; each clip then draws one
+                from its seed (`classes_of` tells which). None selects all classes.
+            steps: "full" for the training schedule, or 6 for the fast one.
+            seed: of the noise. An integer s gives clip i the seed s + i; a list gives one per clip.
+            schedule: see `vocode`.
+            noise: see `vocode`.
+            guidance: classifier-free guidance, 0 to 100, for a network that was also trained without labels: 1 is the
+                label alone, a greater value strengthens its influence. Any value but 1 takes two evaluations a step.
+                None is the network's own value (`config.guidance`).
+            seconds: the length of each clip, round(seconds * sample_rate) samples.
+            samples: the length in samples, in place of `seconds`. Without either, the length of `noise`, then that of
+                the training clips (`config.clip_samples`).
+            progress: called with the fraction done, 0 to 1.
+
+        Returns:
+            float32 [n, L] in [-1, 1]; a torch tensor if the noise is one.
+
+        Raises:
+            InputError: the network needs a mel, or an argument has an impossible value.
+        """
+        if self.config.n_mels:
+            raise InputError("generate: this network wants a mel; use vocode(mel)")
+        count = check_count(n, "n")
+        length = check_clip_length(self.config, seconds, samples, noise)
+        plan = build_schedule(self.config, steps, schedule)
+        check_reflection(self.config, length, "samples")
+        seeds = check_seed(seed, count)
+        labels = resolve_labels(self.config.classes, label, seeds)
+        weight = check_guidance(guidance, self.config)
+        items = make_items([length] * count, len(plan), seeds, noise, labels=labels)
+        if weight == 1.0:
+            audio = self._loop.sample(items, plan, progress)
+        else:
+            audio = classifier_free.sample(self._loop, items, plan, self.config, weight, progress)
+        device = None if noise is None else device_of(noise[0])
+        return stack([on_device(row, device) for row in audio])  # type: ignore[no-any-return]
+
+    def classes_of(
+        self,
+        *,
+        n: int = 1,
+        label: int | str | Sequence[int | str] | None = None,
+        seed: int | Sequence[int] = 0,
+    ) -> list[str]:
+        """Return the names of the classes that `generate` draws for its n clips from these arguments."""
+        numbers = resolve_labels(self.config.classes, label, check_seed(seed, check_count(n, "n")))
+        return [self.config.classes[number] for number in numbers if number is not None]
+
+    def denoise(
+        self,
+        audio: ArrayT,
+        *,
+        t: int = 25,
+        label: int | str | Sequence[int | str] | None = None,
+        mel: AnyArray | None = None,
+        seed: int | Sequence[int] = 0,
+        progress: Progress | None = None,
+    ) -> ArrayT:
+        """Remove noise from a recording with a network that was not trained for it (paper, section 5.4).
+
+        The recording takes the place of x_t and the reverse process runs its last t steps. It keeps sounds of the kind
+        that the network learnt and removes others together with the noise.
+
+        Args:
+            audio: float32 [L] or [B, L] in about [-1, 1] at `sample_rate`; NumPy or torch.
+            t: the step to enter at, 1 to T. More noise needs a higher step, which also invents more of the sound.
+            label: for a network with classes, see `generate`; required there.
+            mel: for a vocoder, float32 [M, T] or [B, M, T] of the clean sound, T * hop = L.
+            seed: of the noise that the steps add. An integer s gives item i the seed s + i.
+            progress: called with the fraction done, 0 to 1.
+
+        Returns:
+            float32 audio in [-1, 1], of the shape and kind of `audio`.
+
+        Raises:
+            InputError: an argument has an impossible value, or the network is a PriorGrad network.
+        """
+        config = self.config
+        if config.prior:
+            raise InputError("denoise: PriorGrad's noise is not white, which is not built; expected another network")
+        signal = check_recording(audio, "audio")
+        plan = self._last_steps(t)
+        check_reflection(config, signal.shape[1], "audio")
+        seeds = check_seed(seed, len(signal))
+        labels = resolve_labels(config.classes, label, seeds, required=True)
+        mels = self._mels_of(mel, signal, "audio")
+        return self._finish(audio, signal, mels, labels, seeds, plan, progress)
+
+    def interpolate(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        *,
+        weight: float = 0.5,
+        t: int = 50,
+        label: int | str | Sequence[int | str] | None = None,
+        seed: int | Sequence[int] = 0,
+        progress: Progress | None = None,
+    ) -> ArrayT:
+        """Compute a sound between two recordings (paper, section 5.4).
+
+        Both are diffused to step t with the same noise eps and mixed; the reverse process runs from there::
+
+            x_t = (1 - weight) q(a) + weight q(b),  q(x_0) = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps
+
+        Args:
+            a: float32 [L] or [B, L] in about [-1, 1] at `sample_rate`; NumPy or torch.
+            b: likewise, of the shape of a.
+            weight: of b, 0 to 1.
+            t: the step of the mixture, 1 to T. A higher step keeps less of either recording.
+            label: for a network with classes, see `generate`; required there.
+            seed: of eps and of the noise that the steps add. An integer s gives item i the seed s + i.
+            progress: called with the fraction done, 0 to 1.
+
+        Returns:
+            float32 audio in [-1, 1], of the shape and kind of a.
+
+        Raises:
+            InputError: an argument has an impossible value, or the network needs a mel.
+        """
+        if self.config.n_mels:
+            raise InputError("interpolate: this network wants a mel; expected one that makes sound without")
+        first, second = check_recording(a, "a"), check_recording(b, "b")
+        if tuple(a.shape) != tuple(b.shape):
+            raise InputError(f"b: expected the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
+        share, plan = check_fraction(weight, "weight"), self._last_steps(t)
+        check_reflection(self.config, first.shape[1], "a")
+        seeds = check_seed(seed, len(first))
+        labels = resolve_labels(self.config.classes, label, seeds, required=True)
+        # q is linear in x_0 and eps is the same on both sides: mixing before q is equal, at half the work.
+        level = plan.alpha_bar[0]
+        mixed = np.empty_like(first)
+        for row, x, y, number in zip(mixed, first, second, seeds, strict=True):
+            eps = normal(number, 0, 0, len(row))
+            row[:] = math.sqrt(level) * ((1.0 - share) * x + share * y) + math.sqrt(1.0 - level) * eps
+        return self._finish(a, mixed, [None] * len(mixed), labels, seeds, plan, progress)
+
+    def predict_noise(
+        self,
+        x: ArrayT,
+        t: float,
+        *,
+        mel: AnyArray | None = None,
+        label: int | str | Sequence[int | str] | None = None,
+    ) -> ArrayT:
+        """Evaluate the network once: the noise eps that it predicts in x (paper, equation 5).
+
+        Args:
+            x: float32 [B, L] or [L], NumPy or torch; L = T * hop with a mel.
             t: the step on the training scale, 0 .. T-1, fractions allowed.
-            mel: [B,M,T] or [M,T], for a network that wants one.
+            mel: [B, M, T] or [M, T], for a network that needs one.
             label: for a network with classes, a name that means one class ("3 jackson"), or a list of B of them.
 
         Returns:
-            eps, as x came.
+            eps, of the shape and kind of x.
 
         Raises:
             InputError: an argument has an impossible value.
         """
         signal = check_signal(x)
-        mels: list[Any] = [None] * len(signal)
-        if self.config.n_mels:
-            if mel is None:
-                raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
-            batch = check_mel(mel, self.config, self.choice.device)
-            check_range(batch.items, self.config.mel_kind)
-            check_mel_length(batch, signal, self.hop)
-            mels = list(batch.items)
-        elif mel is not None:
-            raise InputError("mel: this network takes none; generate makes sound with it")
-        self._check_reflection([signal.shape[1]])
-        labels = choose_exactly(self.config.classes, label, len(signal))
-        given = zip(signal, mels, labels, strict=True)
-        rows = [Item(len(row), one, x=row, label=number) for row, one, number in given]
-        eps = [on_device(row, device_of(x)) for row in self._loop.predict_noise(rows, _number(t))]
-        return stacked(eps).reshape(x.shape)
+        mels = self._mels_of(mel, signal, "x")
+        check_reflection(self.config, signal.shape[1])
+        labels = resolve_labels(self.config.classes, label, [0] * len(signal), required=True, unique=True)
+        items = [
+            Item(len(row), item_mel, x=row, label=number)
+            for row, item_mel, number in zip(signal, mels, labels, strict=True)
+        ]
+        eps = self._loop.predict_noise(items, check_number(t, "t"))
+        return _in_form_of(x, eps)
 
     def explain(self) -> str:
-        """What was chosen when the network was loaded, and why."""
+        """Return what was chosen when the network was loaded, and why, one line per choice."""
         config = self.config
         size = f"C={config.residual_channels} N={config.residual_layers} cycle={config.dilation_cycle}"
-        mel = f"{config.n_mels} mel bands of kind {config.mel_kind}, hop {self.hop}"
-        other = f"{len(config.classes)} classes" if config.classes else "no mel"
-        return "\n".join(
-            [
-                f"network {size}, {mel if config.n_mels else other}, {self.sample_rate} Hz",
-                *self.choice.reasons,
-                f"threads {self.threads}",
-            ]
-        )
+        condition = f"{len(config.classes)} classes" if config.classes else "no mel"
+        if config.n_mels:
+            condition = f"{config.n_mels} mel bands of kind {config.mel_kind}, hop {self.hop}"
+        network = f"network {size}, {condition}, {self.sample_rate} Hz"
+        return "\n".join([network, *self.choice.reasons, f"threads {self.threads}"])
 
-    def _open_stream(
-        self,
-        steps: int | str,
-        seed: Any,
-        schedule: Sequence[float] | None,
-        energy_min: float | None,
-        cancel: Event | None,
-        streams: int,
-    ) -> Stream:
+    def _mels_of(self, mel: Any, signal: FloatArray, name: str) -> Sequence[Any]:
+        """Return one checked mel per row of a signal [B, L], or None per row for a network without mels."""
         if not self.config.n_mels:
-            raise InputError("stream: this network is unconditional and takes no mel; use generate()")
-        (one,) = check_seed(seed, 1)
-        if self.config.prior:
-            if energy_min is None and self.config.energy_min:
-                energy_min = self.config.energy_min
-            if energy_min is None:
-                raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
-            energy_min = check_energy_min(energy_min)
-        elif energy_min is not None:
-            raise InputError("energy_min: only a PriorGrad network takes one, and this network is none")
-        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-            raise InputError(f"cancel: expected a threading.Event, got {type(cancel).__name__}")
-        plan = build_schedule(self.config, steps, schedule)
-        options = StreamOptions(one, energy_min, cancel, lambda length: self._check_reflection([length]))
-        return Stream(self._loop.start_pipeline(plan, one, streams), options)
+            if mel is not None:
+                raise InputError("mel: this network takes none; generate makes sound with it")
+            return [None] * len(signal)
+        if mel is None:
+            raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
+        batch = check_mel(mel, self.config, self.choice.device)
+        check_range(batch.bounds, self.config.mel_kind)
+        check_mel_length(batch, signal, self.hop, name)
+        return batch.items
+
+    def _last_steps(self, t: Any) -> Schedule:
+        """Return the steps of the training schedule that remain at x_t."""
+        plan = build_schedule(self.config, "full")
+        return plan.last(check_count(t, "t", len(plan)))
+
+    def _finish(
+        self,
+        original: ArrayT,
+        starts: FloatArray,
+        mels: Sequence[Any],
+        labels: Sequence[int | None],
+        seeds: Sequence[int],
+        plan: Schedule,
+        progress: Progress | None,
+    ) -> ArrayT:
+        """Run the reverse process from starts [B, L] and return it in the form of the original."""
+        items = [
+            Item(len(x), mel, seed, x=x, label=label)
+            for x, mel, seed, label in zip(starts, mels, seeds, labels, strict=True)
+        ]
+        return _in_form_of(original, self._loop.sample(items, plan, progress))
 
 
-def load(
-    path: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int | None = None,
-    isa: str | None = None,
-    mel_kind: str | None = None,
-) -> Voice:
-    """Load a checkpoint and pack it for this machine.
-
-    Args:
-        path: a checkpoint of any public implementation (docs/checkpoints.md), or the name of a bundled network
-            (`engine.bundled.NAMES`); None for the bundled voice.
-        device: "auto", a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
-        precision: "auto", the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
-            (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
-        threads: how many a call may use on a CPU; None for all processors this process may run on.
-        isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0
-            "sm_90a" takes the residual blocks written in CUDA (docs/gpu.md).
-        mel_kind: the kind of mel the checkpoint wants ("lmnt", ...), where its file does not say.
-
-    Raises:
-        CheckpointError: the file or the bundled network is missing, damaged, hostile or not a DiffWave network.
-        UnavailableError: the device, precision or isa is not available here; the message says why.
-        InputError: an argument has an impossible value.
-    """
-    count = _processors() if threads is None else check_count(threads, "threads", 1024)
-    checkpoint = load_checkpoint(path_of(path), mel_kind)
-    return Voice(checkpoint, registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges)), count)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _number(t: Any) -> float:
-    try:
-        return float(t)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"t: expected a number, got {t!r:.80}") from None
+def _in_form_of(original: ArrayT, rows: Sequence[Any]) -> ArrayT:
+    device = device_of(original)
+    audio: ArrayT = stack([on_device(row, device) for row in rows]).reshape(original.shape)
+    return audio

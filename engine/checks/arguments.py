@@ -1,4 +1,4 @@
-"""Validation of the smaller arguments: sample rate, seed, noise and the like. Mels are in `engine.checks.mels`."""
+"""Validation of the smaller arguments: seeds, noise, lengths, numbers. Mels are in `engine.checks.mels`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,40 @@ from engine.config import MAX_GUIDANCE, Config
 from engine.errors import InputError
 
 MAX_SEED = 2**64 - 1
-LOUDEST = 8.0  # of a recording: noise of deviation 1 stays below it, 16-bit integers do not
+MAX_COUNT = 2**31 - 1
+LOUDEST = 8.0  # samples of a recording: noise of deviation 1 stays below it, 16-bit integers do not
 
 
 def _is_int(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def check_sample_rate(sample_rate: Any) -> int:
-    """An integer from 1000 to 384000 Hz, as in `Config`; anything else raises InputError."""
+    """Return an integer from 1000 to 384000 Hz, the limits of `Config`; raise InputError for anything else."""
     if not _is_int(sample_rate) or not 1000 <= sample_rate <= 384000:
         raise InputError(f"sample_rate: expected an integer from 1000 to 384000 Hz, got {sample_rate!r:.80}")
     return int(sample_rate)
 
 
-def check_seed(seed: Any, n: int) -> list[int]:
-    """One seed for each of n items.
+def check_seed(seed: Any, count: int) -> list[int]:
+    """Return one seed for each of `count` items.
 
-    An integer s gives s, s + 1, ..., s + n - 1; a list, tuple, range or 1-D integer array is taken as it is.
-    Raises InputError for anything that is not an integer from 0 to 2**64 - 1 or when the length is not n.
+    Args:
+        seed: an integer s for s, s + 1, ..., or one integer per item in a list, tuple, range or 1-D integer array.
+        count: the number of items.
+
+    Raises:
+        InputError: a seed is not an integer from 0 to 2**64 - 1, or their number is wrong.
     """
     if _is_int(seed):
-        seeds = [int(seed) + i for i in range(n)]
+        seeds = [int(seed) + i for i in range(count)]
     elif isinstance(seed, (list, tuple, range)) or (isinstance(seed, np.ndarray) and seed.ndim == 1):
-        if len(seed) != n:
-            raise InputError(f"seed: expected one seed per item ({n}), got {len(seed)}")
+        if len(seed) != count:
+            raise InputError(f"seed: expected one seed per item ({count}), got {len(seed)}")
         for i, value in enumerate(seed):
             if not _is_int(value):
                 raise InputError(f"seed[{i}]: expected an integer, got {value!r:.80}")
@@ -51,17 +60,16 @@ def check_seed(seed: Any, n: int) -> list[int]:
 
 
 def check_noise(noise: Any, lengths: Sequence[int], steps: int) -> list[tuple[FloatArray, FloatArray]]:
-    """The caller's own noise, split by item.
+    """Split the caller's noise by item.
 
     Args:
-        noise: (x_T, z), float32 or float64, numpy or torch: x_T [B, L] is where the reverse process starts,
-            z [S-1, B, L] what its steps add, in the order of execution (the last adds none). For one item
-            x_T [L] and z [S-1, L] do as well.
+        noise: (x_T, z), float32 or float64, NumPy or torch. x_T [B, L] starts the reverse process; its steps add
+            z [S-1, B, L] in the order of execution, the last step none. One item may also be x_T [L] and z [S-1, L].
         lengths: samples per item, B of them.
         steps: S, the length of the schedule.
 
     Returns:
-        Per item (x_T [L], z [S-1, L]) in float32, views of the caller's memory where it is float32 already.
+        Per item (x_T [L], z [S-1, L]) in float32; views of the caller's memory where that is float32 already.
 
     Raises:
         InputError: the items differ in length, a shape or an element type is wrong, or a value is not finite.
@@ -77,7 +85,7 @@ def check_noise(noise: Any, lengths: Sequence[int], steps: int) -> list[tuple[Fl
 
 
 def _noise_part(value: Any, name: str, shape: tuple[int, ...], batch: int) -> FloatArray:
-    """Value as float32 of this shape, the batch axis (last but one) being optional when batch is 1."""
+    """Return a value as float32 of this shape; the batch axis (last but one) is optional for a batch of 1."""
     name = f"noise {name}"
     array = to_numpy(value, name, ("float32", "float64"))
     allowed = [shape] if batch > 1 else [shape, (*shape[:-2], shape[-1])]
@@ -90,15 +98,30 @@ def _noise_part(value: Any, name: str, shape: tuple[int, ...], batch: int) -> Fl
     return array.reshape(shape)
 
 
-def check_count(value: Any, name: str, most: int = 2**31 - 1) -> int:
-    """An integer from 1 to most; anything else raises InputError."""
+def check_count(value: Any, name: str, most: int = MAX_COUNT) -> int:
+    """Return an integer from 1 to `most`; raise InputError for anything else."""
     if not _is_int(value) or not 1 <= value <= most:
         raise InputError(f"{name}: expected an integer from 1 to {most}, got {value!r:.80}")
     return int(value)
 
 
+def check_number(value: Any, name: str) -> float:
+    """Return a finite or infinite number as a float; raise InputError for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name}: expected a number, got {value!r:.80}") from None
+
+
+def check_fraction(value: Any, name: str) -> float:
+    """Return a number from 0 to 1; raise InputError for anything else."""
+    if not _is_number(value) or not 0.0 <= value <= 1.0:
+        raise InputError(f"{name}: expected a number from 0 to 1, got {value!r:.80}")
+    return float(value)
+
+
 def check_signal(x: Any, name: str = "x") -> FloatArray:
-    """x [B,L] or [L], float32, finite, not empty, as [B,L]; anything else raises InputError."""
+    """Return finite float32 samples [B, L] or [L] as [B, L]; raise InputError for anything else."""
     array = to_numpy(x, name, ("float32",))
     if array.ndim not in (1, 2) or array.size == 0:
         raise InputError(f"{name}: expected shape [B, L] or [L], not empty, got {array.shape}")
@@ -108,7 +131,7 @@ def check_signal(x: Any, name: str = "x") -> FloatArray:
 
 
 def check_recording(audio: Any, name: str) -> FloatArray:
-    """As `check_signal`, for samples in about [-1, 1]: InputError where they are on another scale."""
+    """Return `check_signal` of samples in about [-1, 1]; raise InputError for samples on another scale."""
     array = check_signal(audio, name)
     loudest = float(np.abs(array).max())
     if loudest > LOUDEST:
@@ -118,17 +141,11 @@ def check_recording(audio: Any, name: str) -> FloatArray:
     return array
 
 
-def check_fraction(value: Any, name: str) -> float:
-    """A number from 0 to 1; anything else raises InputError."""
-    if not _is_number(value) or not 0.0 <= value <= 1.0:
-        raise InputError(f"{name}: expected a number from 0 to 1, got {value!r:.80}")
-    return float(value)
-
-
 def check_guidance(value: Any, config: Config) -> float:
-    """How far to go from "no label" to the label; None is the network's own (`Config.guidance`), or 1 without one.
+    """Return the weight of classifier-free guidance; None is the network's own (`Config.guidance`), or 1.
 
-    Raises InputError where the network cannot be guided, or for anything but a number from 0 to `MAX_GUIDANCE`.
+    Raises:
+        InputError: the network cannot be guided, or the value is not a number from 0 to `MAX_GUIDANCE`.
     """
     if value is None:
         return config.guidance if config.labels > len(config.classes) else 1.0
@@ -143,16 +160,40 @@ def check_guidance(value: Any, config: Config) -> float:
     return float(value)
 
 
-def check_seconds(seconds: Any, sample_rate: int) -> int:
-    """A length in seconds as samples, 1 to 2**31 - 1 of them; anything else raises InputError."""
-    most = 2**31 - 1
-    count = round(seconds * sample_rate) if _is_number(seconds) and math.isfinite(seconds) else 0
-    if not 1 <= count <= most:
+def check_clip_length(config: Config, seconds: Any, samples: Any, noise: Any) -> int:
+    """Return the samples of a generated clip: from `seconds`, `samples`, the shape of x_T, or `Config.clip_samples`.
+
+    Raises:
+        InputError: both `seconds` and `samples` are there, none of the four is, or a value is impossible.
+    """
+    if seconds is not None:
+        if samples is not None:
+            raise InputError(f"samples: expected None beside seconds, got {samples!r:.80}")
+        return _samples_of(seconds, config.sample_rate)
+    if samples is None and isinstance(noise, (tuple, list)) and noise:
+        samples = next(iter(reversed(getattr(noise[0], "shape", ()))), None)
+    if samples is None and config.clip_samples:
+        samples = config.clip_samples
+    if samples is None:
         raise InputError(
-            f"seconds: expected a number that gives 1 to {most} samples at {sample_rate} Hz, got {seconds!r:.80}"
+            "samples: expected an integer, or seconds; this network does not tell the length of its clips"
+        )
+    return check_count(samples, "samples")
+
+
+def _samples_of(seconds: Any, sample_rate: int) -> int:
+    count = round(seconds * sample_rate) if _is_number(seconds) and math.isfinite(seconds) else 0
+    if not 1 <= count <= MAX_COUNT:
+        raise InputError(
+            f"seconds: expected a number that gives 1 to {MAX_COUNT} samples at {sample_rate} Hz, got {seconds!r:.80}"
         )
     return count
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+def check_reflection(config: Config, length: int, name: str = "mel") -> None:
+    """Raise InputError for audio that is too short for a network that pads by reflection."""
+    furthest = max(config.dilations)
+    if config.padding == "reflect" and length <= furthest:
+        raise InputError(
+            f"{name}: this network pads by reflection and needs more than {furthest} samples, got {length}"
+        )

@@ -1,42 +1,61 @@
-"""NumPy arrays and torch tensors at the edge of the engine: inside it there is only NumPy, and on a GPU its tensors."""
+"""NumPy arrays and torch tensors at the border of the engine.
+
+Inside, a CPU computes on NumPy arrays and a GPU on tensors of its own. A caller may pass either and gets the same kind
+back. torch is never imported here: where it was not imported, no value can be a tensor.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InputError
 
-FloatArray = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    import torch
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+# What a caller may pass, and gets back in kind.
+AnyArray: TypeAlias = Union[FloatArray, "torch.Tensor"]
+ArrayT = TypeVar("ArrayT", FloatArray, "torch.Tensor")
+MelT = TypeVar("MelT", FloatArray, "torch.Tensor", "list[FloatArray]", "list[torch.Tensor]")
 
 
 def is_torch(value: object) -> bool:
-    """Whether value is a torch tensor; never imports torch (without it there is no tensor to recognise)."""
+    """Return whether a value is a torch tensor, without importing torch."""
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     return tensor is not None and isinstance(value, tensor)
 
 
 def dtype_name(value: Any) -> str:
-    """The element type of an array or a tensor as one word: "float32", "bfloat16", "object", ..."""
+    """Return the element type of an array or a tensor as one word: "float32", "bfloat16", "object"."""
     return str(value.dtype).removeprefix("torch.")
 
 
 def to_numpy(value: Any, name: str, dtypes: tuple[str, ...], hint: str = "") -> npt.NDArray[Any]:
-    """A numpy array or a torch tensor of one of dtypes as a numpy array of the same type.
+    """Return an array or a tensor as a NumPy array of the same element type.
 
-    Shares memory with the caller's array or CPU tensor; a tensor is detached, and copied when elsewhere.
-    Raises InputError, beginning with name and for a wrong element type ending with hint.
+    The result shares memory with an array or a CPU tensor. A tensor is detached, and copied from another device.
+
+    Args:
+        value: a NumPy array or a torch tensor.
+        name: of the argument, for the message.
+        dtypes: the allowed element types, as `dtype_name` gives them.
+        hint: ends the message about a wrong element type.
+
+    Raises:
+        InputError: the value is neither, has another element type, or is not a dense tensor.
     """
-    torch_tensor = is_torch(value)
-    if not torch_tensor and not isinstance(value, np.ndarray):
+    tensor = is_torch(value)
+    if not tensor and not isinstance(value, np.ndarray):
         raise InputError(f"{name}: expected a numpy array or a torch tensor, got {type(value).__name__}")
     if dtype_name(value) not in dtypes:
         raise InputError(f"{name}: expected {' or '.join(dtypes)}, got {dtype_name(value)}{hint}")
-    if not torch_tensor:
+    if not tensor:
         return np.asarray(value)
     try:
         return np.asarray(value.detach().cpu().numpy())
@@ -44,22 +63,22 @@ def to_numpy(value: Any, name: str, dtypes: tuple[str, ...], hint: str = "") -> 
         raise InputError(f"{name}: expected a dense tensor, got one on {value.device} ({value.layout})") from error
 
 
-def device_of(value: Any) -> Any | None:
-    """Where a tensor lives (a torch.device); None for a numpy array."""
-    return value.device if is_torch(value) else None
+def device_of(value: object) -> torch.device | None:
+    """Return the device of a tensor; None for a NumPy array."""
+    return value.device if is_torch(value) else None  # type: ignore[attr-defined]
 
 
-def on_device(array: Any, device: Any | None) -> Any:
-    """As a numpy array (device None) or as a tensor on that torch.device; memory is shared where it can be."""
+def on_device(array: Any, device: torch.device | None) -> Any:
+    """Return a NumPy array (device None) or a tensor on that device; memory is shared where possible."""
     if is_torch(array):
         return array.cpu().numpy() if device is None else array.to(device)
     return array if device is None else sys.modules["torch"].from_numpy(np.ascontiguousarray(array)).to(device)
 
 
-def stacked(arrays: Sequence[Any]) -> Any:
-    """Numpy arrays or tensors of one shape as one, along a new first axis.
+def stack(arrays: Sequence[Any]) -> Any:
+    """Return arrays or tensors of one shape as one, along a new first axis.
 
-    Where numpy's are the rows of one array already, that array: an hour of audio need not be copied.
+    NumPy arrays that already are the rows of one array give that array: an hour of audio is not copied.
     """
     if is_torch(arrays[0]):
         return sys.modules["torch"].stack(list(arrays))

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (Ho & Salimans, 2022): further towards a class than the network goes by itself."""
+"""Classifier-free guidance (Ho & Salimans, 2022): strengthens the influence of a class label."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ if TYPE_CHECKING:
 def sample(
     loop: Loop, items: Sequence[Item], schedule: Schedule, config: Config, weight: float, progress: Progress | None
 ) -> list[Any]:
-    """The reverse process with two evaluations a step, with the label and without (equation 6, weight = 1 + w)::
+    """Run the reverse process with two evaluations per step, with and without the label.
+
+    Equation 6 of the paper with weight = 1 + w::
 
         eps = eps(x, no label) + weight (eps(x, label) - eps(x, no label))
-        x <- a x + b eps + sigma z, in [-1,1] if the network clamps
+        x <- a x + b eps + sigma z, limited to [-1, 1] if the network clamps
 
     Args:
-        loop: of a backend; it evaluates the network.
-        items: with labels, without a mel or a scale; left as they are.
+        loop: evaluates the network.
+        items: with labels, without a mel or a scale; they are not changed.
         schedule: S steps.
-        config: of a network that has learnt to be without a label (`Config.guidance`).
-        weight: 1 is the label alone, 0 no label.
+        config: of a network that was also trained without labels (`Config.guidance`).
+        weight: 1 for the label alone, 0 for no label.
         progress: called with the fraction done after every step.
 
     Returns:
-        float32 [L_i] per item, where the loop's are.
+        float32 [L_i] per item, on the loop's device.
     """
-    nothing = len(config.classes)
+    no_label = len(config.classes)
     current = [replace(item, x=_noise(item, 0) if item.x is None else item.x) for item in items]
     for n, t in enumerate(schedule.t):
-        eps = loop.predict_noise([*current, *(replace(item, label=nothing) for item in current)], t)
+        eps = loop.predict_noise([*current, *(replace(item, label=no_label) for item in current)], t)
         for i, (item, labelled, without) in enumerate(zip(current, eps, eps[len(items) :], strict=False)):
-            where = device_of(labelled)
+            device = device_of(labelled)
             guided = without + weight * (labelled - without)
-            x = schedule.a[n] * on_device(item.x, where) + schedule.b[n] * guided
+            x = schedule.a[n] * on_device(item.x, device) + schedule.b[n] * guided
             if schedule.sigma[n]:
-                x = x + schedule.sigma[n] * on_device(_noise(item, n + 1), where)
+                x = x + schedule.sigma[n] * on_device(_noise(item, n + 1), device)
             current[i] = replace(item, x=x.clip(-1.0, 1.0) if config.clamp else x)
         if progress is not None:
             progress((n + 1) / len(schedule))
@@ -52,5 +54,5 @@ def sample(
 
 
 def _noise(item: Item, step: int) -> Any:
-    """x_T for step 0, else the z of that step: given, or drawn as the backends draw it."""
+    """Return x_T for step 0, else the z of that step: the item's own noise, or that of its seed."""
     return normal(item.seed, step, 0, item.length) if item.noise is None else item.noise[step - 1]

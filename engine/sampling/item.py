@@ -1,28 +1,31 @@
-"""The unit of work of the sampling loops."""
+"""The unit of work of the sampling loops: one utterance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from engine.checks.arguments import check_noise, check_seed
 from engine.checks.arrays import FloatArray
 
 Progress = Callable[[float], None]  # called with the fraction done, 0 to 1
+Prior = tuple[FloatArray | None, int]  # the standard deviation of the noise, and the samples per value
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One utterance: where it starts, and the noise that its steps add.
+    """One utterance: its length, its condition, its starting point and the noise that its steps add.
 
     Attributes:
         length: L, samples.
-        mel: [M,T] float32, or None.
-        seed: of x_T and of the added noise.
-        x: [L] float32, standard normal, to start from instead.
-        noise: z [S-1,L] to be added instead, in the order of execution.
+        mel: [M, T] float32, or None.
+        seed: of x_T and of the noise.
+        x: [L] float32, standard normal, replaces the x_T of the seed.
+        noise: z [S-1, L] in the order of execution, replaces the noise of the seed.
         scale: the standard deviation of x_T and of the noise, one value for every `repeat` samples; None for 1.
         repeat: samples per value of `scale`.
-        label: the number of the class, for a network with classes, or "no label" (`engine.kernels.label`).
+        label: the number of the class, for a network with classes, or of "no label" (`engine.kernels.label`).
     """
 
     length: int
@@ -33,3 +36,45 @@ class Item:
     scale: FloatArray | None = None
     repeat: int = 1
     label: int | None = None
+
+
+def make_items(
+    lengths: Sequence[int],
+    steps: int,
+    seed: Any,
+    noise: Any,
+    *,
+    mels: Sequence[Any] | None = None,
+    priors: Sequence[Prior] | None = None,
+    labels: Sequence[int | None] | None = None,
+) -> list[Item]:
+    """Return one item per length, with the caller's noise or, where that is None, the caller's seeds.
+
+    Args:
+        lengths: samples per item, B of them.
+        steps: S, the length of the schedule.
+        seed: one integer or one per item, see `check_seed`.
+        noise: (x_T, z) or None, see `check_noise`.
+        mels: one per item, or None.
+        priors: one per item, or None for standard deviation 1.
+        labels: one per item, or None.
+
+    Raises:
+        InputError: the seed or the noise has an impossible value.
+    """
+    count = len(lengths)
+    seeds = check_seed(seed, count) if noise is None else [0] * count
+    starts = [(None, None)] * count if noise is None else check_noise(noise, lengths, steps)
+    rows = zip(
+        lengths,
+        seeds,
+        starts,
+        mels if mels is not None else [None] * count,
+        priors if priors is not None else [(None, 1)] * count,
+        labels if labels is not None else [None] * count,
+        strict=True,
+    )
+    return [
+        Item(length, mel, seed, x, z, scale, repeat, label)
+        for length, seed, (x, z), mel, (scale, repeat), label in rows
+    ]

@@ -1,4 +1,4 @@
-"""What a voice asks of a backend's loop over the steps, and which backend has which."""
+"""The interface of a sampling loop, and the loop of every device."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from engine.sampling.item import Item, Progress
 
 
 class Loop(Protocol):
-    """`engine.sampling.cpu.loop` and `engine.sampling.gpu.loop`."""
+    """The loop over the steps on one device: `CpuLoop` or `GpuLoop`."""
 
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
-        """Eps [L_i] per item."""
-
-    def start_pipeline(self, schedule: Schedule, seed: int, streams: int = ...) -> StepPipeline:
-        """Return the steps of a schedule over audio of unknown length; UnavailableError on a GPU."""
+        """Return eps [L_i] per item: one evaluation of the network at the items' x."""
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = ...) -> list[Any]:
-        """Audio [L_i] per item."""
+        """Return the audio [L_i] per item: the reverse process (paper, algorithm 2)."""
+
+    def start_pipeline(self, schedule: Schedule, seed: int, streams: int = ...) -> StepPipeline:
+        """Return the steps of a schedule over audio of unknown length; raise UnavailableError on a GPU."""
 
 
 LOOPS: Mapping[str, Callable[[Any, Any, int], Loop]] = MappingProxyType(

@@ -1,59 +1,62 @@
-"""Audio chunk by chunk, from a mel piece by piece: iterators over `engine.streaming.stream.Stream`."""
+"""Iterators over the chunks of one stream, and of several streams at once."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
-from engine.checks.arrays import device_of, is_torch, on_device
+from engine.checks.arrays import ArrayT, device_of, is_torch, on_device
 from engine.errors import InputError
 from engine.streaming.stream import Stream
 
-PIECE = 1024  # frames of a whole mel that make a piece
+PIECE = 1024  # frames of a whole mel that are fed at a time
 
 
-class Chunks(Iterator[Any]):
-    """The audio of one stream, chunk by chunk, from an iterable of mel pieces. Made by `Voice.stream`.
+class Chunks(Generic[ArrayT]):
+    """The audio of one stream, chunk by chunk, from an iterable of mel pieces. `Voice.stream` makes it.
 
-    `close` may be called from any thread.
+    Any thread may call `close`.
     """
 
-    def __init__(self, stream: Stream, mels: Any, chunk: int | None) -> None:
+    def __init__(self, stream: Stream, mels: ArrayT | Iterable[ArrayT], chunk: int | None) -> None:
         self._stream = stream
-        self._made = _cut(self._produce(mels), chunk)
+        self._chunks = _resized(self._computed(mels), chunk)
 
-    def __next__(self) -> Any:
-        return next(self._made)
+    def __iter__(self) -> Iterator[ArrayT]:
+        return self
+
+    def __next__(self) -> ArrayT:
+        return next(self._chunks)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Stop, now, and free the memory. A `next` in another thread raises Cancelled within one tile."""
+        """Stop and free the memory; a `next` in another thread raises Cancelled within one tile."""
         self._stream.close()
-        self._made = iter(())
+        self._chunks = iter(())
 
-    def __enter__(self) -> Chunks:
+    def __enter__(self) -> Chunks[ArrayT]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _produce(self, mels: Any) -> Iterator[Any]:
-        where = None
+    def _computed(self, mels: Any) -> Iterator[Any]:
+        device = None
         for number, piece in enumerate(pieces(mels)):
-            where = device_of(piece)
+            device = device_of(piece)
             try:
-                yield from (on_device(chunk, where) for chunk in self._stream.chunks(piece))
+                yield from (on_device(chunk, device) for chunk in self._stream.chunks(piece))
             except InputError as error:
                 self._stream.close()
                 raise InputError(f"mels, piece {number}: {error}") from None
-        yield from (on_device(chunk, where) for chunk in self._stream.last_chunks())
+        yield from (on_device(chunk, device) for chunk in self._stream.last_chunks())
 
 
 def pieces(mels: Any) -> Iterator[Any]:
-    """A mel in pieces, so that it need not be in memory at once, or what an iterable of pieces gives."""
+    """Yield a whole mel piece by piece, so that it need not be in memory at once, or the pieces of an iterable."""
     if isinstance(mels, np.ndarray) or is_torch(mels):
         if mels.ndim != 2 or not mels.shape[1]:
             yield mels
@@ -66,8 +69,8 @@ def pieces(mels: Any) -> Iterator[Any]:
     yield from mels
 
 
-def merge_streams(streams: Sequence[Chunks]) -> Iterator[tuple[int, Any]]:
-    """(number, chunk) of several streams that run at once, as the chunks come."""
+def merge_streams(streams: Sequence[Chunks[ArrayT]]) -> Iterator[tuple[int, ArrayT]]:
+    """Run streams at once and yield (stream number, chunk) as the chunks become final."""
     pool = ThreadPoolExecutor(len(streams))
     try:
         waiting = {pool.submit(next, stream, None): number for number, stream in enumerate(streams)}
@@ -85,8 +88,8 @@ def merge_streams(streams: Sequence[Chunks]) -> Iterator[tuple[int, Any]]:
         pool.shutdown(wait=False, cancel_futures=True)  # a source may be waiting for its mel
 
 
-def _cut(chunks: Iterator[Any], size: int | None) -> Iterator[Any]:
-    """The same samples in chunks of `size`, the last one shorter; as they come for None."""
+def _resized(chunks: Iterator[Any], size: int | None) -> Iterator[Any]:
+    """Yield the same samples in chunks of `size`, the last one shorter; unchanged for None."""
     if size is None:
         yield from chunks
         return

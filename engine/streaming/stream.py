@@ -1,57 +1,58 @@
-"""Audio while the mel is still being written: exactly what the whole mel gives, piece by piece."""
+"""A stream: audio while the mel is still being written, identical to that of the whole mel."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from engine.checks.arrays import FloatArray, device_of, on_device
+from engine.checks.arguments import check_reflection
+from engine.checks.arrays import AnyArray, ArrayT, FloatArray, device_of, on_device
 from engine.checks.mels import check_mel, check_range
 from engine.errors import Cancelled, InputError
 from engine.sampling.cpu.pipeline import StepPipeline
 from engine.streaming.window import Window
 
-FRAMES = 64  # of a piece that are taken in at a time
+if TYPE_CHECKING:
+    import torch
+
+FRAMES = 64  # frames of a piece that are processed at a time
 
 
 class Event(Protocol):
-    """What can tell that the audio is no longer wanted: a `threading.Event`, for example."""
+    """A cancellation flag, for example a `threading.Event`."""
 
     def is_set(self) -> bool:
-        """Whether it is so."""
+        """Return whether the audio is no longer needed."""
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """Of one stream.
+    """The options of one stream.
 
     Attributes:
-        seed: of its noise.
+        seed: of the noise.
         energy_min: for a PriorGrad network, the smallest frame energy of its training data.
-        cancel: set when the audio is no longer wanted.
-        check_length: raises InputError for a length in samples that the network cannot have.
+        cancel: is set when the audio is no longer needed.
     """
 
     seed: int
     energy_min: float | None
     cancel: Event | None
-    check_length: Callable[[int], None]
 
 
 class Stream:
-    """One utterance on its way: mel frames go in, the audio that they made final comes out.
+    """One utterance in progress: takes mel frames and returns the audio that became final.
 
-    A network looks ahead by `Config.look_ahead` samples, so the audio follows the mel at that distance; `finish` gives
-    the rest. A stream may be closed from another thread while it works. Several may work at once.
+    A network looks ahead by `Config.look_ahead` samples, so the audio follows the mel at that distance; `finish`
+    returns the rest. Another thread may close a stream while it works. Several streams may work at once.
 
     Attributes:
-        frames: mel frames that went in.
-        samples: audio that came out.
-        bytes: working memory, for as long as it is open.
+        frames: mel frames taken so far.
+        samples: audio samples returned so far.
     """
 
     def __init__(self, pipeline: StepPipeline, options: StreamOptions) -> None:
@@ -60,47 +61,47 @@ class Stream:
         self._config = pipeline.network.config
         self._window: Window | None = Window(pipeline, options.seed, options.energy_min)
         self._options = options
-        self._device: Any = None  # of the last piece
+        self._device: torch.device | None = None  # of the last piece
         self._closing = False
         self._working = threading.Lock()
 
     @property
     def bytes(self) -> int:
-        """Working memory."""
+        """Working memory in bytes; 0 once the stream is closed."""
         window = self._window
         return 0 if window is None else sum(sweep.bytes for sweep in window.pipeline.sweeps)
 
-    def feed(self, mel: Any) -> Any:
-        """Take in mel frames [M,n], n >= 0; returns the audio that they made final, float32, often empty.
+    def feed(self, mel: ArrayT) -> ArrayT:
+        """Take mel frames [M, n], n >= 0, and return the float32 audio that became final, often empty.
 
         Raises:
-            InputError: they are not frames of this voice's mel. The stream stays as it was.
-            Cancelled: the stream was closed meanwhile, or its event set.
+            InputError: they are not frames of this voice's mel. The stream is unchanged.
+            Cancelled: the stream was closed meanwhile, or its event was set.
         """
-        return self._joined(self.chunks(mel))
+        return self._joined(self.chunks(mel))  # type: ignore[no-any-return]
 
-    def finish(self) -> Any:
-        """The mel is complete: the rest of the audio. Closes the stream.
+    def finish(self) -> AnyArray:
+        """Return the rest of the audio once the mel is complete, and close the stream.
 
         Raises:
             InputError: the mel was too short.
-            Cancelled: as in `feed`.
+            Cancelled: the stream was closed meanwhile, or its event was set.
         """
-        return self._joined(self.last_chunks())
+        return self._joined(self.last_chunks())  # type: ignore[no-any-return]
 
-    def chunks(self, mel: Any) -> Iterator[FloatArray]:
-        """As `feed`, in chunks as soon as each is final."""
+    def chunks(self, mel: AnyArray) -> Iterator[FloatArray]:
+        """Take mel frames as `feed` does, and yield each chunk of audio as soon as it is final."""
         piece, self._device = self._checked(mel), device_of(mel)
         for begin in range(0, piece.shape[1], FRAMES):
             self._add(piece[:, begin : begin + FRAMES])
-            # Tiles that could still grow wait for the next part, where one is there already.
+            # A tile that could still grow waits for the next frames of the piece.
             last = begin + FRAMES >= piece.shape[1]
             while (chunk := self._advance(whole_tiles=not last)) is not None:
                 if len(chunk):
                     yield chunk
 
     def last_chunks(self) -> Iterator[FloatArray]:
-        """As `finish`, in chunks as soon as each is final."""
+        """Complete the audio as `finish` does, and yield each chunk as soon as it is final."""
         self._end()
         while (chunk := self._advance(whole_tiles=False)) is not None:
             if len(chunk):
@@ -108,7 +109,7 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Stop, now: a `feed` in another thread raises Cancelled within one tile. Frees the memory. May be repeated."""
+        """Stop and free the memory; a `feed` in another thread raises Cancelled within one tile. May be repeated."""
         self._closing = True
         with self._working:
             self._window = None
@@ -125,7 +126,7 @@ class Stream:
         batch = check_mel(mel, self._config)
         if batch.form != "single":
             raise InputError(f"mels: expected pieces of one mel, [{self._config.n_mels}, n] each, got a batch")
-        check_range(batch.items, self._config.mel_kind, stacklevel=None)
+        check_range(batch.bounds, self._config.mel_kind, warn=False)
         piece: FloatArray = batch.items[0]
         return piece
 
@@ -147,11 +148,11 @@ class Stream:
             window, length = self._open(), self.frames * self._config.hop
             if length == 0:
                 raise InputError("mels: expected at least one frame, got none")
-            self._options.check_length(length)
+            check_reflection(self._config, length)
             window.pipeline.end(length)
 
     def _advance(self, whole_tiles: bool) -> FloatArray | None:
-        """One tile: the audio that it made final, maybe none; None where the mel does not reach for a tile."""
+        """Run one tile and return the audio that became final, maybe none; None if the mel does not fill a tile yet."""
         with self._working:
             if self._cancelled():
                 self._window = None
@@ -167,7 +168,7 @@ class Stream:
             try:
                 if not pipeline.advance(available, self._cancelled):
                     return None
-            except BaseException:  # part of a tile is done: going on would give other bytes
+            except BaseException:  # part of the tile is done: to continue would give other bytes
                 self._window = None
                 raise
             chunk = window.audio(self.samples, pipeline.final)

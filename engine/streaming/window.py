@@ -1,4 +1,4 @@
-"""What a stream has at hand while it goes on: x from its last step to its first, and the mel around its first."""
+"""The signals that a stream keeps in memory: x between the last and the first step, and the mel around the first."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from engine.sampling.cpu.pipeline import StepPipeline
 
 
 class Window:
-    """The signals of a pipeline of unknown length, as far as its tiles need them.
+    """The part of x, of the mel and of the noise's deviation that the next tiles of a pipeline read.
 
     Attributes:
-        pipeline: whose they are.
+        pipeline: the steps that read it; their audio has no known length yet.
     """
 
     def __init__(self, pipeline: StepPipeline, seed: int, energy_min: float | None) -> None:
-        network, config = pipeline.network, pipeline.network.config
-        self._network = network
         self.pipeline = pipeline
+        self._network = pipeline.network
+        config = self._network.config
         self._seed = seed
         self._energy_min = energy_min
         self._hop = config.hop
-        # Moving x down costs as much as writing it once if there is as much room again.
+        # Moving x down costs as much as writing it once, if there is as much room again.
         self._x = np.zeros(2 * (pipeline.lag + 2 * pipeline.tile), np.float32)
         self._origin = self._drawn = 0
         self._mel = np.empty((config.n_mels, 0), np.float32)
         self._first_frame = 0
         self._std = None if energy_min is None else np.empty(0, np.float32)
         self._first_std = 0
-        # An upsampler of a layer's own reads the mel when the layer gets there.
+        # A layer with an upsampler of its own reads the mel one reach later.
         self._mel_lag = pipeline.mel_lag + (0 if config.shared_upsampler else config.reach)
         self._moved = True
 
     def add(self, frames: FloatArray) -> None:
-        """Mel frames [M,n] that follow those that were added before."""
+        """Append mel frames [M, n] and drop those that no tile reads any more."""
         begin = max(self.pipeline.begin - self._mel_lag, 0)
-        old = max(self._network.frames_of(begin, begin + 1)[0], self._first_frame)
-        self._mel = np.concatenate([self._mel[:, old - self._first_frame :], frames], axis=1, dtype=np.float32)
-        self._first_frame = old
+        first = max(self._network.frames_of(begin, begin + 1)[0], self._first_frame)
+        self._mel = np.concatenate([self._mel[:, first - self._first_frame :], frames], axis=1, dtype=np.float32)
+        self._first_frame = first
         if self._std is not None and self._energy_min is not None:
-            old = max((self.pipeline.begin - self.pipeline.lag) // self._hop, self._first_std)
+            first = max((self.pipeline.begin - self.pipeline.lag) // self._hop, self._first_std)
             std = energy_std(frames, self._energy_min)
-            self._std = np.concatenate([self._std[old - self._first_std :], std])
-            self._first_std = old
+            self._std = np.concatenate([self._std[first - self._first_std :], std])
+            self._first_std = first
         self._moved = True
 
     def prepare(self, end: int) -> None:
-        """Everything up to sample `end` is wanted."""
+        """Draw x_T up to sample `end`, and tell the sweeps where the signals lie if they moved."""
         if end - self._origin > len(self._x):
             kept = max(self.pipeline.begin - self.pipeline.lag, 0)
             self._x[: self._drawn - kept] = self._x[kept - self._origin : self._drawn - self._origin].copy()
@@ -74,5 +74,5 @@ class Window:
             self._moved = False
 
     def audio(self, begin: int, end: int) -> FloatArray:
-        """A copy of samples that are final."""
+        """Return a copy of final samples [begin, end)."""
         return self._x[begin - self._origin : end - self._origin].copy()

@@ -1,4 +1,4 @@
-"""The reverse process over a batch of utterances on a CPU: who gets which threads and how much memory."""
+"""The sampling loop on a CPU: how the items of a batch share threads and memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from engine.sampling.item import Item, Progress
 if TYPE_CHECKING:
     from engine.kernels.cpu import CpuNetwork
 
-One = Callable[[int, int, Progress | None], None]  # what is done for an item: its number, threads, the fraction done
+# The work of one item: takes the item's number, its threads and a function for its progress.
+Work = Callable[[int, int, Progress | None], None]
 
-# Items up to this many samples are spread over the threads one by one: they are too short to share a tile well.
+# Items up to this many samples get one thread each: they are too short for threads to share a tile well.
 SHORT = 16384
 
 
 class CpuLoop:
-    """Runs items on a CPU, in sweeps of `engine.sampling.cpu.pipeline`; what `engine.sampling.gpu.loop` does on a GPU."""
+    """Runs items on a CPU, in the sweeps of `engine.sampling.cpu.pipeline`."""
 
     def __init__(self, network: CpuNetwork, tensors: Mapping[str, FloatArray], threads: int) -> None:
         self._network = network
@@ -35,34 +36,34 @@ class CpuLoop:
         self._step_biases = lru_cache(maxsize=8)(self._compute_step_biases)
 
     def predict_noise(self, items: Sequence[Item], t: float) -> list[FloatArray]:
-        """One evaluation of the network at the items' x: eps [L_i] each, at step t of the training scale."""
+        """Evaluate the network once at the items' x and step t of the training scale; return eps [L_i] per item."""
         d = self._step_biases((t,))
         step = steps_of(noise_terms(self._network.config, t), d, clamp=False)
         eps = _rows([item.length for item in items])
 
-        def one(i: int, threads: int, report: Progress | None) -> None:
+        def evaluate(i: int, threads: int, report: Progress | None) -> None:
             eps[i][:] = pipeline.predict_noise(self._network, items[i], step, threads)
 
-        self._each(items, 1, one)
+        self._each(items, 1, evaluate)
         return eps
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[FloatArray]:
-        """The reverse process (paper, algorithm 2) over every item: audio [L_i] each.
+        """Run the reverse process (paper, algorithm 2) over every item and return the audio [L_i] per item.
 
-        Beside the audio, about WORKING_MEMORY bytes are used whatever the lengths and the number of items.
+        Beside the audio, this takes about WORKING_MEMORY bytes for any lengths and any number of items.
 
         Args:
-            items: left as they are.
+            items: are not changed.
             schedule: S steps.
             progress: called with the fraction done.
         """
         steps = self._steps(schedule)
         audio = _rows([item.length for item in items])
 
-        def one(i: int, threads: int, report: Progress | None) -> None:
+        def run(i: int, threads: int, report: Progress | None) -> None:
             pipeline.sample(self._network, items[i], steps, threads, audio[i], report)
 
-        self._each(items, len(steps), one, progress)
+        self._each(items, len(steps), run, progress)
         return audio
 
     def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
@@ -71,33 +72,33 @@ class CpuLoop:
         count = pipeline.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
         return pipeline.start_pipeline(self._network, steps, threads, seed, None, count)
 
-    def _each(self, items: Sequence[Item], steps: int, one: One, progress: Progress | None = None) -> None:
-        """Run `one` for every item: short ones beside each other, the others with all threads."""
+    def _each(self, items: Sequence[Item], steps: int, work: Work, progress: Progress | None = None) -> None:
+        """Do the work of every item: short items side by side, the others with all threads."""
         total = sum(item.length for item in items)
         done = 0
 
         def on_few(i: int) -> int:
-            one(i, self._threads // workers, None)
+            work(i, self._threads // workers, None)
             return items[i].length
 
         short = [i for i, item in enumerate(items) if item.length <= SHORT]
         workers = self._workers([items[i].length for i in short], steps)
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
-                for made in pool.map(on_few, short):
-                    done += made
+                for length in pool.map(on_few, short):
+                    done += length
                     if progress is not None:
                         progress(done / total)
         for i in sorted(set(range(len(items))) - set(short if workers > 1 else [])):
-            one(i, self._threads, _scaled(progress, done / total, items[i].length / total))
+            work(i, self._threads, _scaled(progress, done / total, items[i].length / total))
             done += items[i].length
 
     def _workers(self, lengths: list[int], steps: int) -> int:
-        """How many of these short items may run at once: their working memories share one allowance."""
+        """Return how many short items may run at once: together their sweeps fit into WORKING_MEMORY."""
         if not lengths:
             return 1
-        bytes_ = self._network.sweep_bytes(min(steps, pipeline.STEPS_PER_SWEEP), max(lengths), 1)
-        return max(1, min(self._threads, len(lengths), WORKING_MEMORY // bytes_))
+        size = self._network.sweep_bytes(min(steps, pipeline.STEPS_PER_SWEEP), max(lengths), 1)
+        return max(1, min(self._threads, len(lengths), WORKING_MEMORY // size))
 
     def _steps(self, schedule: Schedule) -> Steps:
         config = self._network.config
@@ -108,7 +109,7 @@ class CpuLoop:
 
 
 def _rows(lengths: Sequence[int]) -> list[FloatArray]:
-    """Empty audio; rows of one array where the lengths are equal."""
+    """Return uninitialised audio; the rows of one array where the lengths are equal."""
     if len(set(lengths)) == 1:
         return list(np.empty((len(lengths), lengths[0]), np.float32))
     return [np.empty(length, np.float32) for length in lengths]

@@ -1,4 +1,4 @@
-"""The T-step loop: which tile of which step runs next. The arithmetic is the backend's."""
+"""The T-step loop on a CPU: the order of tiles and steps. The backend does the arithmetic."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from engine.sampling.item import Item, Progress
 if TYPE_CHECKING:
     from engine.kernels.cpu import CpuNetwork, Sweep
 
-# Steps that travel through time in one sweep and share its conditioner, which costs reach rows per layer and step.
+# Steps that one sweep runs at once. They share its conditioner, which costs `reach` rows per layer and step.
 STEPS_PER_SWEEP = 6
-# Bytes that the sweeps of one utterance may hold at a time: where it is short, fewer steps share a conditioner.
+# Bytes that the sweeps of one utterance may hold at a time. A tight budget lets fewer steps share a conditioner.
 WORKING_MEMORY = 384 << 20
-UNIT = 12  # rows of a tile come in multiples of it
+UNIT = 12  # the rows of a tile are a multiple of it
 BLOCK = 1 << 20  # samples of noise drawn at once
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The steps of a schedule, as sweeps take them.
+    """Steps of a schedule in the form that sweeps take.
 
     Attributes:
-        terms: [S,3] a, b and sigma: ``x <- a x + b eps + sigma z`` (`engine.diffusion.schedule.update_terms`).
-        d: [S,N,C] the step biases.
-        clamp: limit x to [-1,1] after every step.
-        first: the number of the first of them in its schedule.
+        terms: [S, 3] a, b and sigma: ``x <- a x + b eps + sigma z`` (`engine.diffusion.schedule.update_terms`).
+        d: [S, N, C] step biases.
+        clamp: whether to limit x to [-1, 1] after every step.
+        first: the number of the first step in its schedule.
     """
 
     terms: FloatArray
@@ -44,27 +44,27 @@ class Steps:
         return len(self.terms)
 
     def part(self, begin: int, end: int) -> Steps:
-        """Steps begin .. end - 1."""
+        """Return steps [begin, end)."""
         return Steps(self.terms[begin:end], self.d[begin:end], self.clamp, self.first + begin)
 
 
 def steps_of(terms: npt.NDArray[np.floating], d: npt.NDArray[np.floating], clamp: bool) -> Steps:
-    """All steps of a schedule: `engine.diffusion.schedule.update_terms` [S,3], d [S,N,C]."""
+    """Return all steps of a schedule from `engine.diffusion.schedule.update_terms` [S, 3] and d [S, N, C]."""
     coefficients, biases = (np.ascontiguousarray(values, dtype=np.float32) for values in (terms, d))
     return Steps(coefficients, biases, clamp)
 
 
 class StepPipeline:
-    """Steps on their way through time together, step s one reach behind step s - 1.
+    """Steps that advance through time together; step s runs one reach (`Config.reach`) behind step s - 1.
 
     Attributes:
-        network: whose steps they are.
-        sweeps: that the steps are spread over, in order.
-        length: of the audio in samples; None while it is not known.
-        lag: how far the audio is behind the first step.
-        mel_lag: how far the last sweep, which reads the mel for itself, is behind the first.
+        network: of the steps.
+        sweeps: the sweeps that share the steps, in order.
+        length: of the audio in samples; None while it is unknown.
+        lag: samples between the first step and the final audio.
+        mel_lag: samples between the first sweep and the last; every sweep reads the mel.
         tile: the most samples that advance at once.
-        begin: the first step has taken in the samples before this one.
+        begin: the first step has processed all samples before this one.
     """
 
     def __init__(self, network: CpuNetwork, sweeps: Sequence[tuple[Sweep, int]], length: int | None) -> None:
@@ -81,35 +81,35 @@ class StepPipeline:
 
     @property
     def final(self) -> int:
-        """The samples before this one have gone through all steps."""
+        """The number of final samples: those that all steps have processed."""
         final = max(self.begin - self.lag, 0)
         return final if self.length is None else min(final, self.length)
 
     def end(self, length: int) -> None:
-        """The length becomes known; `begin` is not past it."""
+        """Set the length of the audio, once it is known; it is at least `begin`."""
         for sweep in self.sweeps:
             sweep.end(length)
         self.length = length
 
     def advance(self, available: int | None = None, cancelled: Callable[[], bool] | None = None) -> bool:
-        """Send one tile through all steps. False when there is none to send.
+        """Run all steps on one tile; return False when no tile is left, or none is available yet.
 
         Args:
-            available: while the length is not known, the samples before this one can be taken in.
-            cancelled: asked before every step.
+            available: while the length is unknown, the end of the samples that the first step may process.
+            cancelled: called before every step.
 
         Raises:
-            Cancelled: it was; the pipeline is over.
+            Cancelled: `cancelled` returned true. The pipeline must not be used any more.
         """
         rows = self._rows(available)
         if rows < UNIT:
             return False
         for number, (sweep, step) in enumerate(self._steps):
-            at = self.begin - number * self._reach
-            if -rows < at and (self.length is None or at < self.length + self._reach):
+            begin = self.begin - number * self._reach
+            if -rows < begin and (self.length is None or begin < self.length + self._reach):
                 if cancelled is not None and cancelled():
                     raise Cancelled("the audio was cancelled")
-                sweep.advance(step, at, rows)
+                sweep.advance(step, begin, rows)
         self.begin += rows
         return True
 
@@ -130,7 +130,17 @@ def start_pipeline(
     per_sweep: int,
     label: int | None = None,
 ) -> StepPipeline:
-    """A pipeline of these steps, at its beginning."""
+    """Return a pipeline of these steps at its beginning.
+
+    Args:
+        network: of a backend.
+        steps: S of them.
+        threads: that share a tile.
+        seed: of the noise.
+        length: of the audio in samples; None while it is unknown.
+        per_sweep: the most steps in one sweep.
+        label: the number of the class, for a network with classes.
+    """
     sweeps = []
     for first in range(0, len(steps), per_sweep):
         part = steps.part(first, min(first + per_sweep, len(steps)))
@@ -149,22 +159,22 @@ def start_pipeline(
 
 
 def steps_per_sweep(network: CpuNetwork, steps: int, threads: int, length: int | None, at_once: bool) -> int:
-    """The most steps that may share a conditioner within WORKING_MEMORY; where none fits, that of the fewest bytes.
+    """Return the most steps that may share a conditioner within WORKING_MEMORY, or the number that takes fewest bytes.
 
     Args:
         network: of a backend.
         steps: S.
         threads: of a sweep.
-        length: of the audio; None for any.
-        at_once: all steps travel together, in several sweeps; else the sweeps follow one another.
+        length: of the audio in samples; None for any.
+        at_once: whether all sweeps run together (a stream) or one after another.
     """
 
     def bytes_of(count: int) -> int:
-        one = network.sweep_bytes(count, length, threads)
+        sweep = network.sweep_bytes(count, length, threads)
         if not at_once:
-            return one
+            return sweep
         whole, rest = divmod(steps, count)
-        return whole * one + (network.sweep_bytes(rest, length, threads) if rest else 0)
+        return whole * sweep + (network.sweep_bytes(rest, length, threads) if rest else 0)
 
     counts = range(min(STEPS_PER_SWEEP, steps), 0, -1)
     return next((count for count in counts if bytes_of(count) <= WORKING_MEMORY), min(counts, key=bytes_of))
@@ -173,17 +183,17 @@ def steps_per_sweep(network: CpuNetwork, steps: int, threads: int, length: int |
 def sample(
     network: CpuNetwork, item: Item, steps: Steps, threads: int, out: FloatArray, progress: Progress | None = None
 ) -> None:
-    """The reverse process (paper, algorithm 2) over one utterance.
+    """Run the reverse process (paper, algorithm 2) over one utterance.
 
     Args:
         network: of a backend.
         item: the utterance.
         steps: S of them.
-        threads: how many share a tile.
-        out: [L] float32, C-contiguous: becomes the audio.
+        threads: that share a tile.
+        out: [L] float32, C-contiguous, receives the audio.
         progress: called with the fraction done, 0 to 1, after every tile.
     """
-    start(network, item, out)
+    write_start(network, item, out)
     count = steps_per_sweep(network, len(steps), threads, item.length, at_once=False)
     for first in range(0, len(steps), count):
         part = steps.part(first, min(first + count, len(steps)))
@@ -196,8 +206,8 @@ def sample(
                 progress((first + len(part) * min(1.0, pipeline.begin / end)) / len(steps))
 
 
-def start(network: CpuNetwork, item: Item, out: FloatArray) -> None:
-    """Out [L] becomes x_T, scaled."""
+def write_start(network: CpuNetwork, item: Item, out: FloatArray) -> None:
+    """Write the scaled x_T of an item into out [L]."""
     if item.x is not None:
         out[:] = item.x
     else:
@@ -210,7 +220,7 @@ def start(network: CpuNetwork, item: Item, out: FloatArray) -> None:
 
 
 def predict_noise(network: CpuNetwork, item: Item, steps: Steps, threads: int) -> FloatArray:
-    """One evaluation of the network at item.x: eps [L], by a single step (`engine.diffusion.schedule.noise_terms`)."""
+    """Evaluate the network once at item.x and return eps [L]; `steps` are `engine.diffusion.schedule.noise_terms`."""
     assert item.x is not None
     eps = np.array(item.x, dtype=np.float32, order="C")
     pipeline = start_pipeline(network, steps, threads, 0, item.length, 1, item.label)

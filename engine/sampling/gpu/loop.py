@@ -1,4 +1,4 @@
-"""The reverse process over a batch of utterances on a GPU: what is copied into plans, and when they run."""
+"""The sampling loop on a GPU: fills plans with the windows of a batch, and runs them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from engine.diffusion.embedding import sinusoids
 from engine.diffusion.schedule import Schedule, noise_terms, update_terms
 from engine.errors import UnavailableError
+from engine.kernels.launch import GRAIN
 from engine.sampling.gpu.plan import STEPS, Plan, PlanCache, Shape
 from engine.sampling.gpu.windows import Window, cut, pack, padded_items, padded_length
 from engine.sampling.item import Item, Progress
@@ -21,17 +22,16 @@ if TYPE_CHECKING:
     from engine.kernels.gpu import GpuNetwork
     from engine.sampling.cpu.pipeline import StepPipeline
 
-GRAIN = 128  # see engine.kernels.gpu
-# Of a plan's buffers. 2 GiB are 11.4 s of audio for BASE in fp16, 5.8 s in fp32: enough rows to fill any GPU. Longer
-# audio is cut.
+# Bytes of a plan's buffers. 2 GiB hold 11.4 s of audio for BASE in fp16, 5.8 s in fp32: enough rows to fill any GPU.
+# Longer audio is cut into windows.
 PLAN_BYTES = 2 << 30
 CACHE_BYTES = 6 << 30  # of idle plans
 
 
 class GpuLoop:
-    """Runs items on a GPU, in plans of `engine.sampling.gpu.plan`; what `engine.sampling.cpu.loop` does on a CPU.
+    """Runs items on a GPU, in the plans of `engine.sampling.gpu.plan`.
 
-    Every sample's value depends on its item alone: not on the batch, the windows, the capacity or the stream.
+    A sample depends on its item alone: not on the batch, the windows, the capacity or the stream.
     """
 
     def __init__(self, network: GpuNetwork, plan_bytes: int = PLAN_BYTES, cache_bytes: int = CACHE_BYTES) -> None:
@@ -45,25 +45,25 @@ class GpuLoop:
         self._numbers = lru_cache(maxsize=64)(self._make_numbers)
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Any]:
-        """The reverse process (paper, algorithm 2) over every item.
+        """Run the reverse process (paper, algorithm 2) over every item.
 
         Args:
-            items: their x, mel, noise and scale are arrays or tensors of the device, and are left as they are.
+            items: with x, mel, noise and scale as arrays or as tensors of the device; they are not changed.
             schedule: S steps.
-            progress: called with the fraction done; waits for the device each time.
+            progress: called with the fraction done; every call waits for the device.
 
         Returns:
-            float32 [L_i] per item, on the device, enqueued on the current stream.
+            float32 [L_i] per item on the device; the work is enqueued on the current stream.
         """
         config = self._network.config
         return self._sample(items, schedule.t, update_terms(config, schedule), config.clamp, progress)
 
     def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
-        """Raise UnavailableError: streams run on a CPU."""
+        """Raise UnavailableError: only a CPU runs streams."""
         raise UnavailableError("stream: it needs a CPU; load the voice with device='cpu'")
 
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
-        """One evaluation of the network: eps [L_i] per item, at step t of the training scale."""
+        """Evaluate the network once at step t of the training scale and return eps [L_i] per item."""
         return self._sample(items, (t,), noise_terms(self._network.config, t), clamp=False)
 
     def _sample(
@@ -81,14 +81,14 @@ class GpuLoop:
             halo = min(STEPS, len(t)) * config.reach + 2 * config.hop
             lengths = [len(x) for x in audio]
             windows = cut(lengths, halo, config.hop, self._budget, self._network.most_samples())
-            # All items of a plan read the same biases, and these hold the label.
+            # The items of a plan share its step biases, which include the label.
             batches = [
                 batch
                 for label in dict.fromkeys(item.label for item in items)
                 for batch in pack([w for w in windows if items[w.item].label == label], self._budget)
             ]
             groups = [(first, min(first + STEPS, len(t))) for first in range(0, len(t), STEPS)]
-            # Windows of one item read each other's samples, so these wait for one another after every group.
+            # Windows of one item overlap: after every group of steps each needs the samples of its neighbours.
             stretches = [groups] if len(windows) == len(items) else [[group] for group in groups]
             done, total = 0, len(stretches) * len(batches)
             for stretch in stretches:
@@ -105,7 +105,7 @@ class GpuLoop:
             return audio
 
     def _start(self, item: Item) -> Any:
-        """x_T [L] on the device, scaled: given, or `engine.diffusion.noise.normal(seed, 0, 0, L)`."""
+        """Return the scaled x_T [L] on the device: the item's own, or `normal(seed, 0, 0, L)`."""
         if item.x is not None:
             x = self._device.tensor(item.x, "fp32").clone()
         else:
@@ -127,14 +127,14 @@ class GpuLoop:
         audio: list[Any],
         following: list[Any],
     ) -> None:
-        given = any(items[window.item].noise is not None for window in batch)
-        shape = Shape(padded_items(len(batch)), padded_length(batch[0].length, GRAIN), given)
+        own_noise = any(items[window.item].noise is not None for window in batch)
+        shape = Shape(padded_items(len(batch)), padded_length(batch[0].length, GRAIN), own_noise)
         with self.plans.plan(shape) as plan:
             self._fill(plan, batch, items, audio)
             plan.prepare()
             for first, last in groups:
                 plan.load((first, last), tables)
-                if given:
+                if own_noise:
                     self._fill_noise(plan, batch, items, first, last)
                 plan.run(last - first)
             for row, window in enumerate(batch):
@@ -163,31 +163,31 @@ class GpuLoop:
             noise = items[window.item].noise
             assert noise is not None
             part = noise[first:last, window.begin : window.end]  # the last step of all adds none
-            plan.buffers.given[: len(part), row, : window.length].copy_(self._device.tensor(part, "fp32"))
+            plan.buffers.noise[: len(part), row, : window.length].copy_(self._device.tensor(part, "fp32"))
 
     def _make_tables(self, terms: tuple[tuple[float, ...], ...], clamp: bool) -> tuple[Any, Any]:
-        """Terms [S,4] and noise steps [S,4]: what the plan's buffers of these names want, for all S."""
+        """Return terms [S, 4] and noise steps [S, 4] for all S, as the plan's buffers of these names take them."""
         limit = np.full((len(terms), 1), 1.0 if clamp else math.inf)
         steps = np.repeat(np.arange(1, len(terms) + 1)[:, None], 4, axis=1)
         with_limit = np.concatenate([np.array(terms), limit], axis=1)
         tables = self._device.tensor(with_limit, "fp32"), self._device.tensor(steps, "i32")
-        self._device.mark().synchronize()  # they are kept, and other streams will read them
+        self._device.mark().synchronize()  # the tables are cached, and other streams will read them
         return tables
 
     def _make_numbers(self, values: tuple[int, ...], dtype: str) -> Any:
-        made = self._device.tensor(list(values), dtype)
-        self._device.mark().synchronize()  # likewise
-        return made
+        numbers = self._device.tensor(list(values), dtype)
+        self._device.mark().synchronize()  # cached as well
+        return numbers
 
     def _fold_steps(self, t: tuple[float, ...]) -> Any:
-        """Rows [S,N,7C] as a plan's buffer of this name wants them, for all S."""
+        """Return rows [S, N, 7C] for all S, as the plan's buffer of this name takes them."""
         network, config = self._network, self._network.config
         table = self._device.tensor(sinusoids(config, t), "fp32")
         rows = self._device.empty((len(t), config.residual_layers, 7 * network.channels), "fp32")
         calls: list[Callable[[], None]] = [self._device.bind(launch) for launch in network.fold_steps(table, rows)]
         for call in calls:
             call()
-        self._device.mark().synchronize()  # it is kept, and other streams will read it
+        self._device.mark().synchronize()  # the rows are cached, and other streams will read them
         return rows
 
     def _fold_label(self, t: tuple[float, ...], label: int) -> Any:
@@ -198,5 +198,5 @@ class GpuLoop:
 
 
 def _signed(seed: int) -> int:
-    """The same 64 bits as a two's complement."""
+    """Return the signed integer with the same 64 bits."""
     return seed - 2**64 if seed >= 2**63 else seed

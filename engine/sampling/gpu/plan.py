@@ -1,7 +1,7 @@
-"""The T-step loop on a GPU as data: static buffers, and every launch of every step in order.
+"""The T-step loop on a GPU as data: static buffers, and the launches of every step in order.
 
-Running a plan allocates nothing, waits for nothing and computes nothing in Python: mels, seeds, noise, schedules and
-lengths reach it through its buffers, weights through the network's.
+To run a plan takes no allocation, no wait and no arithmetic in Python. Mels, seeds, noise, schedules and lengths reach
+it through its buffers, weights through the network's.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.kernels.gpu import GpuNetwork
 
-# Steps of one plan. Longer schedules run it several times, and long audio is cut into windows that lose the reach of
-# this many steps at either end.
+# Steps of one plan. Longer schedules run it several times. Windows of long audio lose the reach of this many steps at
+# either end.
 STEPS = 6
-NOTHING: tuple[Any, ...] = ((0, 0), ())  # no part of no tables
+NOTHING: tuple[Any, ...] = ((0, 0), ())  # no steps of any table
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What one plan is made for; one graph serves every batch that fits in.
+    """The shape that a plan is built for; its graph serves every batch that fits.
 
     Attributes:
         items: B.
         capacity: L, in samples.
-        given: whether the noise comes from a buffer.
+        given: whether the noise comes from the caller, through a buffer.
     """
 
     items: int
@@ -42,7 +42,7 @@ class Plan:
     """The launches of one shape, and their graphs.
 
     Attributes:
-        shape: what it is made for.
+        shape: its capacity.
         buffers: `engine.kernels.gpu.Buffers`.
         bytes: of the buffers.
     """
@@ -56,28 +56,28 @@ class Plan:
         self._steps = [self._device.bind(launch) for launch in step_launches(network, self.buffers, STEPS)]
         self._graphs: dict[int, Callable[[], None]] = {}
         self._loaded = NOTHING
-        # Once in the open, on items without samples: this loads the kernels, which a capture may not.
+        # Run once outside a capture, on items without samples: this loads the kernels, which a capture must not.
         self.buffers.lengths.zero_()
         for call in (*self._conditioner, *self._steps):
             call()
 
     def prepare(self) -> None:
-        """buffers.conditioner <- buffers.mel; before `run`, and again whenever mels or lengths are new."""
+        """Compute buffers.conditioner from buffers.mel; to call before `run` whenever mels or lengths are new."""
         self._replay(0)
 
     def load(self, part: tuple[int, int], tables: tuple[Any, Any, Any]) -> None:
-        """buffers.rows, .terms and .noise_steps <- these steps of such tables, unless they are there already."""
+        """Copy steps [first, last) of the tables into buffers.rows, .terms and .noise_steps, unless they are there."""
         if self._loaded[0] == part and all(map(operator.is_, self._loaded[1], tables)):
             return
         first, last = part
-        self._loaded = NOTHING  # should one of the copies be interrupted
+        self._loaded = NOTHING  # in case a copy is interrupted
         buffers = (self.buffers.rows, self.buffers.terms, self.buffers.noise_steps)
         for buffer, table in zip(buffers, tables, strict=True):
             buffer[: last - first].copy_(table[first:last])
         self._loaded = part, tables
 
     def run(self, steps: int = STEPS) -> None:
-        """buffers.x <- x after the first so many of the plan's steps."""
+        """Advance buffers.x by the first `steps` steps of the plan."""
         self._replay(steps)
 
     def _replay(self, steps: int) -> None:
@@ -89,12 +89,12 @@ class Plan:
 
 
 def size_of(network: GpuNetwork, shape: Shape) -> int:
-    """Bytes of a plan's buffers."""
+    """Return the bytes of a plan's buffers."""
     return int((network.bytes_per_sample() + 4 * STEPS * shape.given) * shape.items * shape.capacity)
 
 
 def conditioner_launches(network: GpuNetwork, buffers: Any) -> Iterator[Any]:
-    """From the mel to every layer's conditioner: once per utterance, it does not depend on the step."""
+    """Yield the launches from the mel to every layer's conditioner, which does not depend on the step."""
     config = network.config
     if not config.n_mels:
         return
@@ -105,7 +105,7 @@ def conditioner_launches(network: GpuNetwork, buffers: Any) -> Iterator[Any]:
 
 
 def step_launches(network: GpuNetwork, buffers: Any, steps: int) -> Iterator[Any]:
-    """The reverse process (paper, algorithm 2), the noisiest of these steps first."""
+    """Yield the launches of the reverse process (paper, algorithm 2), noisiest step first."""
     for step in range(steps):
         yield network.input_projection(buffers)
         for layer in range(network.config.residual_layers):
@@ -114,28 +114,28 @@ def step_launches(network: GpuNetwork, buffers: Any, steps: int) -> Iterator[Any
 
 
 class PlanCache:
-    """Plans by shape, each lent to one call at a time; the least recently used make room.
+    """Plans by shape, each lent to one call at a time; the least recently used are evicted.
 
     Attributes:
-        limit: bytes that idle plans, with one about to be made, may hold together.
+        limit: bytes that idle plans may hold together, the next plan included.
     """
 
     def __init__(self, network: GpuNetwork, limit: int) -> None:
         self.limit = limit
         self._network = network
-        self._idle: OrderedDict[Plan, Any] = OrderedDict()  # with the work that it was left in
+        self._idle: OrderedDict[Plan, Any] = OrderedDict()  # with a mark behind its last work
         self._lock = threading.Lock()
 
     @contextmanager
     def plan(self, shape: Shape) -> Iterator[Plan]:
-        """Borrow one of this shape; made if all are in use."""
+        """Borrow a plan of this shape; a new one if all are in use."""
         with self._lock:
-            found = next((plan for plan in reversed(self._idle) if plan.shape == shape), None)
-            if found is None:
+            idle = next((plan for plan in reversed(self._idle) if plan.shape == shape), None)
+            if idle is None:
                 self._make_room(size_of(self._network, shape))
             else:
-                self._idle.pop(found).wait()
-        plan = found or Plan(self._network, shape)
+                self._idle.pop(idle).wait()
+        plan = idle or Plan(self._network, shape)
         try:
             yield plan
         finally:

@@ -1,4 +1,4 @@
-"""How utterances are laid into plans: cut where they are long, and put together with others of their length."""
+"""Windows and batches: long utterances are cut, and windows of similar length share a plan."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from engine.errors import UnavailableError
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of one item. What lies outside the kept part is there so that the kept part comes out exact.
+    """A stretch of one item. The samples outside the kept part only serve to make the kept part exact.
 
     Attributes:
-        item: its number.
-        begin, end: the samples that are computed, whole frames and a multiple of 4.
-        keep_begin, keep_end: those whose results count; over an item's windows they make up the item.
+        item: the number of the item.
+        begin: the first computed sample; a whole frame and a multiple of 4.
+        end: the end of the computed samples, likewise.
+        keep_begin: the first kept sample. The kept parts of an item's windows make up the item.
+        keep_end: the end of the kept samples.
     """
 
     item: int
@@ -27,18 +29,25 @@ class Window:
 
     @property
     def length(self) -> int:
-        """Samples that are computed."""
+        """The number of computed samples."""
         return self.end - self.begin
 
 
 def cut(lengths: Sequence[int], halo: int, hop: int, limit: int, most: int) -> list[Window]:
-    """Windows of at most about `limit` samples over every item; an item within the limit is one window.
+    """Cut every item into windows of about `limit` samples; an item within the limit is one window.
 
-    A sample depends on nothing further away than `halo`, so seams are exact. A limit below four halos counts as
-    four: at most half of the work is then done twice.
+    A sample depends on no other further away than `halo`, so seams are exact. The limit is at least four halos, so
+    that at most half of the work is done twice.
+
+    Args:
+        lengths: samples per item.
+        halo: samples that a sample depends on at either side.
+        hop: samples per frame.
+        limit: samples per window.
+        most: samples per window that the GPU's kernels can address.
 
     Raises:
-        UnavailableError: that makes a window of more than `most` samples.
+        UnavailableError: a window needs more than `most` samples.
     """
     unit = math.lcm(hop, 4)
     halo = math.ceil(halo / unit) * unit
@@ -61,9 +70,9 @@ def cut(lengths: Sequence[int], halo: int, hop: int, limit: int, most: int) -> l
 
 
 def pack(windows: Sequence[Window], budget: int) -> list[list[Window]]:
-    """Batches of windows of similar length: items times capacity stays within `budget` samples, or is one item."""
+    """Group windows of similar length into batches of at most `budget` samples, items times capacity, or one window."""
     batches: list[list[Window]] = []
-    for window in sorted(windows, key=lambda one: (-one.length, one.item, one.begin)):
+    for window in sorted(windows, key=lambda window: (-window.length, window.item, window.begin)):
         last = batches[-1] if batches else []
         if last and padded_items(len(last) + 1) * padded_length(last[0].length, 1) <= budget:
             last.append(window)
@@ -73,12 +82,12 @@ def pack(windows: Sequence[Window], budget: int) -> list[list[Window]]:
 
 
 def padded_length(length: int, grain: int) -> int:
-    """The next capacity: 8 to 15 times a power of two of grains. Few shapes, at most an eighth of it empty."""
+    """Return the next capacity, 8 to 15 times a power of two of grains: few shapes, at most an eighth empty."""
     units = math.ceil(length / grain)
     step = 1 << max(0, units.bit_length() - 4)
     return math.ceil(units / step) * step * grain
 
 
 def padded_items(count: int) -> int:
-    """The next batch size: 1 to 4, then multiples of 4."""
+    """Return the next batch size: 1 to 4, then multiples of 4."""
     return count if count <= 4 else math.ceil(count / 4) * 4
