@@ -1,4 +1,4 @@
-"""The networks that come with the package, by name."""
+"""Networks that come with the package, by name."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from engine.errors import CheckpointError
 
 ASSETS = Path(__file__).parent / "assets"
 BUNDLED = ASSETS / "voice.safetensors"
-# A vocoder; spoken digits that can be asked for; spoken digits as they come.
+# A vocoder; spoken digits selected by label; unconditional spoken digits.
 NAMES = ("voice", "digits", "digits-unconditional")
 
 
 def path_of(model: str | os.PathLike[str] | None = None) -> Path:
-    """The file that is meant: a path, or the name of a bundled network; None for the bundled voice.
+    """Return the checkpoint file of a model.
 
-    A string that is one of `NAMES` is always that network, whatever lies in the working directory; "./digits" and
-    Path("digits") are files.
+    A string in `NAMES` always selects the bundled network, even if the working directory has a file of that name.
+    "./digits" and Path("digits") are files.
+
+    Args:
+        model: a path, or the name of a bundled network; None for the bundled voice.
 
     Raises:
-        CheckpointError: the bundled network is not in this installation, or a bare word is neither a name nor a file.
+        CheckpointError: this installation lacks the bundled network, or a bare word is neither a name nor a file.
     """
     if model is None:
         return BUNDLED

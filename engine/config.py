@@ -1,4 +1,4 @@
-"""What a DiffWave network is: sizes, rates and schedules. Everything that is not a weight."""
+"""Hyper-parameters of a DiffWave network: sizes, rates and schedules, everything except the weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from engine.errors import CheckpointError, InputError
 
 FAMILIES = ("lmnt", "priorgrad", "amphion", "speechbrain", "philsyn")
 MEL_KINDS = ("lmnt", "tacotron", "hifigan", "speechbrain")
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 384000  # Hz
+MAX_SAMPLES = 2**31 - 1
+MAX_MELS = 1024
+MAX_HOP = 8192
+MAX_STEPS = 10000  # of a schedule
 MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
 MAX_GUIDANCE = 100.0
-# Fields that came after files had been written: what they are where a file has none.
-_LATER: dict[str, Any] = {
+MAX_INT8_RANGE = 1e6
+ENERGY_MAX = 4.0  # PriorGrad limits the energy of a frame to it; `Config.energy_min` lies below
+# The paper's schedules of 6 steps (appendix B).
+BASE_FAST_SCHEDULE = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5)
+LARGE_FAST_SCHEDULE = (*BASE_FAST_SCHEDULE[:-1], 0.7)
+# Fields that older files lack, with the value that a file without them implies.
+_IMPLIED: dict[str, Any] = {
     "classes": (),
     "clip_samples": 0,
     "signal_std": 0.0,
@@ -27,7 +37,7 @@ _LATER: dict[str, Any] = {
 
 
 def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
-    """The betas of a training: count of them, evenly spaced from the first to the last."""
+    """Return the betas of a training schedule: `count` values, evenly spaced from `first` to `last`."""
     return tuple(first + (last - first) * n / max(count - 1, 1) for n in range(count))
 
 
@@ -38,36 +48,38 @@ class Config:
     Attributes:
         residual_channels: C, a multiple of 16.
         residual_layers: N.
-        dilation_cycle: layer i dilates by ``2 ** (i % dilation_cycle)``.
+        dilation_cycle: layer i has the dilation ``2 ** (i % dilation_cycle)``.
         n_mels: M, the bands of the local conditioner; 0 for an unconditional network.
-        upsample_strides: the transposed convolutions' strides in time; their product is the hop.
+        upsample_strides: strides in time of the transposed convolutions; their product is the hop.
         sample_rate: of the audio, in Hz.
-        mel_kind: which front-end the mel comes from (one of ``MEL_KINDS``), None when unknown.
-        train_schedule: beta_1 .. beta_T of training.
-        fast_schedule: the checkpoint's own inference schedule, None when it has none.
-        family: whose code trained it (one of ``FAMILIES``). The fields below are what follows from that; nothing
-            else asks for the family.
-        shared_upsampler: one mel upsampler for all layers; else each layer has its own.
+        mel_kind: the front-end that computes the mel (one of ``MEL_KINDS``); None if unknown.
+        train_schedule: beta_1 .. beta_T of the training.
+        fast_schedule: the checkpoint's own inference schedule; None if it has none.
+        family: the implementation that trained the network (one of ``FAMILIES``). The fields below hold everything
+            that follows from it; no other code depends on the family.
+        shared_upsampler: whether all layers share one mel upsampler; otherwise each layer has its own.
         step_embedding: "table", interpolated between the rows of the training steps, or "sinusoid", of t itself.
-        padding: what a dilated convolution sees beyond the ends: "zeros" or the signal's own reflection, "reflect".
-        step_bias_in_residual: the residual connection carries the step bias, too: (x + d + res) * sqrt(1/2).
-        clamp: limit x to [-1,1] after every step.
-        prior: noise is scaled by a standard deviation per sample that follows the mel's energy (PriorGrad).
-        energy_min: beside it, the smallest energy of a frame of the training data (`engine.diffusion.prior`); 0 when unknown.
-        classes: the names of the classes that a label can be (global conditioner), one or two words each: "3", or
-            "3 jackson"; () for a network without labels. Not together with a mel.
-        clip_samples: length of the training clips in samples, what is generated unless told otherwise; 0 when unknown.
-        signal_std: above 0, the network's output F is not eps but what a line cannot say of it, for audio of this
-            standard deviation: eps = p x + q F, see `preconditioning`. 0 is the paper's network, whose output is eps.
-        int8_ranges: one for every residual layer, the largest |x| that its input keeps where precision is "int8"; 0
-            where only the conditioner is made with bytes, as always in the first layer. () for a network that has
-            not been calibrated (`engine.calibration`).
-        int8_mel_range: beside them, where there is a mel, the largest |value| that the upsampled mel keeps.
-        int8_conditioner_ranges: and the largest |value| that the projected mel keeps, for every residual layer and
-            each of its 2C channels in turn.
-        guidance: above 0, a network with classes has also learnt to be without a label, and this is how far `generate`
-            goes from there towards the label unless told otherwise (`engine.sampling.guidance`), 1 for the label alone. 0 for a
-            network that has not, and for one without classes.
+        padding: the values of a dilated convolution beyond the ends of the signal: "zeros", or "reflect" for the
+            signal's own reflection.
+        step_bias_in_residual: whether the residual connection carries the step bias too: (x + d + res) * sqrt(1/2).
+        clamp: whether x is limited to [-1,1] after every step.
+        prior: whether a standard deviation per sample scales the noise, computed from the mel's energy (PriorGrad).
+        classes: the names of the classes that a label can select (global conditioner), one or two words each: "3", or
+            "3 jackson"; () for a network without labels. A network with a mel has no classes.
+        clip_samples: length of the training clips in samples, the default length of generated audio; 0 if unknown.
+        signal_std: above 0, the output is preconditioned for audio of this standard deviation: the network computes F
+            of eps = p x + q F, see `preconditioning`. 0 is the paper's network, whose output is eps.
+        int8_ranges: for every residual layer, the largest |x| of its input that precision "int8" represents. 0 for a
+            layer in which only the conditioner is computed in int8; the first layer always has 0. () for a network
+            without calibration (`engine.calibration`).
+        int8_mel_range: the largest |value| of the upsampled mel that int8 represents; 0 without a mel or calibration.
+        int8_conditioner_ranges: the largest |value| of the projected mel that int8 represents, for every residual
+            layer and each of its 2C channels in turn; () without a mel or calibration.
+        guidance: above 0, a network with classes was also trained without a label. The value is the default weight of
+            classifier-free guidance in `generate` (`engine.sampling.guidance`); 1 is the label alone. 0 for a
+            network that was never trained without a label, and for one without classes.
+        energy_min: for a network with `prior`, the smallest energy of a frame of its training data
+            (`engine.diffusion.prior`); 0 if unknown.
     """
 
     residual_channels: int = 64
@@ -78,7 +90,7 @@ class Config:
     sample_rate: int = 22050
     mel_kind: str | None = "lmnt"
     train_schedule: tuple[float, ...] = linear_schedule(1e-4, 0.05, 50)
-    fast_schedule: tuple[float, ...] | None = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5)
+    fast_schedule: tuple[float, ...] | None = BASE_FAST_SCHEDULE
     family: str = "lmnt"
     shared_upsampler: bool = True
     step_embedding: str = "table"
@@ -100,9 +112,9 @@ class Config:
             ("residual_channels", 16, 1024),
             ("residual_layers", 1, 256),
             ("dilation_cycle", 1, 16),
-            ("n_mels", 0, 1024),
-            ("sample_rate", 1000, 384000),
-            ("clip_samples", 0, 2**31 - 1),
+            ("n_mels", 0, MAX_MELS),
+            ("sample_rate", MIN_SAMPLE_RATE, MAX_SAMPLE_RATE),
+            ("clip_samples", 0, MAX_SAMPLES),
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
@@ -111,8 +123,8 @@ class Config:
             raise _refusal("residual_channels", "a multiple of 16", self.residual_channels)
         strides = self.upsample_strides
         strides_ok = type(strides) is tuple and all(type(s) is int and 2 <= s <= 64 and s % 2 == 0 for s in strides)
-        if not strides_ok or bool(strides) != bool(self.n_mels) or self.hop > 8192:
-            expected = "a tuple of even strides from 2 to 64 with a product of at most 8192"
+        if not strides_ok or bool(strides) != bool(self.n_mels) or self.hop > MAX_HOP:
+            expected = f"a tuple of even strides from 2 to 64 with a product of at most {MAX_HOP}"
             raise _refusal("upsample_strides", f"{expected} (empty for an unconditional network)", strides)
         if self.mel_kind is not None and self.mel_kind not in MEL_KINDS:
             raise _refusal("mel_kind", f"one of {', '.join(MEL_KINDS)}", self.mel_kind)
@@ -133,33 +145,33 @@ class Config:
             raise _refusal("signal_std", "a float from 0 to 1", self.signal_std)
         if not isinstance(self.guidance, float) or not 0.0 <= self.guidance <= MAX_GUIDANCE:
             raise _refusal("guidance", f"a float from 0 to {MAX_GUIDANCE:g}", self.guidance)
-        least = self.energy_min
-        if not isinstance(least, float) or not 0.0 <= least < 4.0 or (least and not self.prior):
-            raise _refusal("energy_min", "a float from 0 to below 4, and 0 without prior", least)
+        energy_min = self.energy_min
+        if not isinstance(energy_min, float) or not 0.0 <= energy_min < ENERGY_MAX or (energy_min and not self.prior):
+            raise _refusal("energy_min", f"a float from 0 to below {ENERGY_MAX:g}, and 0 without prior", energy_min)
         if not _are_classes(self.classes):
             expected = f"a tuple of up to {MAX_CLASSES} different names, each one or two printable words"
             raise _refusal("classes", f"{expected} of at most {MAX_CLASS_NAME} characters", self.classes)
         if self.classes and self.n_mels:
-            raise _refusal("classes", "none in a network with a mel (both together are not built)", self.classes)
+            raise _refusal("classes", "none in a network with a mel (both together are not supported)", self.classes)
         for name in ("train_schedule", "fast_schedule"):
             betas = getattr(self, name)
             if betas is None and name == "fast_schedule":
                 continue
             if (
                 type(betas) is not tuple
-                or not 1 <= len(betas) <= 10000
+                or not 1 <= len(betas) <= MAX_STEPS
                 or not all(isinstance(b, float) and 0.0 < b < 1.0 for b in betas)
             ):
-                raise _refusal(name, "a tuple of 1 to 10000 floats between 0 and 1", betas)
+                raise _refusal(name, f"a tuple of 1 to {MAX_STEPS} floats between 0 and 1", betas)
 
     def _check_ranges(self) -> None:
         for name in ("int8_ranges", "int8_conditioner_ranges"):
             ranges = getattr(self, name)
-            if type(ranges) is not tuple or not all(isinstance(r, float) and 0.0 <= r <= 1e6 for r in ranges):
+            if type(ranges) is not tuple or not all(map(_is_int8_range, ranges)):
                 raise _refusal(name, "a tuple of floats from 0 to 1e6", ranges)
         if self.int8_ranges and (len(self.int8_ranges) != self.residual_layers or self.int8_ranges[0]):
             raise _refusal("int8_ranges", "one float per residual layer, 0 for the first, or none", self.int8_ranges)
-        if not isinstance(self.int8_mel_range, float) or not 0.0 <= self.int8_mel_range <= 1e6:
+        if not _is_int8_range(self.int8_mel_range):
             raise _refusal("int8_mel_range", "a float from 0 to 1e6", self.int8_mel_range)
         with_mel = bool(self.int8_ranges) and self.n_mels > 0
         if len(self.int8_conditioner_ranges) != with_mel * self.residual_layers * 2 * self.residual_channels:
@@ -173,7 +185,7 @@ class Config:
 
     @property
     def labels(self) -> int:
-        """Rows of the labels' embedding: the classes and, where `guidance` says so, a last one for "no label"."""
+        """Rows of the label embedding: one per class and, if `guidance` is above 0, a last one for "no label"."""
         return len(self.classes) + (bool(self.classes) and self.guidance > 0.0)
 
     @property
@@ -183,40 +195,48 @@ class Config:
 
     @property
     def mel_reach(self) -> int:
-        """Samples by which the mel's upsampler looks ahead: 136 for 16 x 16."""
+        """Look-ahead of the mel upsampler in samples: 136 for strides 16 x 16."""
         reach = 0
         for stride in self.upsample_strides:
             reach = reach * stride + stride // 2
         return reach
-
-    def look_ahead(self, steps: int) -> int:
-        """Samples that must be known after a sample before so many steps can give its audio, itself included."""
-        return steps * self.reach + self.mel_reach + 1
 
     @property
     def reach(self) -> int:
         """Samples of context that one denoising step needs on each side: the sum of the dilations."""
         return sum(self.dilations)
 
+    def look_ahead(self, steps: int) -> int:
+        """Return the look-ahead of `steps` denoising steps in samples, the current sample included."""
+        return steps * self.reach + self.mel_reach + 1
+
     def alpha_bar(self, t: float) -> float:
-        """At a step of the training scale; between two steps, its root lies on the line between theirs.
+        """Return alpha_bar at a step of the training scale.
+
+        Between two steps, its square root is interpolated linearly.
+
+        Args:
+            t: the step, 0 to T-1, fractions allowed.
 
         Raises:
             InputError: t is not from 0 to T-1.
         """
-        if not 0 <= t <= len(self.train_schedule) - 1:
-            raise InputError(f"t: expected a step from 0 to {len(self.train_schedule) - 1}, got {t!r}")
-        low, share = int(t), t - int(t)
+        check_step(t, len(self.train_schedule))
+        low, fraction = int(t), t - int(t)
         roots = [math.sqrt(math.prod(1.0 - beta for beta in self.train_schedule[: n + 1])) for n in (low, low + 1)]
-        return ((1.0 - share) * roots[0] + share * roots[1]) ** 2
+        return ((1.0 - fraction) * roots[0] + fraction * roots[1]) ** 2
 
     def preconditioning(self, alpha_bar: float) -> tuple[float, float]:
-        """(p, q) of eps = p x + q F at a level of noise, F the network's output; (0, 1) for the paper's networks.
+        """Return (p, q) of eps = p x + q F at a noise level, F the network's output; (0, 1) for the paper's networks.
 
-        p x is the best guess at eps from a sample alone, for audio of variance s^2 = signal_std^2, and q the deviation
-        of what it misses, so that F has variance 1 at every level (Karras et al., NeurIPS 2022, appendix B.6)::
+        p x is the best linear estimate of eps from the sample x, for audio of variance s^2 = signal_std^2. q is the
+        standard deviation of its residual, so F has variance 1 at every level (Karras et al., NeurIPS 2022, appendix
+        B.6)::
 
             v = alpha_bar s^2 + 1 - alpha_bar,  p = sqrt(1 - alpha_bar) / v,  q = sqrt(alpha_bar s^2 / v)
+
+        Args:
+            alpha_bar: the noise level, above 0 to 1.
         """
         if not self.signal_std:
             return 0.0, 1.0
@@ -225,18 +245,25 @@ class Config:
         return math.sqrt(1.0 - alpha_bar) / variance, math.sqrt(signal / variance)
 
     def to_json(self) -> str:
-        """The configuration as the text kept in a safetensors file's metadata."""
+        """Return the configuration as the JSON text in a safetensors file's metadata."""
         values = asdict(self)
-        for name in _LATER:  # files of networks without these stay as they always were
-            if values[name] == _LATER[name]:
+        for name in _IMPLIED:  # the file of a network without these does not change
+            if values[name] == _IMPLIED[name]:
                 del values[name]
         return json.dumps(values)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
-        """Read what `asdict` gives, or lists for its tuples; CheckpointError for unknown or missing keys."""
+        """Build a configuration from a dict of its fields, with tuples or lists.
+
+        Args:
+            values: the fields by name, as `dataclasses.asdict` returns them.
+
+        Raises:
+            CheckpointError: a key is unknown or missing, or a value is impossible.
+        """
         known = {f.name for f in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - set(values) - set(_LATER))
+        unknown, missing = sorted(set(values) - known), sorted(known - set(values) - set(_IMPLIED))
         if unknown or missing:
             raise CheckpointError(f"config: unknown keys {unknown!r:.80}, missing keys {missing}")
         tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
@@ -244,15 +271,26 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """Read what `to_json` gives; anything else raises CheckpointError."""
+        """Parse the text that `to_json` returns.
+
+        Args:
+            text: a JSON object of the fields.
+
+        Raises:
+            CheckpointError: the text is not JSON, or does not describe a possible configuration.
+        """
         return cls.from_dict(plain_values(parse_object(text)))
+
+
+def _is_int8_range(value: object) -> bool:
+    return isinstance(value, float) and 0.0 <= value <= MAX_INT8_RANGE
 
 
 def _are_classes(names: object) -> bool:
     if type(names) is not tuple or len(names) > MAX_CLASSES or not all(type(name) is str for name in names):
         return False
-    fit = (len(name) <= MAX_CLASS_NAME and name.isprintable() and _is_one_or_two_words(name) for name in names)
-    return all(fit) and len(set(names)) == len(names)
+    valid = (len(name) <= MAX_CLASS_NAME and name.isprintable() and _is_one_or_two_words(name) for name in names)
+    return all(valid) and len(set(names)) == len(names)
 
 
 def _is_one_or_two_words(name: str) -> bool:
@@ -265,7 +303,14 @@ def _refusal(name: str, expected: str, got: object) -> CheckpointError:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The JSON object that a text is; CheckpointError when it is none."""
+    """Parse a JSON object.
+
+    Args:
+        text: JSON, at most a few megabytes.
+
+    Raises:
+        CheckpointError: the text is not JSON, or not an object.
+    """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -275,10 +320,27 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     return values
 
 
-def plain_values(values: dict[Any, Any]) -> dict[str, Any]:
-    """Of a foreign dict, the entries that a hyper-parameter can be: scalars, strings, flat lists of them.
+def check_step(t: float, train_steps: int) -> None:
+    """Check that t lies on the training scale.
 
-    The rest is dropped: comparing or printing nested, self-referring or 10,000-digit values can itself fail.
+    Args:
+        t: a step, fractions allowed.
+        train_steps: T, the number of training steps.
+
+    Raises:
+        InputError: t is not from 0 to T-1.
+    """
+    if not 0 <= t <= train_steps - 1:  # refuses NaN, too
+        raise InputError(f"t: expected a step from 0 to {train_steps - 1}, got {t!r}")
+
+
+def plain_values(values: dict[Any, Any]) -> dict[str, Any]:
+    """Return the entries of a foreign dict that can be hyper-parameters: scalars, strings, flat lists of them.
+
+    Other entries are dropped: comparing or printing nested, self-referring or 10,000-digit values can itself fail.
+
+    Args:
+        values: a dict from a file, with keys and values of any type.
     """
     return {k: v for k, v in values.items() if isinstance(k, str) and _is_plain(v)}
 
@@ -295,9 +357,9 @@ BASE = Config()
 LARGE = Config(
     residual_channels=128,
     train_schedule=linear_schedule(1e-4, 0.02, 200),
-    fast_schedule=(1e-4, 1e-3, 0.01, 0.05, 0.2, 0.7),
+    fast_schedule=LARGE_FAST_SCHEDULE,
 )
-# Of sounds from nothing: one second of a spoken digit (section 5.2). With labels, replace(SC09, classes=...).
+# Unconditional: one second of a spoken digit (section 5.2). With labels, replace(SC09, classes=...).
 SC09 = Config(
     residual_channels=256,
     residual_layers=36,

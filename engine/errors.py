@@ -1,4 +1,4 @@
-"""The errors a caller can meet. Each message names the argument, what was expected and what came."""
+"""Exceptions of the public API. Each message states the argument, the expected value and the value received."""
 
 
 class InputError(ValueError):
@@ -10,8 +10,8 @@ class CheckpointError(ValueError):
 
 
 class Cancelled(RuntimeError):  # noqa: N818
-    """The caller cancelled the work: its event was set, or the stream was closed while it was working."""
+    """The caller cancelled the work: its event was set, or the stream was closed during the work."""
 
 
 class UnavailableError(RuntimeError):
-    """What was asked for (a device, an instruction set, a precision, an extra) is not available here."""
+    """A requested device, instruction set, precision or extra is not available on this machine."""

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete."""
+"""Output files: checks before the work, and files that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from engine.errors import InputError
 
 @contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file to write into, which takes the place of `target` when the block ends without an exception.
+    """Open a new file that replaces `target` when the block ends without an exception.
 
-    It is written beside the target and renamed, which replaces a file or a symbolic link of that name. On any
-    exception nothing is left behind, and what was there stays.
+    The file is written beside the target and renamed; the renaming replaces a file or a symbolic link of that name.
+    On any exception the new file is removed and the target stays as it was.
+
+    Args:
+        target: the path of the finished file.
 
     Raises:
-        OSError: the target cannot be written, or is something else than a regular file.
+        OSError: the target cannot be written, or is not a regular file.
     """
     target = Path(target)
-    # os.replace would turn /dev/null into a regular file for root, so only regular files may be in the way.
+    # os.replace would turn /dev/null into a regular file for root, so only a regular file may be replaced.
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         raise OSError("it is a directory" if target.is_dir() else "it is not a regular file")
     if not target.parent.is_dir():
         raise OSError(f"there is no directory {str(target.parent)!r}")
     unfinished = target.with_name(f".engine-{secrets.token_hex(8)}.tmp")
     try:
-        with open(unfinished, "xb") as file:  # not mkstemp: its files are 0600 whatever the umask
+        with open(unfinished, "xb") as file:  # mkstemp would ignore the umask: its files have mode 0600
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -43,10 +46,13 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse now, before the work, a folder that results could not be written into, or that could not be made.
+    """Check before the work that results can be written into a folder, or that it can be created.
+
+    Args:
+        path: the folder; its parent must exist.
 
     Raises:
-        InputError: something else has its name, or nothing can be written there.
+        InputError: the path is not a directory, or no file can be created there.
     """
     refusal = f"-o: cannot write into {str(path)!r}"
     if path.exists() and not path.is_dir():
@@ -54,19 +60,25 @@ def check_folder(path: Path) -> None:
     _check_writable(path if path.is_dir() else path.parent, refusal)
 
 
-def check_output(path: Path, suffix: str, source: Path | None = None) -> None:
-    """Refuse now, before the work, a result that could not be written after it, or that would replace its source.
+def check_output(path: Path, suffix: str, source: Path | None = None, *, option: str = "-o") -> None:
+    """Check before the work that a result can be written and does not replace its source.
 
-    The suffix is asked for because results replace files: a swapped argument must not cost a recording.
+    The suffix is required because results replace files: a swapped argument must not destroy a recording.
+
+    Args:
+        path: the file to write.
+        suffix: the required suffix in lower case, ".wav".
+        source: the input file, if there is one.
+        option: the option of the command line that named the path, for messages.
 
     Raises:
-        InputError: the name does not end in suffix, or nothing can be written there.
+        InputError: the name does not end in suffix, or no file can be created there.
     """
-    refusal = f"-o: cannot write {str(path)!r}"
+    refusal = f"{option}: cannot write {str(path)!r}"
     if path.is_dir():
         raise InputError(f"{refusal}: it is a directory")
     if path.suffix.lower() != suffix:
-        raise InputError(f"-o: expected a name that ends in {suffix}, got {str(path)!r}")
+        raise InputError(f"{option}: expected a name that ends in {suffix}, got {str(path)!r}")
     if path.exists():
         if not path.is_file():
             raise InputError(f"{refusal}: it is not a regular file")
@@ -81,6 +93,6 @@ def _check_writable(folder: Path, refusal: str) -> None:
     if not folder.is_dir():
         raise InputError(f"{refusal}: there is no directory {str(folder)!r}")
     try:
-        tempfile.TemporaryFile(dir=folder).close()  # more certain than asking for permissions
+        tempfile.TemporaryFile(dir=folder).close()  # os.access alone misses a full disk or a read-only mount
     except OSError as error:
         raise InputError(f"{refusal}: cannot create a file in {str(folder)!r}: {error.strerror}") from None

@@ -97,7 +97,7 @@ class Voice:
         plan = build_schedule(self.config, steps, schedule)
         lengths = batch.lengths(self.hop)
         check_reflection(self.config, min(lengths))
-        priors = check_prior(self.config.prior, std, energy_min, batch.items, self.hop, self.config.energy_min)
+        priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(lengths, len(plan), seed, noise, mels=batch.items, priors=priors)
         return batch.restore(self._loop.sample(items, plan, progress))  # type: ignore[no-any-return]
 
@@ -203,7 +203,7 @@ class Voice:
         if not config.n_mels:
             raise InputError("stream: this network is unconditional and takes no mel; use generate()")
         plan, (number,) = build_schedule(config, steps, schedule), check_seed(seed, 1)
-        energy_min = resolve_energy_min(config.prior, energy_min, config.energy_min)
+        energy_min = resolve_energy_min(config, energy_min)
         if config.prior and energy_min is None:
             raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
         if cancel is not None and not callable(getattr(cancel, "is_set", None)):
@@ -403,8 +403,8 @@ class Voice:
         self,
         x: ArrayT,
         t: float,
-        *,
         mel: AnyArray | None = None,
+        *,
         label: int | str | Sequence[int | str] | None = None,
     ) -> ArrayT:
         """Evaluate the network once: the noise eps that it predicts in x (paper, equation 5).

@@ -1,7 +1,7 @@
-"""Every public family from its file to its audio: the published code's own outputs, on every tier.
+"""Every public family from its file to its audio, on every tier.
 
-The shared examples are what each implementation computed from a checkpoint that its own code wrote. Without them,
-generated checkpoints of the same layouts stand in, against the reference in float64.
+The shared examples contain the outputs of each implementation for a checkpoint that its own code wrote. Generated
+checkpoints of the same layouts are compared with the reference in float64.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ FAMILIES = ("lmnt", "lmnt_unconditional", "priorgrad", "speechbrain", "philsyn_v
 
 
 def voices(path, tmp_path, **options) -> list[Voice]:
-    """The original and its conversion."""
+    """Load a checkpoint and its conversion."""
     save_checkpoint(tmp_path / "converted.safetensors", load_checkpoint(path))
-    found = [engine.load(file, **options) for file in (path, tmp_path / "converted.safetensors")]
-    for voice in found:
+    loaded = [engine.load(file, **options) for file in (path, tmp_path / "converted.safetensors")]
+    for voice in loaded:
         voice.config = replace(voice.config, mel_kind=None)  # the examples' mels are random in [0, 1]
-    return found
+    return loaded
 
 
 def audio_of(voice: Voice, case) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_published_examples(family, isa, precision, tmp_path):
     original, converted = voices(path, tmp_path, isa=isa, precision=precision)
     with np.load(folder / "case.npz") as file:
         case = dict(file)
-    eps = original.predict_noise(case["x"], float(case["t"]), case.get("mel"))
+    eps = original.predict_noise(case["x"], float(case["t"]), mel=case.get("mel"))
     assert relative_error(eps, case["eps"]) < TOLERANCES["fixture_eps_fp32"]
     audio = audio_of(original, case)
     assert relative_error(audio, case["audio"]) < TOLERANCES["fixture_audio_fp32"]
@@ -64,28 +64,29 @@ def test_published_examples(family, isa, precision, tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("isa", "precision"), targets("fp32"))
 def test_generated_checkpoints(layout, isa, precision, tmp_path):
-    made = random_checkpoint(tmp_path, layout, seed=5)
-    original, converted = voices(made.path, tmp_path, isa=isa, precision=precision)
-    config, rng = made.config, np.random.default_rng(1)
-    plan = build_schedule(config, "full")
+    checkpoint = random_checkpoint(tmp_path, layout, seed=5)
+    original, converted = voices(checkpoint.path, tmp_path, isa=isa, precision=precision)
+    config, rng = checkpoint.config, np.random.default_rng(1)
+    schedule = build_schedule(config, "full")
     length = 3 * config.hop if config.n_mels else 100
     case = {
         "schedule": np.array(config.train_schedule),
         "x0": rng.standard_normal((2, length)).astype(np.float32),
-        "z": rng.standard_normal((len(plan) - 1, 2, length)).astype(np.float32),
+        "z": rng.standard_normal((len(schedule) - 1, 2, length)).astype(np.float32),
     }
     if config.n_mels:
         case["mel"] = rng.random((2, config.n_mels, 3), dtype=np.float32)
     if config.prior:
         case["std"] = rng.uniform(0.1, 1.0, (2, length)).astype(np.float32)
     if not config.n_mels:
-        audio = original.generate(2, schedule=case["schedule"], noise=(case["x0"], case["z"]))
-        again = converted.generate(2, schedule=case["schedule"], noise=(case["x0"], case["z"]))
+        options = {"n": 2, "schedule": case["schedule"], "noise": (case["x0"], case["z"])}
+        audio, converted_audio = original.generate(**options), converted.generate(**options)
     else:
-        audio, again = audio_of(original, case), audio_of(converted, case)
+        audio, converted_audio = audio_of(original, case), audio_of(converted, case)
     exact = {key: torch.tensor(value, dtype=torch.float64) for key, value in case.items()}
-    weights = reference.to_tensors(made.tensors, torch.float64)
-    given = exact["x0"], exact["z"]
-    expected = reference.sample(weights, config, exact.get("mel"), plan, *given, std=exact.get("std"))
+    weights = reference.to_tensors(checkpoint.tensors, torch.float64)
+    expected = reference.sample(
+        weights, config, exact.get("mel"), schedule, exact["x0"], exact["z"], std=exact.get("std")
+    )
     assert relative_error(audio, expected) < TOLERANCES["network_audio_fp32"]
-    assert again.tobytes() == audio.tobytes()
+    assert converted_audio.tobytes() == audio.tobytes()

@@ -1,6 +1,6 @@
-"""Whatever bytes a file holds, loading gives a network or one sentence, soon, in memory bounded by the file.
+"""Fuzzing of checkpoint loading: any bytes give a network or one message, in bounded time and memory.
 
-`make fuzz` runs 20,000 cases, the normal tests some hundred of the same.
+`make fuzz` runs 20,000 cases; the normal tests run a few hundred of them.
 """
 
 from __future__ import annotations
@@ -22,17 +22,10 @@ from hypothesis import strategies as st
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.config import Config
 from engine.errors import CheckpointError
-from tests.support.hostile import BESIDE_PHILSYN, sound_files
-from tests.support.hostile_watch import forget_peak, status
+from tests.support.hostile import CONFIG_JSON, sound_files
+from tests.support.hostile_watch import MEMORY_LIMIT, SECONDS_LIMIT, forget_peak, status
 
 pytest.importorskip("torch")
-
-BESIDE = {
-    "ckpt": '{"dilation_cycle_length": 1, "total_steps": 50}',
-    "pkl": BESIDE_PHILSYN,
-}
-MEMORY = 64 << 20  # beyond the size of the file
-SECONDS = 20.0
 
 BYTES = st.one_of(st.integers(0, 255), st.sampled_from(b'0123456789{}[],:"-.e \x00\xff.QRbc)('))
 NUMBERS = st.one_of(
@@ -50,7 +43,7 @@ Mutate = Callable[["Files", st.DataObject], None]
 
 
 class Files:
-    """Sound files, and the one that a case writes."""
+    """Sound files, and the mutated file of a case."""
 
     def __init__(self, folder: Path) -> None:
         self.sound = sound_files(folder)
@@ -58,14 +51,14 @@ class Files:
         self.path.parent.mkdir()
         self.outcomes = {"loaded": 0, "refused": 0}
 
-    def write(self, suffix: str, content: bytes, beside: str | None = None) -> None:
+    def write(self, suffix: str, content: bytes, config_json: str | None = None) -> None:
         self.path.write_bytes(content)
         config = self.path.with_name("config.json")
         config.unlink(missing_ok=True)
-        if beside is None:
-            beside = BESIDE.get(suffix)
-        if beside is not None:
-            config.write_bytes(beside.encode("utf-8", "surrogatepass"))
+        if config_json is None:
+            config_json = CONFIG_JSON.get(suffix)
+        if config_json is not None:
+            config.write_bytes(config_json.encode("utf-8", "surrogatepass"))
 
     def entries(self, suffix: str) -> dict[str, bytes]:
         self.write(suffix, self.sound[suffix])
@@ -79,7 +72,7 @@ class Files:
                 archive.writestr(name, content)
 
     def load(self) -> None:
-        """Load what was written, and judge."""
+        """Load the mutated file and check the outcome, the time and the memory."""
         size = self.path.stat().st_size
         watched = Path("/proc/self/clear_refs").exists()
         if watched:
@@ -99,16 +92,16 @@ class Files:
             self.outcomes["loaded"] += 1
             assert isinstance(checkpoint, Checkpoint)
             assert Config.from_json(checkpoint.config.to_json()) == checkpoint.config
-        assert time.perf_counter() - begin < SECONDS
+        assert time.perf_counter() - begin < SECONDS_LIMIT
         if watched:
-            assert status("VmHWM") - before <= size + MEMORY
+            assert status("VmHWM") - before <= size + MEMORY_LIMIT
 
 
 SUFFIXES = st.sampled_from(["pt", "pkl", "ckpt", "safetensors"])
 
 
-def _places(content: bytes, suffix: str) -> st.SearchStrategy[int]:
-    """Anywhere, but mostly where structure is: a header, the pickle, the directory."""
+def _positions(content: bytes, suffix: str) -> st.SearchStrategy[int]:
+    """Draw any position, but mostly one inside a header, the pickle or the directory."""
     end = len(content) - 1
     if suffix == "safetensors":
         length = struct.unpack("<Q", content[:8])[0]
@@ -117,22 +110,22 @@ def _places(content: bytes, suffix: str) -> st.SearchStrategy[int]:
     return st.one_of(st.integers(0, 4096), st.integers(pickled, pickled + 3000), st.integers(end - 2500, end))
 
 
-def bytes_changed(files: Files, data: st.DataObject) -> None:
+def change_bytes(files: Files, data: st.DataObject) -> None:
     suffix = data.draw(SUFFIXES)
     content = bytearray(files.sound[suffix])
-    for place, value in data.draw(st.lists(st.tuples(_places(content, suffix), BYTES), min_size=1, max_size=8)):
-        content[place] = value
+    for position, value in data.draw(st.lists(st.tuples(_positions(content, suffix), BYTES), min_size=1, max_size=8)):
+        content[position] = value
     files.write(suffix, bytes(content))
 
 
-def pieces_moved(files: Files, data: st.DataObject) -> None:
-    """Pieces cut out, doubled, or replaced by those of another file."""
+def move_pieces(files: Files, data: st.DataObject) -> None:
+    """Cut out pieces, double them, or replace them with pieces of another file."""
     suffix, other = data.draw(SUFFIXES), data.draw(SUFFIXES)
     content = files.sound[suffix]
     for _ in range(data.draw(st.integers(1, 3))):
-        begin, end = sorted(data.draw(st.tuples(_places(content, suffix), _places(content, suffix))))
+        begin, end = sorted(data.draw(st.tuples(_positions(content, suffix), _positions(content, suffix))))
         foreign = files.sound[other]
-        start = data.draw(_places(foreign, other))
+        start = data.draw(_positions(foreign, other))
         piece = {"cut": b"", "double": content[begin:end] * 2, "foreign": foreign[start : start + end - begin]}
         content = content[:begin] + piece[data.draw(st.sampled_from(sorted(piece)))] + content[end:]
         if len(content) < 5000 or b"\x80\x02" not in content:
@@ -142,77 +135,77 @@ def pieces_moved(files: Files, data: st.DataObject) -> None:
     files.write(suffix, content)
 
 
-def directory_changed(files: Files, data: st.DataObject) -> None:
-    """Fields of headers and directory entries of an archive."""
+def change_directory(files: Files, data: st.DataObject) -> None:
+    """Change fields in the headers and directory entries of an archive."""
     suffix = data.draw(st.sampled_from(["pt", "pkl", "ckpt"]))
     content = bytearray(files.sound[suffix])
     fields = [(b"PK\x01\x02", 46), (b"PK\x03\x04", 30), (b"PK\x05\x06", 22), (b"PK\x06\x06", 56), (b"PK\x06\x07", 20)]
     for _ in range(data.draw(st.integers(1, 4))):
         mark, length = data.draw(st.sampled_from(fields))
-        places = _all(content, mark)
-        if not places:
+        positions = _find_all(content, mark)
+        if not positions:
             continue
-        place = data.draw(st.sampled_from(places)) + data.draw(st.integers(4, length - 1))
+        position = data.draw(st.sampled_from(positions)) + data.draw(st.integers(4, length - 1))
         width = data.draw(st.sampled_from([1, 2, 4, 8]))
         value = data.draw(st.one_of(st.sampled_from([0, 2 ** (8 * width) - 1]), st.integers(0, 2 ** (8 * width) - 1)))
-        content[place : place + width] = value.to_bytes(width, "little")
+        content[position : position + width] = value.to_bytes(width, "little")
     files.write(suffix, bytes(content))
 
 
-def _all(content: bytearray, mark: bytes) -> list[int]:
-    places, place = [], content.find(mark)
-    while place >= 0:
-        places.append(place)
-        place = content.find(mark, place + 1)
-    return places
+def _find_all(content: bytearray, mark: bytes) -> list[int]:
+    positions, position = [], content.find(mark)
+    while position >= 0:
+        positions.append(position)
+        position = content.find(mark, position + 1)
+    return positions
 
 
-def pickle_changed(files: Files, data: st.DataObject) -> None:
-    """A sound archive around a changed program: operations dropped, doubled, moved, replaced, and bytes in them."""
+def change_pickle(files: Files, data: st.DataObject) -> None:
+    """Change the pickle in a sound archive: drop, double, replace, insert, swap or damage operations."""
     suffix = data.draw(st.sampled_from(["pt", "pkl", "ckpt"]))
     entries = files.entries(suffix)
     name = next(name for name in entries if name.endswith("/data.pkl"))
     program = entries[name]
-    starts = [place for _, _, place in pickletools.genops(program)]
+    starts = [position for _, _, position in pickletools.genops(program)]
     operations = [program[begin:end] for begin, end in zip(starts, [*starts[1:], len(program)], strict=True)]
     snippets = [*(code.code.encode("latin-1") for code in pickletools.opcodes), *operations[:40], b"K\xff", b"h\x00"]
     for _ in range(data.draw(st.integers(1, 6))):
-        at = data.draw(st.integers(0, len(operations) - 1))
-        what = data.draw(st.sampled_from(["drop", "double", "replace", "insert", "swap", "byte"]))
-        if what == "drop":
-            operations[at] = b""
-        elif what == "double":
-            operations[at] *= 2
-        elif what == "replace":
-            operations[at] = data.draw(st.sampled_from(snippets))
-        elif what == "insert":
-            operations[at] += data.draw(st.sampled_from(snippets))
-        elif what == "swap":
+        index = data.draw(st.integers(0, len(operations) - 1))
+        change = data.draw(st.sampled_from(["drop", "double", "replace", "insert", "swap", "byte"]))
+        if change == "drop":
+            operations[index] = b""
+        elif change == "double":
+            operations[index] *= 2
+        elif change == "replace":
+            operations[index] = data.draw(st.sampled_from(snippets))
+        elif change == "insert":
+            operations[index] += data.draw(st.sampled_from(snippets))
+        elif change == "swap":
             other = data.draw(st.integers(0, len(operations) - 1))
-            operations[at], operations[other] = operations[other], operations[at]
-        elif operations[at]:
-            changed = bytearray(operations[at])
-            changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(BYTES)
-            operations[at] = bytes(changed)
+            operations[index], operations[other] = operations[other], operations[index]
+        elif operations[index]:
+            damaged = bytearray(operations[index])
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(BYTES)
+            operations[index] = bytes(damaged)
     files.pack(suffix, {**entries, name: b"".join(operations)})
 
 
-def header_changed(files: Files, data: st.DataObject) -> None:
-    """The values of a safetensors header, those of our own metadata included."""
+def change_header(files: Files, data: st.DataObject) -> None:
+    """Change the header of a safetensors file, including the metadata of the engine."""
     content = files.sound["safetensors"]
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + length])
     config = json.loads(header["__metadata__"]["diffwave"])
     for _ in range(data.draw(st.integers(1, 3))):
-        what = data.draw(st.sampled_from(["config", "tensor", "field", "name", "more"]))
+        change = data.draw(st.sampled_from(["config", "tensor", "field", "name", "more"]))
         names = sorted(set(header) - {"__metadata__"})
-        if what == "config":
+        if change == "config":
             config[data.draw(st.sampled_from(sorted(config)))] = data.draw(JSON)
-        elif what == "more" or not names:
+        elif change == "more" or not names:
             header[data.draw(st.text(max_size=20))] = data.draw(JSON)
-        elif what == "tensor":
+        elif change == "tensor":
             header[data.draw(st.sampled_from(names))] = data.draw(JSON)
-        elif what == "name":
+        elif change == "name":
             renamed = data.draw(st.one_of(st.text(max_size=50), st.sampled_from(names)))
             header[renamed] = header.pop(data.draw(st.sampled_from(names)))
         else:
@@ -226,10 +219,10 @@ def header_changed(files: Files, data: st.DataObject) -> None:
     files.write("safetensors", struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 
-def settings_changed(files: Files, data: st.DataObject) -> None:
-    """The config.json beside a sound file: other values under known names, and unknown ones."""
+def change_settings(files: Files, data: st.DataObject) -> None:
+    """Change the config.json beside a sound file: values under known names, and unknown names."""
     suffix = data.draw(st.sampled_from(["pkl", "ckpt", "pt"]))
-    values = json.loads(BESIDE.get(suffix, "{}"))
+    values = json.loads(CONFIG_JSON.get(suffix, "{}"))
     known = ["family", "mel_kind", "T", "beta_0", "total_steps", "dilation_cycle", "noise_schedule", "sample_rate"]
     known += ["use_prior", "condition_prior", "wavenet_config", "diffusion_config", "preprocess", "model", "n_mels"]
     known += [
@@ -251,8 +244,8 @@ def settings_changed(files: Files, data: st.DataObject) -> None:
     files.write(suffix, files.sound[suffix], json.dumps(values))
 
 
-MUTATIONS = (bytes_changed, pieces_moved, directory_changed, pickle_changed, header_changed, settings_changed)
-MANY = 3500  # of each
+MUTATIONS = (change_bytes, move_pieces, change_directory, change_pickle, change_header, change_settings)
+MANY = 3500  # cases of each mutation
 
 
 @pytest.fixture(scope="module")
@@ -270,24 +263,24 @@ def run(files: Files, mutate: Mutate, examples: int) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
     @given(st.data())
-    def one(data: st.DataObject) -> None:
+    def mutate_and_load(data: st.DataObject) -> None:
         mutate(files, data)
         files.load()
 
     handles = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
-    one()
+    mutate_and_load()
     assert not handles or len(os.listdir("/proc/self/fd")) <= handles + 2
     print(f"{mutate.__name__}: {files.outcomes['loaded']} loaded, {files.outcomes['refused']} refused")
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS)
-def test_damaged_files_give_a_network_or_a_sentence(files: Files, mutate: Mutate) -> None:
+def test_damaged_file_loads_or_is_refused(files: Files, mutate: Mutate) -> None:
     run(files, mutate, 50)
     assert files.outcomes["refused"] > 0
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("mutate", MUTATIONS)
-def test_many_damaged_files(files: Files, mutate: Mutate) -> None:
+def test_many_damaged_files_load_or_are_refused(files: Files, mutate: Mutate) -> None:
     run(files, mutate, MANY)
-    assert sum(files.outcomes.values()) >= 0.95 * MANY  # hypothesis leaves out what it has seen
+    assert sum(files.outcomes.values()) >= 0.95 * MANY  # hypothesis skips repeated cases

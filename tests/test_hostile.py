@@ -1,4 +1,4 @@
-"""Nothing in the corpus is loaded, run or believed: one sentence each, in bounded time and memory."""
+"""Hostile files are refused with one message each, in bounded time and memory, and never executed."""
 
 from __future__ import annotations
 
@@ -14,58 +14,55 @@ import pytest
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.cli.main import main as engine_command
 from tests.support import hostile_headers  # noqa: F401 - adds cases
-from tests.support.hostile import BESIDE_PHILSYN, CASES, Corpus, sound_files
+from tests.support.hostile import CASES, CONFIG_JSON, CaseFiles, sound_files
+from tests.support.hostile_watch import MEMORY_LIMIT, SECONDS_LIMIT
 from tests.support.paths import ROOT
 
 pytest.importorskip("torch")
 
-BESIDE = {"ckpt": '{"dilation_cycle_length": 1, "total_steps": 50}', "pkl": BESIDE_PHILSYN}
-MEMORY = 64 << 20  # beyond the size of the file
-SECONDS = 20.0  # each takes less than one
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the whole corpus, one case in each folder."""
+    """Write the whole corpus, each case into a folder of its own."""
     folder = tmp_path_factory.mktemp("hostile")
     sound = sound_files(folder)
     cases: dict[str, list[str]] = {"sound": [], "hostile": []}
     for name, content in sound.items():
-        place = folder / "sound_files" / name
-        place.mkdir(parents=True)
-        (place / name).write_bytes(content)
-        if name in BESIDE:
-            (place / "config.json").write_text(BESIDE[name])
-        cases["sound"].append(str(place / name))
+        parent = folder / "sound_files" / name
+        parent.mkdir(parents=True)
+        (parent / name).write_bytes(content)
+        if name in CONFIG_JSON:
+            (parent / "config.json").write_text(CONFIG_JSON[name])
+        cases["sound"].append(str(parent / name))
     for name, make in CASES.items():
         (folder / name).mkdir()
-        made = Corpus(folder / name, sound)
-        make(made)
-        cases["hostile"].append(str(made.path))
+        files = CaseFiles(folder / name, sound)
+        make(files)
+        cases["hostile"].append(str(files.path))
     (folder / "cases.json").write_text(json.dumps(cases))
     return folder
 
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, dict[str, Any]]:
-    """What a process that tried to load every case reports."""
+    """Run a watched process that tries to load every case; return its report by case."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("measuring memory needs Linux's /proc")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.support.hostile_watch", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, f"{lines[-1:]} {done.stderr[-2000:]}"
-    assert done.stderr == ""
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    assert process.returncode == 0, f"{lines[-1:]} {process.stderr[-2000:]}"
+    assert process.stderr == ""
     return {Path(line["path"]).parent.name: line for line in lines if "path" in line}
 
 
-def test_the_corpus_is_large() -> None:
+def test_corpus_has_at_least_100_cases() -> None:
     assert len(CASES) >= 100
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_refused(folder: Path, results: dict[str, dict[str, Any]], name: str) -> None:
+def test_hostile_file_is_refused(folder: Path, results: dict[str, dict[str, Any]], name: str) -> None:
     result = results[name]
     path = folder / name / "checkpoint"
     assert result["error"], "it was loaded"
@@ -75,17 +72,17 @@ def test_refused(folder: Path, results: dict[str, dict[str, Any]], name: str) ->
     assert result["attempts"] == []
     assert not (folder / name / "canary").exists()
     size = path.stat().st_size if path.is_file() else 0
-    assert result["memory"] <= size + MEMORY
-    assert result["seconds"] < SECONDS
+    assert result["memory"] <= size + MEMORY_LIMIT
+    assert result["seconds"] < SECONDS_LIMIT
 
 
-def test_what_the_corpus_is_made_from_is_sound(folder: Path) -> None:
+def test_unmodified_files_of_the_corpus_load(folder: Path) -> None:
     for path in json.loads((folder / "cases.json").read_text())["sound"]:
         assert load_checkpoint(path).config.residual_channels == 16
 
 
-def test_the_watch_notices(folder: Path, tmp_path: Path) -> None:
-    """A loader that unpickled would be seen: by the canary, by the hook and by the memory."""
+def test_watch_detects_a_loader_that_unpickles(tmp_path: Path) -> None:
+    """Check that the canary, the audit hook and the memory limit each detect it."""
     (tmp_path / "case").mkdir()
     path, canary = tmp_path / "case" / "checkpoint", tmp_path / "case" / "canary"
     path.write_bytes(b"cposix\nmkdir\n(S'%s'\ntR." % bytes(canary))
@@ -97,15 +94,15 @@ def test_the_watch_notices(folder: Path, tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", loader, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    result = json.loads(process.stdout.splitlines()[-1])
     assert canary.is_dir() and result["error"] is None
     assert any("os.mkdir" in attempt for attempt in result["attempts"])
     assert any("pickle.find_class" in attempt for attempt in result["attempts"])
-    assert result["memory"] > MEMORY
+    assert result["memory"] > MEMORY_LIMIT
 
 
-# Results that would go where they should not
+# Output paths
 
 
 def run(*arguments: object) -> int:
@@ -119,7 +116,7 @@ def source(folder: Path, tmp_path: Path) -> Path:
     return source
 
 
-def test_a_link_in_the_way_is_replaced_and_not_followed(source: Path, tmp_path: Path) -> None:
+def test_output_replaces_a_link_without_following_it(source: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     precious = tmp_path / "elsewhere" / "precious"
     precious.write_text("precious")
@@ -132,7 +129,7 @@ def test_a_link_in_the_way_is_replaced_and_not_followed(source: Path, tmp_path: 
         out.unlink()
 
 
-def test_the_source_is_never_replaced(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_never_replaces_its_source(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(tmp_path / "x.safetensors", load_checkpoint(source))
     original = (tmp_path / "x.safetensors").read_bytes()
     (tmp_path / "soft.safetensors").symlink_to("x.safetensors")
@@ -144,7 +141,7 @@ def test_the_source_is_never_replaced(source: Path, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "device", "link to a directory", "loop", "no folder", "suffix"])
-def test_no_result_in_an_impossible_place(
+def test_impossible_output_path_is_refused(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     out = tmp_path / "out.safetensors"
@@ -170,7 +167,7 @@ def test_no_result_in_an_impossible_place(
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_refused_file_leaves_no_result(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_file_leaves_no_output(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("os_system", "zip_bomb", "nan_in_safetensors", "header_ten_gigabytes"):
         assert run("convert", folder / name / "checkpoint", "-o", tmp_path / "out.safetensors") == 2
         captured = capsys.readouterr()

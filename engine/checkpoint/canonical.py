@@ -1,6 +1,7 @@
-"""From a family's tensors to LMNT's: renamed, weight norm folded, halves and rows in LMNT's order.
+"""Conversion of a family's tensors to LMNT's layout: names, weight norm, order of halves and rows.
 
-All of it happens to tensors still in the file; their shapes can be checked before a byte of their values is read.
+All conversions are lazy: they apply to tensors that are still in the file, so shapes can be checked before any value
+is read.
 """
 
 from __future__ import annotations
@@ -12,73 +13,86 @@ from functools import partial
 import numpy as np
 
 from engine.checkpoint.families import Family
-from engine.checkpoint.lazy_tensor import Stored
+from engine.checkpoint.lazy_tensor import LazyTensor
 from engine.checks.arrays import FloatArray
 from engine.errors import CheckpointError
 
-# Direction and length of a weight, as torch.nn.utils.weight_norm stores them and as its successor does.
-_NORMED = (("weight_v", "weight_g"), ("parametrizations.weight.original1", "parametrizations.weight.original0"))
+# Names of a weight's direction and length: of torch.nn.utils.weight_norm, and of its successor in parametrizations.
+_WEIGHT_NORM_NAMES = (
+    ("weight_v", "weight_g"),
+    ("parametrizations.weight.original1", "parametrizations.weight.original0"),
+)
 _GATED = re.compile(r"residual_layers\.\d+\.(dilated_conv|conditioner_projection)\.(weight|bias)")
 
 
-def canonical(stored: Mapping[str, Stored], family: Family) -> dict[str, Stored]:
-    """A family's tensors as LMNT's; names that fit no rule stay, for whoever checks them.
+def to_canonical(file_tensors: Mapping[str, LazyTensor], family: Family) -> dict[str, LazyTensor]:
+    """Convert a family's tensors to LMNT's layout.
+
+    Args:
+        file_tensors: the tensors under the names of the file.
+        family: the rules of conversion.
+
+    Returns:
+        The tensors under LMNT's names. A name that fits no rule is kept; checking the names is the caller's task.
 
     Raises:
-        CheckpointError: two tensors become the same, or parts of one do not fit each other.
+        CheckpointError: two tensors get the same name, or the parts of one tensor do not fit each other.
     """
-    tensors: dict[str, Stored] = {}
-    for name, tensor in stored.items():
-        if re.match(family.ignored, name):
+    tensors: dict[str, LazyTensor] = {}
+    for file_name, tensor in file_tensors.items():
+        if re.match(family.ignored, file_name):
             continue
-        new = _renamed(name, family)
-        if new in tensors:
-            raise CheckpointError(f"{name!r:.80}: expected one tensor to be {new!r:.80}, got two")
-        tensors[new] = tensor
+        name = _rename(file_name, family)
+        if name in tensors:
+            raise CheckpointError(f"{file_name!r:.80}: expected one tensor for {name!r:.80}, got two")
+        tensors[name] = tensor
     if family.weight_norm:
-        tensors = _folded(tensors)
+        tensors = _fold_weight_norms(tensors)
     if family.split_output:
-        tensors = _joined(tensors)
+        tensors = _join_output_projections(tensors)
     for name, tensor in list(tensors.items()):
         bias = re.sub(r"\.weight$", ".bias", name)
-        if bias not in tensors and re.fullmatch(family.optional, bias) and tensor.shape:
+        if bias not in tensors and re.fullmatch(family.optional_biases, bias) and tensor.shape:
             rows = tensor.shape[0]
-            tensors[bias] = Stored((rows,), partial(_zeros, rows))
+            tensors[bias] = LazyTensor((rows,), partial(_zeros, rows))
     if family.tanh_first:
         gated = {name: tensor for name, tensor in tensors.items() if _GATED.fullmatch(name)}
-        tensors.update({name: Stored(tensor.shape, partial(_swapped, tensor)) for name, tensor in gated.items()})
+        tensors.update(
+            {name: LazyTensor(tensor.shape, partial(_read_swapped, tensor)) for name, tensor in gated.items()}
+        )
     return tensors
 
 
 def fold_weight_norm(v: FloatArray, g: FloatArray) -> FloatArray:
-    """``g v / |v|``, the norm over all axes but the first, in float64; in place of v.
+    """Compute ``g v / |v|`` in float64 and store it in v; the norm is over all axes except the first.
 
     Args:
-        v: [rows, ...], C-contiguous.
-        g: [rows, 1, ...].
+        v: the direction, [rows, ...], C-contiguous; overwritten.
+        g: the length, [rows, 1, ...].
 
     Returns:
         v.
     """
     rows = v.reshape(len(v), -1)
-    # Neither makes a float64 copy: memory stays that of the file.
+    # Neither einsum nor multiply copies to float64: the memory stays bounded by the size of the file.
+    # A division by zero gives NaN or infinity, which `engine.checkpoint.load.Checkpoint` refuses.
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # gives what a checkpoint may not hold
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scale = g.reshape(-1).astype(np.float64) / np.sqrt(squares)
         np.multiply(rows, scale[:, None], out=rows, dtype=np.float64, casting="same_kind")
     return v
 
 
-def _renamed(name: str, family: Family) -> str:
+def _rename(name: str, family: Family) -> str:
     for pattern, replacement in family.renames:
         if match := re.match(pattern, name):
             return match.expand(replacement) + name[match.end() :]
     return name
 
 
-def _folded(tensors: dict[str, Stored]) -> dict[str, Stored]:
+def _fold_weight_norms(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
     folded = dict(tensors)
-    for direction, length in _NORMED:
+    for direction, length in _WEIGHT_NORM_NAMES:
         for name in tensors:
             stem = name.removesuffix(direction)
             if stem == name or stem + length not in tensors:
@@ -88,28 +102,28 @@ def _folded(tensors: dict[str, Stored]) -> dict[str, Stored]:
             if not v.shape or g.shape != expected:
                 raise CheckpointError(f"{stem + length!r:.80}: expected shape {expected}, got {g.shape}")
             if stem + "weight" in folded:
-                raise CheckpointError(f"{stem + 'weight'!r:.80}: expected it with weight norm or without, got both")
-            folded[stem + "weight"] = Stored(v.shape, partial(_read_folded, v, g))
+                raise CheckpointError(f"{stem + 'weight'!r:.80}: expected it with or without weight norm, got both")
+            folded[stem + "weight"] = LazyTensor(v.shape, partial(_read_folded, v, g))
     return folded
 
 
-def _joined(tensors: dict[str, Stored]) -> dict[str, Stored]:
+def _join_output_projections(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
     joined = dict(tensors)
     for name in tensors:
         match = re.fullmatch(r"(residual_layers\.\d+\.)res_conv(\.weight|\.bias)", name)
-        other = f"{match[1]}skip_conv{match[2]}" if match else ""
-        if match and other in tensors:
-            first, second = joined.pop(name), joined.pop(other)
-            if first.shape[1:] != second.shape[1:] or not first.shape or not second.shape:
+        skip_name = f"{match[1]}skip_conv{match[2]}" if match else ""
+        if match and skip_name in tensors:
+            residual, skip = joined.pop(name), joined.pop(skip_name)
+            if residual.shape[1:] != skip.shape[1:] or not residual.shape or not skip.shape:
                 raise CheckpointError(
-                    f"{name!r:.80}: expected what fits {other!r:.80}, {second.shape}, got {first.shape}"
+                    f"{name!r:.80}: expected a shape that fits {skip.shape} of {skip_name!r:.80}, got {residual.shape}"
                 )
-            shape = (first.shape[0] + second.shape[0], *first.shape[1:])
-            joined[f"{match[1]}output_projection{match[2]}"] = Stored(shape, partial(_stacked, first, second))
+            shape = (residual.shape[0] + skip.shape[0], *residual.shape[1:])
+            joined[f"{match[1]}output_projection{match[2]}"] = LazyTensor(shape, partial(_read_joined, residual, skip))
     return joined
 
 
-def _read_folded(v: Stored, g: Stored) -> FloatArray:
+def _read_folded(v: LazyTensor, g: LazyTensor) -> FloatArray:
     return fold_weight_norm(v.read(), g.read())
 
 
@@ -117,11 +131,11 @@ def _zeros(rows: int) -> FloatArray:
     return np.zeros(rows, dtype=np.float32)
 
 
-def _stacked(first: Stored, second: Stored) -> FloatArray:
-    return np.concatenate([first.read(), second.read()])
+def _read_joined(residual: LazyTensor, skip: LazyTensor) -> FloatArray:
+    return np.concatenate([residual.read(), skip.read()])
 
 
-def _swapped(tensor: Stored) -> FloatArray:
+def _read_swapped(tensor: LazyTensor) -> FloatArray:
     values = tensor.read()
     half = len(values) // 2
     return np.concatenate([values[half:], values[:half]])

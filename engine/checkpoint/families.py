@@ -1,7 +1,22 @@
-"""The public implementations of DiffWave: how each names its tensors and settings, and what else it does its own way.
+"""The public implementations of DiffWave: names of tensors and settings, and deviations from LMNT's network.
 
-One row per family; loading (`engine.checkpoint.load`) reads them and knows no family by name. After loading, a network is
-LMNT's tensors and a `Config`: nothing else asks where it came from.
+`FAMILIES` has one row per family. `engine.checkpoint.load` reads the rows and contains no name of a family. A loaded
+network consists of LMNT's tensors and a `Config`; no other code depends on the family.
+
+To add a family:
+
+1. Add its name to `engine.config.FAMILIES`, and a `Family` to the table below. Rows are tried in order, and rows
+   with an empty `tensor_pattern` come last.
+2. Give the row a `tensor_pattern` and the `renames` to LMNT's names (`engine.checkpoint.load.expected_shapes`), or an
+   empty pattern and a `distinctive` setting or a `container` if the family has LMNT's names. `engine info FILE` names
+   the tensors that are missing or unexpected.
+3. Describe the storage of the weights with `weight_norm`, `tanh_first` and `split_output`. A new storage rule goes
+   into `engine.checkpoint.canonical`.
+4. Map its settings to the fields of `Config` with `sections` and `aliases`. State in `fixed` how its network computes.
+   A new way to compute is a new field of `Config`, first implemented in `engine/kernels/reference.py`.
+5. Give it the kind of mel. A new kind goes into `engine.config.MEL_KINDS` and `engine.audio.spectrogram`.
+6. Add its layout to `tests/support/layouts.py`, written from the family's own code: tests/engine/checkpoint and
+   tests/test_fixtures.py then load it, convert it and compare its audio with the reference.
 """
 
 from __future__ import annotations
@@ -11,23 +26,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.config import Config, linear_schedule, plain_values
+from engine.config import ENERGY_MAX, MAX_STEPS, Config, linear_schedule, plain_values
+from engine.diffusion.prior import STD_MIN
 from engine.errors import CheckpointError
 
-# Other names for a Config field: LMNT's params.py and whoever kept its names.
+# LMNT's names of the fields of `Config` (params.py), kept by the implementations derived from it.
 _LMNT_NAMES = {
     "dilation_cycle_length": "dilation_cycle",
     "noise_schedule": "train_schedule",
     "inference_noise_schedule": "fast_schedule",
     "audio_len": "clip_samples",
 }
-# Settings that are not Config's: what they say is compared with the tensors, or becomes a schedule.
-_OTHERS = {"hop_samples", "unconditional", "use_prior", "condition_prior", "condition_prior_global"}
-# The constants of PriorGrad's noise that `engine.diffusion.prior` computes with.
-_PRIOR = {"std_min": 0.1, "max_energy_override": 4.0}
+# Settings that are no fields of `Config`: they are compared with the tensors, or become a schedule.
+_OTHER_SETTINGS = {"hop_samples", "unconditional", "use_prior", "condition_prior", "condition_prior_global"}
+# PriorGrad's constants, and the only values that `engine.diffusion.prior` implements.
+_PRIOR_CONSTANTS = {"std_min": STD_MIN, "max_energy_override": ENERGY_MAX}
 _ENDPOINTS = ("beta_first", "beta_last", "train_steps")
-# What the paper leaves open, the way LMNT does it.
-_LMNT_FACTS = {
+# LMNT's choices where the paper leaves the computation open.
+_LMNT_FIXED = {
     "shared_upsampler": True,
     "step_embedding": "table",
     "padding": "zeros",
@@ -40,50 +56,50 @@ _BLOCK = r"residual_layer\.residual_blocks\.(\d+)\."
 
 @dataclass(frozen=True)
 class Family:
-    r"""What distinguishes one implementation.
+    r"""The distinctive properties of one implementation.
 
     Attributes:
-        name: as in `Config.family`.
-        key: a pattern; names of tensors that only files of this layout have begin with it.
-        renames: (pattern, replacement) from the file's names to LMNT's; the first that fits is used.
-        ignored: a pattern of names that are no part of the network.
-        optional: a pattern of LMNT's names of biases that a file may lack; they are zero then.
+        name: the value of `Config.family`.
+        tensor_pattern: matches the beginning of tensor names that only files of this layout have; "" for LMNT's names.
+        renames: (pattern, replacement) from the file's names to LMNT's; the first pattern that matches applies.
+        ignored: a pattern of names that do not belong to the network.
+        optional_biases: a pattern of biases, in LMNT's names, that a file may lack; a missing bias is zero.
         weight_norm: whether convolutions may be stored as a direction and a length, weight_v and weight_g.
-        tanh_first: of the 2C rows, the first C go through tanh; LMNT's go through the sigmoid.
-        split_output: residual and skip come from a convolution each, res_conv and skip_conv.
-        tells: settings that only this family has among those of its layout.
-        container: the key of the checkpoint's dict that tells the same.
-        sections: where in nested settings its own are.
-        aliases: its names for what `Config` has, for ``hop_samples``, and for the ends and length of the training
-            schedule: ``beta_first``, ``beta_last``, ``train_steps``, or ``beta_range`` for the three of them.
-        facts: what its code does otherwise than LMNT's, as fields of `Config`; settings may not contradict.
-        usual_betas: (first, last) of the training schedule by its length, for when nothing says them.
-        sample_rate: of its published networks, for when nothing says it: (conditional, unconditional).
-        mel_kind: of the mels its networks are trained with.
+        tanh_first: whether the first C of the 2C rows go through tanh; LMNT's go through the sigmoid.
+        split_output: whether residual and skip come from separate convolutions, res_conv and skip_conv.
+        distinctive: settings that only this family has among the families of its layout.
+        container: the key of the checkpoint's dict that identifies the family among those of its layout.
+        sections: paths of the sections with its settings in a nested configuration.
+        aliases: its names for the fields of `Config`, for ``hop_samples``, and for the ends and the length of the
+            training schedule: ``beta_first``, ``beta_last``, ``train_steps``, or ``beta_range`` for the three together.
+        fixed: fields of `Config` in which its code differs from LMNT's; settings may not contradict them.
+        default_betas: (first, last) of the training schedule by its length, if no setting gives them.
+        default_sample_rates: of its published networks, if no setting gives it: (conditional, unconditional).
+        default_mel_kind: the kind of mel that its networks are trained with.
     """
 
     name: str
-    key: str
+    tensor_pattern: str
     renames: tuple[tuple[str, str], ...] = ()
     ignored: str = r"(?!)"
-    optional: str = r"(?!)"
+    optional_biases: str = r"(?!)"
     weight_norm: bool = False
     tanh_first: bool = False
     split_output: bool = False
-    tells: frozenset[str] = frozenset()
+    distinctive: frozenset[str] = frozenset()
     container: str = ""
     sections: tuple[tuple[str, ...], ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    usual_betas: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    sample_rate: tuple[int | None, int | None] = (None, None)
-    mel_kind: str = "lmnt"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    default_betas: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    default_sample_rates: tuple[int | None, int | None] = (None, None)
+    default_mel_kind: str = "lmnt"
 
 
 FAMILIES = (
     Family(  # github.com/philsyn/DiffWave-unconditional, WaveNet.py; github.com/tencent-ailab/bddm
         name="philsyn",
-        key=r"(init_conv|final_conv|residual_layer)\.",
+        tensor_pattern=r"(init_conv|final_conv|residual_layer)\.",
         renames=(
             (r"init_conv\.0\.conv\.", "input_projection."),
             (r"residual_layer\.fc_t([12])\.", r"diffusion_embedding.projection\1."),
@@ -96,8 +112,8 @@ FAMILIES = (
             (r"final_conv\.0\.conv\.", "skip_projection."),
             (r"final_conv\.2\.conv\.", "output_projection."),
         ),
-        ignored=r"schedule_net\.",  # of BDDM: what searched for schedules
-        optional=r"residual_layers\.\d+\.conditioner_projection\.bias",
+        ignored=r"schedule_net\.",  # BDDM's network that searches schedules
+        optional_biases=r"residual_layers\.\d+\.conditioner_projection\.bias",
         weight_norm=True,
         tanh_first=True,
         split_output=True,
@@ -115,18 +131,18 @@ FAMILIES = (
             "beta_T": "beta_last",
             "T": "train_steps",
         },
-        facts={
+        fixed={
             "shared_upsampler": False,
             "step_embedding": "sinusoid",
             "step_bias_in_residual": True,
             "clamp": False,
         },
-        sample_rate=(22050, 16000),  # LJ Speech and SC09
-        mel_kind="tacotron",
+        default_sample_rates=(22050, 16000),  # LJ Speech and SC09
+        default_mel_kind="tacotron",
     ),
     Family(  # github.com/speechbrain/speechbrain, lobes/models/DiffWave.py
         name="speechbrain",
-        key=r"(input_projection|skip_projection|output_projection|residual_layers\.\d+\.\w+)\.(conv|w)\.",
+        tensor_pattern=r"(input_projection|skip_projection|output_projection|residual_layers\.\d+\.\w+)\.(conv|w)\.",
         renames=((r"(.*)\.(?:conv|w)(\.(?:weight|bias))$", r"\1\2"),),
         aliases={
             **_LMNT_NAMES,
@@ -139,28 +155,28 @@ FAMILIES = (
             "total_steps": "train_steps",
             "train_timesteps": "train_steps",
         },
-        facts={"padding": "reflect"},
-        usual_betas={50: (1e-4, 0.05)},  # its recipe's
-        sample_rate=(22050, 22050),
-        mel_kind="speechbrain",
+        fixed={"padding": "reflect"},
+        default_betas={50: (1e-4, 0.05)},  # of its recipe
+        default_sample_rates=(22050, 22050),
+        default_mel_kind="speechbrain",
     ),
     Family(  # github.com/lmnt-com/diffwave, model.py
         name="lmnt",
-        key="",
+        tensor_pattern="",
         aliases=_LMNT_NAMES,
     ),
     Family(  # github.com/microsoft/NeuralSpeech, PriorGrad-vocoder
         name="priorgrad",
-        key="",
-        tells=frozenset({"use_prior", "std_min"}),
+        tensor_pattern="",
+        distinctive=frozenset({"use_prior", "std_min"}),
         aliases=_LMNT_NAMES,
-        facts={"prior": True},
-        mel_kind="hifigan",
+        fixed={"prior": True},
+        default_mel_kind="hifigan",
     ),
     Family(  # github.com/open-mmlab/Amphion, models/vocoders/diffusion/diffwave
         name="amphion",
-        key="",
-        tells=frozenset({"noise_schedule_factors"}),
+        tensor_pattern="",
+        distinctive=frozenset({"noise_schedule_factors"}),
         container="state_dict",
         sections=(("preprocess",), ("model", "diffwave")),
         aliases={
@@ -170,123 +186,148 @@ FAMILIES = (
             "n_mel": "n_mels",
             "hop_size": "hop_samples",
         },
-        sample_rate=(24000, None),
-        mel_kind="hifigan",
+        default_sample_rates=(24000, None),
+        default_mel_kind="hifigan",
     ),
 )
 
 
-def identify(names: Iterable[str], container: str, sources: Mapping[str, Mapping[Any, Any]]) -> tuple[Family, bool]:
-    """Whose checkpoint it is, from the names of its tensors and, among families of one layout, from its settings.
+def identify_family(
+    names: Iterable[str], container: str, sources: Mapping[str, Mapping[Any, Any]]
+) -> tuple[Family, bool]:
+    """Identify the family of a checkpoint.
+
+    The names of the tensors decide the layout. Among families of one layout, the settings and the container decide.
 
     Args:
         names: of the tensors.
         container: `engine.checkpoint.pytorch.Archive.container`.
-        sources: settings as they came, under the name of where from.
+        sources: settings as they were read, by the name of their source.
 
     Returns:
-        The family, and whether anything told it: False when it is only the first of its layout.
+        The family, and whether it is certain: False if it is only the first family of its layout.
 
     Raises:
         CheckpointError: the settings name another family than the tensors or other settings do.
     """
     names = list(names)
-    key = next(f.key for f in FAMILIES if any(re.match(f.key, name) for name in names) or not f.key)
-    rows = [row for row in FAMILIES if row.key == key]
-    settings = {row.name: {k for v in sources.values() for k in _flattened(v, row)} for row in rows}
-    told = [row for row in rows if row.tells & settings[row.name]]
+    layout = next(
+        row.tensor_pattern
+        for row in FAMILIES
+        if not row.tensor_pattern or any(re.match(row.tensor_pattern, name) for name in names)
+    )
+    rows = [row for row in FAMILIES if row.tensor_pattern == layout]
+    keys = {row.name: {key for values in sources.values() for key in _flatten(values, row)} for row in rows}
+    by_settings = [row for row in rows if row.distinctive & keys[row.name]]
     for source, values in sources.items():
-        name = values.get("family")
-        if name is None:
+        stated = values.get("family")
+        if stated is None:
             continue
-        named = [row for row in told or rows if row.name == name]
-        if not named:
-            fitting = " or ".join(row.name for row in told or rows)
-            raise CheckpointError(f"family: {source} says {_shown(name)}, the rest of the checkpoint says {fitting}")
-        return named[0], True
-    boxed = [row for row in rows if container and row.container == container]
-    return (told + boxed + rows)[0], bool(told or boxed or len(rows) == 1 or sources.get("the checkpoint"))
+        candidates = by_settings or rows
+        family = next((row for row in candidates if row.name == stated), None)
+        if family is None:
+            expected = " or ".join(row.name for row in candidates)
+            raise CheckpointError(
+                f"family: expected {expected} as in the rest of the checkpoint, got {_describe(stated)} in {source}"
+            )
+        return family, True
+    by_container = [row for row in rows if container and row.container == container]
+    certain = bool(by_settings or by_container or len(rows) == 1 or sources.get("the checkpoint"))
+    return (by_settings + by_container + rows)[0], certain
 
 
-def settings(family: Family, sources: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
-    """Settings under Config's names; CheckpointError where two sources disagree, or one with what the family does."""
-    known = set(Config.__dataclass_fields__) | _OTHERS | set(_PRIOR) | {"beta_range", *_ENDPOINTS}
-    merged: dict[str, Any] = {"family": family.name, **_LMNT_FACTS, **family.facts}
+def merge_settings(family: Family, sources: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
+    """Merge settings from all sources under the names of `Config`'s fields.
+
+    Args:
+        family: gives the names, and the settings that are fixed.
+        sources: settings as they were read, by the name of their source.
+
+    Raises:
+        CheckpointError: two sources disagree, or one contradicts the family.
+    """
+    known = set(Config.__dataclass_fields__) | _OTHER_SETTINGS | set(_PRIOR_CONSTANTS) | {"beta_range", *_ENDPOINTS}
+    merged: dict[str, Any] = {"family": family.name, **_LMNT_FIXED, **family.fixed}
     origin = dict.fromkeys(merged, f"family {family.name}")
     for source, values in sources.items():
-        for given, value in _flattened(values, family).items():
-            name = family.aliases.get(given, given)
+        for alias, value in _flatten(values, family).items():
+            name = family.aliases.get(alias, alias)
             if name not in known or value is None:
                 continue
             value = tuple(value) if isinstance(value, list) else value
             if name in merged and merged[name] != value:
-                raise CheckpointError(f"{given}: {origin[name]} says {merged[name]!r:.80}, {source} says {value!r:.80}")
+                raise CheckpointError(
+                    f"{alias}: expected {merged[name]!r:.80} as in {origin[name]}, got {value!r:.80} in {source}"
+                )
             merged[name], origin[name] = value, source
     for name in ("condition_prior", "condition_prior_global"):
         if merged.pop(name, False):
-            raise CheckpointError(f"{name}: expected a network without the prior among its inputs, got one with it")
-    for name, usual in _PRIOR.items():
-        if merged.pop(name, usual) != usual:
-            raise CheckpointError(f"{name}: expected PriorGrad's usual {usual}, got another, which is not built")
-    if merged.pop("use_prior", True) is False and family.facts.get("prior"):
-        merged["prior"] = False  # PriorGrad's code without its point
-    return _with_schedule(merged, family)
+            raise CheckpointError(
+                f"{name}: expected False, got True; a prior among the network's inputs is not supported"
+            )
+    for name, supported in _PRIOR_CONSTANTS.items():
+        value = merged.pop(name, supported)
+        if value != supported:
+            raise CheckpointError(f"{name}: expected PriorGrad's usual {supported}, got {value!r:.80}")
+    if merged.pop("use_prior", True) is False and family.fixed.get("prior"):
+        merged["prior"] = False  # PriorGrad's code with white noise
+    return _with_train_schedule(merged, family)
 
 
-def missing(family: Family, found: Mapping[str, Any]) -> list[str]:
-    """What a network needs and no shape says, under the name that a config.json usually has for it."""
-    usual = _usual_names(family)
-    absent = [usual.get(n, n) for n in ("dilation_cycle", "sample_rate") if n not in found]
-    if "train_schedule" not in found:
-        ends = [usual[n] for n in _ENDPOINTS if n in usual and n not in found]
-        absent += ends or [usual["train_schedule"]]
+def missing_settings(family: Family, settings: Mapping[str, Any]) -> list[str]:
+    """List the settings that neither the tensors' shapes nor `settings` give, by the family's usual names."""
+    names = _usual_names(family)
+    absent = [names.get(name, name) for name in ("dilation_cycle", "sample_rate") if name not in settings]
+    if "train_schedule" not in settings:
+        ends = [names[name] for name in _ENDPOINTS if name in names and name not in settings]
+        absent += ends or [names["train_schedule"]]
     return absent
 
 
-def _with_schedule(found: dict[str, Any], family: Family) -> dict[str, Any]:
-    """The training schedule from its ends and length, where it is not given itself."""
-    ends = found.pop("beta_range", None)
+def _with_train_schedule(settings: dict[str, Any], family: Family) -> dict[str, Any]:
+    """Add the training schedule, computed from its ends and length, unless the settings contain it."""
+    ends = settings.pop("beta_range", None)
     if ends is not None:
         if not isinstance(ends, tuple) or len(ends) != 3:
             raise CheckpointError(f"noise_schedule_factors: expected first beta, last beta and count, got {ends!r:.80}")
-        found = {**found, **dict(zip(_ENDPOINTS, ends, strict=True))}
-    steps = found.get("train_steps")
-    usual = _usual_names(family)
-    if steps is not None and (type(steps) is not int or not 1 <= steps <= 10000):
-        name = usual.get("train_steps", "steps")
-        raise CheckpointError(f"{name}: expected an integer from 1 to 10000, got {steps!r:.80}")
-    given = found.get("train_schedule")
-    if given is not None:
-        if steps is not None and isinstance(given, tuple) and len(given) != steps:
-            raise CheckpointError(f"noise_schedule: expected {steps} betas as the configuration says, got {len(given)}")
-        return found
-    if steps is not None and steps in family.usual_betas:
-        found = {**dict(zip(_ENDPOINTS, family.usual_betas[steps], strict=False)), **found}
-    if steps is None or not {"beta_first", "beta_last"} <= set(found):
-        return found
+        settings = {**settings, **dict(zip(_ENDPOINTS, ends, strict=True))}
+    steps = settings.get("train_steps")
+    names = _usual_names(family)
+    if steps is not None and (type(steps) is not int or not 1 <= steps <= MAX_STEPS):
+        name = names.get("train_steps", "steps")
+        raise CheckpointError(f"{name}: expected an integer from 1 to {MAX_STEPS}, got {steps!r:.80}")
+    betas = settings.get("train_schedule")
+    if betas is not None:
+        if steps is not None and isinstance(betas, tuple) and len(betas) != steps:
+            raise CheckpointError(f"noise_schedule: expected {steps} betas as in the configuration, got {len(betas)}")
+        return settings
+    if steps is not None and steps in family.default_betas:
+        settings = {**dict(zip(_ENDPOINTS, family.default_betas[steps], strict=False)), **settings}
+    if steps is None or not {"beta_first", "beta_last"} <= set(settings):
+        return settings
     for name in ("beta_first", "beta_last"):
-        value = found[name]
-        if type(value) is not float or not 0.0 < value < 1.0:
-            raise CheckpointError(f"{usual.get(name, name)}: expected a beta between 0 and 1, got {value!r:.80}")
-    return {**found, "train_schedule": linear_schedule(found["beta_first"], found["beta_last"], steps)}
+        beta = settings[name]
+        if type(beta) is not float or not 0.0 < beta < 1.0:
+            raise CheckpointError(f"{names.get(name, name)}: expected a beta between 0 and 1, got {beta!r:.80}")
+    return {**settings, "train_schedule": linear_schedule(settings["beta_first"], settings["beta_last"], steps)}
 
 
 def _usual_names(family: Family) -> dict[str, str]:
-    """From our name of a setting to the first of the family's."""
-    return {name: given for given, name in reversed(list(family.aliases.items()))}
+    """Return the first of the family's names for every setting, by the name in `Config`."""
+    return {name: alias for alias, name in reversed(list(family.aliases.items()))}
 
 
-def _flattened(values: Mapping[Any, Any], family: Family) -> dict[str, Any]:
-    """Plain settings, those in the family's sections included."""
+def _flatten(values: Mapping[Any, Any], family: Family) -> dict[str, Any]:
+    """Return plain settings, with those of the family's sections."""
     flat = plain_values(dict(values))
     for path in family.sections:
         section: Any = values
-        for name in path:
-            section = section.get(name) if isinstance(section, dict) else None
+        for key in path:
+            section = section.get(key) if isinstance(section, dict) else None
         if isinstance(section, dict):
             flat.update(plain_values(section))
     return flat
 
 
-def _shown(value: object) -> str:
+def _describe(value: object) -> str:
     return f"{value!r:.80}" if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"

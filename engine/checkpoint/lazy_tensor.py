@@ -1,4 +1,4 @@
-"""A tensor in a file: its shape is known before its values are read."""
+"""Lazy tensors: the shape is known before the values are read from the file."""
 
 from __future__ import annotations
 
@@ -21,33 +21,41 @@ BFLOAT16 = "bfloat16"
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
-    """What a loader knows of a tensor.
+class LazyTensor:
+    """A tensor of a checkpoint file.
 
     Attributes:
-        shape: the sizes.
-        read: gives the values: float32, C-contiguous, the caller's own.
+        shape: the length of every axis.
+        read: reads the values: float32, C-contiguous, in memory that belongs to the caller.
     """
 
     shape: Shape
     read: Callable[[], FloatArray]
 
 
+def value_width(dtype: str) -> int:
+    """Return the bytes of one value of an element type, in NumPy's notation or `BFLOAT16`."""
+    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
+
+
 def read_values(
     path: Path, begin: int, dtype: str, count: int, crc: int | None = None, big_endian: bool = False
 ) -> npt.NDArray[Any]:
-    """Values at one place of a file, as one axis; bfloat16 becomes float32.
+    """Read consecutive values of a file.
 
     Args:
         path: the file.
-        begin: the place, in bytes.
-        dtype: as NumPy names it, or `BFLOAT16`.
-        count: how many values.
-        crc: of the bytes, if it is to be checked.
-        big_endian: the order of the bytes of a value.
+        begin: position of the first value in bytes.
+        dtype: the element type in NumPy's notation, or `BFLOAT16`.
+        count: the number of values.
+        crc: the expected CRC-32 of the bytes; None skips the check.
+        big_endian: the byte order of a value.
+
+    Returns:
+        [count], in the element type of the file; bfloat16 becomes float32.
 
     Raises:
-        CheckpointError: the file ends before, or has other bytes than the CRC says.
+        CheckpointError: the file is too short, or the CRC differs.
     """
     stored = np.dtype("u2" if dtype == BFLOAT16 else dtype).newbyteorder(">" if big_endian else "<")
     raw = np.fromfile(path, stored, count, offset=begin)
@@ -61,12 +69,12 @@ def read_values(
 
 
 def as_float32(values: npt.NDArray[Any]) -> FloatArray:
-    """Native float32 in C order, without a copy where they are that already."""
-    with np.errstate(over="ignore"):  # becomes infinite, which `engine.checkpoint.load.Checkpoint` refuses
+    """Convert values to float32 in native byte order and C order; values that are all of that are not copied."""
+    with np.errstate(over="ignore"):  # gives infinity, which `engine.checkpoint.load.Checkpoint` refuses
         return np.asarray(values, dtype=np.float32, order="C")
 
 
 def one_line(error: Exception) -> str:
-    """What another library's exception says: short, and without what a terminal would obey."""
+    """Return the message of another library's exception as one short, printable line."""
     text = " ".join(str(error)[:1000].split())[:160] or type(error).__name__
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,7 +1,7 @@
-"""Weights on disk: which files are a network, and what a network's weights are called.
+"""Loading and saving of checkpoints, and the names and shapes of a network's weights.
 
-Everything a file says is checked against something else before it is believed: the header against the file's
-size, the names and shapes against each other, the hyper-parameters against the shapes.
+Every statement in a file is checked before it is used: the header against the file's size, names and shapes against
+each other, hyper-parameters against the shapes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from engine.checkpoint import families
-from engine.checkpoint.canonical import canonical
-from engine.checkpoint.lazy_tensor import BFLOAT16, Shape, Stored, as_float32, one_line, read_values
+from engine.checkpoint.canonical import to_canonical
+from engine.checkpoint.families import identify_family, merge_settings, missing_settings
+from engine.checkpoint.lazy_tensor import BFLOAT16, LazyTensor, Shape, as_float32, one_line, read_values, value_width
 from engine.checkpoint.pytorch import file_start, read_pytorch
 from engine.checks.arrays import FloatArray
 from engine.config import MEL_KINDS, Config, parse_object
@@ -30,22 +30,22 @@ from engine.errors import CheckpointError, InputError
 from engine.output_files import replacing
 
 METADATA_KEY = "diffwave"
-MAX_HEADER = 1 << 21  # bytes; 256 layers and the largest Config without int8's ranges need 0.9 MB
-MAX_CONFIG = 1 << 20
-LABEL_WIDTH = 128  # of the classes' embedding
+MAX_HEADER = 1 << 21  # bytes; 256 layers and the largest Config without ranges for int8 need 0.9 MB
+MAX_CONFIG = 1 << 20  # bytes
+LABEL_WIDTH = 128  # of the label embedding
 
-# The element types of safetensors that weights can have, and their sizes.
-_DTYPES = {"F16": ("f2", 2), "BF16": (BFLOAT16, 2), "F32": ("f4", 4), "F64": ("f8", 8)}
+# The element types of safetensors that weights can have, in NumPy's notation.
+_DTYPES = {"F16": "f2", "BF16": BFLOAT16, "F32": "f4", "F64": "f8"}
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One network: what it is, and its weights under LMNT's names (`expected_shapes`).
+    """One network: hyper-parameters, and weights under LMNT's names (`expected_shapes`).
 
     Attributes:
         config: the hyper-parameters.
         tensors: exactly the arrays of `expected_shapes(config)`: float32, C-contiguous, finite. Anything else
-            raises CheckpointError here, whichever file or code it comes from.
+            raises CheckpointError, for files as for arrays from other code.
     """
 
     config: Config
@@ -61,9 +61,13 @@ class Checkpoint:
 
 
 def expected_shapes(config: Config) -> dict[str, Shape]:
-    """Name and shape of every tensor of a network, LMNT's layout (github.com/lmnt-com/diffwave, model.py).
+    """Return the shape of every tensor of a network by its name in LMNT's layout.
 
-    Where each layer has its own upsampler, its names begin with the layer's.
+    The layout is that of github.com/lmnt-com/diffwave, model.py. If each layer has its own upsampler, the upsampler's
+    names begin with the layer's.
+
+    Args:
+        config: the network.
     """
     return _shapes(
         config.residual_channels,
@@ -78,20 +82,20 @@ def expected_shapes(config: Config) -> dict[str, Shape]:
 def load_checkpoint(
     path: str | os.PathLike[str], mel_kind: str | None = None, config: str | os.PathLike[str] | None = None
 ) -> Checkpoint:
-    """Read a checkpoint; the content decides its format (safetensors, or a PyTorch zip archive) and its family.
+    """Load a checkpoint; its content determines the format (safetensors or PyTorch zip archive) and the family.
 
-    A safetensors file written by `save_checkpoint` is complete. For every other file, a config.json beside it
-    supplies the hyper-parameters that the file lacks (its family's names or `Config`'s); it may not contradict.
+    A safetensors file written by `save_checkpoint` is complete. For every other file, a config.json beside it supplies
+    the hyper-parameters that the file lacks, under the family's names or `Config`'s. It may not contradict the file.
 
     Args:
         path: the file.
-        mel_kind: the front-end of the mels, one of `MEL_KINDS`; wins over a family's default.
-        config: the config.json, if it is not beside the file under that name.
+        mel_kind: the kind of mel, one of `MEL_KINDS`; overrides the family's default.
+        config: the path of the config.json; None for the one beside the file.
 
     Raises:
-        CheckpointError: missing, damaged, hostile, incomplete, or not a DiffWave network of a known family.
-        InputError: an unknown `mel_kind`, one that contradicts the kind recorded in the file, or one for an
-            unconditional network; a `config` for a file that is complete.
+        CheckpointError: the file is missing, damaged, hostile, incomplete, or not a DiffWave network of a known family.
+        InputError: `mel_kind` is unknown, contradicts the kind recorded in the file, or is given for an unconditional
+            network; or `config` is given for a complete file.
     """
     if mel_kind is not None and mel_kind not in MEL_KINDS:
         raise InputError(f"mel_kind: expected one of {', '.join(MEL_KINDS)}, got {mel_kind!r:.80}")
@@ -102,43 +106,43 @@ def load_checkpoint(
     container = ""
     if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{"):
         archive = read_pytorch(path)
-        stored, params, container = archive.tensors, archive.params, archive.container
+        tensors, params, container = archive.tensors, archive.params, archive.container
     elif start[8:] == b"{":
-        stored, text = _read_safetensors(path, size)
-        recorded = _recorded_config(path, text)
+        tensors, text = _read_safetensors(path, size)
+        recorded = _parse_recorded_config(path, text)
     else:
         raise CheckpointError(
             f"{path}: expected safetensors or a PyTorch zip archive, got {size} bytes, the first {start!r}"
         )
     if recorded is not None and config is not None:
-        raise InputError(f"config: {path} is complete and needs none, got {str(config)!r:.80}")
-    sources = {} if recorded else {"the checkpoint": params, "config.json": _settings_beside(path, config)}
+        raise InputError(f"config: expected None, because {path} is complete, got {str(config)!r:.80}")
+    sources = {} if recorded else {"the checkpoint": params, "config.json": _read_config_json(path, config)}
     try:
-        checkpoint = _recorded(stored, recorded) if recorded else _assembled(stored, container, sources)
+        checkpoint = _from_recorded_config(tensors, recorded) if recorded else _from_family(tensors, container, sources)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     if mel_kind is None:
         return checkpoint
-    known = recorded.mel_kind if recorded else None
+    recorded_kind = recorded.mel_kind if recorded else None
     if not checkpoint.config.n_mels:
         raise InputError(f"mel_kind: expected None for an unconditional network, got {mel_kind!r}")
-    if known not in (None, mel_kind):
-        raise InputError(f"mel_kind: {path} was made for {known!r} mels, got {mel_kind!r}")
+    if recorded_kind not in (None, mel_kind):
+        raise InputError(f"mel_kind: expected {recorded_kind!r} as recorded in {path}, got {mel_kind!r}")
     return replace(checkpoint, config=replace(checkpoint.config, mel_kind=mel_kind))
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: str = "float32") -> None:
-    """Write a safetensors file that `load_checkpoint` reads without a config.json.
+    """Save a checkpoint as a safetensors file that `load_checkpoint` reads without a config.json.
 
-    The file appears under its name only when it is complete; an existing one is replaced.
+    The file appears under its name only when it is complete. An existing file is replaced.
 
     Args:
         path: the file to write.
-        checkpoint: what to write.
-        dtype: "float32", or "float16" for half the size; loading gives float32 either way.
+        checkpoint: the network.
+        dtype: "float32", or "float16" for half the size; loading converts both to float32.
 
     Raises:
-        InputError: another dtype, a weight that float16 cannot hold, or a config so long that no file may hold it.
+        InputError: the dtype is unknown, a weight exceeds float16, or the config exceeds MAX_CONFIG bytes.
         OSError: the file cannot be written.
     """
     if dtype not in ("float32", "float16"):
@@ -148,7 +152,9 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
         with np.errstate(over="ignore"):
             tensors[name] = tensor.astype(dtype, copy=False)
         if not np.isfinite(tensors[name]).all():
-            raise InputError(f"dtype: float16 cannot hold {name}, which reaches {np.abs(tensor).max():.6g}")
+            raise InputError(
+                f"dtype: expected 'float32' for {name}, which reaches {np.abs(tensor).max():.6g}, got 'float16'"
+            )
     text = checkpoint.config.to_json()
     if len(text) > MAX_CONFIG:
         raise InputError(f"checkpoint: expected a config of at most {MAX_CONFIG} bytes as JSON, got {len(text)}")
@@ -162,12 +168,12 @@ def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, labels: int) -
 
     def add(name: str, *weight: int) -> None:
         shapes[f"{name}.weight"] = weight
-        # Every layer writes as many channels as its weight has rows.
+        # The number of output channels, and so of biases, is the number of rows of the weight.
         shapes[f"{name}.bias"] = (weight[0],)
 
-    def add_upsampler(place: str) -> None:
+    def add_upsampler(prefix: str) -> None:
         for k, stride in enumerate(strides, start=1):
-            add(f"{place}spectrogram_upsampler.conv{k}", 1, 1, 3, 2 * stride)
+            add(f"{prefix}spectrogram_upsampler.conv{k}", 1, 1, 3, 2 * stride)
 
     add("input_projection", C, 1, 1)
     add("diffusion_embedding.projection1", 512, 128)
@@ -205,74 +211,80 @@ def _check_names(names: Collection[str], expected: Mapping[str, Shape]) -> None:
     missing = [name for name in expected if name not in names]
     if any(name.startswith("weights.") for name in unexpected):
         raise CheckpointError(
-            "expected a checkpoint, got the state of a training: python -m engine.training export FOLDER -o "
-            "voice.safetensors makes one of it"
+            "expected a checkpoint, got a training state; export it with python -m engine.training export FOLDER -o "
+            "voice.safetensors"
         )
     if missing or unexpected:
         raise CheckpointError(
             f"expected the {len(expected)} tensors of a DiffWave network, in LMNT's names "
-            f"missing: {_some(missing)}; unexpected: {_some(unexpected)}"
+            f"missing: {_list_names(missing)}; unexpected: {_list_names(unexpected)}"
         )
 
 
-def _some(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     listed = ", ".join(f"{name!r:.80}" for name in names[:3]) or "none"
     return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed
 
 
-def _assembled(stored: dict[str, Stored], container: str, sources: dict[str, dict[Any, Any]]) -> Checkpoint:
-    """A family's tensors and settings to a network; CheckpointError where they disagree or something is missing."""
-    family, told = families.identify(stored, container, sources)
-    settings = families.settings(family, sources)
-    tensors = canonical(stored, family)
-    sizes = _sizes(tensors)
+def _from_family(file_tensors: dict[str, LazyTensor], container: str, sources: dict[str, dict[Any, Any]]) -> Checkpoint:
+    """Build a network from a family's tensors and settings.
+
+    Raises:
+        CheckpointError: tensors and settings disagree, or something is missing.
+    """
+    family, certain = identify_family(file_tensors, container, sources)
+    settings = merge_settings(family, sources)
+    tensors = to_canonical(file_tensors, family)
+    sizes = _infer_sizes(tensors)
     unconditional = sizes["n_mels"] == 0
-    if unconditional:  # LMNT's params state these even when nothing uses them
+    if unconditional:  # LMNT's params contain these even if the network does not use them
         sizes["shared_upsampler"] = settings["shared_upsampler"] = True
         settings = {k: v for k, v in settings.items() if k not in ("n_mels", "hop_samples", "upsample_strides")}
-    seen = {**sizes, "hop_samples": math.prod(sizes["upsample_strides"]), "unconditional": unconditional}
-    _check_agreement(settings, seen)
-    usual_rate = family.sample_rate[unconditional]
-    if usual_rate is not None:
-        settings.setdefault("sample_rate", usual_rate)
-    if missing := families.missing(family, settings):
+    inferred = {**sizes, "hop_samples": math.prod(sizes["upsample_strides"]), "unconditional": unconditional}
+    _check_agreement(settings, inferred)
+    default_rate = family.default_sample_rates[unconditional]
+    if default_rate is not None:
+        settings.setdefault("sample_rate", default_rate)
+    if missing := missing_settings(family, settings):
         raise CheckpointError(f"{', '.join(missing)} missing: put it into config.json beside the file")
-    usual_kind = family.mel_kind if told and not unconditional else None
-    if not unconditional:  # what clips were cut into for training says nothing of a vocoder's audio
+    default_kind = family.default_mel_kind if certain and not unconditional else None
+    if not unconditional:  # the length of a vocoder's training clips has no meaning for its audio
         settings.pop("clip_samples", None)
-    settings = {"mel_kind": usual_kind, "fast_schedule": None, **settings, **sizes}
-    return _network(Config(**{k: v for k, v in settings.items() if k in Config.__dataclass_fields__}), tensors)
+    settings = {"mel_kind": default_kind, "fast_schedule": None, **settings, **sizes}
+    return _read_network(Config(**{k: v for k, v in settings.items() if k in Config.__dataclass_fields__}), tensors)
 
 
-def _recorded(stored: dict[str, Stored], config: Config) -> Checkpoint:
-    sizes = _sizes(stored)
+def _from_recorded_config(tensors: dict[str, LazyTensor], config: Config) -> Checkpoint:
+    """Build a network from a complete file."""
+    sizes = _infer_sizes(tensors)
     if not sizes["n_mels"]:
         del sizes["shared_upsampler"]
     _check_agreement({name: getattr(config, name) for name in sizes}, sizes)
-    return _network(config, stored)
+    return _read_network(config, tensors)
 
 
-def _check_agreement(settings: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
-    for name, value in seen.items():
+def _check_agreement(settings: Mapping[str, Any], inferred: Mapping[str, Any]) -> None:
+    for name, value in inferred.items():
         if name in settings and settings[name] != value:
             raise CheckpointError(
-                f"{name}: the configuration says {settings[name]!r:.80}, the tensors' shapes say {value}"
+                f"{name}: expected {value} as in the tensors' shapes, got {settings[name]!r:.80} in the configuration"
             )
 
 
-def _network(config: Config, tensors: Mapping[str, Stored]) -> Checkpoint:
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if "label_embedding.weight" in found and config.labels != found["label_embedding.weight"][0]:
-        wanted = found["label_embedding.weight"][0] - (config.guidance > 0.0)
+def _read_network(config: Config, tensors: Mapping[str, LazyTensor]) -> Checkpoint:
+    """Read all values, after checking the shapes."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if "label_embedding.weight" in shapes and config.labels != shapes["label_embedding.weight"][0]:
+        count = shapes["label_embedding.weight"][0] - (config.guidance > 0.0)
         raise CheckpointError(
-            f"classes: expected the names of the {wanted} that label_embedding.weight has, got {len(config.classes)}"
+            f"classes: expected {count} names as in the rows of label_embedding.weight, got {len(config.classes)}"
         )
-    _check_shapes(found, config)
+    _check_shapes(shapes, config)
     return Checkpoint(config, {name: tensors[name].read() for name in expected_shapes(config)})
 
 
-def _sizes(tensors: Mapping[str, Stored]) -> dict[str, Any]:
-    """C, N, M, the upsamplers and their strides (half their kernels' widths), from names and shapes."""
+def _infer_sizes(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
+    """Infer C, N, M and the upsamplers with their strides (half the width of their kernels) from names and shapes."""
     layers = {m[1] for name in tensors if (m := re.match(r"residual_layers\.(\d+)\.", name))}
     pattern = r"(residual_layers\.\d+\.)?spectrogram_upsampler\.conv(\d+)\."
     upsamplers = [m for name in tensors if (m := re.match(pattern, name))]
@@ -280,70 +292,73 @@ def _sizes(tensors: Mapping[str, Stored]) -> dict[str, Any]:
     stages = {m[2] for m in upsamplers}
     conditional = bool(stages) or any(".conditioner_projection." in name for name in tensors)
     labelled = any(re.match(r"label_embedding\.|residual_layers\.\d+\.label_projection\.", name) for name in tensors)
-    # The names follow from these counts alone; the 16, 1 and 2 stand for sizes not known yet.
+    # The names depend on these counts only; 16, 1 and 2 are placeholders for sizes that are not known yet.
     strides = (2,) * max(len(stages), int(conditional))
     expected = _shapes(16, len(layers), int(conditional), strides, shared, int(labelled))
     _check_names(tensors, expected)
     for name, shape in expected.items():
         if len(tensors[name].shape) != len(shape):
             raise CheckpointError(f"{name}: expected {len(shape)} dimensions, got {tensors[name].shape!r:.80}")
-    place = "" if shared else "residual_layers.0."
+    prefix = "" if shared else "residual_layers.0."
     return {
         "residual_channels": tensors["input_projection.weight"].shape[0],
         "residual_layers": len(layers),
         "n_mels": tensors["residual_layers.0.conditioner_projection.weight"].shape[1] if conditional else 0,
         "upsample_strides": tuple(
-            tensors[f"{place}spectrogram_upsampler.conv{k + 1}.weight"].shape[3] // 2 for k in range(len(stages))
+            tensors[f"{prefix}spectrogram_upsampler.conv{k + 1}.weight"].shape[3] // 2 for k in range(len(stages))
         ),
         "shared_upsampler": shared,
     }
 
 
-def _settings_beside(path: Path, config: str | os.PathLike[str] | None) -> dict[str, Any]:
-    beside = path.with_name("config.json") if config is None else Path(config)
-    if not beside.is_file():
+def _read_config_json(path: Path, config: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Read the settings of a configuration file; {} if there is none beside the checkpoint."""
+    config_path = path.with_name("config.json") if config is None else Path(config)
+    if not config_path.is_file():
         if config is None:
             return {}
-        raise CheckpointError(f"{beside}: expected a configuration in JSON, got no such file")
+        raise CheckpointError(f"{config_path}: expected a configuration in JSON, got no such file")
     try:
-        with open(beside, "rb") as file:
+        with open(config_path, "rb") as file:
             text = file.read(MAX_CONFIG + 1)
         if len(text) > MAX_CONFIG:
             raise CheckpointError(f"expected at most {MAX_CONFIG} bytes, got more")
         return parse_object(text)
     except (CheckpointError, OSError) as error:
-        raise CheckpointError(f"{beside}: {error}") from None
+        raise CheckpointError(f"{config_path}: {error}") from None
 
 
-def _recorded_config(path: Path, text: str | None) -> Config | None:
+def _parse_recorded_config(path: Path, text: str | None) -> Config | None:
     try:
         return Config.from_json(text) if text is not None else None
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Stored], str | None]:
-    """The tensors, and our metadata if the file has it."""
+def _read_safetensors(path: Path, size: int) -> tuple[dict[str, LazyTensor], str | None]:
+    """Read the header: the tensors, and the metadata that `save_checkpoint` writes; None without it."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         limit = min(size - 8, MAX_HEADER)
         if length > limit:
-            raise CheckpointError(f"{path}: expected a header of at most {limit} bytes, got a claim of {length}")
+            raise CheckpointError(f"{path}: expected a header of at most {limit} bytes, got {length}")
         header = file.read(length)
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, LazyTensor] = {}
     try:
         entries = json.loads(header)
         with safe_open(path, framework="numpy") as content:
             text = (content.metadata() or {}).get(METADATA_KEY)
             for name in content.keys():  # noqa: SIM118 - not a mapping
-                found = content.get_slice(name)
-                shape, dtype = tuple(found.get_shape()), found.get_dtype()
+                header_entry = content.get_slice(name)
+                shape, dtype = tuple(header_entry.get_shape()), header_entry.get_dtype()
                 if dtype not in _DTYPES:
                     raise CheckpointError(f"{name!r:.80}: expected float values, got {dtype}")
                 begin, end = entries[name]["data_offsets"]
-                if end - begin != math.prod(shape) * _DTYPES[dtype][1]:
-                    raise CheckpointError(f"{name!r:.80}: expected {dtype} values of shape {shape!r:.80}")
-                tensors[name] = Stored(shape, partial(_read, path, 8 + length + begin, dtype, shape))
+                if end - begin != math.prod(shape) * value_width(_DTYPES[dtype]):
+                    raise CheckpointError(
+                        f"{name!r:.80}: expected {dtype} values of shape {shape!r:.80}, got {end - begin} bytes"
+                    )
+                tensors[name] = LazyTensor(shape, partial(_read_tensor, path, 8 + length + begin, dtype, shape))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:
@@ -351,6 +366,6 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Stored], str | N
     return tensors, text
 
 
-def _read(path: Path, begin: int, dtype: str, shape: Shape) -> FloatArray:
-    values = read_values(path, begin, _DTYPES[dtype][0], math.prod(shape))
+def _read_tensor(path: Path, begin: int, dtype: str, shape: Shape) -> FloatArray:
+    values = read_values(path, begin, _DTYPES[dtype], math.prod(shape))
     return as_float32(values).reshape(shape)

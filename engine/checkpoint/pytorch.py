@@ -1,7 +1,7 @@
-"""PyTorch checkpoints, read without PyTorch and without running what they contain.
+"""Reader of PyTorch checkpoints that needs no PyTorch and executes nothing in the file.
 
-A .pt, .pkl or .ckpt file is a zip archive of raw tensor bytes and one pickle (`engine.checkpoint.unpickler`). Whatever the archive
-or the pickle claims is checked against the file's size before memory is spent on it.
+A .pt, .pkl or .ckpt file is a zip archive of raw tensor bytes and one pickle (`engine.checkpoint.unpickler`). All sizes
+in the archive and the pickle are checked against the file's size before memory is allocated for them.
 """
 
 from __future__ import annotations
@@ -19,41 +19,48 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.checkpoint.lazy_tensor import BFLOAT16, Stored, as_float32, one_line, read_values
-from engine.checkpoint.unpickler import Attributes, View, read_pickle
+from engine.checkpoint.lazy_tensor import BFLOAT16, LazyTensor, as_float32, one_line, read_values, value_width
+from engine.checkpoint.unpickler import Namespace, TensorView, read_pickle
 from engine.checks.arrays import FloatArray
 from engine.errors import CheckpointError
 
 MAX_DIRECTORY = 1 << 20  # bytes of zip directory: about 10,000 tensors
-MAX_PICKLE = 1 << 19  # of which a reader makes up to 80 times as much; SC09 with its Adam state needs 0.2 MB
-MAX_LIST = 10000  # values of all hyper-parameters that are tensors
+MAX_PICKLE = 1 << 19  # bytes; its objects take up to 80 times as much, and SC09 with its Adam state needs 0.2 MB
+MAX_LIST_VALUES = 10000  # of all hyper-parameters that are tensors
 
 _ENTRY = re.compile(r"(?!\.\.?/)[^/\\]+/(data\.pkl|data/\d+|\.data/\w+|\.?\w+)")
-_FLOATS = {"f2": 2, BFLOAT16: 2, "f4": 4, "f8": 8}
-# Under which key a trainer's dict has the weights, and under which its hyper-parameters.
+_FLOAT_DTYPES = ("f2", BFLOAT16, "f4", "f8")
+# The keys of the weights in a trainer's dict, and the key of the hyper-parameters beside each.
 _CONTAINERS = {"model": "params", "model_state_dict": "config", "state_dict": "config"}
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What a PyTorch checkpoint holds.
+    """The content of a PyTorch checkpoint.
 
     Attributes:
         tensors: the weights, under the file's own names.
-        params: the hyper-parameters beside them, {} when there are none.
-        container: the key of the dict that had the weights, "" for a bare state_dict.
+        params: the hyper-parameters beside them, {} if there are none.
+        container: the key of the dict that contains the weights, "" for a bare state_dict.
     """
 
-    tensors: dict[str, Stored]
+    tensors: dict[str, LazyTensor]
     params: dict[Any, Any]
     container: str
 
 
 def file_start(path: str | os.PathLike[str]) -> tuple[int, bytes]:
-    """Size and first 9 bytes of a regular, non-empty, readable file; CheckpointError for anything else."""
+    """Return the size and the first 9 bytes of a file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        CheckpointError: the path is not a regular, non-empty, readable file.
+    """
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "something that is not a regular file"
             raise CheckpointError(f"{path}: expected a checkpoint file, got {what}")
         with open(path, "rb") as file:
@@ -69,32 +76,35 @@ def file_start(path: str | os.PathLike[str]) -> tuple[int, bytes]:
 
 
 def read_pytorch(path: str | os.PathLike[str]) -> Archive:
-    """The weights and hyper-parameters of a PyTorch checkpoint (zip format, torch 1.6 or later).
+    """Read the weights and hyper-parameters of a PyTorch checkpoint (zip format, torch 1.6 or later).
 
-    Reads a dict of weights under "model" (LMNT, PriorGrad), "model_state_dict" (philsyn, BDDM) or "state_dict", and a
-    bare state_dict. Optimizer state and storage devices do not matter.
+    The weights are a dict under "model" (LMNT, PriorGrad), "model_state_dict" (philsyn, BDDM) or "state_dict", or a
+    bare state_dict. Optimizer state and storage devices are ignored.
+
+    Args:
+        path: the file.
 
     Raises:
-        CheckpointError: not such a file, damaged, larger inside than outside, or asking for code.
+        CheckpointError: the file has another format, is damaged, claims more bytes than it has, or refers to code.
     """
     path = Path(path)
     size, start = file_start(path)
     try:
         if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise CheckpointError("expected a zip archive, got a legacy pickle: save it again with torch.save")
+            raise CheckpointError("expected a zip archive, got a legacy pickle; save it again with torch.save")
         if start[:4] != b"PK\x03\x04":
             raise CheckpointError(f"expected a PyTorch zip archive, got a file that begins with {start!r}")
-        with _Directory(path) as file, zipfile.ZipFile(file) as archive:
-            name = _checked_entries(archive.infolist(), size)
-            records = _Records(path, size, archive, name.removesuffix("data.pkl"))
+        with _BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
+            name = _check_entries(archive.infolist(), size)
+            records = _TensorRecords(path, size, archive, name.removesuffix("data.pkl"))
             content = _read_pickle(archive.read(name))
             model, params, container = _model_and_params(content)
-            tensors = _tensors(records, model)
-            params.update(_lists(records, params))
+            tensors = _lazy_tensors(records, model)
+            params.update(_tensor_params_as_lists(records, params))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:  # zipfile alone raises nine kinds
-        raise CheckpointError(f"{path}: a damaged zip archive: {one_line(error)}") from None
+    except Exception as error:  # zipfile alone raises nine types
+        raise CheckpointError(f"{path}: expected a zip archive, got a damaged one: {one_line(error)}") from None
     return Archive(tensors, params, container)
 
 
@@ -103,26 +113,26 @@ def _read_pickle(program: bytes) -> Any:
         return read_pickle(program)
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged program fails in as many ways as a program can
+    except Exception as error:  # a damaged pickle can fail with any exception
         raise CheckpointError(f"expected a pickle of tensors, got a damaged one: {one_line(error)}") from None
 
 
 def _model_and_params(content: Any) -> tuple[dict[Any, Any], dict[Any, Any], str]:
     if isinstance(content, dict):
-        for container, beside in _CONTAINERS.items():
+        for container, params_key in _CONTAINERS.items():
             if isinstance(content.get(container), dict):
-                params = content.get(beside)
-                if isinstance(params, Attributes):
+                params = content.get(params_key)
+                if isinstance(params, Namespace):
                     params = params.values
                 return content[container], dict(params) if isinstance(params, dict) else {}, container
-        if content and all(isinstance(value, View) for value in content.values()):
+        if content and all(isinstance(value, TensorView) for value in content.values()):
             return content, {}, ""
     keys = [str(key)[:40] for key in list(content)[:3]] if isinstance(content, dict) else type(content).__name__
     raise CheckpointError(f"expected a dict with {', '.join(map(repr, _CONTAINERS))} or a state_dict, got {keys}")
 
 
-class _Records:
-    """The raw bytes of an archive's tensors."""
+class _TensorRecords:
+    """The records of an archive: raw bytes of tensors."""
 
     def __init__(self, path: Path, size: int, archive: zipfile.ZipFile, folder: str) -> None:
         self.path, self.size, self.folder = path, size, folder
@@ -130,32 +140,31 @@ class _Records:
         order = self.entries.get(f"{folder}byteorder")
         self.big_endian = order is not None and archive.read(order) == b"big"
 
-    def values(self, view: View) -> npt.NDArray[Any]:
-        """A tensor's values, of its own type; bfloat16 becomes float32."""
+    def values(self, view: TensorView) -> npt.NDArray[Any]:
+        """Read a tensor's values in the element type of the file; bfloat16 becomes float32."""
         storage = view.storage
         entry = self.entry(view)
-        width = 2 if storage.dtype == BFLOAT16 else np.dtype(storage.dtype).itemsize
         whole = view.span == storage.count
-        begin = self.begin(entry) + width * view.offset
+        begin = self.begin(entry) + value_width(storage.dtype) * view.offset
         flat = read_values(
             self.path, begin, storage.dtype, view.span, entry.CRC if whole else None, big_endian=self.big_endian
         )
         strides = tuple(stride * flat.itemsize for stride in view.strides)
         return np.lib.stride_tricks.as_strided(flat, view.shape, strides)
 
-    def entry(self, view: View) -> zipfile.ZipInfo:
-        """The record of a tensor, which must be as long as the pickle says."""
+    def entry(self, view: TensorView) -> zipfile.ZipInfo:
+        """Return the record of a tensor, after comparing its length with the pickle."""
         storage = view.storage
         name = f"{self.folder}data/{storage.key:.20}"
-        expected = storage.count * (2 if storage.dtype == BFLOAT16 else np.dtype(storage.dtype).itemsize)
+        expected = storage.count * value_width(storage.dtype)
         entry = self.entries.get(name)
         if entry is None or entry.file_size != expected:
             got = "nothing" if entry is None else entry.file_size
-            raise CheckpointError(f"{name}: expected the {expected} bytes that the pickle claims, got {got}")
+            raise CheckpointError(f"{name}: expected {expected} bytes as in the pickle, got {got}")
         return entry
 
     def begin(self, entry: zipfile.ZipInfo) -> int:
-        """Where the bytes of a record begin: behind a header of their own."""
+        """Return the position of a record's first byte, behind the header that precedes it."""
         with open(self.path, "rb") as file:
             file.seek(entry.header_offset)
             header = file.read(30)
@@ -167,69 +176,81 @@ class _Records:
             raise CheckpointError(f"{entry.filename}: expected {entry.file_size} bytes in the archive, got fewer")
         return begin
 
-    def read(self, name: str, view: View) -> FloatArray:
+    def read(self, name: str, view: TensorView) -> FloatArray:
+        """Read a tensor as float32; `name` begins the message of an error."""
         try:
             return as_float32(self.values(view))
         except CheckpointError as error:
             raise CheckpointError(f"{name!r:.80}: {error}") from None
 
 
-def _tensors(records: _Records, model: dict[Any, Any]) -> dict[str, Stored]:
+def _lazy_tensors(records: _TensorRecords, model: dict[Any, Any]) -> dict[str, LazyTensor]:
     total = 0
     tensors = {}
     for name, view in model.items():
         if type(name) is not str:
             raise CheckpointError(f"expected tensors under names, got a key of type {type(name).__name__}")
-        if not isinstance(view, View):
+        if not isinstance(view, TensorView):
             raise CheckpointError(f"{name!r:.80}: expected a tensor, got a {type(view).__name__}")
-        width = _FLOATS.get(view.storage.dtype)
-        if width is None:
+        if view.storage.dtype not in _FLOAT_DTYPES:
             raise CheckpointError(f"{name!r:.80}: expected float values, got {np.dtype(view.storage.dtype).name}")
         records.entry(view)
-        total += width * max(view.size, view.span)
-        tensors[name] = Stored(view.shape, partial(records.read, name, view))
-    if total > records.size:  # views that repeat values, or of which many lie far apart in the same bytes
+        total += value_width(view.storage.dtype) * max(view.size, view.span)
+        tensors[name] = LazyTensor(view.shape, partial(records.read, name, view))
+    if total > records.size:  # views that repeat values, or many views that are spread over the same record
         raise CheckpointError(f"expected at most the file's {records.size} bytes of weights, got {total}")
     return tensors
 
 
-def _lists(records: _Records, params: dict[Any, Any]) -> dict[Any, Any]:
-    """Hyper-parameters that are tensors, as lists, until there are too many values to be any."""
-    left = MAX_LIST
+def _tensor_params_as_lists(records: _TensorRecords, params: dict[Any, Any]) -> dict[Any, Any]:
+    """Return hyper-parameters that are tensors as lists, up to MAX_LIST_VALUES values in total."""
+    remaining = MAX_LIST_VALUES
     lists = {}
     for key, value in params.items():
-        if isinstance(value, View) and max(value.size, value.span) <= left:
+        if isinstance(value, TensorView) and max(value.size, value.span) <= remaining:
             lists[key] = records.values(value).tolist()
-            left -= value.size
+            remaining -= value.size
     return lists
 
 
-class _Directory(io.FileIO):
-    """A file that refuses the single large read with which zipfile takes in a whole zip directory."""
+class _BoundedFile(io.FileIO):
+    """A file that refuses large reads: zipfile reads the whole directory of an archive at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to `size` bytes, at most MAX_DIRECTORY."""
         if size is not None and size > MAX_DIRECTORY:
-            raise zipfile.BadZipFile("its directory has an absurd number of entries")
+            raise zipfile.BadZipFile(f"expected a directory of at most {MAX_DIRECTORY} bytes, got {size}")
         return super().read(-1 if size is None else size) or b""
 
 
-def _checked_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
-    """The name of the pickle among the entries of an archive as torch.save writes it; CheckpointError for others."""
+def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
+    """Check that the entries of an archive are those that torch.save writes.
+
+    Args:
+        entries: of the archive.
+        size: of the file, in bytes.
+
+    Returns:
+        The name of the pickle.
+
+    Raises:
+        CheckpointError: an entry is repeated, compressed, foreign or too large.
+    """
     seen = set()
     for entry in entries:
         name = entry.filename
         if not _ENTRY.fullmatch(name):
             raise CheckpointError(f"expected the entries of torch.save, got {name!r:.80}")
-        if name.lower() in seen:  # torch finds either, and we must see what it sees
-            raise CheckpointError(f"expected every entry once, got {name!r:.80} twice")
+        if name.lower() in seen:  # torch would read either one
+            raise CheckpointError(f"expected unique entries, got {name!r:.80} twice")
         seen.add(name.lower())
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-            raise CheckpointError(f"expected plainly stored entries, got {name!r:.80} compressed or encrypted")
+            raise CheckpointError(f"expected uncompressed entries, got {name!r:.80} compressed or encrypted")
         if name.endswith(("/data.pkl", "/byteorder")) and entry.file_size > MAX_PICKLE:
             raise CheckpointError(f"expected a pickle of at most {MAX_PICKLE} bytes, got {entry.file_size}")
     total = sum(max(entry.file_size, entry.compress_size) for entry in entries)
     if total > size:
-        raise CheckpointError(f"expected at most the file's {size} bytes of content, got a claim of {total}")
+        raise CheckpointError(f"expected at most the file's {size} bytes of content, got {total} in its directory")
     roots = {entry.filename.split("/")[0] for entry in entries}
     pickles = [entry.filename for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(roots) != 1 or len(pickles) != 1:

@@ -1,15 +1,15 @@
-"""Noise as a function: ``normal(seed, step, sample)``, the one definition for every backend.
+"""Noise as a function of (seed, step, sample): the definition that every backend reproduces.
 
-The same seed means the same noise whatever the backend, the chunking, the batch or the number of threads, and no
-global generator is touched. `step` is 0 for x_T and n + 1 for the noise that the n-th executed step adds.
+One seed gives the same noise on every backend and for any chunking, batch or number of threads. No global random
+generator is used. `step` is 0 for x_T and n + 1 for the noise that the n-th executed step adds.
 
 1. Philox4x32-10 (Salmon et al., SC 2011) with the key (seed mod 2^32, seed div 2^32) and the counter
    (block mod 2^32, block div 2^32, step, 0), block = sample div 4, gives four 32-bit words.
-2. Words 0 and 1 become the normals of samples 4 block and 4 block + 1, words 2 and 3 the next two, by Box-Muller:
-   the first word is the radius, sqrt(-2 ln(word / 2^32)) (a word of 0 counts as 1); of the second, bits 5 to 28 are
-   an angle in [0, pi/4), bit 29 swaps sine and cosine, bits 31 and 30 are the signs of the first and the second.
+2. Box-Muller turns words 0 and 1 into the normals of samples 4 block and 4 block + 1, words 2 and 3 into the next two.
+   The first word gives the radius, sqrt(-2 ln(word / 2^32)); a word of 0 counts as 1. In the second word, bits 5 to 28
+   are an angle in [0, pi/4), bit 29 swaps sine and cosine, bits 31 and 30 are the signs of the first and the second.
 3. Logarithm, sine and cosine are Cephes' float32 polynomials, written out below. Every operation is an IEEE float32
-   addition, multiplication or square root in this order, never fused, so all backends agree to the last bit.
+   addition, multiplication or square root in this order, never fused, so all backends produce the same bits.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 
 
 def normal(seed: int, step: int, begin: int, count: int) -> FloatArray:
-    """Standard normal noise of one item, samples begin .. begin + count - 1.
+    """Return standard normal noise of one item, samples begin .. begin + count - 1.
 
     Args:
-        seed: of the item, 0 to 2^64 - 1.
-        step: 0 for x_T, n + 1 for what the n-th executed step adds.
-        begin: first sample, >= 0.
-        count: how many.
+        seed: the item's seed, 0 to 2^64 - 1.
+        step: 0 for x_T, n + 1 for the noise that the n-th executed step adds.
+        begin: the first sample, >= 0.
+        count: the number of samples.
 
     Returns:
         float32 [count].
@@ -52,7 +52,15 @@ def normal(seed: int, step: int, begin: int, count: int) -> FloatArray:
 
 
 def philox4x32(counter: tuple[Counter, Counter, Counter, Counter], key: tuple[int, int]) -> tuple[Words, ...]:
-    """Philox4x32-10: four independent 32-bit words for every counter. Counter and key words are below 2^32."""
+    """Compute four independent 32-bit words for every counter with Philox4x32-10.
+
+    Args:
+        counter: four uint64 arrays of one shape, values below 2^32.
+        key: two integers below 2^32.
+
+    Returns:
+        Four uint32 arrays of that shape.
+    """
     (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(10):
         p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
@@ -63,7 +71,15 @@ def philox4x32(counter: tuple[Counter, Counter, Counter, Counter], key: tuple[in
 
 
 def box_muller(radius_word: Words, angle_word: Words) -> tuple[FloatArray, FloatArray]:
-    """Two uniform words become two independent standard normals, float32."""
+    """Turn two uniform words into two independent standard normals.
+
+    Args:
+        radius_word: uint32, any shape.
+        angle_word: uint32, the same shape.
+
+    Returns:
+        Two float32 arrays of that shape.
+    """
     radius = np.sqrt(np.float32(-2.0) * _log_uniform(radius_word))
     phi = ((angle_word & np.uint32(0x1FFFFFFF)) >> np.uint32(5)).astype(np.float32) * np.float32(4.6813380e-08)
     z = phi * phi
@@ -77,7 +93,7 @@ def box_muller(radius_word: Words, angle_word: Words) -> tuple[FloatArray, Float
 
 
 def _log_uniform(word: Words) -> FloatArray:
-    """ln(word / 2^32)"""
+    """Compute ln(word / 2^32)."""
     bits = np.maximum(word, np.uint32(1)).astype(np.float32).view(np.uint32)
     exponent = (bits >> np.uint32(23)).astype(np.int32) - (126 + 32)
     mantissa = ((bits & np.uint32(0x007FFFFF)) | np.uint32(0x3F000000)).view(np.float32)

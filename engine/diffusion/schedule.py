@@ -1,4 +1,4 @@
-"""Which steps the sampler takes: their betas, their places on the training scale, their coefficients."""
+"""Schedules of the reverse process: betas, their positions on the training scale, the coefficients of a step."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import Config
+from engine.config import BASE_FAST_SCHEDULE, LARGE_FAST_SCHEDULE, MAX_STEPS, Config
 from engine.errors import InputError
 
-# -log(alpha_bar) is nearly the sum of the betas. Betas that went through float32 move it by 1e-7 of itself; a
-# schedule that begins with the training's first beta must not be refused for that.
+# Relative tolerance of -log(alpha_bar), which is nearly the sum of the betas. Betas rounded to float32 change it by
+# 1e-7. A schedule that begins with the training's first beta must not be refused for that.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """S steps of the reverse process, noisiest first: the order of execution (paper, algorithm 2).
+    """S steps of the reverse process in the order of execution, noisiest first (paper, algorithm 2).
 
-    Step n computes ``x = a[n] * x + b[n] * eps(x, t[n]) + sigma[n] * z``, z standard normal. All are float64
-    and without unit, except t, which counts training steps.
+    Step n computes ``x = a[n] * x + b[n] * eps(x, t[n]) + sigma[n] * z``, z standard normal. All values are float64
+    and have no unit, except t, which counts training steps.
 
     Attributes:
-        t: where the step lies on the training scale, 0 .. T-1, with fractions.
+        t: the position of the step on the training scale, 0 .. T-1, with fractions.
         a: ``1 / sqrt(1 - beta)``.
         b: ``-beta / sqrt(1 - alpha_bar) / sqrt(1 - beta)``.
-        sigma: ``sqrt((1 - alpha_bar of the next executed) / (1 - alpha_bar) * beta)``; 0 in the last step.
+        sigma: ``sqrt((1 - alpha_bar of the next executed step) / (1 - alpha_bar) * beta)``; 0 in the last step.
         beta: the variance that the step removes.
-        alpha_bar: the product of ``1 - beta`` over this step and those executed after it.
+        alpha_bar: the product of ``1 - beta`` over this step and all steps executed after it.
     """
 
     t: tuple[float, ...]
@@ -47,25 +47,30 @@ class Schedule:
         return len(self.beta)
 
     def last(self, count: int) -> Schedule:
-        """The last so many steps, 1 to S: of the training's, those that remain at x_count."""
+        """Return the last steps; in the training schedule, the steps that remain at x_count.
+
+        Args:
+            count: the number of steps, 1 to S.
+        """
         return Schedule(*(getattr(self, field.name)[-count:] for field in fields(self)))
 
 
 def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[float] | None = None) -> Schedule:
-    """The steps for one network (paper, algorithm 2 and appendix B).
+    """Build the schedule of a network (paper, algorithm 2 and appendix B).
 
     Args:
         config: the network; its `train_schedule` is the scale, its `fast_schedule` came with the checkpoint.
-        steps: the length of the checkpoint's fast schedule for that one; 6 for the paper's, where the
-            checkpoint has no other of 6 steps; "full" or the number of training steps for the training's.
-        schedule: betas between 0 and 1 in the order of the diffusion (smallest first), instead of `steps`.
-            They are placed on the training scale by `align`, unless they are the training schedule itself.
+        steps: the length of the checkpoint's fast schedule selects that schedule. 6 selects the paper's fast schedule,
+            unless the checkpoint has another one of 6 steps. "full" or the number of training steps selects the
+            training schedule.
+        schedule: betas between 0 and 1 in the order of the diffusion (smallest first), instead of `steps`. `align`
+            places them on the training scale, unless they are the training schedule itself.
 
     Returns:
         The steps in the order of execution.
 
     Raises:
-        InputError: a value is impossible, or the betas have no place on the training scale.
+        InputError: a value is impossible, or a beta has no position on the training scale.
     """
     betas = _named_betas(config, steps) if schedule is None else _checked_betas(schedule)
     if betas == config.train_schedule:
@@ -78,22 +83,38 @@ def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[floa
 
 
 def update_terms(config: Config, schedule: Schedule) -> NDArray[np.float64]:
-    """[S,3] what a step multiplies x, the network's output and z by: a, b and sigma, for the paper's networks.
+    """Return the factors of x, of the network's output and of z in every step.
 
-    Where the output is not eps but F of eps = p x + q F (`Config.preconditioning`), they are a + b p, b q and sigma.
+    They are a, b and sigma for the paper's networks, whose output is eps. For an output F with eps = p x + q F
+    (`Config.preconditioning`), they are a + b p, b q and sigma.
+
+    Args:
+        config: the network.
+        schedule: S steps.
+
+    Returns:
+        [S,3], float64.
     """
-    lines = np.array([config.preconditioning(alpha_bar) for alpha_bar in schedule.alpha_bar])
+    p, q = np.array([config.preconditioning(alpha_bar) for alpha_bar in schedule.alpha_bar]).T
     a, b, sigma = (np.array(values) for values in (schedule.a, schedule.b, schedule.sigma))
-    return np.stack([a + b * lines[:, 0], b * lines[:, 1], sigma], axis=1)
+    return np.stack([a + b * p, b * q, sigma], axis=1)
 
 
 def noise_terms(config: Config, t: float) -> NDArray[np.float64]:
-    """[1,3] the same for eps itself, at a step of the training scale: p, q and 0."""
+    """Return the factors of x, of the network's output and of z in eps itself: p, q and 0 (`update_terms`).
+
+    Args:
+        config: the network.
+        t: a step of the training scale.
+
+    Returns:
+        [1,3], float64.
+    """
     return np.array([[*(config.preconditioning(config.alpha_bar(t)) if config.signal_std else (0.0, 1.0)), 0.0]])
 
 
 def align(betas: Sequence[float], train_betas: Sequence[float]) -> tuple[float, ...]:
-    """Where betas lie on the training scale (paper, equation 14).
+    """Return the positions of betas on the training scale (paper, equation 14).
 
     With t such that ``alpha_bar_train[t+1] <= alpha_bar[n] <= alpha_bar_train[t]``::
 
@@ -101,14 +122,14 @@ def align(betas: Sequence[float], train_betas: Sequence[float]) -> tuple[float, 
                 / (sqrt(alpha_bar_train[t]) - sqrt(alpha_bar_train[t+1]))
 
     Args:
-        betas: of the inference, S values between 0 and 1 in the order of the diffusion.
-        train_betas: of the training, T values likewise.
+        betas: the inference schedule, S values between 0 and 1 in the order of the diffusion.
+        train_betas: the training schedule, T values between 0 and 1 in the order of the diffusion.
 
     Returns:
         t_n for each beta, in the same order, 0 <= t_n <= T-1; float64.
 
     Raises:
-        InputError: an alpha_bar is above or below all those of the training.
+        InputError: an alpha_bar lies outside the training schedule's range.
     """
     levels, decays = _alpha_bars(betas)
     train, train_decays = _alpha_bars(train_betas)
@@ -130,7 +151,7 @@ def align(betas: Sequence[float], train_betas: Sequence[float]) -> tuple[float, 
     return tuple(aligned)
 
 
-_aligned = lru_cache(maxsize=32)(align)  # of tuples; a call in a product asks for the same ones every time
+_aligned = lru_cache(maxsize=32)(align)  # of tuples; a product uses the same few schedules in every call
 
 
 def _alpha_bars(betas: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -142,7 +163,7 @@ def _alpha_bars(betas: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
 def _coefficients(betas: tuple[float, ...], t: tuple[float, ...]) -> Schedule:
     beta = np.asarray(betas)
     alpha_bar = np.cumprod(1.0 - beta)
-    # 1 - alpha_bar without the subtraction, which would leave 0 for the smallest betas.
+    # 1 - alpha_bar without the subtraction, which would round to 0 for the smallest betas.
     variance = np.cumsum(beta * np.concatenate([[1.0], alpha_bar[:-1]]))
     sigma = np.sqrt(np.concatenate([[0.0], variance[:-1]]) / variance * beta)
 
@@ -160,7 +181,7 @@ def _coefficients(betas: tuple[float, ...], t: tuple[float, ...]) -> Schedule:
 
 
 def _paper_schedule(config: Config) -> tuple[float, ...]:
-    return (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.7 if len(config.train_schedule) == 200 else 0.5)
+    return LARGE_FAST_SCHEDULE if len(config.train_schedule) == 200 else BASE_FAST_SCHEDULE
 
 
 def _named_betas(config: Config, steps: Any) -> tuple[float, ...]:
@@ -185,8 +206,8 @@ def _checked_betas(schedule: Any) -> tuple[float, ...]:
     if values.dtype.kind not in "iuf" or values.ndim != 1:
         shape = f" of shape {values.shape}" if values.ndim else ""
         raise InputError(f"{expected}, got {type(schedule).__name__}{shape}: {schedule!r:.80}")
-    if not 1 <= len(values) <= 10000:
-        raise InputError(f"{expected}, 1 to 10000 of them, got {len(values)}")
+    if not 1 <= len(values) <= MAX_STEPS:
+        raise InputError(f"{expected}, 1 to {MAX_STEPS} of them, got {len(values)}")
     betas = tuple(float(value) for value in values)
     for n, beta in enumerate(betas):
         if not 0.0 < beta < 1.0:

@@ -1,3 +1,5 @@
+"""Names of bundled networks: precedence over files, missing networks."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,36 +11,36 @@ from engine import CheckpointError, api, bundled
 from engine.bundled import BUNDLED, NAMES, path_of
 
 
-def test_names_are_files_of_the_package() -> None:
+def test_names_select_files_of_the_package() -> None:
     assert path_of() == path_of("voice") == BUNDLED == Path(engine.__file__).parent / "assets" / "voice.safetensors"
     assert NAMES == ("voice", "digits", "digits-unconditional")
 
 
-def test_a_name_is_never_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_takes_precedence_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("voice").write_bytes(b"something else")
     assert path_of("voice") == BUNDLED
     assert path_of("./voice") == Path("voice") and path_of(Path("voice")) == Path("voice")
 
 
-def test_paths_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_returned_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine").write_bytes(b"")
     for name in ("mine", "a.pt", "folder/mine", tmp_path / "x", Path("digits")):
         assert path_of(name) == Path(name)
 
 
-def test_a_missing_network_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bundled_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "ASSETS", tmp_path)
-    api.bundled.cache_clear()  # what other tests have loaded
+    api.bundled_voice.cache_clear()  # other tests may have loaded it
     message = "model: this installation lacks the bundled network 'digits', expected .*digits.safetensors"
     with pytest.raises(CheckpointError, match=message):
         engine.load("digits")
     with pytest.raises(CheckpointError, match=message):
-        engine.generate(1, 3)
+        engine.generate(n=1, label=3)
 
 
-def test_a_bare_word_that_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_bare_word_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = "model: expected a file or one of 'voice', 'digits', 'digits-unconditional', got 'digit'"
     with pytest.raises(CheckpointError, match=message):

@@ -1,3 +1,5 @@
+"""Hyper-parameters: presets, limits of every field, JSON, derived values."""
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,7 @@ UNCONDITIONAL = replace(BASE, n_mels=0, upsample_strides=(), mel_kind=None, fast
 LABELLED = replace(SC09, classes=("3 ann", "3", "vier µ"), clip_samples=0)
 
 
-def test_presets_are_the_papers() -> None:
+def test_presets_agree_with_the_paper() -> None:
     assert (BASE.residual_channels, BASE.residual_layers, BASE.dilation_cycle) == (64, 30, 10)
     assert (LARGE.residual_channels, len(LARGE.train_schedule)) == (128, 200)
     assert (BASE.train_schedule[0], BASE.train_schedule[-1], len(BASE.train_schedule)) == (1e-4, 0.05, 50)
@@ -26,12 +28,12 @@ def test_presets_are_the_papers() -> None:
     assert BASE.dilations[:11] == (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1)
 
 
-def test_linear_schedules_end_where_they_should() -> None:
+def test_ends_of_a_linear_schedule() -> None:
     assert linear_schedule(0.1, 0.3, 3) == (0.1, 0.2, 0.3)
     assert linear_schedule(0.1, 0.3, 1) == (0.1,)
 
 
-def test_the_presets_of_spoken_digits_are_the_papers() -> None:
+def test_sc09_presets_agree_with_the_paper() -> None:
     assert (SC09.residual_channels, SC09.residual_layers, SC09.dilation_cycle) == (256, 36, 12)
     assert (SC09_THIN.residual_channels, SC09_THIN.residual_layers, SC09_THIN.dilation_cycle) == (128, 48, 12)
     for config in (SC09, SC09_THIN):
@@ -40,7 +42,8 @@ def test_the_presets_of_spoken_digits_are_the_papers() -> None:
         assert config.classes == () and config.fast_schedule is None
     assert 2 * SC09.reach + 1 == 24571  # the receptive field
     shapes = expected_shapes(SC09)
-    lengths = sum(shape[0] for shape in shapes.values() if len(shape) == 3)  # of weight norm, which the paper counts
+    # The paper counts the lengths of weight norm as parameters.
+    lengths = sum(shape[0] for shape in shapes.values() if len(shape) == 3)
     assert round((sum(map(math.prod, shapes.values())) + lengths) / 1e6, 1) == 24.1
 
 
@@ -111,9 +114,9 @@ def test_config_is_frozen() -> None:
     ],
 )
 def test_impossible_values_are_named(name: str, value: object) -> None:
-    with pytest.raises(CheckpointError, match=rf"config {name if name != 'n_mels' else ''}") as caught:
+    with pytest.raises(CheckpointError, match=rf"config {name if name != 'n_mels' else ''}") as refusal:
         replace(BASE, **{name: value})
-    assert len(str(caught.value)) < 300
+    assert len(str(refusal.value)) < 300
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,9 @@ def test_impossible_values_are_named(name: str, value: object) -> None:
 def test_impossible_classes_are_named(classes: tuple[object, ...]) -> None:
     with pytest.raises(
         CheckpointError, match="config classes: expected a tuple of up to 1024 different names"
-    ) as caught:
+    ) as refusal:
         replace(UNCONDITIONAL, classes=classes)
-    assert len(str(caught.value)) < 300 and "\x1b" not in str(caught.value)
+    assert len(str(refusal.value)) < 300 and "\x1b" not in str(refusal.value)
 
 
 def test_many_classes_are_possible() -> None:
@@ -146,7 +149,7 @@ def test_many_classes_are_possible() -> None:
     assert replace(UNCONDITIONAL, classes=names).classes == names
 
 
-def test_labels_beside_a_mel_are_refused_as_not_built() -> None:
+def test_classes_together_with_a_mel_are_refused() -> None:
     with pytest.raises(
         CheckpointError, match=r"classes: expected none in a network with a mel \(both together are not"
     ):
@@ -157,11 +160,11 @@ INT8 = ("int8_ranges", "int8_mel_range", "int8_conditioner_ranges")
 
 
 @pytest.mark.parametrize("config", [BASE, LARGE, UNCONDITIONAL])
-def test_files_from_before_labels_are_the_same_text(config: Config) -> None:
-    """And are read: none of the later keys is in them."""
+def test_json_omits_implied_values(config: Config) -> None:
+    """A file without the later fields is read, and written with the same bytes."""
     values = asdict(config)
-    for later in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", *INT8):
-        del values[later]
+    for name in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", *INT8):
+        del values[name]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config
     assert Config.from_json(json.dumps({**values, "classes": [], "clip_samples": 0})) == config
@@ -169,7 +172,7 @@ def test_files_from_before_labels_are_the_same_text(config: Config) -> None:
         Config.from_json(json.dumps({**values, "class": []}))
 
 
-def test_json_with_unknown_and_missing_keys_names_both() -> None:
+def test_message_names_unknown_and_missing_keys() -> None:
     values = asdict(BASE)
     del values["sample_rate"]
     values["sample_rte"] = 22050
@@ -180,44 +183,44 @@ def test_json_with_unknown_and_missing_keys_names_both() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "3", "null", "[" * 100000, '{"n_mels": ' + "9" * 5000 + "}", b"\xff\xfe{", "{}"]
 )
-def test_json_that_is_no_config(text: str) -> None:
-    with pytest.raises(CheckpointError) as caught:
+def test_json_without_a_configuration_is_refused(text: str) -> None:
+    with pytest.raises(CheckpointError) as refusal:
         Config.from_json(text)
-    assert len(str(caught.value)) < 300
+    assert len(str(refusal.value)) < 300
 
 
-def test_preconditioning_leaves_what_a_line_cannot_say() -> None:
-    """In x = sqrt(alpha_bar) s + sqrt(1 - alpha_bar) eps: F has variance 1, and nothing in common with x."""
+def test_preconditioned_output_is_normalized_and_uncorrelated_with_x() -> None:
+    """For x = sqrt(alpha_bar) s + sqrt(1 - alpha_bar) eps, F has variance 1 and no correlation with x."""
     random = np.random.default_rng(0)
     signal, eps = 0.14 * random.standard_normal(200_000), random.standard_normal(200_000)
     config = replace(BASE, signal_std=0.14)
     for alpha_bar in (0.9999, 0.99, 0.5, 0.05):
         p, q = config.preconditioning(alpha_bar)
         x = np.sqrt(alpha_bar) * signal + np.sqrt(1 - alpha_bar) * eps
-        rest = (eps - p * x) / q
-        assert rest.std() == pytest.approx(1, abs=0.01) and abs(np.corrcoef(rest, x)[0, 1]) < 0.01
+        output = (eps - p * x) / q
+        assert output.std() == pytest.approx(1, abs=0.01) and abs(np.corrcoef(output, x)[0, 1]) < 0.01
     assert BASE.preconditioning(0.5) == (0.0, 1.0)
 
 
-def test_alpha_bar_lies_between_those_of_the_steps() -> None:
+def test_alpha_bar_is_interpolated_between_steps() -> None:
     bars = np.cumprod(1 - np.array(BASE.train_schedule))
     assert [BASE.alpha_bar(t) for t in (0, 7, 49)] == pytest.approx([bars[0], bars[7], bars[49]])
     assert np.sqrt(BASE.alpha_bar(7.25)) == pytest.approx(0.75 * np.sqrt(bars[7]) + 0.25 * np.sqrt(bars[8]))
-    plan = build_schedule(BASE, 6)
-    assert [BASE.alpha_bar(t) for t in plan.t] == pytest.approx(plan.alpha_bar)
+    schedule = build_schedule(BASE, 6)
+    assert [BASE.alpha_bar(t) for t in schedule.t] == pytest.approx(schedule.alpha_bar)
     for t in (-0.1, 49.1, float("nan")):
         with pytest.raises(InputError, match="t: expected a step from 0 to 49"):
             BASE.alpha_bar(t)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), 1, "0.1"])
-def test_an_impossible_signal_is_refused(value: object) -> None:
+def test_impossible_signal_std_is_refused(value: object) -> None:
     with pytest.raises(CheckpointError, match="signal_std: expected a float from 0 to 1"):
         replace(BASE, signal_std=value)
 
 
 @pytest.mark.parametrize("value", [-0.1, 4.0, float("nan"), 1, "0.1"])
-def test_an_impossible_energy_is_refused(value: object) -> None:
+def test_impossible_energy_min_is_refused(value: object) -> None:
     with pytest.raises(CheckpointError, match="energy_min: expected a float from 0 to below 4"):
         replace(BASE, prior=True, energy_min=value)
     with pytest.raises(CheckpointError, match="and 0 without prior"):
@@ -225,12 +228,12 @@ def test_an_impossible_energy_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [-0.1, 100.5, float("nan"), 2, "2"])
-def test_an_impossible_guidance_is_refused(value: object) -> None:
+def test_impossible_guidance_is_refused(value: object) -> None:
     with pytest.raises(CheckpointError, match="guidance: expected a float from 0 to 100"):
         replace(UNCONDITIONAL, guidance=value)
 
 
-def test_guidance_says_that_there_is_a_row_for_no_label() -> None:
+def test_guidance_adds_a_row_for_no_label() -> None:
     labelled = replace(UNCONDITIONAL, classes=("3", "4"))
     assert [replace(labelled, guidance=value).labels for value in (0.0, 1.0, 2.0)] == [2, 3, 3]
     assert replace(UNCONDITIONAL, guidance=2.0).labels == 0
@@ -238,10 +241,10 @@ def test_guidance_says_that_there_is_a_row_for_no_label() -> None:
 
 
 def test_only_plain_values_are_kept() -> None:
-    loop: list[object] = []
-    loop.append(loop)
+    recursive: list[object] = []
+    recursive.append(recursive)
     keep = {"a": 1, "b": [0.1, 2], "c": "x", "d": None, "e": True, "f": (1.0,), "g": ["x", "y z"]}
-    drop = {"o": {"x": 1}, "h": [[1]], "i": loop, "j": object(), "k": 10**5000, 3: 3, "l": [["x"]], "m": [b"x"]}
+    drop = {"o": {"x": 1}, "h": [[1]], "i": recursive, "j": object(), "k": 10**5000, 3: 3, "l": [["x"]], "m": [b"x"]}
     assert plain_values({**keep, **drop}) == keep
     assert parse_object('{"a": 1, "b": {"c": 2}}') == {"a": 1, "b": {"c": 2}}
 
@@ -264,6 +267,6 @@ LAYERS = BASE.residual_layers
         ({"int8_mel_range": float("nan")}, "int8_mel_range: expected a float from 0 to 1e6"),
     ],
 )
-def test_impossible_ranges(values: dict[str, Any], message: str) -> None:
+def test_impossible_int8_ranges_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         replace(BASE, **values)

@@ -1,3 +1,5 @@
+"""Checks of output files and folders before the work."""
+
 from __future__ import annotations
 
 import os
@@ -12,7 +14,7 @@ from engine.errors import InputError
 from engine.output_files import check_folder, check_output
 
 
-def test_outputs_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writable_outputs_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old.wav").write_bytes(b"old")
     (tmp_path / "dangling.wav").symlink_to(tmp_path / "nowhere")
     for name in ("new.wav", "NEW.WAV", "old.wav", "dangling.wav"):
@@ -22,7 +24,7 @@ def test_outputs_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling.wav", "old.wav"]
 
 
-def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_outputs_are_refused(tmp_path: Path) -> None:
     source = tmp_path / "in.wav"
     source.touch()
     (tmp_path / "link.wav").symlink_to(source)
@@ -45,7 +47,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
-def test_outputs_without_permission(tmp_path: Path) -> None:
+def test_outputs_without_permission_are_refused(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir()
     (closed / "old.wav").touch(0o444)
@@ -65,7 +67,7 @@ def test_outputs_without_permission(tmp_path: Path) -> None:
     ], result.stderr
 
 
-def test_folders_that_results_may_go_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("there").mkdir()
     Path("file").write_bytes(b"x")

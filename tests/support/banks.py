@@ -1,4 +1,4 @@
-"""Mel filter banks one triangle at a time, with the scalar formulas of HTK and of Slaney's Auditory Toolbox."""
+"""Mel filter banks from the scalar formulas of HTK and of Slaney's Auditory Toolbox, one triangle at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 
-def of_scale(scale: str, fmin: float, fmax: float, n_mels: int) -> list[float]:
+def corner_frequencies(scale: str, fmin: float, fmax: float, n_mels: int) -> list[float]:
+    """Return the n_mels + 2 corners in Hz of the triangles on a mel scale, "htk" or "slaney"."""
     if scale == "htk":
         low, high = (2595 * math.log10(1 + f / 700) for f in (fmin, fmax))
     else:
@@ -23,7 +24,8 @@ def of_scale(scale: str, fmin: float, fmax: float, n_mels: int) -> list[float]:
 
 
 def direct_bank(scale: str, rate: int, n_mels: int, fmin: float, fmax: float, nyquist: float) -> np.ndarray:
-    edges = of_scale(scale, fmin, fmax, n_mels)
+    """Build the bank [n_mels,513] bin by bin."""
+    edges = corner_frequencies(scale, fmin, fmax, n_mels)
     bank = np.zeros((n_mels, 513))
     for b in range(n_mels):
         left, centre, right = edges[b : b + 3]

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: networks quick enough for it, and what it reports."""
+"""Shared parts of the command-line tests: small networks, the pattern of the speed report, errors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,21 @@ REPORT = r"[\d.e+-]+ s of audio in [\d.e+-]+ s: RTF [\d.e+-]+, [\d.e+-]+x real t
 Run = Callable[..., tuple[int, str, str]]
 
 
-def saved(path: Path, config: Config) -> Path:
+def save_network(path: Path, config: Config) -> Path:
+    """Write a checkpoint with random weights and return its path."""
     save_checkpoint(path, Checkpoint(config, random_network(config, 1)))
     return path
 
 
-def unconditional(config: Config = SMALL) -> Config:
+def unconditional_config(config: Config = SMALL) -> Config:
+    """Return the configuration of the same network without a mel."""
     return replace(config, n_mels=0, upsample_strides=(), mel_kind=None)
+
+
+def error_of(run: Run, *arguments: object) -> str:
+    """Run a command that fails and return its error, which is one line and leaves no file behind."""
+    before = sorted(map(str, Path().rglob("*")))
+    status, out, err = run(*arguments)
+    assert status == 2 and out == "" and sorted(map(str, Path().rglob("*"))) == before
+    assert err.startswith("engine: error: ") and err.count("\n") == 1 and err.endswith("\n")
+    return err.removeprefix("engine: error: ").removesuffix("\n")

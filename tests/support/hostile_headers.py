@@ -1,4 +1,4 @@
-"""The rest of the corpus: truncated files, lying headers, impossible weights and configurations, what is no file."""
+"""The rest of the corpus: truncated files, false headers, impossible weights, configurations and paths."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.hostile import BESIDE_PHILSYN, CASES, TINY, Corpus, Header, case
+from tests.support.hostile import CASES, PHILSYN_CONFIG, TINY, CaseFiles, Header, case
 
 # Truncations
 
 
 def _truncated(suffix: str, percent: float) -> None:
-    def make(corpus: Corpus) -> None:
-        content = corpus.sound[suffix]
-        corpus.write(content[: int(len(content) * percent / 100)] if percent > 0 else content[: int(percent)])
+    def make(files: CaseFiles) -> None:
+        content = files.sound[suffix]
+        files.write(content[: int(len(content) * percent / 100)] if percent > 0 else content[: int(percent)])
 
     CASES[f"{suffix}_truncated_{str(percent).replace('.', '_').replace('-', 'by_')}"] = make
 
@@ -30,11 +30,11 @@ for _suffix in ("pt", "safetensors"):
         _truncated(_suffix, _percent)
 
 
-# Headers of safetensors that lie
+# False headers of safetensors
 
 
 def _header(label: str, change: Callable[[Header, bytes], bytes | None]) -> None:
-    CASES[label] = lambda corpus: corpus.safetensors(change)
+    CASES[label] = lambda files: files.safetensors(change)
 
 
 WEIGHT = "skip_projection.weight"
@@ -85,8 +85,8 @@ _metadata("metadata_unknown_family", family="x" * 100000)
 _metadata("metadata_more", more=1)
 
 
-def _length(label: str, claim: int) -> None:
-    CASES[label] = lambda corpus: corpus.write(struct.pack("<Q", claim) + corpus.sound["safetensors"][8:])
+def _length(label: str, length: int) -> None:
+    CASES[label] = lambda files: files.write(struct.pack("<Q", length) + files.sound["safetensors"][8:])
 
 
 _length("header_length_all_ones", (1 << 64) - 1)
@@ -96,7 +96,7 @@ _length("header_length_zero", 0)
 
 
 def _text(label: str, text: bytes) -> None:
-    CASES[label] = lambda corpus: corpus.write(struct.pack("<Q", len(text)) + text + bytes(100))
+    CASES[label] = lambda files: files.write(struct.pack("<Q", len(text)) + text + bytes(100))
 
 
 _text("header_deep_nesting", b'{"x":' + b"[" * 100000)
@@ -108,15 +108,15 @@ _text("ten_gigabytes_in_100_bytes", b'{"x":{"dtype":"F32","shape":[2684354560],"
 
 
 @case
-def sparse_gigabyte(corpus: Corpus) -> None:
-    corpus.write(corpus.sound["safetensors"])
-    os.truncate(corpus.path, 1 << 30)
+def sparse_gigabyte(files: CaseFiles) -> None:
+    files.write(files.sound["safetensors"])
+    os.truncate(files.path, 1 << 30)
 
 
 @case
-def sparse_archive(corpus: Corpus) -> None:
-    corpus.write(corpus.sound["pt"])
-    os.truncate(corpus.path, 1 << 30)
+def sparse_archive(files: CaseFiles) -> None:
+    files.write(files.sound["pt"])
+    os.truncate(files.path, 1 << 30)
 
 
 # Weights
@@ -125,21 +125,21 @@ def sparse_archive(corpus: Corpus) -> None:
 def _value(label: str, value: float) -> None:
     raw = np.float16(value).tobytes()
 
-    def in_safetensors(corpus: Corpus) -> None:
-        corpus.write(corpus.sound["safetensors"][:-2] + raw)
+    def in_safetensors(files: CaseFiles) -> None:
+        files.write(files.sound["safetensors"][:-2] + raw)
 
-    def in_archive(corpus: Corpus) -> None:
-        corpus.pack({"data/3": raw + corpus.entries[f"{corpus.folder}/data/3"][2:]})
+    def in_archive(files: CaseFiles) -> None:
+        files.pack({"data/3": raw + files.entries[f"{files.folder}/data/3"][2:]})
 
-    def in_a_length(corpus: Corpus) -> None:
-        """Of a philsyn network's weight: the first weight_g."""
-        corpus.write(corpus.sound["pkl"])
-        with zipfile.ZipFile(corpus.path) as archive:
+    def in_a_length(files: CaseFiles) -> None:
+        """Set the length of a philsyn network's weight: the first weight_g."""
+        files.write(files.sound["pkl"])
+        with zipfile.ZipFile(files.path) as archive:
             entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
-        with zipfile.ZipFile(corpus.path, "w") as archive:
+        with zipfile.ZipFile(files.path, "w") as archive:
             for name, content in entries.items():
                 archive.writestr(name, raw * (len(content) // 2) if name.endswith("/data/1") else content)
-        corpus.path.with_name("config.json").write_text(BESIDE_PHILSYN)
+        files.path.with_name("config.json").write_text(PHILSYN_CONFIG)
 
     CASES[f"{label}_in_safetensors"], CASES[f"{label}_in_an_archive"] = in_safetensors, in_archive
     CASES[f"{label}_in_a_length"] = in_a_length
@@ -153,7 +153,7 @@ _value("infinity", float("inf"))
 
 
 def _config(label: str, content: str | bytes) -> None:
-    CASES[label] = lambda corpus: corpus.config(content)
+    CASES[label] = lambda files: files.config(content)
 
 
 _config("config_deep", "[" * 200000)
@@ -168,61 +168,61 @@ _config("config_absurd_cycle", '{"dilation_cycle_length": 1000000000, "total_ste
 
 
 @case
-def config_a_pipe(corpus: Corpus) -> None:
-    corpus.write(corpus.sound["ckpt"])
-    os.mkfifo(corpus.path.with_name("config.json"))
+def config_a_pipe(files: CaseFiles) -> None:
+    files.write(files.sound["ckpt"])
+    os.mkfifo(files.path.with_name("config.json"))
 
 
 @case
-def config_a_directory(corpus: Corpus) -> None:
-    corpus.write(corpus.sound["ckpt"])
-    corpus.path.with_name("config.json").mkdir()
+def config_a_directory(files: CaseFiles) -> None:
+    files.write(files.sound["ckpt"])
+    files.path.with_name("config.json").mkdir()
 
 
-# What is no file
+# Paths that are not regular files
 
 
 @case
-def absent(corpus: Corpus) -> None:
+def absent(files: CaseFiles) -> None:
     pass
 
 
 @case
-def empty(corpus: Corpus) -> None:
-    corpus.write(b"")
+def empty(files: CaseFiles) -> None:
+    files.write(b"")
 
 
 @case
-def directory(corpus: Corpus) -> None:
-    corpus.path.mkdir()
+def directory(files: CaseFiles) -> None:
+    files.path.mkdir()
 
 
 @case
-def pipe(corpus: Corpus) -> None:
-    os.mkfifo(corpus.path)
+def pipe(files: CaseFiles) -> None:
+    os.mkfifo(files.path)
 
 
 @case
-def unix_socket(corpus: Corpus) -> None:
-    here = os.getcwd()
-    os.chdir(corpus.path.parent)  # addresses are short
+def unix_socket(files: CaseFiles) -> None:
+    previous = os.getcwd()
+    os.chdir(files.path.parent)  # the address of a socket is short
     try:
         with socket.socket(socket.AF_UNIX) as server:
-            server.bind(corpus.path.name)
+            server.bind(files.path.name)
     finally:
-        os.chdir(here)
+        os.chdir(previous)
 
 
 @case
-def link_to_an_endless_device(corpus: Corpus) -> None:
-    corpus.path.symlink_to("/dev/zero")
+def link_to_an_endless_device(files: CaseFiles) -> None:
+    files.path.symlink_to("/dev/zero")
 
 
 @case
-def link_to_nothing(corpus: Corpus) -> None:
-    corpus.path.symlink_to("absent")
+def link_to_nothing(files: CaseFiles) -> None:
+    files.path.symlink_to("absent")
 
 
 @case
-def link_to_itself(corpus: Corpus) -> None:
-    corpus.path.symlink_to(corpus.path.name)
+def link_to_itself(files: CaseFiles) -> None:
+    files.path.symlink_to(files.path.name)

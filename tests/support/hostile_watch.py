@@ -1,8 +1,8 @@
-"""A watched process that tries to load what it is given.
+"""Watched process that tries to load hostile files.
 
-`python -m tests.support.hostile_watch FOLDER` first loads the "sound" files of FOLDER/cases.json, which must load, then the
-"hostile" ones, and says in a line of JSON for each what happened: the error, whether anything but reading was
-attempted, how much memory and time it took.
+`python -m tests.support.hostile_watch FOLDER` first loads the "sound" files of FOLDER/cases.json, which must load. Then
+it tries the "hostile" files. It prints a line of JSON for each: the error, attempts at anything except reading, memory
+and time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from typing import Any
 from engine.checkpoint import load as checkpoint
 from engine.errors import CheckpointError, InputError
 
+MEMORY_LIMIT = 64 << 20  # bytes beyond the size of the file
+SECONDS_LIMIT = 20.0  # a file takes less than one
+
 
 def main(folder: Path) -> None:
-    """Load every case of FOLDER/cases.json; a line of JSON on stdout for each."""
+    """Load every case of FOLDER/cases.json and print a line of JSON for each."""
     cases = json.loads((folder / "cases.json").read_text())
-    for warm in cases["sound"]:  # imports whatever loading imports
-        checkpoint.load_checkpoint(warm)
-    "".encode("cp437")  # of old zip archives
+    for path in cases["sound"]:  # completes the imports that loading needs
+        checkpoint.load_checkpoint(path)
+    "".encode("cp437")  # completes the import of the encoding of old zip archives
     attempts: list[str] = []
     watching = False
 
@@ -61,13 +64,13 @@ def main(folder: Path) -> None:
 
 
 def forget_peak() -> None:
-    """The kernel's high-water mark of memory begins anew."""
+    """Reset the kernel's high-water mark of memory."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 
 
 def status(field: str) -> int:
-    """Bytes, from /proc/self/status."""
+    """Return a field of /proc/self/status in bytes."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
 

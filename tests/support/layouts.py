@@ -1,6 +1,6 @@
-"""Random checkpoints as the published implementations write them: names, dicts, orders and configuration files.
+"""Random checkpoints in the layouts of the published implementations: names, dicts, orders, configuration files.
 
-Written from what those implementations' code does, not from `engine.checkpoint.families`.
+The layouts follow the code of those implementations, independently of `engine.checkpoint.families`.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _PHILSYN = {
     "train_schedule": linear_schedule(1e-4, 0.02, 20),
     "fast_schedule": None,
 }
-_PLAIN: dict[str, Any] = {"n_mels": 0, "upsample_strides": (), "mel_kind": None, "shared_upsampler": True}
-# The configuration that a network of each layout must have once it is loaded, apart from its sizes.
+_UNCONDITIONAL: dict[str, Any] = {"n_mels": 0, "upsample_strides": (), "mel_kind": None, "shared_upsampler": True}
+# The expected configuration of a loaded network in each layout, apart from its sizes.
 LAYOUTS: dict[str, dict[str, Any]] = {
     "lmnt": {},
-    "lmnt_unconditional": {**_PLAIN, "clip_samples": 110250},
+    "lmnt_unconditional": {**_UNCONDITIONAL, "clip_samples": 110250},
     "priorgrad": {"family": "priorgrad", "mel_kind": "hifigan", "prior": True},
     "amphion": {"family": "amphion", "mel_kind": "hifigan", "sample_rate": 24000, "n_mels": 100},
     "speechbrain": {"family": "speechbrain", "mel_kind": "speechbrain", "padding": "reflect", "fast_schedule": None},
     "philsyn": _PHILSYN,
     "philsyn_parametrized": _PHILSYN,
     "philsyn_without_norm": _PHILSYN,
-    "philsyn_unconditional": {**_PHILSYN, **_PLAIN, "sample_rate": 16000, "clip_samples": 16000},
+    "philsyn_unconditional": {**_PHILSYN, **_UNCONDITIONAL, "sample_rate": 16000, "clip_samples": 16000},
     "bddm": {**_PHILSYN, "sample_rate": 24000},
 }
 
 
 @dataclass(frozen=True)
-class Made:
-    """A file, and what loading it must give."""
+class RandomCheckpoint:
+    """A checkpoint file, and the network that loading it must give."""
 
     path: Path
     config: Config
@@ -54,34 +54,34 @@ class Made:
 
 
 def layout_config(layout: str, **sizes: Any) -> Config:
-    """The configuration of a small network of one layout."""
+    """Return the configuration of a small network in one layout."""
     return replace(SMALL, **{**LAYOUTS[layout], **sizes})
 
 
-def random_checkpoint(folder: Path, layout: str, seed: int = 0, **sizes: Any) -> Made:
-    """Write a random network in one of `LAYOUTS`, with its config.json where that code keeps one.
+def random_checkpoint(folder: Path, layout: str, seed: int = 0, **sizes: Any) -> RandomCheckpoint:
+    """Write a random network in one of `LAYOUTS`, with a config.json if that implementation writes one.
 
     Args:
-        folder: where; the config.json belongs to the one file in it.
+        folder: the folder of the checkpoint; its config.json applies to no other checkpoint.
         layout: a key of `LAYOUTS`.
         seed: of the weights.
-        sizes: fields of `Config`, instead of those of a small network.
+        **sizes: fields of `Config`, instead of those of a small network.
     """
     config = layout_config(layout, **sizes)
     tensors = random_network(config, seed)
-    name, content, beside = content_of(layout, config, tensors, seed)
+    name, content, settings = content_of(layout, config, tensors, seed)
     torch = pytest.importorskip("torch")
     torch.save(content, folder / name)
-    if beside is not None:
-        (folder / "config.json").write_text(json.dumps(beside))
-    return Made(folder / name, config, tensors)
+    if settings is not None:
+        (folder / "config.json").write_text(json.dumps(settings))
+    return RandomCheckpoint(folder / name, config, tensors)
 
 
 def content_of(layout: str, config: Config, tensors: Arrays, seed: int = 0) -> tuple[str, Any, dict[str, Any] | None]:
-    """(file name, what torch.save gets, config.json) of a network in one layout.
+    """Return (file name, argument of torch.save, config.json) of a network in one layout.
 
-    Where weights are stored by length and direction, `tensors` becomes what they say, which is not to the bit what it
-    was.
+    In a layout with weight norm, `tensors` is overwritten with the values of the stored direction and length, which
+    differ from the original values by rounding.
     """
     if layout in ("philsyn", "philsyn_parametrized", "philsyn_without_norm", "philsyn_unconditional", "bddm"):
         model = _torch(_philsyn(layout, config, tensors, np.random.default_rng(seed)))
@@ -90,17 +90,17 @@ def content_of(layout: str, config: Config, tensors: Arrays, seed: int = 0) -> t
             settings = argparse.Namespace(T=20, beta_0=1e-4, beta_T=0.02, tau=66, N=12, load="x.pkl")
             vars(settings).update(_wavenet(config), hop_len=config.hop, sampling_rate=config.sample_rate)
             return "DiffWave_GALR.pkl", {"config": settings, "model_state_dict": model}, None
-        beside = {
+        sections = {
             "wavenet_config": _wavenet(config),
             "diffusion_config": {"T": len(config.train_schedule), "beta_0": 1e-4, "beta_T": 0.02},
             "train_config": {"batch_size_per_gpu": 2},
         }
         if layout == "philsyn_parametrized":
-            beside["trainset_config"] = {"sampling_rate": config.sample_rate, "hop_length": config.hop}
-            beside["trainset_config"]["segment_length"] = 16000  # of a vocoder's training, not of what it makes
+            sections["trainset_config"] = {"sampling_rate": config.sample_rate, "hop_length": config.hop}
+            sections["trainset_config"]["segment_length"] = 16000  # of a vocoder's training clips, not of its audio
         if layout == "philsyn_unconditional":
-            beside["trainset_config"] = {"segment_length": config.clip_samples, "data_path": "./data"}
-        return "1000.pkl", {"model_state_dict": model, "optimizer_state_dict": {"state": {}}}, beside
+            sections["trainset_config"] = {"segment_length": config.clip_samples, "data_path": "./data"}
+        return "1000.pkl", {"model_state_dict": model, "optimizer_state_dict": {"state": {}}}, sections
     model = _torch(tensors)
     if layout == "speechbrain":
         linear = ("diffusion_embedding.", "diffusion_projection.")
@@ -164,13 +164,15 @@ def _torch(tensors: Arrays) -> dict[str, Any]:
 
 
 def _philsyn(layout: str, config: Config, tensors: Arrays, rng: np.random.Generator) -> Arrays:
-    """Philsyn's names and orders; `tensors` takes the values that directions and lengths give."""
+    """Return the tensors under philsyn's names and in its order; overwrite `tensors` with the folded values."""
     C, model = config.residual_channels, {}
 
     def conv(name: str, key: str, rows: slice = slice(None), order: list[slice] | None = None) -> None:
-        """One convolution: some rows of a tensor of LMNT's, in another order, with weight norm."""
+        """Add a convolution with weight norm: some rows of one of LMNT's tensors, in another order."""
         order = order or [rows]
-        weight, bias = (np.concatenate([tensors[f"{key}.{part}"][o] for o in order]) for part in ("weight", "bias"))
+        weight, bias = (
+            np.concatenate([tensors[f"{key}.{part}"][half] for half in order]) for part in ("weight", "bias")
+        )
         model[f"{name}.bias"] = bias
         if layout == "philsyn_without_norm":
             model[f"{name}.weight"] = weight
@@ -181,9 +183,9 @@ def _philsyn(layout: str, config: Config, tensors: Arrays, rng: np.random.Genera
         norm = np.sqrt(np.square(v, dtype=np.float64).sum(axes, keepdims=True))
         folded = (g.astype(np.float64) * v / norm).astype("f4")
         begin = 0
-        for o in order:
-            count = len(tensors[f"{key}.weight"][o])
-            tensors[f"{key}.weight"][o] = folded[begin : begin + count]
+        for half in order:
+            count = len(tensors[f"{key}.weight"][half])
+            tensors[f"{key}.weight"][half] = folded[begin : begin + count]
             begin += count
         names = ("weight_g", "weight_v")
         if layout == "philsyn_parametrized":

@@ -1,6 +1,6 @@
 """Networks for tests: random weights of any configuration, and the shared examples of the published code.
 
-`layouts.py` writes the former as each published implementation would.
+`layouts.py` writes random networks in the layout of each published implementation.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from tests.support.paths import SHARED
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
-
 EXAMPLES = ("lmnt", "lmnt_unconditional", "priorgrad", "speechbrain", "philsyn_vocoder", "philsyn_unconditional")
 
-# The sizes of the shared examples: small enough for every test, and the dilations begin again within them.
+# The sizes of the shared examples: small enough for every test, with more layers than one cycle of dilations.
 SMALL = Config(residual_channels=32, residual_layers=9, dilation_cycle=5)
 SMALL_UNCONDITIONAL = replace(SMALL, n_mels=0, upsample_strides=(), mel_kind=None)
 CLASSES = ("0 ann", "0 ben", "1 ann", "1 ben", "2 ann")
@@ -30,12 +29,12 @@ SMALL_LABELLED = replace(SMALL_UNCONDITIONAL, classes=CLASSES)
 
 
 def random_network(config: Config, seed: int) -> Arrays:
-    """Random weights under LMNT's key names, scaled so that activations and eps stay near 1.
+    """Return random weights under LMNT's key names, scaled so that activations and eps stay near 1.
 
-    Weights are normal with a variance of about 1 / fan_in, biases normal with deviation 0.1; no tensor is
-    zero, so that a forgotten term shows. A network without a mel (n_mels = 0) has neither upsampler nor
-    conditioner projections, one with classes has label projections. The same seed gives the same network; the global
-    generator is not touched.
+    Weights are normal with a variance of about 1 / fan_in, biases normal with a standard deviation of 0.1. No tensor
+    is zero, so a missing term changes the output. A network without a mel (n_mels = 0) has neither upsampler nor
+    conditioner projections; a network with classes has label projections. One seed gives one network. The global
+    random generator is not used.
     """
     rng = np.random.default_rng(seed)
     channels, tensors = config.residual_channels, {}
@@ -50,10 +49,10 @@ def random_network(config: Config, seed: int) -> Arrays:
     add("diffusion_embedding.projection1", (512, 128), 64)  # of 128 sinusoids the squares sum to 64
     add("diffusion_embedding.projection2", (512, 512), 512, gain=2.0)
 
-    def add_upsampler(place: str) -> None:
+    def add_upsampler(prefix: str) -> None:
         for number, stride in enumerate(config.upsample_strides, start=1):
             # Every output sums 3 x 2 taps.
-            add(f"{place}spectrogram_upsampler.conv{number}", (1, 1, 3, 2 * stride), 6, gain=2.0)
+            add(f"{prefix}spectrogram_upsampler.conv{number}", (1, 1, 3, 2 * stride), 6, gain=2.0)
 
     if config.shared_upsampler:
         add_upsampler("")
@@ -70,7 +69,7 @@ def random_network(config: Config, seed: int) -> Arrays:
             add(f"{layer}.conditioner_projection", (2 * channels, config.n_mels, 1), config.n_mels)
         if config.classes:
             add(f"{layer}.label_projection", (2 * channels, LABEL_WIDTH, 1), LABEL_WIDTH)
-        # The gate's output is near 0.3, so the projection makes up for it.
+        # The gate's output is near 0.3; the gain compensates for it.
         add(f"{layer}.output_projection", (2 * channels, channels, 1), channels, gain=8.0)
     add("skip_projection", (channels, channels, 1), channels, gain=2.0)
     add("output_projection", (1, channels, 1), channels)
@@ -78,7 +77,7 @@ def random_network(config: Config, seed: int) -> Arrays:
 
 
 def shared_file(name: str) -> Path:
-    """The checkpoint of a shared example; skips where there is none."""
+    """Return the checkpoint of a shared example; skip the test if the example is absent."""
     folder = SHARED / "fixtures" / name
     files = [path for path in sorted(folder.glob("*")) if path.suffix in (".pt", ".pkl", ".ckpt")]
     if not files:
@@ -87,7 +86,7 @@ def shared_file(name: str) -> Path:
 
 
 def shared_example(name: str) -> tuple[Checkpoint, dict[str, npt.NDArray[np.floating]]]:
-    """A checkpoint in a published layout and the outputs of the code that made it; skips where they are absent."""
+    """Load a checkpoint in a published layout and the outputs of that code; skip the test if they are absent."""
     path = shared_file(name)
     with np.load(path.with_name("case.npz")) as case:
         return load_checkpoint(path), dict(case)

@@ -1,4 +1,4 @@
-"""The residual layer with products of bytes, as NumPy computes it in float64: what "int8" is to be."""
+"""The int8 residual layer in NumPy float64: the specification of precision "int8"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.networks import Arrays
 
 
 def with_ranges(config: Config) -> Config:
-    """Some layers keep their input as it is: the first, as always, and every fourth."""
+    """Return a configuration with int8 ranges. The first layer and every fourth keep their input unquantized."""
     layers = range(config.residual_layers)
     channels = range(2 * config.residual_channels)
     conditioner = tuple((2.0 + 0.1 * i) / (1 + c % 5) for i in layers for c in channels)
@@ -22,7 +22,7 @@ def with_ranges(config: Config) -> Config:
 
 
 def conditioner_units(config: Config, tensors: Arrays, layer: int) -> Any:
-    """[2C,1]: what a conditioner's byte stands for: its layer's sums of products, times a power of two."""
+    """Return the unit [2C,1] of an int8 conditioner: that of its layer's sums of products, times a power of two."""
     weights = tensors[f"residual_layers.{layer}.dilated_conv.weight"].astype(np.float64)
     unit = scale_of(weights) * config.int8_ranges[layer] / 127.0
     ranges = np.reshape(config.int8_conditioner_ranges, (config.residual_layers, -1))[layer]
@@ -31,7 +31,7 @@ def conditioner_units(config: Config, tensors: Arrays, layer: int) -> Any:
 
 
 def quantized_conditioner(config: Config, tensors: Arrays, layer: int, mel_up: Any) -> Any:
-    """As `CpuNetwork.project_conditioner`, of what `CpuNetwork.upsample_mel` gave."""
+    """Compute `CpuNetwork.project_conditioner` for the output of `CpuNetwork.upsample_mel`."""
     weights = tensors[f"residual_layers.{layer}.conditioner_projection.weight"][:, :, 0].astype(np.float64)
     scale = scale_of(weights)[:, None]
     values = np.clip(np.rint(np.asarray(mel_up, np.float64) * 127.0 / config.int8_mel_range), -128.0, 127.0)
@@ -43,19 +43,22 @@ def quantized_conditioner(config: Config, tensors: Arrays, layer: int, mel_up: A
 
 
 def conditioner_bias(tensors: Arrays, layer: int) -> Any:
-    """[2C,1]: what is added to the projected mel."""
-    keys = (f"residual_layers.{layer}.{of}.bias" for of in ("dilated_conv", "conditioner_projection"))
+    """Return the bias [2C,1] of the projected mel."""
+    keys = (f"residual_layers.{layer}.{name}.bias" for name in ("dilated_conv", "conditioner_projection"))
     return sum(tensors[key].astype(np.float64) for key in keys)[:, None]
 
 
 def scale_of(weights: Any) -> Any:
-    """One for each row: what 127 stands for is the largest of it."""
-    most = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
-    return np.where(most > 0, most, 127.0) / 127.0
+    """Return a scale for each row, with which 127 represents the largest magnitude of the row."""
+    largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
+    return np.where(largest > 0, largest, 127.0) / 127.0
 
 
-def gated_bytes(g: Any, f: Any) -> Any:
-    """sigmoid(g) tanh(f) in 127 parts, through lines between points a quarter apart (csrc/cpu/gate_table.h)."""
+def gated_int8(g: Any, f: Any) -> Any:
+    """Compute sigmoid(g) tanh(f) in units of 1/127, interpolated between points a quarter apart.
+
+    See csrc/cpu/residual_block/gate_table.h.
+    """
 
     def line(function: Any, argument: Any) -> Any:
         word = np.clip(np.rint(argument * 4096.0), -32768, 32767).astype(np.int64)
@@ -70,7 +73,7 @@ def gated_bytes(g: Any, f: Any) -> Any:
 
 
 def convolve(rows: Any, weight: Any, dilation: int) -> Any:
-    """[C,L + 2 dilation], [2C,C,3] -> [2C,L]."""
+    """Convolve rows [C,L + 2 dilation] with weights [2C,C,3] to [2C,L]."""
     length = rows.shape[1] - 2 * dilation
     return sum(weight[:, :, k] @ rows[:, k * dilation : k * dilation + length] for k in range(3))
 
@@ -78,11 +81,11 @@ def convolve(rows: Any, weight: Any, dilation: int) -> Any:
 def quantized_block(
     config: Config, tensors: Arrays, layer: int, h: Any, conditioner: Any, d: Any, skip: Any
 ) -> tuple[Any, Any]:
-    """As `CpuNetwork.residual_block`."""
-    own = {key: tensors[f"residual_layers.{layer}.{key}"].astype(np.float64) for key in _KEYS}
+    """Compute `CpuNetwork.residual_block`."""
+    layer_tensors = {key: tensors[f"residual_layers.{layer}.{key}"].astype(np.float64) for key in _KEYS}
     C, dilation, limit = config.residual_channels, config.dilations[layer], config.int8_ranges[layer]
     h, d = np.asarray(h, np.float64), np.asarray(d, np.float64)[:, None]
-    dilated, projection = own["dilated_conv.weight"], own["output_projection.weight"][:, :, 0]
+    dilated, projection = layer_tensors["dilated_conv.weight"], layer_tensors["output_projection.weight"][:, :, 0]
     mode: Any = {"mode": "reflect"} if config.padding == "reflect" else {"mode": "constant"}
     padded = np.pad(h + d, ((0, 0), (dilation, dilation)), **mode) - d
     if limit:
@@ -94,20 +97,23 @@ def quantized_block(
     else:
         sums = convolve(padded + d, dilated, dilation)
     if conditioner is None:
-        sums += own["dilated_conv.bias"][:, None]
+        sums += layer_tensors["dilated_conv.bias"][:, None]
     elif limit and config.n_mels:
         bias, unit = conditioner_bias(tensors, layer), conditioner_units(config, tensors, layer)
         sums += np.clip(np.rint((conditioner - bias) / unit), -128.0, 127.0) * unit + bias
     else:
         sums += conditioner
-    everywhere = [tensors[f"residual_layers.{i}.output_projection.weight"][C:] for i in range(config.residual_layers)]
-    scale = np.concatenate([scale_of(projection[:C]), np.max([scale_of(one) for one in everywhere], axis=0)])
+    skip_weights = [tensors[f"residual_layers.{i}.output_projection.weight"][C:] for i in range(config.residual_layers)]
+    skip_scale = np.max([scale_of(weight) for weight in skip_weights], axis=0)
+    scale = np.concatenate([scale_of(projection[:C]), skip_scale])
     if limit:
-        both = (np.rint(projection / scale[:, None]) @ gated_bytes(sums[:C], sums[C:])) * (scale / 127.0)[:, None]
+        both = (np.rint(projection / scale[:, None]) @ gated_int8(sums[:C], sums[C:])) * (scale / 127.0)[:, None]
     else:
         both = projection @ (np.tanh(sums[C:]) / (1.0 + np.exp(-sums[:C])))
         both[C:] = np.rint(both[C:] / (scale[C:, None] / 127.0)) * (scale[C:, None] / 127.0)
-    residual = h + both[:C] + own["output_projection.bias"][:C, None] + (d if config.step_bias_in_residual else 0.0)
+    residual = (
+        h + both[:C] + layer_tensors["output_projection.bias"][:C, None] + (d if config.step_bias_in_residual else 0.0)
+    )
     biases = [tensors[f"residual_layers.{i}.output_projection.bias"][C:] for i in range(config.residual_layers)]
     start = np.sum(biases, axis=0, dtype=np.float64)[:, None] if layer == 0 else skip
     return residual * np.sqrt(0.5), start + both[C:]

@@ -1,4 +1,4 @@
-"""Mels made wrongly, fed to the bundled voice: the figures in the table of docs/mels.md."""
+"""Wrong mels, vocoded by the bundled voice: the figures in the table of docs/mels.md."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import engine
+from engine.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.checks.mels import check_mel, check_range
 from engine.kernels import registry
-from engine.voice import BUNDLED, Voice
+from engine.voice import Voice
 
 RATE = 22050
 Make = Callable[[FloatArray, FloatArray], FloatArray]
@@ -20,14 +21,14 @@ Make = Callable[[FloatArray, FloatArray], FloatArray]
 
 @dataclass(frozen=True)
 class Symptom:
-    """What came out.
+    """Measurements of the audio of a wrong mel.
 
     Attributes:
-        noticed: whether the engine refuses it.
+        noticed: whether the engine refuses the mel.
         level: root mean square in dB of full scale.
         flatness: of the mean spectrum: 1 for white noise, near 0 for speech.
-        likeness: correlation of the audio's own mel with the mel that was meant.
-        length: relative to what was meant.
+        likeness: correlation of the audio's own mel with the right mel.
+        length: relative to the audio of the right mel.
     """
 
     noticed: bool
@@ -42,8 +43,7 @@ class Symptom:
 
 
 def _mel(audio: FloatArray, kind: str = "lmnt", rate: int = RATE) -> FloatArray:
-    made: FloatArray = engine.mel(audio, rate, kind)
-    return made
+    return engine.mel(audio, rate, kind)
 
 
 def _other_rate(audio: FloatArray, rate: int) -> FloatArray:
@@ -59,12 +59,12 @@ def _squeezed(mel: FloatArray) -> FloatArray:
 # Name: the mel from the right one and its audio. Where the engine would already refuse the audio, a function
 # in NAIVE says what a user does.
 CASES: dict[str, Make] = {
-    "nothing: the right mel": lambda mel, audio: mel,
+    "the right mel, for comparison": lambda mel, audio: mel,
     "a `tacotron`, `hifigan` or `speechbrain` mel": lambda mel, audio: _mel(audio, "hifigan"),
-    "decibels from -100 to 0, not brought to [0, 1]": lambda mel, audio: mel * 100 - 100,
-    "the right mel, brought to [-1, 1]": lambda mel, audio: mel * 2 - 1,
-    "the right mel, minus its mean, over its deviation": lambda mel, audio: (mel - mel.mean()) / mel.std(),
-    "a logarithmic mel, squeezed to [0, 1]": lambda mel, audio: _squeezed(_mel(audio, "tacotron")),
+    "decibels from -100 to 0, not scaled to [0, 1]": lambda mel, audio: mel * 100 - 100,
+    "the right mel, scaled to [-1, 1]": lambda mel, audio: mel * 2 - 1,
+    "the right mel, standardized to mean 0 and deviation 1": lambda mel, audio: (mel - mel.mean()) / mel.std(),
+    "a logarithmic mel, scaled to [0, 1]": lambda mel, audio: _squeezed(_mel(audio, "tacotron")),
     "power instead of magnitude: twice the decibels": lambda mel, audio: (mel * 2 - 0.8).clip(0, 1),
     "10 dB too loud": lambda mel, audio: (mel + 0.1).clip(0, 1),
     "30 dB too quiet": lambda mel, audio: (mel - 0.3).clip(0, 1),
@@ -72,9 +72,9 @@ CASES: dict[str, Make] = {
     "clipped at 0.6": lambda mel, audio: mel.clip(0, 0.6),
     "transposed, with as many frames as bands": lambda mel, audio: mel.T,
     "bands from high to low": lambda mel, audio: mel[::-1],
-    "a recording at 16 kHz, taken for 22.05 kHz": lambda mel, audio: _mel(_other_rate(audio, 16000)),
-    "the mel of a hop of 128: twice the frames": lambda mel, audio: np.repeat(mel, 2, axis=1),
-    "a recording that was clipped: 10 times too loud": lambda mel, audio: _mel((audio * 10).clip(-1, 1)),
+    "a recording at 16 kHz, read as 22.05 kHz": lambda mel, audio: _mel(_other_rate(audio, 16000)),
+    "a mel with a hop of 128: twice the frames": lambda mel, audio: np.repeat(mel, 2, axis=1),
+    "a clipped recording: 10 times too loud": lambda mel, audio: _mel((audio * 10).clip(-1, 1)),
     "16-bit integers, not divided by 32768": lambda mel, audio: _mel((audio * 32768).clip(-1, 1)),
 }
 NAIVE: dict[str, Make] = {"16-bit integers, not divided by 32768": lambda mel, audio: _mel(audio * 32768)}
@@ -82,18 +82,18 @@ NAIVE: dict[str, Make] = {"16-bit integers, not divided by 32768": lambda mel, a
 
 def refused() -> dict[str, bool]:
     """Whether each case is refused: the recording by `engine.mel`, the mel by what `vocode` checks first."""
-    meant = np.load(BUNDLED.with_name("demo_mel.npy"))[:, 60:140]
-    right = engine.load(precision="fp32").vocode(meant[:, :20])
+    correct = np.load(BUNDLED.with_name("demo_mel.npy"))[:, 60:140]
+    right = engine.load(precision="fp32").vocode(correct[:, :20])
     config = load_checkpoint(BUNDLED).config
 
-    def one(make: Make) -> bool:
+    def is_refused(make: Make) -> bool:
         try:
-            check_range(check_mel(make(meant, right), config).items, config.mel_kind)
+            check_range(check_mel(make(correct, right), config).bounds, config.mel_kind)
         except engine.InputError:
             return True
         return False
 
-    return {name: one(NAIVE.get(name, make)) for name, make in CASES.items()}
+    return {name: is_refused(NAIVE.get(name, make)) for name, make in CASES.items()}
 
 
 def measure() -> dict[str, Symptom]:
@@ -103,19 +103,19 @@ def measure() -> dict[str, Symptom]:
     voice = Voice(replace(checkpoint, config=config), registry.select("cpu", "fp32", None), 2)
     demo, noticed, measured = np.load(BUNDLED.with_name("demo_mel.npy")), refused(), {}
     for frames in (80, 40):  # only a square mel can be transposed
-        meant = demo[:, 60 : 60 + frames]
-        right = voice.vocode(meant)
+        correct = demo[:, 60 : 60 + frames]
+        right = voice.vocode(correct)
         for name, make in CASES.items():
             if (frames == 80) != ("transposed" in name):
                 continue
-            audio = voice.vocode(make(meant, right))
+            audio = voice.vocode(make(correct, right))
             heard = _mel(audio)
             common = min(heard.shape[1], frames)
             measured[name] = Symptom(
                 noticed=noticed[name],
                 level=float(10 * np.log10(np.mean(audio.astype(np.float64) ** 2))),
                 flatness=_flatness(audio),
-                likeness=float(np.corrcoef(heard[:, :common].ravel(), meant[:, :common].ravel())[0, 1]),
+                likeness=float(np.corrcoef(heard[:, :common].ravel(), correct[:, :common].ravel())[0, 1]),
                 length=len(audio) / len(right),
             )
     return {name: measured[name] for name in CASES}

@@ -1,4 +1,4 @@
-"""For tests of kernels: what to run on, and each network once in every form."""
+"""Instruction sets and packed networks for tests of the CPU kernels."""
 
 from __future__ import annotations
 
@@ -16,45 +16,50 @@ from tests.support.quantized import with_ranges
 
 
 def targets(*precisions: str, arm: bool = False) -> list[Any]:
-    """(isa, precision) of all tiers, slowest first; skipped where unsupported. Without precisions: fp32 and bf16.
+    """Return test parameters (isa, precision) of all tiers, slowest first. Unsupported tiers are skipped.
 
-    With `arm` also "arm-generic" and "arm-neon", marked `arm`, which only `network` and `packed` know.
+    Args:
+        precisions: of the tiers; fp32 and bf16 by default.
+        arm: also return the tiers of an emulated Arm processor, "arm-generic" and others, marked `arm`. Only `network`
+            and `packed` accept them.
     """
-    found = []
+    parameters = []
     for isa, supported, requires, available in cpu.tiers():
         marks = [] if supported else [pytest.mark.skip(reason=f"this processor lacks {requires}")]
         for precision in available:
             if precision in (precisions or ("fp32", "bf16")):
-                found.append(pytest.param(isa, precision, id=f"{isa}-{precision}", marks=marks))
+                parameters.append(pytest.param(isa, precision, id=f"{isa}-{precision}", marks=marks))
     if arm:
         marks = [pytest.mark.arm, proxy.needs_tools]
-        found += [pytest.param(f"arm-{isa}", "fp32", id=f"arm-{isa}-fp32", marks=marks) for isa in proxy.TIERS]
-    return found
+        parameters += [pytest.param(f"arm-{isa}", "fp32", id=f"arm-{isa}-fp32", marks=marks) for isa in proxy.TIERS]
+    return parameters
 
 
 @cache
 def weights(config: Config) -> Arrays:
-    """Random weights, the same for every call with this configuration."""
+    """Return random weights, the same for every call with this configuration."""
     return random_network(config, seed=config.residual_channels + config.n_mels)
 
 
 @cache
 def exact(config: Config) -> dict[str, torch.Tensor]:
-    """`weights` as float64 tensors, for the reference."""
+    """Return `weights` as float64 tensors for the reference."""
     return reference.to_tensors(weights(config), torch.float64)
 
 
 def packed(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:
-    """`weights` packed for one tier; for int8 with ranges of `quantized.with_ranges`."""
-    made = with_ranges(config) if precision == "int8" else config
+    """Pack `weights` for one tier; for int8 with the ranges of `quantized.with_ranges`."""
+    tensors = weights(config)
+    if precision == "int8":
+        config = with_ranges(config)
     if isa.startswith("arm-"):
-        return proxy.ArmNetwork(made, weights(config), isa.removeprefix("arm-"), precision)
-    return cpu.CpuNetwork(made, weights(config), isa, precision)
+        return proxy.ArmNetwork(config, tensors, isa.removeprefix("arm-"), precision)
+    return cpu.CpuNetwork(config, tensors, isa, precision)
 
 
 network = cache(packed)
 
 
 def float64(array: Any) -> Any:
-    """An array as a batch of one, for the reference."""
+    """Return an array as a float64 batch of one item for the reference."""
     return None if array is None else torch.tensor(array).double()[None]

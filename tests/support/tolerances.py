@@ -1,4 +1,4 @@
-"""The one table of tolerances. A line may only grow laxer with a new reason beside it."""
+"""The one table of tolerances. A tolerance grows only with a new reason beside it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
     {
         # One evaluation in fp32 against a published implementation's own output: two orders of summation.
         "fixture_eps_fp32": 1e-4,
-        # 6 steps of it: each step's error is multiplied by up to 1 / sqrt(1 - beta) and fed back.
+        # The same over 6 steps: each step's error is multiplied by up to 1 / sqrt(1 - beta) and fed back.
         "fixture_audio_fp32": 3e-4,
         # The same in bf16, which keeps 8 bits of weights and rows; 1.1e-2 and 2.5e-3 were seen.
         "fixture_eps_bf16": 3e-2,
         "fixture_audio_bf16": 1e-2,
-        # The float64 reference against the same outputs: what remains is the fixture's own fp32 rounding.
+        # The float64 reference against the same outputs: the fixture's own fp32 rounding.
         "fixture_eps_float64": 2e-6,
         "fixture_audio_float64": 2e-6,
         # One operation in float64 against loops in NumPy float64: only the order of summation differs.
@@ -47,14 +47,14 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "operation_fp32": 2e-6,
         # The same in bf16, which keeps 8 bits: weights, inputs, gated rows and result are each rounded once.
         "operation_bf16": 1e-2,
-        # Against the same quantization in float64: where a gated row lies between two bytes, rounding decides.
+        # Against the same quantization in float64: rounding decides where a gated row lies between two integers.
         "operation_int8": 7e-3,
-        # Of the skip sum of a layer that is kept out of bytes: its whole number may fall on the other side of a half.
+        # The skip sum of a layer that stays out of int8: its integer may fall on the other side of a half.
         "skip_sum_unit": 1e-4,
         # The same in fp16, which keeps 11 bits, and with products of TF32's 11 bits.
         "operation_fp16": 2e-3,
         "operation_tf32": 2e-3,
-        # What is rounded gave 3.7e-4 to 3.9e-4, what the tensor cores cut off 5.2e-4 to 5.9e-4.
+        # Rounded operands gave 3.7e-4 to 3.9e-4; operands truncated by the tensor cores gave 5.2e-4 to 5.9e-4.
         "rounded_tf32": 4.5e-4,
         # All layers of a training, and the gradient of every input, in float64: a few layers, each with sums of up to
         # 400 products; and the same with rows and weights kept in 11 and 8 bits.
@@ -64,16 +64,19 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         # A random network against the reference in float64. Up to 30 layers of the above.
         "network_eps_fp32": 5e-6,
         "network_eps_bf16": 4e-2,
+        # Over 12 inputs 1.1e-2 to 2.1e-2 were seen where the other operations are in fp32, and 2.6e-2 to 4.5e-2 where
+        # they are in bf16, whose rounding moves rows to the next integer.
         "network_eps_int8": 4e-2,
+        "network_eps_int8_bf16": 6e-2,
         "network_eps_fp16": 6e-3,
         "network_eps_tf32": 6e-3,
-        # 6 steps or more: each step's error is multiplied by up to 1 / sqrt(1 - beta) and fed back.
+        # 6 steps or more of a random network: each step's error is multiplied by up to 1 / sqrt(1 - beta) and fed back.
         "network_audio_fp32": 2e-5,
         "network_audio_bf16": 1e-1,
         "network_audio_fp16": 2e-2,
         "network_audio_tf32": 2e-2,
-        # dB, at least: the bundled voice in 6 steps as compiled for a GPU, against the CPU in fp32. Executed as PTX, in
-        # fp16, 63 and 71 dB were seen; on an H100 59.4 in fp16 (its own tanh; 60 was asked before there was one), 40.4
+        # dB, at least: the bundled voice in 6 steps as compiled for a GPU, against fp32 on the CPU. Executed as PTX in fp16,
+        # 63 and 71 dB were seen. On an H100, 59.4 were seen in fp16 (with the hardware's tanh, which costs accuracy), 40.4
         # in bf16, 64.6 in tf32 and 121 in fp32.
         "gpu_audio_fp16_db": 58.0,
         "gpu_audio_bf16_db": 38.0,
@@ -84,22 +87,24 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "gpu_eps_tf32_db": 50.0,
         "gpu_eps_fp32_db": 90.0,
         # dB, at least: the bundled voice's eps in every step against the float64 reference, and its audio in 6 steps
-        # against fp32's, both without their mean; PESQ-WB of the latter. On the frames of the test 40.9 and 31.1 dB
-        # were seen; other speech and noise gave 36 to 47 and 27 to 36.
+        # against that of fp32, both without their mean; PESQ-WB of the audio. In bf16 and int8, eps had 40.9 and 31.1 dB on
+        # the frames of the test; other speech and noise gave 36 to 47 and 27 to 36.
         "voice_eps_fp32_db": 100.0,
         "voice_eps_bf16_db": 35.0,
         "voice_eps_int8_db": 20.0,
         # The audio of a mel 10 dB louder than the voice: 24.9 was seen, and 18.4 with ranges that cut it off.
         "voice_louder_int8_db": 22.0,
-        # Random weights damp nothing, and bf16 rounds them as well: 33.7 was seen.
+        # Random weights damp no error, and bf16 rounds them as well: 33.7 was seen.
         "random_eps_fp32_db": 100.0,
         "random_eps_bf16_db": 32.0,
-        "voice_audio_bf16_db": 40.0,
+        # 39.2 was seen on the frames of the test, 34.7 to 40.0 and PESQ 4.64 over six excerpts of the demo. The limit was
+        # 40 for the bundled voice before its last training; rounding disturbs the present voice more.
+        "voice_audio_bf16_db": 38.0,
         "voice_audio_int8_db": 25.0,
         "voice_pesq_bf16": 4.4,
         "voice_pesq_int8": 4.3,
         # Three steps of AdamW on one process or two: gradients differ by rounding, and AdamW's first steps divide them
-        # by their own size, so that the smallest may even change sign.
+        # by their own size, so that even the sign of the smallest may change.
         "training_processes": 1e-3,
         # Absolute, values reach 6.7. Cephes' float32 polynomials against float64: about two roundings of the result.
         "box_muller": 1e-6,
@@ -108,11 +113,10 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
 
 
 def relative_error(actual: npt.ArrayLike, expected: npt.ArrayLike) -> float:
-    """``max |actual - expected| / max |expected|`` in float64.
+    """Return ``max |actual - expected| / max |expected|`` in float64.
 
-    NaN in either gives NaN, which no limit accepts.
-
-    Raises AssertionError when the shapes differ: broadcasting must not hide a wrong shape.
+    A NaN in either gives NaN, which no limit accepts. Different shapes raise AssertionError: broadcasting must not hide
+    a wrong shape.
     """
     got, want = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}"

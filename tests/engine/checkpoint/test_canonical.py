@@ -1,4 +1,4 @@
-"""Tensors of every layout become LMNT's: folded as torch folds them, and refused where they cannot be right."""
+"""Conversion of every layout to LMNT's: weight norm as in torch, and refusal of impossible tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from engine.checkpoint.canonical import fold_weight_norm
 from engine.checkpoint.load import load_checkpoint
-from engine.errors import CheckpointError
+from tests.support.checkpoints import assert_refused
 from tests.support.layouts import random_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -19,8 +19,8 @@ torch = pytest.importorskip("torch")
 PHILSYN = "residual_layer.residual_blocks.1"
 
 
-def altered(folder: Path, layout: str, change: Callable[[dict[str, Any]], None], **sizes: Any) -> Path:
-    """A checkpoint whose state_dict was changed."""
+def write_changed(folder: Path, layout: str, change: Callable[[dict[str, Any]], None], **sizes: Any) -> Path:
+    """Write a checkpoint with a changed state_dict."""
     path = random_checkpoint(folder, layout, **sizes).path
     content = torch.load(path, weights_only=True)
     change(next((content[key] for key in ("model", "model_state_dict", "state_dict") if key in content), content))
@@ -28,23 +28,16 @@ def altered(folder: Path, layout: str, change: Callable[[dict[str, Any]], None],
     return path
 
 
-def refused(path: Path, match: str, **arguments: Any) -> None:
-    with pytest.raises(CheckpointError, match=match) as caught:
-        load_checkpoint(path, **arguments)
-    message = str(caught.value)
-    assert str(path.parent) in message and len(message) < 400 + len(str(path)) and "\n" not in message
-
-
-def test_a_conditioner_without_bias_has_none(tmp_path: Path) -> None:
+def test_missing_conditioner_bias_is_zero(tmp_path: Path) -> None:
     def change(model: dict[str, Any]) -> None:
         for key in [key for key in model if key.endswith("mel_conv.conv.bias")]:
             del model[key]
 
-    made = random_checkpoint(tmp_path, "philsyn")
-    loaded = load_checkpoint(altered(tmp_path, "philsyn", change))
+    original = random_checkpoint(tmp_path, "philsyn")
+    loaded = load_checkpoint(write_changed(tmp_path, "philsyn", change))
     for name, tensor in loaded.tensors.items():
         zero = name.endswith("conditioner_projection.bias")
-        np.testing.assert_array_equal(tensor, np.zeros_like(tensor) if zero else made.tensors[name])
+        np.testing.assert_array_equal(tensor, np.zeros_like(tensor) if zero else original.tensors[name])
 
 
 @pytest.mark.parametrize(
@@ -55,11 +48,11 @@ def test_a_conditioner_without_bias_has_none(tmp_path: Path) -> None:
         (lambda m: m.pop(f"{PHILSYN}.res_conv.weight_g"), "unexpected: .*res_conv.weight_v"),
         (lambda m: m.pop(f"{PHILSYN}.res_conv.weight_v"), "unexpected: .*res_conv.weight_g"),
         (lambda m: m.update(extra=torch.zeros(1)), "missing: none; unexpected: 'extra'"),
-        (lambda m: m.update({"input_projection.bias": torch.zeros(16)}), "expected one tensor to be .*, got two"),
-        (lambda m: m.update({f"{PHILSYN}.res_conv.weight": torch.zeros(16, 16, 1)}), "with weight norm or without"),
+        (lambda m: m.update({"input_projection.bias": torch.zeros(16)}), "expected one tensor for .*, got two"),
+        (lambda m: m.update({f"{PHILSYN}.res_conv.weight": torch.zeros(16, 16, 1)}), "with or without weight norm"),
         (lambda m: m.update({f"{PHILSYN}.res_conv.weight_g": torch.ones(16)}), r"shape \(16, 1, 1\), got \(16,\)"),
         (lambda m: m.update({f"{PHILSYN}.res_conv.weight_g": torch.ones(1, 1, 1)}), r"shape \(16, 1, 1\), got \(1,"),
-        (lambda m: m.update({f"{PHILSYN}.res_conv.bias": torch.ones(())}), "expected what fits"),
+        (lambda m: m.update({f"{PHILSYN}.res_conv.bias": torch.ones(())}), "expected a shape that fits"),
         (lambda m: m.update({f"{PHILSYN}.res_conv.bias": torch.ones(15)}), r"expected shape \(32,\), got \(31,\)"),
         (lambda m: m.update({f"{PHILSYN}.fc_t.weight": torch.zeros(512, 16)}), r"expected shape \(16, 512\), got"),
         (lambda m: m[f"{PHILSYN}.res_conv.weight_g"].fill_(torch.nan), "output_projection.weight: expected finite"),
@@ -68,31 +61,31 @@ def test_a_conditioner_without_bias_has_none(tmp_path: Path) -> None:
         (lambda m: m.clear(), "expected the .* tensors of a DiffWave network"),
     ],
 )
-def test_tensors_of_philsyns_that_cannot_be_right(
+def test_impossible_tensors_of_philsyn_are_refused(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], match: str
 ) -> None:
-    refused(altered(tmp_path, "philsyn", change), match)
+    assert_refused(write_changed(tmp_path, "philsyn", change), match)
 
 
-def test_zero_weights_without_norm_are_what_they_say(tmp_path: Path) -> None:
-    """An untrained philsyn network ends in zeros."""
-    loaded = load_checkpoint(altered(tmp_path, "philsyn", lambda m: m["final_conv.2.conv.weight"].zero_()))
+def test_zero_weights_without_weight_norm_stay_zero(tmp_path: Path) -> None:
+    """The last layer of an untrained philsyn network is zero."""
+    loaded = load_checkpoint(write_changed(tmp_path, "philsyn", lambda m: m["final_conv.2.conv.weight"].zero_()))
     assert not loaded.tensors["output_projection.weight"].any()
 
 
-def test_layers_of_their_own_number_are_named(tmp_path: Path) -> None:
+def test_layer_number_with_a_leading_zero_is_refused(tmp_path: Path) -> None:
     def rename(model: dict[str, Any]) -> None:
         for key in [key for key in model if key.startswith(PHILSYN)]:
             model[key.replace("blocks.1.", "blocks.01.")] = model.pop(key)
 
-    refused(altered(tmp_path, "philsyn", rename), "missing: 'residual_layers.1.")
+    assert_refused(write_changed(tmp_path, "philsyn", rename), "missing: 'residual_layers.1.")
 
 
-def test_halves_and_rows_are_lmnts(tmp_path: Path) -> None:
-    """Directly against the file: tanh is first there, and residual and skip are apart."""
-    made = random_checkpoint(tmp_path, "philsyn_without_norm")
-    model = torch.load(made.path, weights_only=True)["model_state_dict"]
-    loaded = load_checkpoint(made.path).tensors
+def test_halves_and_rows_have_lmnts_order(tmp_path: Path) -> None:
+    """In philsyn's file the tanh half comes first, and residual and skip are separate."""
+    path = random_checkpoint(tmp_path, "philsyn_without_norm").path
+    model = torch.load(path, weights_only=True)["model_state_dict"]
+    loaded = load_checkpoint(path).tensors
     for theirs, ours in (("dilated_conv_layer.conv", "dilated_conv"), ("mel_conv.conv", "conditioner_projection")):
         for part in ("weight", "bias"):
             stored, tensor = model[f"{PHILSYN}.{theirs}.{part}"].numpy(), loaded[f"residual_layers.1.{ours}.{part}"]
@@ -105,8 +98,8 @@ def test_halves_and_rows_are_lmnts(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 @pytest.mark.parametrize("modern", [False, True])
-def test_weight_norm_is_folded_as_torch_does(tmp_path: Path, modern: bool) -> None:
-    """Against modules of torch with weight norm on them, as philsyn's code makes them."""
+def test_weight_norm_agrees_with_torch(tmp_path: Path, modern: bool) -> None:
+    """Compare with torch modules under weight norm, as philsyn's code builds them."""
     from torch.nn.utils import parametrizations, weight_norm
 
     norm = parametrizations.weight_norm if modern else weight_norm
@@ -128,34 +121,34 @@ def test_weight_norm_is_folded_as_torch_does(tmp_path: Path, modern: bool) -> No
                 del model[key]
             model.update({f"{PHILSYN}.{name}.{key}": value for key, value in module.state_dict().items()})
 
-    loaded = load_checkpoint(altered(tmp_path, "philsyn", change)).tensors
+    loaded = load_checkpoint(write_changed(tmp_path, "philsyn", change)).tensors
     dilated = modules["dilated_conv_layer.conv"].weight.detach().numpy()
-    got = loaded["residual_layers.1.dilated_conv.weight"]
-    np.testing.assert_allclose(got, np.concatenate([dilated[16:], dilated[:16]]), rtol=1e-6, atol=1e-9)
+    folded = loaded["residual_layers.1.dilated_conv.weight"]
+    np.testing.assert_allclose(folded, np.concatenate([dilated[16:], dilated[:16]]), rtol=1e-6, atol=1e-9)
     upsampler = modules["upsample_conv2d.0"].weight.detach().numpy()
-    got = loaded["residual_layers.1.spectrogram_upsampler.conv1.weight"]
-    np.testing.assert_allclose(got, upsampler, rtol=1e-6, atol=1e-9)
+    folded = loaded["residual_layers.1.spectrogram_upsampler.conv1.weight"]
+    np.testing.assert_allclose(folded, upsampler, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("layout", ["philsyn", "speechbrain", "amphion"])
-def test_half_precision_is_read(tmp_path: Path, layout: str) -> None:
-    """BDDM keeps its networks so."""
+def test_half_precision_is_converted(tmp_path: Path, layout: str) -> None:
+    """BDDM stores its networks in half precision."""
 
     def change(model: dict[str, Any]) -> None:
         model.update({key: tensor.half() for key, tensor in model.items()})
 
-    made = random_checkpoint(tmp_path, layout)
-    loaded = load_checkpoint(altered(tmp_path, layout, change))
+    original = random_checkpoint(tmp_path, layout)
+    loaded = load_checkpoint(write_changed(tmp_path, layout, change))
     for name, tensor in loaded.tensors.items():
         assert tensor.dtype == np.float32
-        np.testing.assert_allclose(tensor, made.tensors[name], rtol=3e-3, atol=1e-6)
+        np.testing.assert_allclose(tensor, original.tensors[name], rtol=3e-3, atol=1e-6)
 
 
-def test_folding_is_its_formula_and_happens_in_place() -> None:
+def test_weight_norm_is_folded_in_place() -> None:
     rng = np.random.default_rng(1)
     v, g = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 3, 2), (5, 1, 1)))
     exact = v.astype(np.float64)
-    want = g.astype(np.float64) * exact / np.sqrt(np.square(exact).sum(axis=(1, 2), keepdims=True))
-    got = fold_weight_norm(v, g)
-    assert got is v and got.dtype == np.float32
-    np.testing.assert_array_equal(got, want.astype(np.float32))
+    expected = g.astype(np.float64) * exact / np.sqrt(np.square(exact).sum(axis=(1, 2), keepdims=True))
+    folded = fold_weight_norm(v, g)
+    assert folded is v and folded.dtype == np.float32
+    np.testing.assert_array_equal(folded, expected.astype(np.float32))

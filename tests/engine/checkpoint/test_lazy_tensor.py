@@ -1,4 +1,4 @@
-"""Values are read from their place in a file, and only if they are there."""
+"""Reading values from a position in a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_values_at_a_place(path: Path) -> None:
+def test_values_at_a_position(path: Path) -> None:
     np.testing.assert_array_equal(read_values(path, 3, "f4", 6), np.arange(6, dtype=np.float32))
     np.testing.assert_array_equal(read_values(path, 7, "f4", 2), [1.0, 2.0])
     np.testing.assert_array_equal(
@@ -29,30 +29,29 @@ def test_values_at_a_place(path: Path) -> None:
     assert read_values(path, 3, "f4", 0).shape == (0,)
 
 
-def test_values_that_are_not_there(path: Path) -> None:
+def test_values_beyond_the_end_are_refused(path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected 7 values of f4 at byte 3, got 6"):
         read_values(path, 3, "f4", 7)
     with pytest.raises(CheckpointError, match="expected 1 values of f4 at byte 99999, got 0"):
         read_values(path, 99999, "f4", 1)
 
 
-def test_a_checksum_is_checked(path: Path) -> None:
+def test_checksum_is_checked(path: Path) -> None:
     crc = zlib.crc32(np.arange(6, dtype="<f4"))
     assert len(read_values(path, 3, "f4", 6, crc)) == 6
     with pytest.raises(CheckpointError, match=f"with the CRC {crc ^ 1:08x} at byte 3, got others"):
         read_values(path, 3, "f4", 6, crc ^ 1)
 
 
-def test_float32_is_not_copied_without_need() -> None:
+def test_float32_is_not_copied() -> None:
     values = np.ones((2, 3), dtype=np.float32)
     assert as_float32(values) is values
     for other in (values.T, values.astype(">f4"), values.astype(np.float16), np.float64([1e300])):
-        made = as_float32(other)
-        assert (
-            made.dtype == np.float32 and made.dtype.isnative and made.flags.c_contiguous and made.shape == other.shape
-        )
+        result = as_float32(other)
+        assert result.dtype == np.float32 and result.dtype.isnative
+        assert result.flags.c_contiguous and result.shape == other.shape
 
 
-def test_foreign_messages_become_one_harmless_line() -> None:
+def test_foreign_message_becomes_one_printable_line() -> None:
     assert one_line(ValueError("a\n\x1b[31m\r  b" + "c" * 999)) == "a ?[31m b" + "c" * 151
     assert one_line(KeyError()) == "KeyError"

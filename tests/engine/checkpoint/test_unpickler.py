@@ -1,4 +1,4 @@
-"""The machine reads what torch.save writes as torch reads it, and calls nothing."""
+"""The unpickler agrees with torch on the output of torch.save, and calls nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.checkpoint.unpickler import STORAGES, Attributes, Storage, View, read_pickle
+from engine.checkpoint.unpickler import STORAGES, Namespace, Storage, TensorView, read_pickle
 from engine.errors import CheckpointError
 
 KEYS = st.one_of(st.text(), st.integers(-(2**63) + 1, 2**63 - 1))
@@ -26,19 +26,19 @@ VALUES = st.recursive(
 
 @settings(deadline=None)
 @given(VALUES)
-def test_plain_values_are_what_pickle_reads(value: Any) -> None:
-    read = read_pickle(pickle.dumps(value, protocol=2))
-    assert read == value and repr(read) == repr(value)
+def test_plain_values_agree_with_pickle(value: Any) -> None:
+    result = read_pickle(pickle.dumps(value, protocol=2))
+    assert result == value and repr(result) == repr(value)
 
 
 def test_shared_objects_stay_shared() -> None:
     inner: list[Any] = [1]
     inner.append(inner)
-    read = read_pickle(pickle.dumps([inner, inner, ("x", "x")], protocol=2))
-    assert read[0] is read[1] is read[0][1] and read[2][0] is read[2][1]
+    result = read_pickle(pickle.dumps([inner, inner, ("x", "x")], protocol=2))
+    assert result[0] is result[1] is result[0][1] and result[2][0] is result[2][1]
 
 
-def test_dicts_of_other_kinds_become_dicts() -> None:
+def test_other_types_of_dicts_become_dicts() -> None:
     content = {
         "ordered": collections.OrderedDict(a=1, b=[2]),
         "counter": collections.Counter("aab"),
@@ -46,12 +46,12 @@ def test_dicts_of_other_kinds_become_dicts() -> None:
         "namespace": argparse.Namespace(T=200, beta=0.5),
     }
     content["ordered"]._metadata = {"version": 1}  # type: ignore[attr-defined]  # as torch's state dicts have
-    read = read_pickle(pickle.dumps(content, protocol=2))
-    assert (read["ordered"], read["counter"], read["empty"]) == ({"a": 1, "b": [2]}, {"a": 2, "b": 1}, {})
-    assert isinstance(read["namespace"], Attributes) and read["namespace"].values == {"T": 200, "beta": 0.5}
+    result = read_pickle(pickle.dumps(content, protocol=2))
+    assert (result["ordered"], result["counter"], result["empty"]) == ({"a": 1, "b": [2]}, {"a": 2, "b": 1}, {})
+    assert isinstance(result["namespace"], Namespace) and result["namespace"].values == {"T": 200, "beta": 0.5}
 
 
-def test_keys_that_could_be_slow_to_compare_are_dropped() -> None:
+def test_keys_that_may_compare_slowly_are_dropped() -> None:
     content = {(1, 2): 1, None: 2, 0.5: 3, 2**63: 4, True: 5, "kept": 6, -7: 7}
     assert read_pickle(pickle.dumps(content, protocol=2)) == {"kept": 6, -7: 7}
 
@@ -61,24 +61,24 @@ def test_tensors_are_views_of_storages() -> None:
     base = torch.arange(24.0).reshape(2, 3, 4)
     content = {"whole": base, "part": base[1, :, 1:3], "turned": base.permute(2, 0, 1), "empty": base[:0]}
     content["parameter"] = torch.nn.Parameter(base)
-    content["kinds"] = {name: torch.zeros(2, dtype=dtype) for name, dtype in _dtypes(torch).items()}
+    content["dtypes"] = {name: torch.zeros(2, dtype=dtype) for name, dtype in _dtypes(torch).items()}
     file = io.BytesIO()
     torch.save(content, file)
     with zipfile.ZipFile(file) as archive:
-        read = read_pickle(archive.read("archive/data.pkl"))
+        result = read_pickle(archive.read("archive/data.pkl"))
     storage = Storage("f4", "0", 24)
     for name in ("whole", "part", "turned", "empty", "parameter"):
-        view, tensor = read[name], content[name]
-        assert isinstance(view, View) and view.storage == storage
+        view, tensor = result[name], content[name]
+        assert isinstance(view, TensorView) and view.storage == storage
         assert (view.shape, view.strides, view.offset) == (
             tuple(tensor.shape),
             tensor.stride(),
             tensor.storage_offset(),
         )
         assert view.size == tensor.numel()
-    assert (read["part"].span, read["turned"].span, read["empty"].span) == (10, 24, 0)
-    assert {name: view.storage.dtype for name, view in read["kinds"].items()} == {
-        name: STORAGES[f"torch {name}Storage"] for name in read["kinds"]
+    assert (result["part"].span, result["turned"].span, result["empty"].span) == (10, 24, 0)
+    assert {name: view.storage.dtype for name, view in result["dtypes"].items()} == {
+        name: STORAGES[f"torch {name}Storage"] for name in result["dtypes"]
     }
 
 
@@ -88,7 +88,7 @@ def _dtypes(torch: Any) -> dict[str, Any]:
     return {name: getattr(torch, dtype) for name, dtype in names.items()}
 
 
-# Programs, operation by operation.
+# Pickles, operation by operation
 
 
 def name(text: str) -> bytes:
@@ -107,8 +107,8 @@ def storage(count: int = 4, kind: str = "torch FloatStorage") -> bytes:
     return b"(" + text("storage") + name(kind) + text("0") + text("cpu") + number(count) + b"tQ"
 
 
-def tensor(place: bytes, offset: bytes, shape: bytes, strides: bytes) -> bytes:
-    return name("torch._utils _rebuild_tensor_v2") + b"(" + place + offset + shape + strides + b"\x89NtR"
+def tensor(storage_program: bytes, offset: bytes, shape: bytes, strides: bytes) -> bytes:
+    return name("torch._utils _rebuild_tensor_v2") + b"(" + storage_program + offset + shape + strides + b"\x89NtR"
 
 
 def sizes(*values: int) -> bytes:
@@ -118,13 +118,13 @@ def sizes(*values: int) -> bytes:
 @pytest.mark.parametrize(
     ("program", "match"),
     [
-        (name("posix system") + text("x") + b"\x85R.", "asks for 'posix system'"),
-        (name("__builtin__ eval") + b".", "asks for '__builtin__ eval'"),
-        (name("torch._utils _rebuild_tensor") + b".", "asks for"),
-        (name("torch.storage _load_from_bytes") + b".", "asks for"),
-        (name("collections OrderedDict.__init__") + b".", "asks for"),
-        (name("collections OrderedDict\\x") + b".", "asks for"),
-        (b"ccollections\nOrderedDict \nR.", "asks for 'collections OrderedDict '"),
+        (name("posix system") + text("x") + b"\x85R.", "refers to 'posix system'"),
+        (name("__builtin__ eval") + b".", "refers to '__builtin__ eval'"),
+        (name("torch._utils _rebuild_tensor") + b".", "refers to"),
+        (name("torch.storage _load_from_bytes") + b".", "refers to"),
+        (name("collections OrderedDict.__init__") + b".", "refers to"),
+        (name("collections OrderedDict\\x") + b".", "refers to"),
+        (b"ccollections\nOrderedDict \nR.", "refers to 'collections OrderedDict '"),
         (text("os") + text("system") + b"\x93.", "operation STACK_GLOBAL"),
         (b"(S'x'\nios\nsystem\n.", "operation STRING"),
         (b"(ios\nsystem\n.", "operation INST"),
@@ -144,7 +144,7 @@ def sizes(*values: int) -> bytes:
         (text("x") + b")R.", "expected a call of a name in the pickle, got one of a str"),
         (name("torch device") + b"]R.", "expected a call of a name"),
         (b"\x86.", "empty stack"),
-        (storage(4, "torch ComplexFloatStorage") + b".", "asks for"),
+        (storage(4, "torch ComplexFloatStorage") + b".", "refers to"),
         (b"(" + text("module") + name("torch FloatStorage") + text("0") + text("cpu") + number(4) + b"tQ.", "storage"),
         (b"(" + text("storage") + text("x") + text("0") + text("cpu") + number(4) + b"tQ.", "storage"),
         (storage(-1) + b".", "storage"),
@@ -162,10 +162,10 @@ def sizes(*values: int) -> bytes:
         (tensor(b"N", number(0), sizes(1), sizes(1)), "a view of something else"),
     ],
 )
-def test_what_no_checkpoint_needs_is_refused(program: bytes, match: str) -> None:
-    with pytest.raises(CheckpointError, match=match) as caught:
+def test_unneeded_operations_and_names_are_refused(program: bytes, match: str) -> None:
+    with pytest.raises(CheckpointError, match=match) as refusal:
         read_pickle(program)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 200
 
 
 @pytest.mark.parametrize(
@@ -180,24 +180,23 @@ def _long(value: int, width: int) -> bytes:
     return value.to_bytes(width, "little")
 
 
-LIST = b"](" + b"N" * 100000 + b"eq\x00"
+LONG_LIST = b"](" + b"N" * 100000 + b"eq\x00"
 
-
-SHORT = {
+SHORT_PROGRAMS = {
     "tuples of tuples": b"Nq\x00" + (b"(" + b"h\x00" * 50 + b"tq\x00") * 2000 + b".",
-    "sizes": LIST + (name("torch Size") + b"h\x00\x85R") * 10000 + b".",
-    "dicts": LIST + (name("collections OrderedDict") + b"h\x00\x85R") * 10000 + b".",
-    "namespaces": LIST + (name("argparse Namespace") + b")\x81h\x00b") * 10000 + b".",
-    "keys of one hash": b"}(" + b"".join(b"\x8a\x10%bN" % _long(k * (2**61 - 1), 16) for k in range(50000)) + b"u.",
-    "keys of like hashes": b"}(" + b"".join(b"\x8a\x08%bN" % _long(k << 41, 8) for k in range(50000)) + b"u.",
+    "sizes": LONG_LIST + (name("torch Size") + b"h\x00\x85R") * 10000 + b".",
+    "dicts": LONG_LIST + (name("collections OrderedDict") + b"h\x00\x85R") * 10000 + b".",
+    "namespaces": LONG_LIST + (name("argparse Namespace") + b")\x81h\x00b") * 10000 + b".",
+    "keys with one hash": b"}(" + b"".join(b"\x8a\x10%bN" % _long(k * (2**61 - 1), 16) for k in range(50000)) + b"u.",
+    "keys with similar hashes": b"}(" + b"".join(b"\x8a\x08%bN" % _long(k << 41, 8) for k in range(50000)) + b"u.",
     "marks": b"(" * 500000 + b"t" * 500000 + b".",
     "depth": b"N" + b"\x85" * 900000 + b".",
 }
 
 
-@pytest.mark.parametrize("program", SHORT.values(), ids=SHORT)
-def test_short_programs_take_a_short_time(program: bytes) -> None:
-    """A reader that copies, walks or compares what they share would need hours."""
+@pytest.mark.parametrize("program", SHORT_PROGRAMS.values(), ids=SHORT_PROGRAMS)
+def test_short_pickles_take_a_short_time(program: bytes) -> None:
+    """A reader that copies, traverses or compares shared objects would need hours."""
     begin = time.perf_counter()
     read_pickle(program)
-    assert time.perf_counter() - begin < 20.0  # a second; hours without care
+    assert time.perf_counter() - begin < 20.0  # takes about one second

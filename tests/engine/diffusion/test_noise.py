@@ -1,3 +1,5 @@
+"""Noise: published Philox words, fixed bits, statistics, and equality of NumPy and native code."""
+
 from __future__ import annotations
 
 import itertools
@@ -12,13 +14,14 @@ from tests.support.tolerances import TOLERANCES
 
 SEEDS = (0, 1, 2**32 - 1, 2**32, 2**64 - 1)
 STEPS = (0, 1, 6, 2**32 - 1)
-# Blocks are of four samples: every alignment of both ends. Past 2**34 the block needs its second word.
+# A block has four samples: the spans cover every alignment of both ends. Beyond sample 2**34, the block number needs
+# its second word.
 SPANS = [(0, 0), (5, 0), *itertools.product(range(4), range(1, 6)), (4093, 4099), (2**34 - 6, 13), (2**40 + 3, 9)]
 
 
 @pytest.mark.parametrize(
     ("counter", "key", "words"),
-    [  # the known answers of Random123 (D. E. Shaw Research, kat_vectors, philox4x32 with 10 rounds)
+    [  # known answers of Random123 (D. E. Shaw Research, kat_vectors, philox4x32 with 10 rounds)
         (
             "00000000 00000000 00000000 00000000",
             "00000000 00000000",
@@ -36,17 +39,17 @@ SPANS = [(0, 0), (5, 0), *itertools.product(range(4), range(1, 6)), (4093, 4099)
         ),
     ],
 )
-def test_philox_gives_the_published_words(counter: str, key: str, words: str) -> None:
+def test_philox_agrees_with_the_published_words(counter: str, key: str, words: str) -> None:
     c0, c1, c2, c3 = (np.full(3, int(word, 16), np.uint64) for word in counter.split())
     k0, k1 = (int(word, 16) for word in key.split())
-    got = philox4x32((c0, c1, c2, c3), (k0, k1))
-    for word, expected in zip(got, words.split(), strict=True):
+    results = philox4x32((c0, c1, c2, c3), (k0, k1))
+    for word, expected in zip(results, words.split(), strict=True):
         assert word.dtype == np.uint32 and word.tolist() == [int(expected, 16)] * 3
 
 
 @pytest.mark.parametrize(
     ("seed", "step", "begin", "expected"),
-    [  # audio made with a seed years ago must be the same today: these never change
+    [  # the audio of a seed must never change
         (0, 0, 0, "468840bd0066adbf9f1b1ebfb2d1f63e682a393e"),
         (0, 3, 2**34 + 1, "c26913bf84c7093ed067ea3f91181a3fbe5530bf"),
         (2**32 - 1, 0, 0, "ebb031be682863be4fc6f13e518607bf4c1660bf"),
@@ -54,29 +57,29 @@ def test_philox_gives_the_published_words(counter: str, key: str, words: str) ->
         (2**64 - 1, 0, 0, "c99e8c3f8fde213f8147723d00f8783f298e0340"),
     ],
 )
-def test_the_definition_never_drifts(seed: int, step: int, begin: int, expected: str) -> None:
+def test_noise_of_a_seed_never_changes(seed: int, step: int, begin: int, expected: str) -> None:
     assert normal(seed, step, begin, 5).astype("<f4").tobytes().hex() == expected
     assert cpu.normal(seed, step, begin, 5).astype("<f4").tobytes().hex() == expected
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_native_and_numpy_give_the_same_bits(seed: int, step: int) -> None:
+def test_native_noise_equals_numpy(seed: int, step: int) -> None:
     for begin, count in SPANS:
-        expected, got = normal(seed, step, begin, count), cpu.normal(seed, step, begin, count)
-        assert got.dtype == expected.dtype == np.float32 and got.shape == expected.shape == (count,)
-        assert got.tobytes() == expected.tobytes(), f"samples {begin} to {begin + count}"
+        expected, native = normal(seed, step, begin, count), cpu.normal(seed, step, begin, count)
+        assert native.dtype == expected.dtype == np.float32 and native.shape == expected.shape == (count,)
+        assert native.tobytes() == expected.tobytes(), f"samples {begin} to {begin + count}"
 
 
-def test_a_part_is_the_part_of_the_whole() -> None:
+def test_span_equals_part_of_a_longer_span() -> None:
     whole = normal(5, 2, 0, 64)
     for begin, count in itertools.product(range(9), range(9)):
         assert normal(5, 2, begin, count).tobytes() == whole[begin : begin + count].tobytes()
 
 
-def test_box_muller_is_its_formula() -> None:
+def test_box_muller_agrees_with_the_formula() -> None:
     words = np.random.default_rng(0).integers(0, 2**32, (2, 100_000), dtype=np.uint32)
-    # No radius, the largest one, and the angles at and beside the borders of the octants.
+    # The smallest and the largest radius, and the angles at and beside the borders of the octants.
     edges = [0, 1, 2, 31, 32, 2**31, 2**32 - 1, *(k * 2**29 + d for k in range(1, 8) for d in (-1, 0, 31, 32))]
     ends = np.array(list(itertools.product(edges, edges)), np.uint32).T
     radius_word, angle_word = np.concatenate([words, ends], axis=1)
@@ -98,7 +101,7 @@ def test_box_muller_is_its_formula() -> None:
 def test_moments(seed: int) -> None:
     count = 2**20
     values = normal(seed, 1, 0, count).astype(np.float64)
-    # The moments of a normal variable and the variance of each one's estimate: E x^2k = (2k - 1)!!
+    # The moments of a normal variable and the variance of each estimate: E x^2k = (2k - 1)!!
     for power, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs(np.mean(values**power) - expected) < 4 * math.sqrt(variance / count), f"moment {power}"
     assert 4.2 < values.max() < 6.7 and -6.7 < values.min() < -4.2
@@ -106,7 +109,7 @@ def test_moments(seed: int) -> None:
 
 @pytest.mark.parametrize("offset", range(4))
 def test_kolmogorov_smirnov(offset: int) -> None:
-    """Each of a block's four samples follows the normal distribution (at the level of 1 %)."""
+    """Test each of a block's four samples against the normal distribution at the 1 % level."""
     values = np.sort(normal(7, 0, 0, 2**18)[offset::4].astype(np.float64))
     count = len(values)
     cumulative = np.array([0.5 + 0.5 * math.erf(value / math.sqrt(2.0)) for value in values])
@@ -127,13 +130,13 @@ def test_streams_are_independent() -> None:
     }
     for name, other in others.items():
         assert not np.array_equal(base, other)
-        # The squares, too: of a pair's two samples only the common radius would tell.
+        # Squares as well: the two samples of a Box-Muller pair could only correlate through their common radius.
         for power in (1, 2):
             correlation = np.corrcoef(base.astype(np.float64) ** power, other.astype(np.float64) ** power)[0, 1]
             assert abs(correlation) < 4 / math.sqrt(count), f"{name}, power {power}: {correlation}"
 
 
-def test_the_global_generator_is_not_touched() -> None:
+def test_global_generator_is_not_used() -> None:
     before = np.random.get_state()
     normal(0, 0, 0, 9)
     cpu.normal(0, 0, 0, 9)
@@ -142,12 +145,12 @@ def test_the_global_generator_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize("arguments", [(-1, 0, 0, 1), (2**64, 0, 0, 1), (0, -1, 0, 1), (0, 2**32, 0, 1)])
-def test_native_refuses_what_does_not_fit_its_words(arguments: tuple[int, int, int, int]) -> None:
+def test_native_noise_refuses_seeds_and_steps_outside_its_words(arguments: tuple[int, int, int, int]) -> None:
     with pytest.raises(TypeError):
         cpu.normal(*arguments)
 
 
 @pytest.mark.parametrize(("begin", "count"), [(-1, 1), (0, -1)])
-def test_native_refuses_negative_spans(begin: int, count: int) -> None:
-    with pytest.raises(ValueError, match="expected begin, count >= 0"):
+def test_native_noise_refuses_negative_spans(begin: int, count: int) -> None:
+    with pytest.raises(ValueError, match="expected begin >= 0 and count >= 0, got"):
         cpu.normal(0, 0, begin, count)

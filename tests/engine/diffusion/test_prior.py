@@ -1,4 +1,4 @@
-"""PriorGrad's noise: the formula, what is refused, and the published code's own audio."""
+"""PriorGrad's prior: the formula, refusals, the command line, and agreement with the published code."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def path(tmp_path_factory):
     return random_checkpoint(tmp_path_factory.mktemp("priorgrad"), "priorgrad").path
 
 
-def test_a_checkpoint_may_say_its_energy_min(path, voice, tmp_path):
-    checkpoint = load_checkpoint(path)
-    told = replace(checkpoint, config=replace(checkpoint.config, energy_min=0.5))
-    save_checkpoint(tmp_path / "told.safetensors", told)
-    own = engine.load(tmp_path / "told.safetensors", precision="fp32", threads=1)
-    expected = voice.vocode(MELS, energy_min=0.5)
-    assert (own.vocode(MELS) == expected).all()
-    assert (np.concatenate(list(own.stream(MELS[0]))) == expected[0]).all()
-    assert (own.vocode(MELS, energy_min=0.1) == voice.vocode(MELS, energy_min=0.1)).all()
-
-
 @pytest.fixture(scope="module")
 def voice(path):
     return engine.load(path, precision="fp32", threads=1)
 
 
-def test_energy_std_is_the_formula():
+def test_checkpoint_may_record_energy_min(path, voice, tmp_path):
+    checkpoint = load_checkpoint(path)
+    recorded = replace(checkpoint, config=replace(checkpoint.config, energy_min=0.5))
+    save_checkpoint(tmp_path / "recorded.safetensors", recorded)
+    recorded_voice = engine.load(tmp_path / "recorded.safetensors", precision="fp32", threads=1)
+    expected = voice.vocode(MELS, energy_min=0.5)
+    assert (recorded_voice.vocode(MELS) == expected).all()
+    assert (np.concatenate(list(recorded_voice.stream(MELS[0]))) == expected[0]).all()
+    assert (recorded_voice.vocode(MELS, energy_min=0.1) == voice.vocode(MELS, energy_min=0.1)).all()
+
+
+def test_energy_std_agrees_with_the_formula():
     mel, low = MELS[0], 0.5
     for frame, values in enumerate(mel.T):
         energy = math.sqrt(sum(math.exp(v) for v in values))
@@ -52,7 +52,7 @@ def test_energy_std_is_the_formula():
     assert energy_std(np.full((4, 1), -11.0, np.float32), low)[0] == np.float32(0.1)
 
 
-def test_energy_min_is_the_std_that_follows_from_it(voice):
+def test_energy_min_equals_its_std(voice):
     std = np.stack([np.repeat(energy_std(mel, 0.5), voice.hop) for mel in MELS])
     expected = voice.vocode(MELS, std=std)
     assert (voice.vocode(MELS, energy_min=0.5) == expected).all()
@@ -84,21 +84,21 @@ def test_impossible_priors_are_refused(voice, arguments, message):
 
 
 @pytest.mark.parametrize("name", ["std_min", "max_energy_override"])
-def test_other_constants_are_refused(tmp_path, name):
+def test_other_constants_in_params_are_refused(tmp_path, name):
     torch = pytest.importorskip("torch")
     path = random_checkpoint(tmp_path, "priorgrad").path
     content = torch.load(path, weights_only=True)
     content["params"][name] = 0.25
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match=f"{name}: expected PriorGrad's usual"):
+    with pytest.raises(CheckpointError, match=f"{name}: expected PriorGrad's usual .*, got 0.25"):
         engine.load(path)
 
 
-def test_other_networks_take_no_prior(tmp_path):
+def test_network_without_a_prior_takes_no_std(tmp_path):
     lmnt = engine.load(random_checkpoint(tmp_path, "lmnt").path, threads=1)
     mel = np.full((4, 3), 0.5, np.float32)
     for arguments in ({"energy_min": 0.1}, {"std": np.ones(72, np.float32)}):
-        with pytest.raises(InputError, match="only a PriorGrad network takes one"):
+        with pytest.raises(InputError, match="only a PriorGrad network takes one; expected None, got"):
             lmnt.vocode(mel, **arguments)
 
 
@@ -106,13 +106,13 @@ def test_command_line(path, tmp_path, capsys):
     np.save(tmp_path / "mel.npy", MELS[0])
     command = ["vocode", str(tmp_path / "mel.npy"), "-o", str(tmp_path / "out.wav"), "--model", str(path)]
     assert main(command) == 2
-    assert "needs the standard deviation" in capsys.readouterr().err
+    assert "--energy-min: expected the smallest frame energy" in capsys.readouterr().err
     assert main([*command, "--energy-min", "0.5"]) == 0
     assert (tmp_path / "out.wav").stat().st_size == 44 + 2 * 72
 
 
 @pytest.mark.parametrize(("isa", "precision"), targets("fp32"))
-def test_published_audio(isa, precision):
+def test_audio_agrees_with_the_published_code(isa, precision):
     folder = SHARED / "fixtures" / "priorgrad"
     if not folder.is_dir():
         pytest.skip("no shared examples beside the project (priorgrad)")
@@ -120,8 +120,8 @@ def test_published_audio(isa, precision):
     voice = engine.load(next(folder.glob("*.pt")), isa=isa, precision=precision)
     voice.config = replace(voice.config, mel_kind=None)  # the example's mel is random in [0, 1]
     with np.load(folder / "case.npz") as case:
-        given = {"schedule": case["schedule"], "noise": (case["x0"], case["z"])}
-        audio = voice.vocode(case["mel"], std=case["std"], **given)
+        options = {"schedule": case["schedule"], "noise": (case["x0"], case["z"])}
+        audio = voice.vocode(case["mel"], std=case["std"], **options)
         assert relative_error(audio, case["audio"]) < TOLERANCES["fixture_audio_fp32"]
-        plain = voice.vocode(case["mel"], std=np.ones_like(case["std"]), **given)
+        plain = voice.vocode(case["mel"], std=np.ones_like(case["std"]), **options)
         assert relative_error(plain, case["audio"]) > 0.1

@@ -1,4 +1,4 @@
-"""The steps are the published ones, and a schedule without a place on the training scale is refused."""
+"""Schedules: published values, positions on the training scale, refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def alpha_bars(betas):
 
 
 @pytest.mark.parametrize(("config", "betas", "t"), [(BASE, BASE_FAST, BASE_T), (LARGE, LARGE_FAST, LARGE_T)])
-def test_six_steps_are_the_papers(config, betas, t):
+def test_six_steps_agree_with_the_paper(config, betas, t):
     schedule = build_schedule(config, 6)
     assert len(schedule) == 6
     assert schedule.beta == betas[::-1]
@@ -36,7 +36,7 @@ def test_six_steps_are_the_papers(config, betas, t):
     assert schedule.t[-1] == 0.0
 
 
-def test_sigmas_are_the_published_ones_and_the_last_step_adds_no_noise():
+def test_sigmas_agree_with_the_paper():
     sigma = build_schedule(BASE, 6).sigma[::-1]
     np.testing.assert_allclose(sigma, BASE_SIGMA, rtol=0, atol=TOLERANCES["schedule_sigma"])
     assert sigma[0] == 0.0
@@ -44,23 +44,23 @@ def test_sigmas_are_the_published_ones_and_the_last_step_adds_no_noise():
 
 @pytest.mark.parametrize("config", [BASE, LARGE])
 @pytest.mark.parametrize("steps", [6, "full"])
-def test_coefficients_are_algorithm_2(config, steps):
-    """x_next written as in the paper, step by step in plain Python."""
+def test_coefficients_agree_with_algorithm_2(config, steps):
+    """Compute the next x as in the paper, step by step in plain Python."""
     schedule = build_schedule(config, steps)
     betas = schedule.beta[::-1]
     alpha_bar = alpha_bars(betas)
     for executed, n in enumerate(reversed(range(len(betas)))):
         x, eps, z = 0.7, -1.3, 0.4
-        want = (x - betas[n] / math.sqrt(1 - alpha_bar[n]) * eps) / math.sqrt(1 - betas[n])
+        expected = (x - betas[n] / math.sqrt(1 - alpha_bar[n]) * eps) / math.sqrt(1 - betas[n])
         if n > 0:
-            want += math.sqrt((1 - alpha_bar[n - 1]) / (1 - alpha_bar[n]) * betas[n]) * z
-        got = schedule.a[executed] * x + schedule.b[executed] * eps + schedule.sigma[executed] * z
-        assert got == pytest.approx(want, rel=1e-10)
+            expected += math.sqrt((1 - alpha_bar[n - 1]) / (1 - alpha_bar[n]) * betas[n]) * z
+        result = schedule.a[executed] * x + schedule.b[executed] * eps + schedule.sigma[executed] * z
+        assert result == pytest.approx(expected, rel=1e-10)
         assert schedule.alpha_bar[executed] == pytest.approx(alpha_bar[n], rel=1e-14)
 
 
 @pytest.mark.parametrize(("config", "count"), [(BASE, 50), (LARGE, 200)])
-def test_full_is_the_training_schedule_at_whole_steps(config, count):
+def test_full_schedule_is_the_training_schedule(config, count):
     full = build_schedule(config, "full")
     assert full.t == tuple(float(n) for n in reversed(range(count)))
     assert full.beta == config.train_schedule[::-1]
@@ -69,25 +69,25 @@ def test_full_is_the_training_schedule_at_whole_steps(config, count):
     assert build_schedule(config, schedule=np.array(config.train_schedule)) == full
 
 
-def test_an_int_means_the_checkpoints_own_schedule_first():
+def test_checkpoints_fast_schedule_takes_precedence():
     seven = replace(LARGE, fast_schedule=tuple(BDDM))
     assert build_schedule(seven, 7).beta == tuple(BDDM[::-1])
     assert build_schedule(seven, 6).beta == LARGE_FAST[::-1]
     assert build_schedule(seven, np.int64(7)) == build_schedule(seven, 7)
-    six_of_its_own = replace(BASE, fast_schedule=(0.001, 0.01, 0.02, 0.03, 0.04, 0.05))
-    assert build_schedule(six_of_its_own).beta == (0.05, 0.04, 0.03, 0.02, 0.01, 0.001)
+    other_six = replace(BASE, fast_schedule=(0.001, 0.01, 0.02, 0.03, 0.04, 0.05))
+    assert build_schedule(other_six).beta == (0.05, 0.04, 0.03, 0.02, 0.01, 0.001)
     assert build_schedule(replace(BASE, fast_schedule=None)).beta == BASE_FAST[::-1]
     assert build_schedule(replace(LARGE, fast_schedule=None)).beta == LARGE_FAST[::-1]
 
 
-def test_bddms_searched_schedule_fits_its_network():
+def test_bddm_schedule_fits_its_network():
     schedule = build_schedule(LARGE, schedule=BDDM)
     assert len(schedule) == 7
     assert all(later < earlier for earlier, later in zip(schedule.t, schedule.t[1:], strict=False))
 
 
 @pytest.mark.parametrize("config", [BASE, LARGE])
-def test_betas_that_went_through_float32_keep_their_places(config):
+def test_betas_rounded_to_float32_keep_their_positions(config):
     for steps in (6, "full"):
         exact = build_schedule(config, steps)
         rounded = build_schedule(config, schedule=np.array(exact.beta[::-1], dtype=np.float32))
@@ -95,7 +95,7 @@ def test_betas_that_went_through_float32_keep_their_places(config):
         assert 0.0 <= min(rounded.t) <= max(rounded.t) <= len(config.train_schedule) - 1
 
 
-def test_a_network_trained_with_one_step():
+def test_training_schedule_of_one_step():
     config = replace(BASE, train_schedule=(0.3,), fast_schedule=None)
     assert build_schedule(config, 1).t == (0.0,)
     assert build_schedule(config, schedule=[np.float32(0.3)]).t == (0.0,)
@@ -111,7 +111,7 @@ def test_a_network_trained_with_one_step():
         (LARGE, [0.9], "beta[0] = 0.9", "below"),
     ],
 )
-def test_betas_without_a_place_are_refused_with_the_choices(config, betas, beta, side):
+def test_message_about_betas_outside_the_scale_lists_the_choices(config, betas, beta, side):
     with pytest.raises(InputError) as refusal:
         build_schedule(config, schedule=betas)
     train = alpha_bars(config.train_schedule)
@@ -128,7 +128,7 @@ def test_betas_without_a_place_are_refused_with_the_choices(config, betas, beta,
         assert part in message
 
 
-def test_a_fast_schedule_that_does_not_fit_is_not_offered():
+def test_fast_schedule_outside_the_scale_is_not_a_choice():
     short = replace(BASE, train_schedule=tuple(np.linspace(1e-4, 0.05, 20).tolist()))
     with pytest.raises(InputError, match=r"^steps=6: beta\[5\] = 0.5 gives alpha_bar") as refusal:
         build_schedule(short)
@@ -144,7 +144,7 @@ def test_unknown_steps_are_refused(steps):
     assert message.endswith(f", got {steps!r}")
 
 
-def test_the_choices_are_the_networks():
+def test_choices_depend_on_the_network():
     def choices(config):
         with pytest.raises(InputError) as refusal:
             build_schedule(config, "?")
@@ -159,7 +159,7 @@ def test_the_choices_are_the_networks():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "got"),
+    ("schedule", "message"),
     [
         ([], "got 0"),
         ([1e-4] * 10001, "got 10001"),
@@ -182,24 +182,24 @@ def test_the_choices_are_the_networks():
         (iter([0.1]), "got list_iterator"),
     ],
 )
-def test_impossible_schedules_are_refused(schedule, got):
+def test_impossible_schedules_are_refused(schedule, message):
     with pytest.raises(InputError) as refusal:
         build_schedule(BASE, schedule=schedule)
     assert str(refusal.value).startswith("schedule: expected a list of betas between 0 and 1")
-    assert got in str(refusal.value)
+    assert message in str(refusal.value)
 
 
-def test_a_schedule_cannot_be_changed_and_can_be_a_key():
+def test_schedule_is_frozen_and_hashable():
     schedule = build_schedule(BASE)
     with pytest.raises(FrozenInstanceError):
         schedule.t = ()
     assert {schedule: 1}[build_schedule(BASE, schedule=list(BASE_FAST))] == 1
 
 
-@settings(deadline=None)  # a busy machine is not a failure
+@settings(deadline=None)
 @given(st.sampled_from([BASE, LARGE]), st.lists(st.floats(1e-4, 0.9), min_size=1, max_size=12))
-def test_every_schedule_within_range_lands_where_its_noise_is(config, betas):
-    """sqrt(alpha_bar) of the training, read at t_n along straight lines, is sqrt(alpha_bar_n)."""
+def test_position_on_the_training_scale_has_the_same_noise_level(config, betas):
+    """Interpolate sqrt(alpha_bar) of the training linearly at t_n; the result must be sqrt(alpha_bar_n)."""
     train, levels = alpha_bars(config.train_schedule), alpha_bars(betas)
     assume(levels[-1] >= train[-1])
     schedule = build_schedule(config, schedule=betas)
@@ -209,18 +209,18 @@ def test_every_schedule_within_range_lands_where_its_noise_is(config, betas):
     assert list(schedule.alpha_bar) == sorted(schedule.alpha_bar)
 
 
-@settings(deadline=None)  # a busy machine is not a failure
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0, exclude_min=True, exclude_max=True), min_size=1, max_size=30))
-def test_every_list_of_betas_gives_finite_steps_or_a_refusal(betas):
-    """Subnormal betas, betas next to 1 and products that underflow included."""
+def test_every_list_of_betas_gives_finite_coefficients_or_a_refusal(betas):
+    """Include subnormal betas, betas close to 1, and products that underflow."""
     with np.errstate(divide="raise", invalid="raise", over="raise"):
         full = build_schedule(replace(BASE, train_schedule=tuple(betas)), "full")
         try:
-            placed = build_schedule(BASE, schedule=betas)
+            aligned = build_schedule(BASE, schedule=betas)
         except InputError:
-            placed = full
+            aligned = full
     rounding = 1.0 + 1e-15
-    for schedule in (full, placed):
+    for schedule in (full, aligned):
         for values in (schedule.t, schedule.a, schedule.b, schedule.sigma, schedule.alpha_bar):
             assert len(values) == len(betas)
             assert np.isfinite(values).all()
@@ -228,16 +228,15 @@ def test_every_list_of_betas_gives_finite_steps_or_a_refusal(betas):
             assert 0.0 <= sigma**2 <= beta * rounding
 
 
-@settings(deadline=None)  # a busy machine is not a failure
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 0.5), min_size=2, max_size=60))
-def test_aligning_a_training_schedule_with_itself_gives_whole_steps(betas):
+def test_training_schedule_aligns_with_itself(betas):
     np.testing.assert_allclose(align(betas, betas), np.arange(len(betas)), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 7, 50])
-def test_the_last_steps_are_what_remains_of_the_training(count: int) -> None:
-    """They are the schedule of a training that ended there: the same places, levels and coefficients."""
-    rest, short = build_schedule(BASE, "full").last(count), replace(BASE, train_schedule=BASE.train_schedule[:count])
-    assert rest == build_schedule(short, "full") and len(rest) == count
-    assert rest.t == tuple(float(n) for n in reversed(range(count))) and rest.sigma[-1] == 0.0
-    assert rest.alpha_bar[0] == pytest.approx(math.prod(1.0 - beta for beta in BASE.train_schedule[:count]), rel=1e-12)
+def test_last_steps_equal_a_shorter_training_schedule(count: int) -> None:
+    last, short = build_schedule(BASE, "full").last(count), replace(BASE, train_schedule=BASE.train_schedule[:count])
+    assert last == build_schedule(short, "full") and len(last) == count
+    assert last.t == tuple(float(n) for n in reversed(range(count))) and last.sigma[-1] == 0.0
+    assert last.alpha_bar[0] == pytest.approx(math.prod(1.0 - beta for beta in BASE.train_schedule[:count]), rel=1e-12)
