@@ -1,22 +1,22 @@
-"""Which inputs of residual layers become bytes in "int8", and over which range: found on mels of the user's kind.
+"""Calibration for precision "int8": which residual layers compute in int8, and the ranges of their values.
 
-Ranges are constants of the checkpoint (`Config.int8_ranges` and those beside them), so that audio never depends on
-tiles or batches. The first layers see the noise almost as it is, with outliers, and stay in the precision that goes
-with "int8": their inputs, their gated rows and their weights.
+The ranges are measured on mels of the user's kind and become constants of the checkpoint (`Config.int8_ranges` and the
+fields beside it), so audio never depends on tiles or batches. The first layers see almost pure noise, with outliers.
+They stay out of int8, with their inputs, their gated rows and their weights, and compute in the precision that
+accompanies it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.audio.metrics import snr
 from engine.checkpoint.load import Checkpoint
-from engine.checks.arrays import FloatArray
+from engine.checks.arrays import AnyArray, FloatArray
 from engine.checks.mels import check_mel, check_range
 from engine.diffusion.embedding import step_biases
 from engine.diffusion.noise import normal
@@ -26,22 +26,22 @@ from engine.kernels import registry
 from engine.kernels.cpu import CpuNetwork
 from engine.voice import Voice
 
-EXCERPTS, FRAMES = 6, 64  # how much of the mels is looked at: stretches of so many frames, spread evenly
-SHARE = 99.99  # percent of an input's values that its range must hold
-HEADROOM = 1.5  # of the mel: louder speech, and other voices, than those that were looked at
-CHANNEL_HEADROOM = 2.0  # of a channel of the conditioner, of which less was seen than of all together
-LEAST = 0.25  # of the largest in its layer: no channel's range is smaller, however still it was
-KEPT = (3, 4, 6, 8, 12, 16, 24)  # first layers that are not of bytes: as few of them as pass
-EPS_DB, AUDIO_DB = 20.0, 25.0  # what int8 must reach against fp32, see `Agreement`
+EXCERPTS, FRAMES = 6, 64  # number and length of the excerpts of the mels, evenly spaced
+PERCENTILE = 99.99  # of an input's absolute values, which its range must hold
+MEL_HEADROOM = 1.5  # for louder speech and other voices than the excerpts
+CHANNEL_HEADROOM = 2.0  # of a channel of the conditioner: one channel gives fewer values than the whole mel
+MIN_CHANNEL_SHARE = 0.25  # of the largest channel of a layer: the smallest range, even of a silent channel
+EXCLUDED_COUNTS = (3, 4, 6, 8, 12, 16, 24)  # numbers of first layers to leave out of int8; the first that passes
+EPS_DB, AUDIO_DB = 20.0, 25.0  # the required agreement with fp32, see `Agreement`
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Int8 against fp32 on the same mels and noise: signal-to-noise ratios without the mean, in dB.
+    """The signal-to-noise ratios of int8 against fp32 for the same mels and noise, in dB.
 
     Attributes:
-        eps: the worst of all steps, each from the x that fp32 had there.
-        audio: of all audio together.
+        eps: the smallest of all steps; each step starts from the x of fp32.
+        audio: over all audio.
     """
 
     eps: float
@@ -49,72 +49,84 @@ class Agreement:
 
     @property
     def passed(self) -> bool:
-        """Both are good enough."""
+        """Whether both ratios suffice."""
         return self.eps >= EPS_DB and self.audio >= AUDIO_DB
 
 
 def calibrate(
-    checkpoint: Checkpoint, mels: Sequence[Any], progress: Callable[[float], None] | None = None
+    checkpoint: Checkpoint, mels: Sequence[AnyArray], progress: Callable[[float], None] | None = None
 ) -> tuple[Checkpoint, Agreement]:
-    """The checkpoint with its ranges, and what int8 reaches with them.
+    """Measure the int8 ranges of a checkpoint, leaving out as few first layers as possible.
 
     Args:
         checkpoint: of a vocoder.
-        mels: float32 [M,T] each, numpy or torch, of typical speech; a few seconds are enough.
-        progress: called with the fraction done.
+        mels: float32 [M,T] each, NumPy or torch, of typical speech; a few seconds are enough.
+        progress: called with the fraction that is done.
+
+    Returns:
+        The checkpoint with its ranges, and the agreement of int8 with fp32.
 
     Raises:
-        InputError: an impossible mel, a network without one or with a prior, or int8 does not reach what
-            `Agreement.passed` asks.
+        InputError: a mel is impossible, the network takes no mel or has a prior, or no number of excluded layers
+            passes (`Agreement.passed`).
     """
     config = replace(checkpoint.config, int8_ranges=(), int8_mel_range=0.0, int8_conditioner_ranges=())
     if not config.n_mels or config.prior:
-        raise InputError("calibrate: int8 is built for vocoders whose noise is white; expected one of those")
+        got = "one with a prior" if config.n_mels else "an unconditional network"
+        raise InputError(f"calibrate: expected a vocoder with white noise, the only kind that int8 supports, got {got}")
     batch = check_mel(list(mels), config)
-    check_range(batch.items, config.mel_kind)
+    check_range(batch.bounds, config.mel_kind)
     excerpts = _excerpts(batch.items)
     N = config.residual_layers
-    most = np.zeros(N + N * 2 * config.residual_channels + 1)
-    observed = _observe(Checkpoint(config, checkpoint.tensors), excerpts)
-    for count, found in enumerate(observed, start=1):
-        most = np.maximum(most, found)
+    maxima = np.zeros(N + N * 2 * config.residual_channels + 1)
+    for count, values in enumerate(_excerpt_maxima(Checkpoint(config, checkpoint.tensors), excerpts), start=1):
+        maxima = np.maximum(maxima, values)
         if progress is not None:
             progress(0.9 * count / len(excerpts))
-    inputs, mel = most[:N].tolist(), float(most[-1] * HEADROOM)
-    conditioners = _with_headroom(most[N:-1].reshape(N, -1))
+    inputs, mel = maxima[:N].tolist(), float(maxima[-1] * MEL_HEADROOM)
+    conditioners = _conditioner_ranges(maxima[N:-1].reshape(N, -1))
     agreement = None
-    for kept in [count for count in KEPT if count < N]:
-        ranges = tuple(r if i >= kept else 0.0 for i, r in enumerate(inputs))
+    for excluded in [count for count in EXCLUDED_COUNTS if count < N]:
+        ranges = tuple(r if i >= excluded else 0.0 for i, r in enumerate(inputs))
         calibrated = Checkpoint(
             replace(config, int8_ranges=ranges, int8_mel_range=mel, int8_conditioner_ranges=conditioners),
             checkpoint.tensors,
         )
-        agreement = agree(calibrated, excerpts)
+        agreement = measure_agreement(calibrated, excerpts)
         if agreement.passed:
             return calibrated, agreement
-    reached = f"{agreement.eps:.1f} and {agreement.audio:.1f} dB" if agreement else "nothing: it has too few layers"
+    if agreement is None:
+        raise InputError(f"calibrate: expected more than {EXCLUDED_COUNTS[0]} residual layers, got {N}")
     raise InputError(
-        f"calibrate: expected int8 to agree with fp32 by {EPS_DB:g} dB (eps) and {AUDIO_DB:g} dB (audio), got {reached}"
+        f"calibrate: expected int8 to agree with fp32 by {EPS_DB:g} dB (eps) and {AUDIO_DB:g} dB (audio), got "
+        f"{agreement.eps:.1f} and {agreement.audio:.1f} dB"
     )
 
 
-def agree(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Agreement:
-    """How well a calibrated checkpoint's int8 agrees with its fp32."""
+def measure_agreement(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Agreement:
+    """Measure the agreement of a calibrated checkpoint's int8 with its fp32.
+
+    Args:
+        checkpoint: with int8 ranges.
+        mels: [M,T] each.
+    """
     voices = [
         Voice(checkpoint, registry.select("cpu", precision, calibrated=True), 1) for precision in ("fp32", "int8")
     ]
     plan, worst, pairs = build_schedule(checkpoint.config), float("inf"), []
     for seed, mel in enumerate(mels):
         for t, x in trajectory(voices[0], plan, mel, seed):
-            worst = min(worst, snr(*(voice.predict_noise(x, t, mel) for voice in voices)))
+            worst = min(worst, snr(*(voice.predict_noise(x, t, mel=mel) for voice in voices)))
         pairs.append([voice.vocode(mel, seed=seed) for voice in voices])
-    exact, bytes_ = (np.concatenate(audio) for audio in zip(*pairs, strict=True))
-    return Agreement(worst, snr(exact, bytes_))
+    exact, quantized = (np.concatenate(audio) for audio in zip(*pairs, strict=True))
+    return Agreement(worst, snr(exact, quantized))
 
 
-def _observe(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Iterator[npt.NDArray[np.float64]]:
-    """For every mel [N + N 2C + 1]: what SHARE of |x| stays below at every layer's input, the most of all steps; the
-    largest value in every channel of every layer's projected mel; and that of the upsampled mel.
+def _excerpt_maxima(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the largest absolute values of every mel, [N + N 2C + 1].
+
+    In this order: PERCENTILE of every layer's input, the largest of all steps; the maximum of every channel of every
+    layer's projected mel; the maximum of the upsampled mel.
     """
     config = checkpoint.config
     choice = registry.select("cpu", "fp32")
@@ -125,43 +137,50 @@ def _observe(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Iterator[npt
         upsampled = [network.upsample_mel(mel, i) for i in range(1 if config.shared_upsampler else len(d[0]))]
         conditioners = [network.project_conditioner(i, upsampled[i % len(upsampled)]) for i in range(len(d[0]))]
         projected = [np.abs(c - _bias(checkpoint.tensors, i)).max(axis=1) for i, c in enumerate(conditioners)]
-        found = []
+        inputs = []
         for step, (_, x) in enumerate(trajectory(voice, plan, mel, seed)):
             h, skip = network.input_projection(x), np.zeros((config.residual_channels, len(x)), np.float32)
-            own = []
+            inputs_of_step = []
             for i, conditioner in enumerate(conditioners):
-                own.append(np.percentile(np.abs(h), SHARE))
+                inputs_of_step.append(np.percentile(np.abs(h), PERCENTILE))
                 h, skip = network.residual_block(i, h, conditioner, d[step, i], skip)
-            found.append(own)
-        yield np.array([*np.max(found, axis=0), *np.ravel(projected), np.max(np.abs(upsampled))])
+            inputs.append(inputs_of_step)
+        yield np.array([*np.max(inputs, axis=0), *np.ravel(projected), np.max(np.abs(upsampled))])
 
 
-def _with_headroom(most: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    """`Config.int8_conditioner_ranges` from [N,2C], the largest that was seen in each channel."""
-    ranges = np.maximum(CHANNEL_HEADROOM * most, LEAST * most.max(axis=1, keepdims=True))
-    return tuple(float(f"{value:.3g}") for value in ranges.ravel())  # in 3 digits: there are thousands
+def _conditioner_ranges(maxima: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Return `Config.int8_conditioner_ranges` for the maximum of each channel, [N,2C]."""
+    ranges = np.maximum(CHANNEL_HEADROOM * maxima, MIN_CHANNEL_SHARE * maxima.max(axis=1, keepdims=True))
+    return tuple(float(f"{value:.3g}") for value in ranges.ravel())  # 3 digits, because the file holds thousands
 
 
 def _bias(tensors: Mapping[str, FloatArray], layer: int) -> FloatArray:
-    """[2C,1]: what `CpuNetwork.project_conditioner` adds to the projected mel."""
-    keys = (f"residual_layers.{layer}.{of}.bias" for of in ("dilated_conv", "conditioner_projection"))
+    """Return the bias [2C,1] that `CpuNetwork.project_conditioner` adds to the projected mel."""
+    keys = (f"residual_layers.{layer}.{name}.bias" for name in ("dilated_conv", "conditioner_projection"))
     bias: FloatArray = np.sum([tensors[key] for key in keys], axis=0)[:, None]
     return bias
 
 
 def trajectory(voice: Voice, plan: Schedule, mel: FloatArray, seed: int) -> Iterator[tuple[float, FloatArray]]:
-    """(t, x [L]) before every step of `Voice.vocode`."""
+    """Yield (t, x [L]) before every step of `Voice.vocode`.
+
+    Args:
+        voice: computes the steps.
+        plan: the schedule.
+        mel: [M,T].
+        seed: of the noise.
+    """
     config, length = voice.config, mel.shape[1] * voice.hop
     x = normal(seed, 0, 0, length)
     for step, ((a, b, sigma), t) in enumerate(zip(update_terms(config, plan), plan.t, strict=True), start=1):
         yield t, x
-        x = a * x + b * voice.predict_noise(x, t, mel) + sigma * normal(seed, step, 0, length)
+        x = a * x + b * voice.predict_noise(x, t, mel=mel) + sigma * normal(seed, step, 0, length)
         x = (np.clip(x, -1.0, 1.0) if config.clamp else x).astype(np.float32)
 
 
 def _excerpts(mels: Sequence[FloatArray]) -> list[FloatArray]:
-    """Up to EXCERPTS stretches of up to FRAMES frames."""
+    """Return up to EXCERPTS contiguous excerpts of up to FRAMES frames."""
     pieces = [mel[:, begin : begin + FRAMES] for mel in mels for begin in range(0, mel.shape[1], FRAMES)]
-    whole = [piece for piece in pieces if piece.shape[1] == FRAMES] or pieces
-    count = min(EXCERPTS, len(whole))
-    return [np.ascontiguousarray(whole[i * len(whole) // count]) for i in range(count)]
+    candidates = [piece for piece in pieces if piece.shape[1] == FRAMES] or pieces
+    count = min(EXCERPTS, len(candidates))
+    return [np.ascontiguousarray(candidates[i * len(candidates) // count]) for i in range(count)]

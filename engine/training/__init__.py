@@ -1,1 +1,1 @@
-"""Training DiffWave networks for the engine: ``python -m engine.training fit RECIPE --data DIR`` (extra `train`)."""
+"""Training of DiffWave networks for the engine: ``python -m engine.training fit RECIPE --data DIR`` (extra `train`)."""

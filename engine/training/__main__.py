@@ -7,10 +7,39 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+# The flags of the arguments that messages begin with; a message about a recipe names its file instead.
+FLAGS = {
+    "data": "--data",
+    "device": "--device",
+    "guidance": "--guidance",
+    "init": "--init",
+    "labels": "--unconditional",
+    "precision": "--precision",
+    "threads": "--threads",
+    "validate_every": "--validate-every",
+}
+TOP = """example:
+  python -m engine.training fit voice --data recordings --folder training
+  python -m engine.training export training -o my-voice.safetensors
+
+The guide is docs/training.md. 'python -m engine.training COMMAND --help' lists
+the options of a command.
+"""
+FIT = """examples:
+  python -m engine.training fit voice --data recordings --folder training
+  python -m engine.training fit my.toml --data recordings --init my.safetensors
+  torchrun --nproc-per-node 2 -m engine.training fit voice --data recordings
+
+The same command resumes an interrupted training.
+"""
+EXPORT = """example:
+  python -m engine.training export training -o my-voice.safetensors
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line; returns the exit status."""
-    options = _parser().parse_args(argv)
+    """Run one command line and return the exit status."""
+    options = parser().parse_args(argv)
     try:
         import torch  # noqa: F401
         import tqdm  # noqa: F401
@@ -21,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return {"fit": _fit, "export": _export}[options.command](options)
     except (CheckpointError, InputError, UnavailableError) as error:
-        return _fail(str(error))
+        return _fail(_with_flag(str(error)))
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
@@ -30,40 +59,40 @@ def _fit(options: argparse.Namespace) -> int:
     import torch
 
     from engine.errors import InputError
-    from engine.training.fit import STATE, Options, check_precision, fit
+    from engine.training.fit import STATE, Options, fit, resolve_precision
     from engine.training.settings import read_recipe
 
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda is not available to PyTorch here; use --device cpu")
+        raise InputError("device: expected one that PyTorch can use, got cuda; use --device cpu")
     if options.threads is not None:
         if options.threads < 1:
             raise InputError(f"threads: expected at least 1, got {options.threads}")
         torch.set_num_threads(options.threads)
-    precision = check_precision(options.precision, device)
+    precision = resolve_precision(options.precision, device)
     recipe = read_recipe(options.recipe)
     if options.init:
         recipe = replace(recipe, training=replace(recipe.training, init=str(options.init)))
     folder = options.folder or Path(f"{Path(options.recipe).stem}-training")
     done = fit(recipe, options.data, Options(folder, device, precision, options.validate_every))
-    print(f"{'done' if done else 'interrupted; the same command goes on'}: {folder / STATE}", file=sys.stderr)
+    print(f"{'done' if done else 'interrupted; the same command resumes'}: {folder / STATE}", file=sys.stderr)
     return 0 if done else 130
 
 
 def _export(options: argparse.Namespace) -> int:
     from engine.errors import InputError
     from engine.output_files import check_output
-    from engine.training.export import export, export_to_train_on
+    from engine.training.export import export, export_weights
     from engine.training.fit import STATE
 
     state = options.folder / STATE if options.folder.is_dir() else options.folder
     check_output(options.output, ".safetensors", state)
     if options.to_train_on:
         if options.unconditional or options.float32 or options.guidance is not None:
-            raise InputError("--to-train-on: expected no other option: it writes the weights as they are, in float32")
-        export_to_train_on(state, options.output)
+            raise InputError("--to-train-on: expected no other option, because it writes the weights unchanged")
+        export_weights(state, options.output)
     else:
         dtype = "float32" if options.float32 else "float16"
         labels = not options.unconditional
@@ -72,33 +101,75 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _with_flag(message: str) -> str:
+    """Begin a message with the flag of its argument."""
+    name, colon, rest = message.partition(": ")
+    return rest if name == "recipe" else f"{FLAGS.get(name, name)}{colon}{rest}"
+
+
 def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m engine.training", description="Train a DiffWave network.")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m engine.training",
+        description="Train a DiffWave network and export it for the engine.",
+        epilog=TOP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    fit = commands.add_parser("fit", help="train by a recipe, or go on with an interrupted training")
-    fit.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe")
-    fit.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
-    text = "of its state and log (default: NAME-training for a recipe NAME or NAME.toml)"
-    fit.add_argument("--folder", type=Path, metavar="DIR", help=text)
-    fit.add_argument("--init", type=Path, metavar="CKPT", help="begin from a checkpoint, or from a training's state")
-    fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    fit.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the residual layers")
-    fit.add_argument("--threads", type=int, metavar="N", help="of a CPU, per process")
-    fit.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help="0 for never (default: 1000)")
-    export = commands.add_parser("export", help="write what was learnt as a file for engine.load")
-    export.add_argument("folder", metavar="DIR", type=Path, help="of a training (or its state.safetensors)")
-    export.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help="the .safetensors to write")
-    export.add_argument("--to-train-on", action="store_true", help="write what another training can begin from")
-    export.add_argument("--unconditional", action="store_true", help="what a network with labels learnt without them")
-    text = "of a network with labels, what engine.generate uses (default: the recipe's, or 1)"
-    export.add_argument("--guidance", type=float, metavar="W", help=text)
-    export.add_argument("--float32", action="store_true", help="twice the size (default: float16)")
+    _add_fit(commands)
+    _add_export(commands)
     return top
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, examples: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    fit = _add_command(commands, "fit", "train a network by a recipe, or resume an interrupted training", FIT)
+    fit.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe (voice, digits)")
+    fit.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
+    text = "the folder of the state and the log (default: NAME-training for a recipe NAME or NAME.toml)"
+    fit.add_argument("--folder", type=Path, metavar="DIR", help=text)
+    text = "start from the weights of a checkpoint, or of a training's state"
+    fit.add_argument("--init", type=Path, metavar="CKPT", help=text)
+    text = "the device (default: auto, a GPU if PyTorch can use one)"
+    fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+    text = "the precision of the residual layers (default: auto, bf16 if the hardware multiplies it)"
+    fit.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=text)
+    text = "the number of CPU threads of each process (default: PyTorch's)"
+    fit.add_argument("--threads", type=int, metavar="N", help=text)
+    text = "steps between two validations on the held-out recordings; 0 for none (default: 1000)"
+    fit.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help=text)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = _add_command(commands, "export", "write a trained network as a checkpoint for engine.load", EXPORT)
+    text = "the folder of a training, or its state.safetensors"
+    export.add_argument("folder", metavar="DIR", type=Path, help=text)
+    text = "the .safetensors file to write"
+    export.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help=text)
+    text = "write the raw weights in float32, for the --init of another training"
+    export.add_argument("--to-train-on", action="store_true", help=text)
+    text = "write the unconditional network that a network with labels learned"
+    export.add_argument("--unconditional", action="store_true", help=text)
+    text = "the default guidance of engine.generate, for a network with labels (default: the recipe's, or 1)"
+    export.add_argument("--guidance", type=float, metavar="W", help=text)
+    text = "write float32, which doubles the size (default: float16)"
+    export.add_argument("--float32", action="store_true", help=text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Batches in the order of their steps: made here, or ahead of time by processes where a GPU would wait for them."""
+"""Batches in the order of their steps, computed here or ahead of time by worker processes beside a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.training.settings import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Steps(Dataset[Batch]):
-    """Step -> this process's share of its batch."""
+    """The batches of all steps by their number, restricted to the examples of this process."""
 
     corpus: Corpus
     recipe: Recipe
@@ -26,32 +26,36 @@ class Steps(Dataset[Batch]):
 
 
 def batches(corpus: Corpus, recipe: Recipe, first: int, numbers: Sequence[int], workers: int = 0) -> Iterator[Batch]:
-    """The batches of steps first, first + 1, ... of the recipe; the same for any number of workers.
+    """Return the batches of steps first, first + 1, ... of a recipe; they are the same for any number of workers.
 
     Args:
         corpus: the recordings.
-        recipe: the batch, the seed and how many steps there are.
+        recipe: holds the batch size, the seed and the number of steps.
         first: the first step.
-        numbers: of the examples that are wanted of every batch.
-        workers: processes that make them; 0 for none.
+        numbers: of the examples to take from every batch.
+        workers: processes that compute them; 0 for none.
     """
-    steps = range(first, recipe.training.steps)
-    given = Steps(corpus, recipe, numbers)
-    return iter(DataLoader(given, None, sampler=steps, num_workers=workers, worker_init_fn=begin_worker))
+    steps = Steps(corpus, recipe, numbers)
+    order = range(first, recipe.training.steps)
+    return iter(DataLoader(steps, None, sampler=order, num_workers=workers, worker_init_fn=begin_worker))
 
 
 def begin_worker(_: int) -> None:
-    """Who makes batches takes one thread, and leaves signals to the training: that one still needs batches to end.
+    """Set up a worker process: it ignores signals and uses one thread.
 
-    Signals come to whole groups of processes. A worker ends when the training tells it to, or is gone.
+    Signals reach whole groups of processes, but the training still needs batches to finish its step. A worker ends when
+    the training tells it to, or has ended itself.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    one_thread()
+    use_one_thread()
 
 
-def one_thread() -> None:
-    """NumPy's products on one thread: a dozen processes with one for each core would stand in each other's way."""
+def use_one_thread() -> None:
+    """Limit NumPy's products to one thread.
+
+    A dozen processes with one thread per core each would slow each other down.
+    """
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)

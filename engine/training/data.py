@@ -1,6 +1,6 @@
-"""Recordings as training examples. What example i of step s is follows from the seed, s and i alone.
+"""Recordings as training examples. The content of example i of step s depends on the seed, s and i alone.
 
-So a training that was interrupted goes on with the same examples, and any number of processes share a batch.
+An interrupted training therefore resumes with the same examples, and any number of processes can share a batch.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.audio.spectrogram import mel as mel_of
-from engine.audio.spectrogram import settings
-from engine.audio.wav import mixed, read_channels, resample
+from engine.audio.spectrogram import mel as compute_mel
+from engine.audio.spectrogram import mel_settings
+from engine.audio.wav import read_channels, resample, to_mono
 from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.prior import frame_energy
 from engine.errors import CheckpointError, InputError
 from engine.training.settings import Data
 
-SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})  # other files beside recordings are passed by
-FADE = 0.005  # seconds at the ends of a padded clip: a step to the zeros around it would be part of the sound
+SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})  # of recordings; other files are skipped
+FADE = 0.005  # seconds at both ends of a padded clip; without it the network would learn the step to the zeros around
+SURROUNDINGS = 4  # frames on both sides of a crop, so that its mel does not depend on the edges
+SILENCE = 1e-6  # the smallest peak that a gain divides by
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +35,8 @@ class Clip:
     Attributes:
         name: of its file.
         audio: [L] float32.
-        mel: [M,T] of the network's kind, or None; T * hop samples or more lie in `audio`.
-        label: number of its class, -1 without.
+        mel: [M,T] of the network's kind, or None; `audio` has at least T * hop samples.
+        label: the number of its class, -1 without classes.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What a network is shown: audio [L], its mel [M,T] or its label."""
+    """One training example: audio [L] and its mel [M,T] or its label."""
 
     audio: FloatArray
     mel: FloatArray | None
@@ -57,11 +59,11 @@ class Corpus:
     """The recordings of a training.
 
     Attributes:
-        train: those trained on.
-        held_out: those that are not.
+        train: the recordings to train on.
+        held_out: the recordings to validate with.
         classes: the names of the labels, in the order of their numbers.
-        left_out: how many files are longer than a clip may be, or shorter than a crop.
-        rates: that they were recorded at, in Hz, the lowest first.
+        left_out: the number of files that are longer than a clip may be, or shorter than a crop.
+        rates: the sample rates of the files in Hz, ascending.
     """
 
     train: Sequence[Clip]
@@ -72,17 +74,22 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """How many are trained on, and a hash of their names, lengths and labels: what examples are drawn from."""
+        """The number of recordings to train on, and a hash of their names, lengths and labels."""
         clips = "".join(f"{clip.name}\0{len(clip.audio)}\0{clip.label}\0" for clip in self.train)
         return f"{len(self.train)} {hashlib.sha256(clips.encode()).hexdigest()}"
 
 
 def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
-    """All recordings of a folder, resampled to the network's rate, mixed to one channel.
+    """Read all recordings of a folder, resampled to the network's rate and mixed to one channel.
+
+    Args:
+        folder: of the recordings.
+        data: selects files, held-out files and labels.
+        config: the network.
 
     Raises:
-        InputError: no recording fits the pattern, one has no samples or no label, a label can be no class of a network,
-            or none is left to train on.
+        InputError: no recording matches the pattern, a recording has no samples or no label, a label cannot be the name
+            of a class, or no recording is left to train on.
     """
     if not Path(folder).is_dir():
         raise InputError(f"data: there is no directory {str(folder)!r}")
@@ -90,22 +97,22 @@ def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
     files = [path for path in files if path.is_file()]
     if not files:
         kinds = ", ".join(sorted(SUFFIXES))
-        raise InputError(f"data: no recording ({kinds}) below {folder} fits the pattern {data.pattern!r}")
-    names = [_label(file.name, data.label) for file in files]
-    classes = tuple(sorted(set(names) - {""}))
+        raise InputError(f"data: no recording ({kinds}) below {folder} matches the pattern {data.pattern!r}")
+    labels = [_label(file.name, data.label) for file in files]
+    classes = tuple(sorted(set(labels) - {""}))
     try:
         replace(config, classes=classes)
     except CheckpointError as error:
-        raise InputError(f"data.label: its groups make names of classes; {error}") from None
+        raise InputError(f"data.label: its groups give the names of classes; {error}") from None
     train, held_out, left_out, rates = [], [], 0, set()
-    for file, name in zip(files, names, strict=True):
+    for file, label in zip(files, labels, strict=True):
         samples, rate = read_channels(file)
         if not len(samples):
-            raise InputError(f"data: {file} has no samples; take it away")
+            raise InputError(f"data: {file} has no samples; remove it")
         rates.add(rate)
-        audio = resample(mixed(samples), rate, config.sample_rate)
+        audio = resample(to_mono(samples), rate, config.sample_rate)
         try:
-            clip = _clip(file.name, audio, classes.index(name) if name else -1, data, config)
+            clip = _clip(file.name, audio, classes.index(label) if label else -1, data, config)
         except InputError as error:
             raise InputError(f"data: {file}: {error}") from None
         if clip is None:
@@ -117,20 +124,29 @@ def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
     if config.prior and not config.energy_min and train:
         least = min(float(frame_energy(clip.mel.T.astype(np.float64)).min()) for clip in train if clip.mel is not None)
         raise InputError(
-            f"network.energy_min: a network with a prior needs the smallest energy of its recordings; say {least:.4g}, "
-            "which is that of these"
+            "network.energy_min: expected the smallest energy of the recordings for a network with a prior, got 0; "
+            f"set it to {least:.4g}, the smallest of these"
         )
     if not train:
-        what = f"at least {data.frames} frames" if config.n_mels else f"at most {data.samples} samples"
-        raise InputError(f"data: none of the {len(files)} files in {folder} is left to train on ({what}, not held out)")
+        limit = f"at least {data.frames} frames" if config.n_mels else f"at most {data.samples} samples"
+        raise InputError(
+            f"data: none of the {len(files)} files in {folder} can be trained on ({limit}, and not held out)"
+        )
     return Corpus(train, held_out, classes, left_out, tuple(sorted(rates)))
 
 
 def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator) -> Example:
-    """An example, drawn from the recordings that are trained on."""
+    """Draw an example from the recordings to train on.
+
+    Args:
+        corpus: the recordings.
+        data: the size of a crop or clip, and the range of gains.
+        config: the network.
+        random: decides the recording, the position and the gain.
+    """
     clip = corpus.train[int(random.integers(len(corpus.train)))]
     if clip.mel is None:
-        return Example(placed(clip, data, int(random.integers(data.lead + 1))), None, clip.label)
+        return Example(padded(clip, data, int(random.integers(data.lead + 1))), None, clip.label)
     first = int(random.integers(clip.mel.shape[1] - data.frames + 1))
     mel = clip.mel[:, first : first + data.frames]
     audio = clip.audio[first * config.hop : (first + data.frames) * config.hop]
@@ -138,18 +154,22 @@ def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator
     if (low, high) == (0.0, 0.0):
         return Example(audio, mel, clip.label)
     gain = 10.0 ** (random.uniform(low, high) / 20.0)
-    gain = min(gain, 1.0 / max(float(np.abs(clip.audio).max()), 1e-6))
-    # The mel is that of the louder or softer audio: analysed again, with a frame's surroundings on both sides.
-    begin, end = max(first - 4, 0), first + data.frames + 4
-    loud = (clip.audio[begin * config.hop : end * config.hop] * np.float32(gain)).astype(np.float32)
-    again = mel_of(loud, config.sample_rate, **settings(config))
-    return Example(
-        (audio * np.float32(gain)).astype(np.float32), again[:, first - begin :][:, : data.frames], clip.label
-    )
+    gain = min(gain, 1.0 / max(float(np.abs(clip.audio).max()), SILENCE))
+    # The example needs the mel of the louder or softer audio, so the crop is analyzed again with its surroundings.
+    begin, end = max(first - SURROUNDINGS, 0), first + data.frames + SURROUNDINGS
+    scaled = (clip.audio[begin * config.hop : end * config.hop] * np.float32(gain)).astype(np.float32)
+    mel = compute_mel(scaled, config.sample_rate, **mel_settings(config))[:, first - begin :][:, : data.frames]
+    return Example((audio * np.float32(gain)).astype(np.float32), mel, clip.label)
 
 
-def placed(clip: Clip, data: Data, lead: int) -> FloatArray:
-    """[samples] a whole clip after at most so many zeros, and zeros behind it."""
+def padded(clip: Clip, data: Data, lead: int) -> FloatArray:
+    """Return a whole clip with zeros before and after it, [samples].
+
+    Args:
+        clip: at most `data.samples` long.
+        data: holds the length of the result.
+        lead: the number of zeros before the clip; fewer if the clip would not fit.
+    """
     lead = min(lead, data.samples - len(clip.audio))
     audio = np.zeros(data.samples, np.float32)
     audio[lead : lead + len(clip.audio)] = clip.audio
@@ -157,7 +177,7 @@ def placed(clip: Clip, data: Data, lead: int) -> FloatArray:
 
 
 def generator(seed: int, step: int, number: int) -> np.random.Generator:
-    """The random numbers of one example of one step."""
+    """Return the source of random numbers of one example of one step."""
     return np.random.Generator(np.random.Philox(key=[seed, step << 24 | number]))
 
 
@@ -166,11 +186,11 @@ def _label(name: str, pattern: str) -> str:
         return ""
     match = re.search(pattern, name)
     if match is None:
-        raise InputError(f"data.label: expected it in every file's name, got {name!r} without {pattern!r}")
-    found = " ".join(group for group in match.groups() if group)
-    if not found:
+        raise InputError(f"data.label: expected a match in every file's name, got {name!r} without {pattern!r}")
+    label = " ".join(group for group in match.groups() if group)
+    if not label:
         raise InputError(f"data.label: expected its groups to match a part of every name, got nothing of {name!r}")
-    return found
+    return label
 
 
 def _clip(name: str, audio: FloatArray, label: int, data: Data, config: Config) -> Clip | None:
@@ -178,12 +198,12 @@ def _clip(name: str, audio: FloatArray, label: int, data: Data, config: Config) 
         frames = len(audio) // config.hop
         if frames < data.frames:
             return None
-        mel = mel_of(audio, config.sample_rate, **settings(config))
+        mel = compute_mel(audio, config.sample_rate, **mel_settings(config))
         return Clip(name, audio, np.asarray(mel, np.float32)[:, :frames], label)
     if len(audio) > data.samples:
         return None
     if data.peak:
-        audio = audio * np.float32(data.peak / max(float(np.abs(audio).max()), 1e-6))
+        audio = audio * np.float32(data.peak / max(float(np.abs(audio).max()), SILENCE))
     ramp = np.linspace(0.0, 1.0, min(int(FADE * config.sample_rate), len(audio) // 2), dtype=np.float32)
     audio = audio.copy()
     audio[: len(ramp)] *= ramp

@@ -1,4 +1,4 @@
-"""From a training's state to files that `engine.load` takes."""
+"""Export of a training's state to files that `engine.load` reads, or that another training starts from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.config import MAX_GUIDANCE, Config
 from engine.errors import CheckpointError, InputError
-from engine.training.settings import Recipe, recipe_of_json
+from engine.training.settings import Recipe, recipe_from_json
 from engine.training.state import PARTS, State, read_state, write_state
 
 
@@ -27,50 +27,66 @@ def export(
     """Write the network of a training's state as a safetensors file.
 
     Args:
-        state_file: what `fit` wrote.
+        state_file: a file that `fit` wrote.
         out: the file to write.
-        part: "average", what one listens to, or "weights", what one trains on from.
-        labels: False makes an unconditional network of a class-conditional one, from what it learnt without labels.
+        part: "average", the moving average of the weights, for inference; or "weights", for further training.
+        labels: False turns a class-conditional network into the unconditional network that it learned without labels.
         dtype: "float16" or "float32".
-        guidance: `Config.guidance` of a network with labels that has learnt to be without; None for the recipe's, or 1.
+        guidance: `Config.guidance` of a network with labels that was also trained without them; None for the recipe's,
+            or 1.
 
     Raises:
         InputError: an argument is impossible.
-        CheckpointError: the file is no state of a training, or one to train on from.
+        CheckpointError: the file is not the state of a training, or holds weights alone.
     """
     if part not in PARTS[:2]:
         raise InputError(f"part: expected 'average' or 'weights', got {part!r:.80}")
     state = read_state(state_file)
-    recipe = recipe_of_json(state.recipe)
+    recipe = recipe_from_json(state.recipe)
     if not state.tensors[part]:
-        raise CheckpointError(f"{state_file}: it has no {part}: it is there to train on from (--init)")
+        raise CheckpointError(
+            f"{state_file}: expected the {part} of a training, got weights alone, which training starts from (--init)"
+        )
     if not recipe.training.drop_label and (guidance is not None or not labels):
         name = "guidance" if labels else "labels"
-        raise InputError(f"{name}: this network has no training without labels (training.drop_label)")
+        raise InputError(f"{name}: {state_file}: this network was never trained without labels (training.drop_label)")
     if guidance is not None:
-        if not labels or not 0.0 < guidance <= MAX_GUIDANCE:
-            raise InputError(f"guidance: expected 0 < W <= {MAX_GUIDANCE:g}, and none without labels, got {guidance}")
+        if not labels:
+            raise InputError(f"guidance: expected none for an unconditional network, got {guidance}")
+        if not 0.0 < guidance <= MAX_GUIDANCE:
+            raise InputError(f"guidance: expected a number above 0, at most {MAX_GUIDANCE:g}, got {guidance}")
         recipe = replace(recipe, network=replace(recipe.network, guidance=float(guidance)))
-    save_checkpoint(out, checkpoint_of(recipe, state, part, labels), dtype)
+    save_checkpoint(out, checkpoint_from_state(recipe, state, part, labels), dtype)
 
 
-def export_to_train_on(state_file: Path, out: Path) -> None:
-    """Write the weights alone as a state that another training begins from (`--init`): a quarter of its size.
+def export_weights(state_file: Path, out: Path) -> None:
+    """Write the weights alone as a state that another training starts from (`--init`); a quarter of the full size.
 
-    Where the training itself began from is left out: a path that means nothing elsewhere.
+    The file does not say which file the training itself started from: a path means nothing on another machine.
+
+    Args:
+        state_file: a file that `fit` wrote.
+        out: the file to write.
 
     Raises:
-        CheckpointError: the file is no state of a training.
+        CheckpointError: the file is not the state of a training.
     """
     state = read_state(state_file)
-    recipe = recipe_of_json(state.recipe)
+    recipe = recipe_from_json(state.recipe)
     recipe = replace(recipe, training=replace(recipe.training, init=""))
     tensors = {"weights": state.tensors["weights"]}
     write_state(out, replace(state, recipe=recipe.to_json(), tensors=tensors, recordings=""))
 
 
-def checkpoint_of(recipe: Recipe, state: State, part: str = "average", labels: bool = True) -> Checkpoint:
-    """The network of a state; see `export`."""
+def checkpoint_from_state(recipe: Recipe, state: State, part: str = "average", labels: bool = True) -> Checkpoint:
+    """Return the network of a state as a checkpoint.
+
+    Args:
+        recipe: of the training.
+        state: holds the tensors and the classes.
+        part: see `export`.
+        labels: see `export`.
+    """
     tensors = {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in state.tensors[part].items()}
     config = recipe.network
     if not config.n_mels:
@@ -87,15 +103,20 @@ def checkpoint_of(recipe: Recipe, state: State, part: str = "average", labels: b
 
 
 def without_labels(tensors: Mapping[str, FloatArray], config: Config) -> dict[str, FloatArray]:
-    """A class-conditional network, shown "no label" for ever, as an unconditional one.
+    """Return the weights of the unconditional network that a class-conditional one computes for "no label".
 
-    The label reaches a layer as a row that is the same at every sample, so "no label" is a part of its bias.
+    A label reaches a layer as a row that is the same at every sample, so "no label" becomes a part of the layer's bias.
+
+    Args:
+        tensors: of a network with labels, whose last label is "no label".
+        config: its sizes.
     """
-    kept = {name: tensor for name, tensor in tensors.items() if "label" not in name}
-    nothing = tensors["label_embedding.weight"][-1].astype(np.float64)
+    unlabelled = {name: tensor for name, tensor in tensors.items() if "label" not in name}
+    no_label = tensors["label_embedding.weight"][-1].astype(np.float64)
     for i in range(config.residual_layers):
-        place = f"residual_layers.{i}."
-        weight, bias = (tensors[f"{place}label_projection.{part}"].astype(np.float64) for part in ("weight", "bias"))
-        row = weight.reshape(len(weight), -1) @ nothing + bias
-        kept[f"{place}dilated_conv.bias"] = (kept[f"{place}dilated_conv.bias"] + row).astype(np.float32)
-    return kept
+        layer = f"residual_layers.{i}."
+        weight, bias = (tensors[f"{layer}label_projection.{name}"].astype(np.float64) for name in ("weight", "bias"))
+        row = weight.reshape(len(weight), -1) @ no_label + bias
+        key = f"{layer}dilated_conv.bias"
+        unlabelled[key] = (unlabelled[key] + row).astype(np.float32)
+    return unlabelled

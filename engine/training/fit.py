@@ -1,4 +1,4 @@
-"""`fit`: a recipe's training in a folder, from its beginning or from where it was interrupted."""
+"""`fit`: a recipe's training in a folder, from its beginning or from the point of its interruption."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +18,30 @@ from engine.errors import InputError
 from engine.kernels.cpu import tiers
 from engine.training.data import read_corpus
 from engine.training.log import Log, Window
-from engine.training.objective import levels_of
+from engine.training.objective import level_names
 from engine.training.processes import Processes, join, leave
 from engine.training.quality import check_installed
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state, write_state
-from engine.training.trainer import Report, Trainer
+from engine.training.trainer import Report, Trainer, check_resumable
 from engine.training.validation import validate
 
 STATE = "state.safetensors"
 SAVE_SECONDS = 300.0
 LOG_STEPS = 50
-ECHO_SECONDS = 2.0
+ECHO_SECONDS = 2.0  # within which a repeated signal counts as the first one
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a training runs. What is learnt is the recipe's; the device and the precision change how it is rounded.
+    """How a training runs. The recipe decides the result; the device and the precision only change its rounding.
 
     Attributes:
-        folder: of its state, its log and its TensorBoard files.
+        folder: of the state, the log and the TensorBoard files.
         device: "cpu" or "cuda".
-        precision: of the products in the residual layers, "fp32" or "bf16".
+        precision: of the matrix products in the residual layers, "fp32" or "bf16".
         validate_every: steps between two validations; 0 for none.
-        stop_after: steps; None for all.
+        stop_after: the number of steps to run; None for all.
     """
 
     folder: Path
@@ -55,19 +55,19 @@ def fit(recipe: Recipe, data: Path, options: Options) -> bool:
     """Train until the recipe's last step, an interruption (SIGINT, SIGTERM) or `stop_after` steps.
 
     The folder gets state.safetensors every five minutes, before every validation and at the end, and log.jsonl with the
-    losses. With a state in it, the training goes on from there, with the same examples in the same order.
+    losses. If it holds a state, the training resumes from there, with the same examples in the same order.
 
     Args:
         recipe: the network, the data and the training.
         data: the folder of the recordings.
-        options: how it runs.
+        options: the device and the output.
 
     Returns:
         Whether the training is done.
 
     Raises:
-        InputError: an argument is impossible, the folder holds another recipe's training, or a step's loss or gradient
-            is not finite; then the state in the folder stays as it was.
+        InputError: an argument is impossible, the folder holds another recipe's training, or the loss or gradient of a
+            step is not finite; then the state in the folder stays unchanged.
     """
     processes = join(options.device)
     try:
@@ -83,16 +83,19 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
         check_installed()
     path = options.folder / STATE
     state = read_state(path) if path.exists() else None
+    if state:
+        check_resumable(state, path, recipe, corpus)
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     trainer = Trainer(recipe, corpus, processes, dtype, state)
-    kept, window, end = _Kept(path, trainer, state), Window(), trainer.step + (options.stop_after or sys.maxsize)
+    state_file, window = _StateFile(path, trainer, state), Window()
+    end = trainer.step + (options.stop_after or sys.maxsize)
     log = None
     if processes.first:
-        _introduce(trainer, options)
+        _print_summary(trainer, options)
         if state and recipe.training.init:
-            _say("init: not used: the training in this folder goes on")
+            _print("init: not used, because the training in this folder resumes")
         log = Log(options.folder)
-    with _interruption() as interrupted, _progress(processes.first, trainer) as show:
+    with _caught_signals() as signals, _progress(processes.first, trainer) as show:
         while not trainer.done and trainer.step < end:
             report = trainer.advance()
             _check_finite(report)
@@ -102,70 +105,73 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
                 log.write(report.step, window.take())
             if log and options.validate_every and (report.step % options.validate_every == 0 or trainer.done):
                 with window.paused():
-                    kept.write()
+                    state_file.write()
                     log.write(report.step, {f"held_out_{name}": value for name, value in validate(trainer).items()})
-            if processes.any(bool(interrupted)):
+            if processes.any(bool(signals)):
                 break
-            if log and kept.old:
+            if log and state_file.old:
                 with window.paused():
-                    kept.write()
-        if log:  # while signals still ask instead of killing
-            kept.write()
+                    state_file.write()
+        if log:  # inside the block, where a signal does not kill the process
+            state_file.write()
     return trainer.done
 
 
-class _Kept:
-    """A training's state in its file, written once for every step at most.
+class _StateFile:
+    """The file of a training's state, written at most once per step.
 
     Args:
         path: of the file.
-        trainer: whose state it is.
-        state: what the file holds; None where there is none.
+        trainer: has the state.
+        state: the content of the file; None if it does not exist.
     """
 
     def __init__(self, path: Path, trainer: Trainer, state: State | None) -> None:
         self._path, self._trainer = path, trainer
-        self._step, self._at = state.step if state else None, time.monotonic()
+        self._step, self._time = state.step if state else None, time.monotonic()
 
     @property
     def old(self) -> bool:
-        """It is time for another."""
-        return time.monotonic() - self._at > SAVE_SECONDS
+        """Whether the file is due to be written."""
+        return time.monotonic() - self._time > SAVE_SECONDS
 
     def write(self) -> None:
-        """The state of the last step, unless it is there."""
+        """Write the state of the last step, unless the file has it."""
         if self._step != self._trainer.step:
             write_state(self._path, self._trainer.state())
-        self._step, self._at = self._trainer.step, time.monotonic()
+        self._step, self._time = self._trainer.step, time.monotonic()
 
 
 def _check_finite(report: Report) -> None:
     if not (math.isfinite(report.loss) and math.isfinite(report.gradient)):
         raise InputError(
             f"training.rate: expected a finite loss and gradient, got {report.loss} and {report.gradient} in step "
-            f"{report.step}: the training has diverged; what its folder holds stays; try a lower rate in another one"
+            f"{report.step}: the training has diverged, and its folder keeps the last good state; try a lower rate in "
+            "another --folder"
         )
 
 
-def _introduce(trainer: Trainer, options: Options) -> None:
+def _print_summary(trainer: Trainer, options: Options) -> None:
     corpus, processes, recipe = trainer.corpus, trainer.processes, trainer.recipe
-    _say(
+    _print(
         f"{len(corpus.train)} recordings to train on, {len(corpus.held_out)} held out, {corpus.left_out} left out\n"
         f"{len(corpus.classes)} classes, {sum(p.numel() for p in trainer.network.parameters()):,} parameters\n"
         f"{processes.count} x {processes.device.type} {options.precision}{_layers(trainer)}, "
         f"step {trainer.step} of {recipe.training.steps}"
     )
-    wanted, rates = recipe.network.sample_rate, [f"{rate}" for rate in corpus.rates]
-    if set(corpus.rates) - {wanted}:
-        low = f"; those of {rates[0]} Hz have nothing above half of that" if corpus.rates[0] < wanted else ""
-        _say(f"recorded at {' and '.join(rates)} Hz, resampled to {wanted} Hz{low}")
+    target, rates = recipe.network.sample_rate, [f"{rate}" for rate in corpus.rates]
+    if set(corpus.rates) - {target}:
+        low = f"; those of {rates[0]} Hz have nothing above half of that" if corpus.rates[0] < target else ""
+        _print(f"recorded at {' and '.join(rates)} Hz, resampled to {target} Hz{low}")
     if trainer.grown_from:
         channels = recipe.network.residual_channels
-        _say(f"init: a network of {trainer.grown_from} channels, grown to {channels}: at first it computes the same")
+        _print(
+            f"init: a network of {trainer.grown_from} channels, grown to {channels}; it computes the same at the start"
+        )
 
 
 def _layers(trainer: Trainer) -> str:
-    """On a GPU, whose residual layers they are."""
+    """Return which implementation of the residual layers a GPU runs."""
     if trainer.processes.device.type != "cuda":
         return ""
     if trainer.not_fused is None:
@@ -174,35 +180,36 @@ def _layers(trainer: Trainer) -> str:
 
 
 @contextmanager
-def _interruption() -> Iterator[list[float]]:
-    """When signals asked for an end, in a list; a second one ends at once.
+def _caught_signals() -> Iterator[list[float]]:
+    """Collect the times of SIGINT and SIGTERM in a list; a second signal raises KeyboardInterrupt.
 
-    Schedulers tell every process, and torchrun tells its own again: that is still the first one.
+    Schedulers signal every process, and torchrun signals its own again: a repetition within ECHO_SECONDS is not a
+    second signal.
     """
-    got: list[float] = []
+    times: list[float] = []
 
     def note(number: int, frame: Any) -> None:
-        if got and time.monotonic() - got[0] > ECHO_SECONDS:
+        if times and time.monotonic() - times[0] > ECHO_SECONDS:
             raise KeyboardInterrupt
-        got.append(time.monotonic())
+        times.append(time.monotonic())
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield got
+        yield times
     finally:
-        for number, handler in old.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def _progress(shown: bool, trainer: Trainer) -> Iterator[Any]:
-    """A bar with the loss at every level of noise."""
+def _progress(shown: bool, trainer: Trainer) -> Iterator[Callable[[Report, Window], None]]:
+    """Show a progress bar with the loss at every noise level."""
     if not shown:
         yield lambda report, window: None
         return
     from tqdm import tqdm
 
-    names = levels_of(trainer.recipe.network)
+    names = level_names(trainer.recipe.network)
     with tqdm(
         total=trainer.recipe.training.steps, initial=trainer.step, unit="step", mininterval=1.0, disable=None
     ) as bar:
@@ -215,15 +222,19 @@ def _progress(shown: bool, trainer: Trainer) -> Iterator[Any]:
         yield show
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def check_precision(precision: str, device: str) -> str:
-    """ "auto" becomes bf16 where the hardware multiplies it; else what was asked for.
+def resolve_precision(precision: str, device: str) -> str:
+    """Return the precision of a training; "auto" is bf16 on hardware that multiplies it, otherwise fp32.
+
+    Args:
+        precision: "auto", "fp32" or "bf16".
+        device: "cpu" or "cuda".
 
     Raises:
-        InputError: unknown.
+        InputError: the precision is unknown.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision: expected auto, fp32 or bf16, got {precision!r:.80}")

@@ -12,55 +12,58 @@ from engine.training.objective import Batch, losses
 
 Gradient = Callable[[Batch], Tensor]
 CPU = torch.device("cpu")
-INPUTS = ("x", "target", "weight", "embedded", "mel", "label")  # of a batch, what losses depend on
+INPUTS = ("x", "target", "weight", "embedded", "mel", "label")  # the fields of a batch that its losses depend on
 
 
-def plain(network: DiffWave, kind: str, whole: int) -> Gradient:
-    """One example after the other, which keeps a CPU's caches warm.
+def gradient_by_example(network: DiffWave, kind: str, batch_size: int) -> Gradient:
+    """Return a function that computes one example after the other, which keeps a CPU's caches warm.
 
     Args:
-        network: whose parameters get the gradient of the sum of losses / whole.
+        network: its parameters get the gradient of the sum of losses / `batch_size`.
         kind: "l1" or "l2".
-        whole: the examples of a batch, over all processes.
+        batch_size: the number of examples of a batch, over all processes.
 
     Returns:
-        batch -> its losses [B]; their gradient replaces the one that was there.
+        A function of a batch that returns its losses [B] and replaces the previous gradient.
     """
 
     def gradient(batch: Batch) -> Tensor:
         network.zero_grad(set_to_none=False)
-        found = []
+        results = []
         for number in range(len(batch.x)):
-            each = losses(network, batch.part(number, number + 1, CPU), kind)
-            (each.sum() / whole).backward()  # type: ignore[no-untyped-call]
-            found.append(each.detach())
-        return torch.cat(found)
+            loss = losses(network, batch.part(number, number + 1, CPU), kind)
+            (loss.sum() / batch_size).backward()  # type: ignore[no-untyped-call]
+            results.append(loss.detach())
+        return torch.cat(results)
 
     return gradient
 
 
-class Captured:
-    """The same for batches of one shape on a GPU: some 500 launches become one.
+class CapturedGradient:
+    """The losses and gradient of batches of one shape, as one CUDA graph instead of some 500 launches.
 
     Args:
-        network: on its device.
+        network: on its device; its parameters get the gradient of the sum of losses / `batch_size`.
         kind: "l1" or "l2".
-        whole: the examples of a batch, over all processes.
+        batch_size: the number of examples of a batch, over all processes.
     """
 
-    def __init__(self, network: DiffWave, kind: str, whole: int) -> None:
-        self._network, self._kind, self._whole = network, kind, whole
+    def __init__(self, network: DiffWave, kind: str, batch_size: int) -> None:
+        self._network, self._kind, self._batch_size = network, kind, batch_size
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
-        """batch -> its losses [B], until the next call; their gradient replaces the one that was there."""
+        """Return the losses [B] of a batch and replace the previous gradient.
+
+        The result is valid until the next call.
+        """
         if self._graph is None:
             self._capture(batch)
         assert self._graph is not None
         for name in INPUTS:
-            mine, theirs = getattr(self._batch, name), getattr(batch, name)
-            if mine is not None:
-                mine.copy_(theirs, non_blocking=True)
+            buffer, values = getattr(self._batch, name), getattr(batch, name)
+            if buffer is not None:
+                buffer.copy_(values, non_blocking=True)
         self._graph.replay()
         return self._losses
 
@@ -69,15 +72,15 @@ class Captured:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(2):  # kernels are compiled, libraries choose and allocate
-                self._pass()
+            for _ in range(2):  # compiles the kernels; libraries choose algorithms and allocate
+                self._forward_backward()
         torch.cuda.current_stream().wait_stream(stream)
-        self._network.zero_grad(set_to_none=True)  # so that the graph writes gradients and does not add to them
+        self._network.zero_grad(set_to_none=True)  # makes the graph write gradients instead of adding to them
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._losses = self._pass()
+            self._losses = self._forward_backward()
 
-    def _pass(self) -> Tensor:
-        each = losses(self._network, self._batch, self._kind)
-        (each.sum() / self._whole).backward()  # type: ignore[no-untyped-call]
-        return each.detach()
+    def _forward_backward(self) -> Tensor:
+        results = losses(self._network, self._batch, self._kind)
+        (results.sum() / self._batch_size).backward()  # type: ignore[no-untyped-call]
+        return results.detach()

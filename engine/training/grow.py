@@ -1,7 +1,7 @@
-"""A wider network that computes what a narrow one does, so that what was learnt need not be learnt again.
+"""Growing a network into a wider one that computes the same function, so that training need not start again.
 
-As in Net2Net (Chen et al., ICLR 2016) the function is kept, but no channel is copied: the new channels read everything
-from random weights, and nothing that was there reads them, until the training makes it.
+As in Net2Net (Chen et al., ICLR 2016) the function is kept, but no channel is copied. The new channels read every
+channel through random weights. The old channels do not read the new ones until training changes that.
 """
 
 from __future__ import annotations
@@ -11,56 +11,64 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-READS = ("dilated_conv", "output_projection", "skip_projection")  # the parts whose inputs are channels
+READERS = ("dilated_conv", "output_projection", "skip_projection")  # the parameters whose inputs are channels
 
 
-def grown(given: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The weights of a network of C channels in one of more.
+def grow_weights(narrow: Mapping[str, Tensor], wide: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return the weights of a wide network that computes the same function as a narrow one.
 
     Args:
-        given: the narrow network's weights, by the names of `engine.checkpoint.load.expected_shapes`.
-        fresh: the wide one's, random; left as they are.
+        narrow: the narrow network's weights, by the names of `engine.checkpoint.load.expected_shapes`.
+        wide: random weights of the wide network; not modified.
 
     Returns:
-        The wide network's weights, or None where the two differ by more than their channels.
+        The wide network's weights, or None if the networks differ in more than their channels.
     """
-    if given.keys() != fresh.keys():
+    if narrow.keys() != wide.keys():
         return None
-    narrow, wide = (of["input_projection.weight"].shape[0] for of in (given, fresh))
-    if narrow >= wide:
+    channels, wide_channels = (weights["input_projection.weight"].shape[0] for weights in (narrow, wide))
+    if channels >= wide_channels:
         return None
-    made = {}
-    for name, old in given.items():
-        new = fresh[name].clone()
+    grown = {}
+    for name, old in narrow.items():
+        new = wide[name].clone()
         if old.dim() != new.dim():
             return None
-        differ = {axis for axis in range(old.dim()) if old.shape[axis] != new.shape[axis]}
-        at = [_places(narrow, wide, old.shape[axis], new.shape[axis]) for axis in range(min(old.dim(), 2))]
-        if not differ <= _channel_axes(name) or any(one is None for one in at):
+        changed_axes = {axis for axis in range(old.dim()) if old.shape[axis] != new.shape[axis]}
+        places = [
+            _places(channels, wide_channels, old.shape[axis], new.shape[axis]) for axis in range(min(old.dim(), 2))
+        ]
+        if not changed_axes <= _channel_axes(name) or any(indices is None for indices in places):
             return None
-        outputs = new[at[0]]
+        outputs = new[places[0]]
         if old.dim() > 1:
             outputs[:] = 0.0
-            outputs[:, at[1]] = old
+            outputs[:, places[1]] = old
         else:
             outputs = old.clone()
-        new[at[0]] = outputs
-        made[name] = new
-    return made
+        new[places[0]] = outputs
+        grown[name] = new
+    return grown
 
 
 def _channel_axes(name: str) -> set[int]:
-    """Of a parameter; bands, classes and the step's features are no channels, even where there are as many."""
+    """Return the axes of a parameter that are channels.
+
+    Bands, classes and the features of the step are not channels, even if there are as many of them.
+    """
     if "embedding" in name:
         return set()
-    return {0, 1} if name.split(".")[-2] in READS else {0}
+    return {0, 1} if name.split(".")[-2] in READERS else {0}
 
 
-def _places(narrow: int, wide: int, old: int, new: int) -> Tensor | None:
-    """Where the entries of an axis are in the wider one: 2C are two halves of C (gates; the residual and the skip)."""
+def _places(channels: int, wide_channels: int, old: int, new: int) -> Tensor | None:
+    """Return the indices of an axis' entries in the wider axis, or None if it does not grow with the channels.
+
+    An axis of 2C entries is two halves of C: the two gates, or the residual and the skip.
+    """
     if old == new:
         return torch.arange(new)
-    halves, rest = divmod(old, narrow)
-    if rest or new != halves * wide:
+    halves, rest = divmod(old, channels)
+    if rest or new != halves * wide_channels:
         return None
-    return torch.cat([half * wide + torch.arange(narrow) for half in range(halves)])
+    return torch.cat([half * wide_channels + torch.arange(channels) for half in range(halves)])

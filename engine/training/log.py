@@ -1,4 +1,4 @@
-"""What a training says of itself: losses by level of noise, and what it made of held-out recordings."""
+"""The log of a training: losses by noise level, and figures of held-out recordings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from engine.training.objective import LEVELS
 from engine.training.trainer import Report
 
 FILE = "log.jsonl"
+DECAY = 0.99  # per step, of the recent losses
 
 
 class Window:
@@ -27,22 +28,22 @@ class Window:
         self._reset()
 
     def add(self, report: Report) -> None:
-        """A step's losses."""
+        """Add the losses of one step."""
         self._levels += report.levels
-        self._recent = self._recent * 0.99 + report.levels
+        self._recent = self._recent * DECAY + report.levels
         self._gradients += report.gradient
         self._steps += 1
 
     def recent(self) -> list[float]:
-        """The loss of every level, lately."""
+        """Return the recent loss of every level."""
         return list(self._recent[:, 0] / np.maximum(self._recent[:, 1], 1e-9))
 
     def take(self) -> dict[str, Any]:
-        """The figures of the window; a new one begins."""
+        """Return the figures of the window and begin a new one."""
         sums, counts = self._levels.sum(axis=0)
         figures = {
             "loss": sums / counts,
-            "levels": [round(float(a / b), 5) if b else None for a, b in self._levels],
+            "levels": [round(float(total / count), 5) if count else None for total, count in self._levels],
             "gradient": self._gradients / self._steps,
             "seconds_per_step": (time.monotonic() - self._begin) / self._steps,
         }
@@ -51,7 +52,7 @@ class Window:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done meanwhile is not the steps': it does not count in seconds_per_step."""
+        """Exclude the time of the block from seconds_per_step."""
         begin = time.monotonic()
         try:
             yield
@@ -63,7 +64,11 @@ class Window:
 
 
 class Log:
-    """log.jsonl in a training's folder, and the same for TensorBoard where that is installed."""
+    """The file log.jsonl in the folder of a training, and the same for TensorBoard where that is installed.
+
+    Args:
+        folder: of the training.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
@@ -76,7 +81,7 @@ class Log:
             print("no TensorBoard files: tensorboard is not installed", file=sys.stderr)
 
     def write(self, step: int, figures: Mapping[str, Any]) -> None:
-        """A line; none without figures. What is not finite becomes null: JSON knows no such numbers."""
+        """Write one line; none without figures. Infinities and NaN become null, because JSON has no such numbers."""
         if not figures:
             return
         figures = {name: _finite(value) for name, value in figures.items()}
@@ -85,14 +90,14 @@ class Log:
         if self._board is None:
             return
         for name, value in figures.items():
-            for place, one in enumerate(value) if isinstance(value, list) else ((None, value),):
-                if one is not None:
-                    self._board.add_scalar(name if place is None else f"{name}/{place}", one, step)
+            for index, number in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if number is not None:
+                    self._board.add_scalar(name if index is None else f"{name}/{index}", number, step)
         self._board.flush()
 
 
 def _finite(value: Any) -> Any:
-    """The same without infinities and NaN."""
+    """Replace infinities and NaN by None, in a list too."""
     if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     return value if value is None or math.isfinite(value) else None

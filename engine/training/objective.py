@@ -1,4 +1,4 @@
-"""The one training objective of the paper: the noise in a noised example (equation 7, algorithm 1)."""
+"""The training objective of the paper: predict the noise in a noised example (equation 7, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.diffusion.schedule import build_schedule
 from engine.training.data import Corpus, draw, generator
 from engine.training.settings import Recipe
 
-LEVELS = 6  # that the losses are reported at: ranges of noise, each as many training steps wide
+LEVELS = 6  # ranges of noise by which losses are reported, each the same number of training steps wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,13 @@ class Batch:
 
     Attributes:
         x: [B,L] sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
-        target: [B,L] what the network is to say: eps, standard normal, or F (`Config.preconditioning`). With
-            `Config.prior` eps is std times that.
-        weight: [B,L] what errors are multiplied by: 1 / std with `Config.prior` (PriorGrad's loss), else None.
-        t: [B] on the training scale, float64.
-        embedded: [B,128] its sinusoids.
+        target: [B,L] the expected output of the network: eps, standard normal, or F (`Config.preconditioning`). With
+            `Config.prior` eps is multiplied by std.
+        weight: [B,L] the factor of errors: 1 / std with `Config.prior` (PriorGrad's loss), otherwise None.
+        t: [B] steps on the training scale, float64.
+        embedded: [B,128] the sinusoids of t.
         mel: [B,M,T] or None.
-        label: [B] or None; the number of classes stands for no label.
+        label: [B] or None; the number of classes stands for "no label".
         level: [B] from 0, the least noise, to LEVELS - 1.
     """
 
@@ -47,23 +47,30 @@ class Batch:
     level: npt.NDArray[np.int64]
 
     def part(self, begin: int, end: int, device: torch.device) -> Batch:
-        """Examples begin .. end - 1, on a device."""
+        """Return examples begin .. end - 1 on a device."""
 
-        def of(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value[begin:end].to(device)
+        def cut(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[begin:end].to(device)
 
-        given = (self.x, self.target, self.t, self.embedded)
-        x, target, t, embedded = (value[begin:end].to(device) for value in given)
-        return Batch(x, target, of(self.weight), t, embedded, of(self.mel), of(self.label), self.level[begin:end])
+        required = (self.x, self.target, self.t, self.embedded)
+        x, target, t, embedded = (values[begin:end].to(device) for values in required)
+        return Batch(x, target, cut(self.weight), t, embedded, cut(self.mel), cut(self.label), self.level[begin:end])
 
 
 def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]) -> Batch:
-    """Examples `numbers` of a step's batch. They follow from the recipe's seed, the step and their number alone."""
+    """Compute examples of a step's batch. They depend on the recipe's seed, the step and their number alone.
+
+    Args:
+        corpus: the recordings.
+        recipe: the network, the data and the training.
+        step: the number of the step, from 0.
+        numbers: of the examples, each from 0 to `recipe.training.batch` - 1.
+    """
     config, training = recipe.network, recipe.training
     roots = np.sqrt(np.cumprod(1.0 - np.asarray(config.train_schedule)))
     fast = build_schedule(config, len(config.fast_schedule)) if config.fast_schedule else None
-    count = len(corpus.classes)
-    x, targets, weights, t, mels, labels = [], [], [], [], [], []
+    classes = len(corpus.classes)
+    x, targets, weights, steps, mels, labels = [], [], [], [], [], []
     for number in numbers:
         random = generator(training.seed, step, number)
         example = draw(corpus, recipe.data, config, random)
@@ -72,47 +79,52 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
             std = np.repeat(energy_std(example.mel, config.energy_min), config.hop)
             noise *= std
             weights.append(1.0 / std)
-        # By its number, not by chance: every batch has the same share of either.
+        # The number decides, not chance: every batch has the same share of fast levels.
         if fast is not None and number % training.batch < training.fast_share * training.batch:
             level = int(random.integers(len(fast)))
-            at, root = fast.t[level], float(np.sqrt(fast.alpha_bar[level]))
+            t, root = fast.t[level], float(np.sqrt(fast.alpha_bar[level]))
         else:
             level = int(random.integers(len(roots)))
-            at, root = float(level), float(roots[level])
+            t, root = float(level), float(roots[level])
         x.append(np.float32(root) * example.audio + np.float32(np.sqrt(1.0 - root * root)) * noise)
         p, q = config.preconditioning(root * root)
         targets.append((noise - np.float32(p) * x[-1]) / np.float32(q) if config.signal_std else noise)
-        t.append(at)
+        steps.append(t)
         mels.append(example.mel)
-        labels.append(count if random.random() < training.drop_label else example.label)
-    level_of = (np.array(t) * LEVELS / len(roots)).astype(np.int64)
+        labels.append(classes if random.random() < training.drop_label else example.label)
     return Batch(
         torch.from_numpy(np.stack(x)),
         torch.from_numpy(np.stack(targets)),
         torch.from_numpy(np.stack(weights)) if config.prior else None,
-        torch.tensor(t, dtype=torch.float64),
-        torch.from_numpy(sinusoids(config, t).astype(np.float32)),
+        torch.tensor(steps, dtype=torch.float64),
+        torch.from_numpy(sinusoids(config, steps).astype(np.float32)),
         torch.from_numpy(np.stack(mels)) if config.n_mels else None,  # type: ignore[arg-type]
-        torch.tensor(labels) if count else None,
-        level_of,
+        torch.tensor(labels) if classes else None,
+        (np.array(steps) * LEVELS / len(roots)).astype(np.int64),
     )
 
 
 def losses(network: Callable[..., Tensor], batch: Batch, kind: str) -> Tensor:
-    """[B] the mean error of every example: |eps - eps_hat| ("l1", LMNT's) or its square ("l2", the paper's).
+    """Return the mean error of every example, [B].
 
-    With `Config.signal_std`, that of F: the error of eps, divided by q (or its square), so that every level counts.
+    The error is |eps - eps_hat| ("l1", LMNT's) or its square ("l2", the paper's). With `Config.signal_std` it is that
+    of F: the error of eps divided by q (or its square), so that every noise level counts.
+
+    Args:
+        network: a function of x, the embedded steps, the mels and the labels.
+        batch: the noised examples.
+        kind: "l1" or "l2".
     """
-    found = network(batch.x, batch.embedded, batch.mel, batch.label)
+    output = network(batch.x, batch.embedded, batch.mel, batch.label)
     target = batch.target
     if batch.weight is not None:
-        found, target = found * batch.weight, target * batch.weight
+        output, target = output * batch.weight, target * batch.weight
     error = functional.l1_loss if kind == "l1" else functional.mse_loss
-    return error(found, target, reduction="none").mean(dim=1)
+    return error(output, target, reduction="none").mean(dim=1)
 
 
-def levels_of(config: Config) -> list[str]:
-    """The names of the levels: their largest sqrt(1 - alpha_bar)."""
+def level_names(config: Config) -> list[str]:
+    """Return the names of the noise levels: the largest sqrt(1 - alpha_bar) of each."""
     sigma = np.sqrt(1.0 - np.cumprod(1.0 - np.asarray(config.train_schedule)))
     last = [min(-(-(k + 1) * len(sigma) // LEVELS), len(sigma)) - 1 for k in range(LEVELS)]
     return [f"{sigma[i]:.3f}" for i in last]

@@ -1,4 +1,4 @@
-"""One training on several processes, as torchrun starts them: who takes which examples, and the sum of gradients."""
+"""One training on several processes, as torchrun starts them: the shares of a batch and the sum of gradients."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MAX_WORKERS = 12
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among the others.
+    """The position of this process among the others.
 
     Attributes:
-        rank: its number.
-        count: how many there are.
-        device: that it computes on.
+        rank: the number of this process, from 0.
+        count: the number of processes.
+        device: the device of this process.
     """
 
     rank: int
@@ -29,51 +29,58 @@ class Processes:
 
     @property
     def workers(self) -> int:
-        """How many more may make batches for this one: a CPU that trains has no core to spare, beside a GPU all do."""
+        """The number of worker processes that compute batches for this one.
+
+        None beside a CPU, whose cores all train; beside a GPU all cores are free.
+        """
         if self.device.type != "cuda":
             return 0
         return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) // self.count - 1))
 
     @property
     def first(self) -> bool:
-        """This one writes and reports."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     def share(self, batch: int) -> list[int]:
-        """The numbers of the examples that this process takes."""
+        """Return the numbers of the examples that this process takes of a batch."""
         return list(range(self.rank, batch, self.count))
 
     def add(self, tensors: Iterable[Tensor]) -> None:
-        """Every tensor becomes its sum over all processes, in one exchange."""
+        """Replace every tensor by its sum over all processes, in one exchange."""
         if self.count == 1:
             return
-        given = list(tensors)
-        flat = torch.cat([tensor.reshape(-1) for tensor in given])
+        terms = list(tensors)
+        flat = torch.cat([term.reshape(-1) for term in terms])
         dist.all_reduce(flat)
-        parts = torch.split(flat, [tensor.numel() for tensor in given])
-        for tensor, part in zip(given, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        sums = torch.split(flat, [term.numel() for term in terms])
+        for term, total in zip(terms, sums, strict=True):
+            term.copy_(total.view_as(term))
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
-        told = torch.tensor([float(flag)], device=self.device)
-        self.add([told])
-        return bool(told.item() > 0)
+        """Return whether the flag is set in any process."""
+        count = torch.tensor([float(flag)], device=self.device)
+        self.add([count])
+        return bool(count.item() > 0)
 
 
 def join(device: str) -> Processes:
-    """Join the processes of torchrun, if it started this one."""
+    """Join the processes of torchrun, if it started this one.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    torch_device = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
     if device == "cuda":
-        torch.cuda.set_device(place)
+        torch.cuda.set_device(torch_device)
     if count > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    return Processes(rank, count, place)
+    return Processes(rank, count, torch_device)
 
 
 def leave(processes: Processes) -> None:
-    """The end of `join`."""
+    """Leave the processes that `join` joined."""
     if processes.count > 1 and dist.is_initialized():
         dist.destroy_process_group()

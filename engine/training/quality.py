@@ -1,4 +1,4 @@
-"""How close made audio comes to the recording that its mel was taken from. Needs the extra `train` or `quality`."""
+"""The distance of generated audio from the recording of its mel. Needs the extra `train` or `quality`."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ from engine.audio.spectrogram import mel
 from engine.checks.arrays import FloatArray
 from engine.errors import InputError
 
+PESQ_RATE = 16000  # Hz; PESQ-WB accepts no other rate
+
 
 def check_installed() -> None:
-    """InputError unless `perceived` can work: better at once than after a thousand steps."""
+    """Raise InputError unless the modules that `perceptual_scores` imports are installed.
+
+    A training checks this before its first step instead of at its first validation.
+    """
     for name in ("pesq", "pystoi", "scipy"):
         if importlib.util.find_spec(name) is None:
             raise InputError(
-                f"validate_every: {name} is missing; run pip install -e '.[train]' in the source folder, or say 0"
+                f"validate_every: {name} is not installed; run pip install -e '.[train]' in the source folder, or set "
+                "it to 0"
             )
 
 
-def perceived(recording: FloatArray, audio: FloatArray, rate: int) -> tuple[float, float]:
-    """(PESQ-WB, STOI) of audio against a recording of the same length; 16 kHz is all that PESQ-WB knows.
+def perceptual_scores(recording: FloatArray, audio: FloatArray, rate: int) -> tuple[float, float]:
+    """Return (PESQ-WB, STOI) of audio against a recording of the same length.
 
-    Either is NaN where it cannot judge: PESQ wants a quarter of a second with speech in it, STOI 0.4 s of speech.
+    Either is NaN where it is undefined: PESQ needs a quarter of a second with speech in it, STOI 0.4 s of speech.
+
+    Args:
+        recording: [L].
+        audio: [L].
+        rate: of both, in Hz.
     """
     from pesq import BufferTooShortError, NoUtterancesError, pesq
     from scipy.signal import resample_poly
 
-    wanted, got = (resample_poly(signal.astype(np.float64), 16000, rate) for signal in (recording, audio))
-    if not (wanted.any() and got.any()):
+    reference, degraded = (resample_poly(signal.astype(np.float64), PESQ_RATE, rate) for signal in (recording, audio))
+    if not (reference.any() and degraded.any()):
         return math.nan, math.nan
     try:
-        return float(pesq(16000, wanted, got, "wb")), _stoi(recording, audio, rate)
+        return float(pesq(PESQ_RATE, reference, degraded, "wb")), _stoi(recording, audio, rate)
     except (BufferTooShortError, NoUtterancesError):
         return math.nan, math.nan
 
@@ -46,11 +57,17 @@ def _stoi(recording: FloatArray, audio: FloatArray, rate: int) -> float:
         warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
         try:
             return float(stoi(recording, audio, rate))
-        except RuntimeWarning:  # else it would return 1e-5
+        except RuntimeWarning:  # without the filter it returns 1e-5
             return math.nan
 
 
 def log_mel_error(recording: FloatArray, audio: FloatArray, rate: int) -> float:
-    """Mean distance of the two log-mels (80 bands, natural logarithm; Tacotron 2's), of signals of the same length."""
-    wanted, got = (mel(signal, rate, kind="tacotron") for signal in (recording, audio))
-    return float(np.abs(wanted - got).mean())
+    """Return the mean absolute difference of two log-mels (Tacotron 2's: 80 bands, natural logarithm).
+
+    Args:
+        recording: [L].
+        audio: [L].
+        rate: of both, in Hz.
+    """
+    expected, actual = (mel(signal, rate, kind="tacotron") for signal in (recording, audio))
+    return float(np.abs(expected - actual).mean())

@@ -1,4 +1,4 @@
-"""A training's state on disk: everything that the next step depends on, in one safetensors file."""
+"""The state of a training on disk: everything that the next step depends on, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PARTS = ("weights", "average", "moment1", "moment2")
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a training is.
+    """The position of a training.
 
     Attributes:
-        step: how many steps are done.
+        step: the number of finished steps.
         recipe: `Recipe.to_json`.
         classes: the names of the labels.
-        tensors: per part (weights, their moving average, AdamW's moments) every parameter by its name, float32.
-        recordings: `Corpus.fingerprint`; empty where it is not known.
+        tensors: per part (the weights, their moving average, AdamW's two moments) every parameter by name, float32.
+        recordings: `Corpus.fingerprint`; empty if unknown.
     """
 
     step: int
@@ -38,34 +38,41 @@ class State:
 
 
 def write_state(path: Path, state: State) -> None:
-    """Replace the file; an interruption leaves the old one."""
-    flat = {f"{part}.{name}": tensor for part, of in state.tensors.items() for name, tensor in of.items()}
-    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in flat.items()}
-    about = {"step": str(state.step), "recipe": state.recipe, "classes": json.dumps(state.classes)}
-    about["recordings"] = state.recordings
+    """Write a state in place of the file; an interruption leaves the old file."""
+    flat = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part, parameters in state.tensors.items()
+        for name, tensor in parameters.items()
+    }
+    metadata = {"step": str(state.step), "recipe": state.recipe, "classes": json.dumps(state.classes)}
+    metadata["recordings"] = state.recordings
     with replacing(path) as file:
-        file.write(save(flat, metadata=about))
+        file.write(save(flat, metadata=metadata))
 
 
 def is_state(path: Path) -> bool:
-    """Whether a file looks like a training's state rather than a network's checkpoint."""
+    """Return whether a file looks like the state of a training rather than a checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
             return "recipe" in (file.metadata() or {})
-    except Exception:  # no safetensors at all: whoever reads checkpoints says what is wrong with it
+    except Exception:  # no safetensors file; the reader of checkpoints reports the error
         return False
 
 
 def read_state(path: Path) -> State:
-    """What `write_state` wrote, of which parts may be missing; CheckpointError for anything else."""
+    """Read a file that `write_state` wrote; parts may be missing.
+
+    Raises:
+        CheckpointError: the file is not the state of a training.
+    """
     tensors: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118
                 part, _, parameter = name.partition(".")
                 tensors[part][parameter] = file.get_tensor(name).to(torch.float32)
-        classes = tuple(json.loads(about["classes"]))
-        return State(int(about["step"]), about["recipe"], classes, tensors, about.get("recordings", ""))
-    except Exception as error:  # safetensors alone raises several kinds
+        classes = tuple(json.loads(metadata["classes"]))
+        return State(int(metadata["step"]), metadata["recipe"], classes, tensors, metadata.get("recordings", ""))
+    except Exception as error:  # safetensors raises several kinds of exceptions
         raise CheckpointError(f"{path}: expected the state of a training, got: {str(error)[:200]}") from None

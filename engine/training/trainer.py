@@ -1,4 +1,4 @@
-"""The training loop: batch, gradient, AdamW, moving average; its state can be written after any step."""
+"""The training loop: batch, gradient, AdamW, moving average. Its state can be written after any step."""
 
 from __future__ import annotations
 
@@ -14,32 +14,41 @@ from torch import Tensor
 
 from engine.checkpoint.load import load_checkpoint
 from engine.errors import InputError
-from engine.kernels.cuda import CudaDevice, obstacle
+from engine.kernels.device import CudaDevice, obstacle
 from engine.training.batches import batches
 from engine.training.data import Corpus
-from engine.training.gradient import Captured, Gradient, plain
-from engine.training.grow import grown
+from engine.training.gradient import CapturedGradient, Gradient, gradient_by_example
+from engine.training.grow import grow_weights
 from engine.training.network import DiffWave
 from engine.training.objective import LEVELS, Batch
 from engine.training.processes import Processes
-from engine.training.settings import Recipe, recipe_of_json
+from engine.training.settings import Recipe, recipe_from_json
 from engine.training.state import State, is_state, read_state
 
-BETAS = (0.9, 0.99)  # of AdamW: small batches of very different noise want a short memory
-# Of a configuration: weights of networks that differ in them mean other things, though they have the same shapes.
-MEANING = ("classes", "padding", "step_bias_in_residual", "shared_upsampler", "step_embedding", "signal_std", "prior")
-FUSED_CHANNELS = (32, 64)  # more would spill registers
+BETAS = (0.9, 0.99)  # AdamW's; the noise varies widely between small batches, which needs a short memory
+# Fields of a configuration that change the meaning of weights but not their shapes.
+SEMANTIC_FIELDS = (
+    "classes",
+    "padding",
+    "step_bias_in_residual",
+    "shared_upsampler",
+    "step_embedding",
+    "signal_std",
+    "prior",
+)
+FUSED_CHANNELS = (32, 64)  # with more, the kernels would spill registers
+AVERAGE_DELAY = 10.0  # steps; early averages are those of all weights so far, and the random ones fade
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a step says.
+    """The result of one step.
 
     Attributes:
         step: its number, from 1.
-        loss: mean over the batch.
-        levels: [LEVELS,2] the sum of losses and how many, for every range of noise.
-        gradient: its norm before it was clipped.
+        loss: the mean over the batch.
+        levels: [LEVELS,2] the sum of losses and their number at every noise level.
+        gradient: the norm of the gradient before clipping.
     """
 
     step: int
@@ -52,19 +61,20 @@ class Trainer:
     """A network in training.
 
     Args:
-        recipe: what to do.
+        recipe: the network, the data and the training.
         corpus: the recordings.
-        processes: that share every batch.
-        dtype: of the products in the residual layers, float32 or bfloat16.
-        state: to go on from.
+        processes: share every batch.
+        dtype: of the matrix products in the residual layers, float32 or bfloat16.
+        state: to resume from, one that `check_resumable` accepts; None to start.
 
     Attributes:
-        not_fused: why the residual layers are PyTorch's and not `engine.training.fused`, or None.
-        grown_from: the channels of the narrower network that this one began from (`grow`), or 0.
+        not_fused: the reason why the residual layers run on PyTorch's operations instead of `engine.training.fused`,
+            or None.
+        grown_from: the channels of the narrower network whose weights this one started from
+            (`engine.training.grow`), or 0.
 
     Raises:
-        InputError: the state belongs to another recipe, other classes or other recordings, or there are more processes
-            than examples in a batch.
+        InputError: `training.init` does not fit the recipe, or there are more processes than examples in a batch.
     """
 
     def __init__(
@@ -77,7 +87,7 @@ class Trainer:
     ) -> None:
         if recipe.training.batch < processes.count:
             raise InputError(
-                f"training.batch: expected an example or more for each of {processes.count} processes, got "
+                f"training.batch: expected at least one example for each of {processes.count} processes, got "
                 f"{recipe.training.batch}"
             )
         self.recipe, self.corpus, self.processes = recipe, corpus, processes
@@ -92,8 +102,8 @@ class Trainer:
             gpu = Gpu(CudaDevice(processes.device.index or 0), "bf16", recipe.network.dilations)
         network = DiffWave(recipe.network, len(corpus.classes), dtype, gpu)
         self.grown_from = 0
-        if recipe.training.init and state is None:
-            self.grown_from = _begin_from(network, recipe.training.init, corpus.classes)
+        if training.init and state is None:
+            self.grown_from = _initialize_from(network, training.init, corpus.classes)
         self.network = network.to(processes.device)
         self.parameters = dict(self.network.named_parameters())
         self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
@@ -104,54 +114,53 @@ class Trainer:
         if state is not None:
             self._restore(state)
         self._gradient: Gradient = (
-            Captured(self.network, training.loss, training.batch)
+            CapturedGradient(self.network, training.loss, training.batch)
             if on_gpu
-            else plain(self.network, training.loss, training.batch)
+            else gradient_by_example(self.network, training.loss, training.batch)
         )
         self._batches: Iterator[Batch] | None = None
         self._next: Batch | None = None
 
     @property
     def done(self) -> bool:
-        """All steps are."""
+        """Whether all steps are finished."""
         return self.step >= self.recipe.training.steps
 
     def advance(self) -> Report:
-        """One step."""
+        """Run one step."""
         training = self.recipe.training
         if self._batches is None:
             numbers = self.processes.share(training.batch)
             self._batches = batches(self.corpus, self.recipe, self.step, numbers, self.processes.workers)
         batch = self._next or next(self._batches)
-        each = self._gradient(batch)
+        losses = self._gradient(batch)
         self.processes.add(p.grad for p in self.parameters.values() if p.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.step, training.steps, training.warmup) * training.rate
+            group["lr"] = rate_factor(self.step, training.steps, training.warmup) * training.rate
         self.optimizer.step()
         self.step += 1
-        # In the first steps the average is that of all weights so far, not of the random ones.
-        share = min(training.average, self.step / (self.step + 10.0))
-        values = [parameter.detach() for parameter in self.parameters.values()]
-        torch._foreach_lerp_(list(self.average.values()), values, 1.0 - share)
-        # A GPU is still at work: nothing has asked for its results yet.
+        decay = min(training.average, self.step / (self.step + AVERAGE_DELAY))
+        weights = [parameter.detach() for parameter in self.parameters.values()]
+        torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
+        # Prepared here because a GPU is still computing: nothing has waited for its results yet.
         self._next = next(self._batches, None)
         levels = np.zeros((LEVELS, 2))
-        np.add.at(levels[:, 0], batch.level, each.double().cpu().numpy())
+        np.add.at(levels[:, 0], batch.level, losses.double().cpu().numpy())
         np.add.at(levels[:, 1], batch.level, 1.0)
-        counts = torch.from_numpy(levels).to(self.processes.device)
-        self.processes.add([counts])
-        levels = counts.cpu().numpy()
+        sums = torch.from_numpy(levels).to(self.processes.device)
+        self.processes.add([sums])
+        levels = sums.cpu().numpy()
         return Report(self.step, float(levels[:, 0].sum() / training.batch), levels, float(norm))
 
     def state(self) -> State:
-        """Where the training is."""
+        """Return the position of the training, from which another trainer can resume."""
         moments = [self.optimizer.state.get(parameter, {}) for parameter in self.parameters.values()]
 
         def moment(key: str) -> dict[str, Tensor]:
             return {
-                name: of[key] if key in of else torch.zeros_like(self.parameters[name])
-                for name, of in zip(self.parameters, moments, strict=True)
+                name: values[key] if key in values else torch.zeros_like(self.parameters[name])
+                for name, values in zip(self.parameters, moments, strict=True)
             }
 
         tensors = {
@@ -163,21 +172,6 @@ class Trainer:
         return State(self.step, self.recipe.to_json(), self.corpus.classes, tensors, self.corpus.fingerprint)
 
     def _restore(self, state: State) -> None:
-        if other := _differences(recipe_of_json(state.recipe), self.recipe):
-            raise InputError(
-                f"recipe: the training in this folder has another one ({other}); choose another folder, and --init "
-                "with this one's state to go on from what it has learnt"
-            )
-        if state.classes != self.corpus.classes:
-            raise InputError(f"data: expected the classes {state.classes!r:.80}, got {self.corpus.classes!r:.80}")
-        if state.recordings not in ("", now := self.corpus.fingerprint):
-            had, have = state.recordings.split()[0], now.split()[0]
-            raise InputError(
-                f"data: expected the {had} recordings that this training began with, got {have} that are not all "
-                "the same; give it those back, or begin another in another folder with --init"
-            )
-        if not all(state.tensors.values()):
-            raise InputError("init: the state in this folder is one to begin from (--init), not one to go on with")
         self.step = state.step
         with torch.no_grad():
             for name, parameter in self.parameters.items():
@@ -190,61 +184,104 @@ class Trainer:
                 }
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
-    """The share of the learning rate in a step, from 0: a linear rise, then half a cosine down to zero."""
+def check_resumable(state: State, file: Path, recipe: Recipe, corpus: Corpus) -> None:
+    """Check that a training can resume from a state.
+
+    Args:
+        state: the content of the file.
+        file: named in messages.
+        recipe: of the training to resume.
+        corpus: its recordings.
+
+    Raises:
+        InputError: the state belongs to another recipe, other classes or other recordings, or holds weights alone.
+    """
+    if differences := _differences(recipe_from_json(state.recipe), recipe):
+        raise InputError(
+            f"{file}: expected a training with this recipe, got one with another ({differences}); choose another "
+            "--folder, and --init with this file to build on its weights"
+        )
+    if state.classes != corpus.classes:
+        raise InputError(f"data: expected the classes {state.classes!r:.80} of {file}, got {corpus.classes!r:.80}")
+    fingerprint = corpus.fingerprint
+    if state.recordings not in ("", fingerprint):
+        before, now = state.recordings.split()[0], fingerprint.split()[0]
+        raise InputError(
+            f"data: expected the {before} recordings that the training in {file} began with, got {now} that are not "
+            "the same; restore them, or choose another --folder and --init"
+        )
+    if not all(state.tensors.values()):
+        raise InputError(f"{file}: expected a training to resume, got weights alone, to start from with --init")
+
+
+def rate_factor(step: int, steps: int, warmup: int) -> float:
+    """Return the factor of the learning rate: a linear rise, then half a cosine down to zero.
+
+    Args:
+        step: from 0.
+        steps: of the training.
+        warmup: steps of the rise.
+    """
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))
 
 
 def fused_obstacle(device: torch.device, dtype: torch.dtype, channels: int) -> str | None:
-    """Why `engine.training.fused` cannot run the residual layers, or None."""
+    """Return the reason why `engine.training.fused` cannot run the residual layers, or None.
+
+    Args:
+        device: of the training.
+        dtype: of the matrix products.
+        channels: of the residual layers.
+    """
     if device.type != "cuda":
-        return "they run on a GPU"
-    if why := obstacle(device.index or 0):
-        return why
+        return "they run on a GPU only"
+    if reason := obstacle(device.index or 0):
+        return reason
     if dtype != torch.bfloat16:
-        return "they keep bf16"
+        return "they compute in bf16 only"
     if channels not in FUSED_CHANNELS:
         return f"they have {' or '.join(map(str, FUSED_CHANNELS))} channels"
     return None
 
 
-def _differences(had: Recipe, have: Recipe) -> str:
-    """What is not the same but for where they begin: a training that goes on does not begin again."""
-    found = []
+def _differences(state: Recipe, recipe: Recipe) -> str:
+    """List the keys that differ, except `training.init`: a training that resumes does not use it."""
+    differences = []
     for table in ("network", "data", "training"):
-        one, other = asdict(getattr(had, table)), asdict(getattr(have, table))
-        different = [key for key in one if one[key] != other[key] and (table, key) != ("training", "init")]
-        found += [f"{table}.{key} = {one[key]!r:.40}, not {other[key]!r:.40}" for key in different]
-    return "; ".join(found)
+        old, new = asdict(getattr(state, table)), asdict(getattr(recipe, table))
+        keys = [key for key in old if old[key] != new[key] and (table, key) != ("training", "init")]
+        differences += [f"{table}.{key} = {old[key]!r:.40}, not {new[key]!r:.40}" for key in keys]
+    return "; ".join(differences)
 
 
-def _begin_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> int:
-    """Weights of the same network or of a narrower one, whose channels are returned, from a checkpoint or a state."""
-    given: Mapping[str, Tensor]
+def _initialize_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> int:
+    """Load initial weights from a checkpoint or a state, of the same network or a narrower one.
+
+    Returns:
+        The channels of the narrower network, or 0.
+    """
+    weights: Mapping[str, Tensor]
     if is_state(Path(file)):
         state = read_state(Path(file))
-        given, theirs = state.tensors["weights"], recipe_of_json(state.recipe).network
-        theirs = replace(theirs, classes=state.classes)
+        weights, config = state.tensors["weights"], recipe_from_json(state.recipe).network
+        config = replace(config, classes=state.classes)
     else:
         checkpoint = load_checkpoint(file)
-        given = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
-        theirs = checkpoint.config
-    ours = replace(network.config, classes=classes)
-    for name in MEANING:
-        is_, expected = getattr(theirs, name), getattr(ours, name)
-        if is_ != expected:
-            raise InputError(f"init: expected a network with {name} = {expected!r:.80}, got {is_!r:.80} in {file}")
-    wanted = {name: parameter.detach() for name, parameter in network.named_parameters()}
+        weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
+        config = checkpoint.config
+    for name in SEMANTIC_FIELDS:
+        value, expected = getattr(config, name), getattr(replace(network.config, classes=classes), name)
+        if value != expected:
+            raise InputError(f"init: {file}: expected a network with {name} = {expected!r:.80}, got {value!r:.80}")
+    parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
     grown_from = 0
-    if {name: tensor.shape for name, tensor in given.items()} != {name: p.shape for name, p in wanted.items()}:
-        wider = grown(given, wanted)
-        if wider is None:
-            raise InputError(
-                f"init: expected a network of the recipe's sizes and classes, or of fewer channels, got {file}"
-            )
-        grown_from, given = len(given["input_projection.bias"]), wider
-    for name, parameter in wanted.items():
-        parameter.copy_(given[name])
+    if {name: tensor.shape for name, tensor in weights.items()} != {name: p.shape for name, p in parameters.items()}:
+        grown = grow_weights(weights, parameters)
+        if grown is None:
+            raise InputError(f"init: {file}: expected a network of the recipe's sizes and classes, or fewer channels")
+        grown_from, weights = len(weights["input_projection.bias"]), grown
+    for name, parameter in parameters.items():
+        parameter.copy_(weights[name])
     return grown_from

@@ -1,4 +1,4 @@
-"""The fused layers of training as Triton compiles them: executed instruction by instruction, and their machine code."""
+"""The fused training layers as Triton compiles them: executed instruction by instruction, and their machine code."""
 
 import pytest
 
@@ -15,13 +15,20 @@ CASES = {
     "a voice": {"channels": 64, "bands": 80, "batch": 1, "length": 70, "dilations": (1, 8)},
     "digits": {"channels": 32, "length": 70, "dilations": (100, 1)},
 }
+# Every run covers both architectures and both widths, but not every pair of them; the others are slow tests.
+EXECUTED = [(80, "digits"), (90, "a voice")]
+COMPILED = [(80, 32), (90, 64)]
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("case", CASES)
-def test_compiled_kernels_are_the_reference(capability, case):
-    found = training_checks.errors(SimulatedDevice(capability), "bf16", **CASES[case])
-    assert all(error < TOLERANCES["training_bf16"] for error in found.values()), found
+def pairs(capabilities, values, quick):
+    every = [(capability, value) for capability in capabilities for value in values]
+    return [pair if pair in quick else pytest.param(*pair, marks=pytest.mark.slow) for pair in every]
+
+
+@pytest.mark.parametrize(("capability", "case"), pairs([80, 90], CASES, EXECUTED))
+def test_compiled_kernels_match_the_reference(capability, case):
+    errors = training_checks.errors(SimulatedDevice(capability), "bf16", **CASES[case])
+    assert all(error < TOLERANCES["training_bf16"] for error in errors.values()), errors
 
 
 class AllKernels(RecordingDevice):
@@ -32,10 +39,7 @@ class AllKernels(RecordingDevice):
         return lambda: None
 
 
-@pytest.mark.parametrize("channels", [32, 64])
-@pytest.mark.parametrize(
-    "capability", [c if c in (80, 90) else pytest.param(c, marks=pytest.mark.slow) for c in CAPABILITIES]
-)
+@pytest.mark.parametrize(("capability", "channels"), pairs(CAPABILITIES, (32, 64), COMPILED))
 def test_machine_code(capability, channels):
     device = AllKernels(capability)
     training_checks.errors(device, "bf16", channels=channels, bands=80, batch=1, length=128, dilations=(1, 2))

@@ -1,4 +1,4 @@
-"""Training on a real GPU: the fused layers, the captured step, and a training that is interrupted. Skipped without."""
+"""Training on a real GPU: the fused layers, the captured step, resuming and validation. Skipped without a GPU."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,16 @@ import torch
 
 pytest.importorskip("triton")
 
-from engine.kernels import cuda
+from engine.kernels import device as gpu_device
 from engine.training import validation
 from engine.training.data import Clip, Corpus
 from engine.training.processes import Processes
-from engine.training.settings import Recipe, recipe_of
+from engine.training.settings import Recipe, recipe_from_tables
 from engine.training.trainer import Trainer
 from engine.training.validation import validate
 from tests.support.tolerances import TOLERANCES, relative_error
 
-OBSTACLE = cuda.obstacle()
+OBSTACLE = gpu_device.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
 CASES = {
     "a voice": {"channels": 64, "bands": 80, "length": 5120, "dilations": (1, 16, 512)},
@@ -26,17 +26,17 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_fused_layers_are_the_reference(case: str) -> None:
+def test_fused_layers_match_the_reference(case: str) -> None:
     from tests.gpu import training_checks
 
-    found = training_checks.errors(cuda.CudaDevice(), "bf16", **CASES[case])
-    assert all(error < TOLERANCES["training_bf16"] for error in found.values()), found
+    errors = training_checks.errors(gpu_device.CudaDevice(), "bf16", **CASES[case])
+    assert all(error < TOLERANCES["training_bf16"] for error in errors.values()), errors
 
 
 def recipe(**changes: object) -> Recipe:
     network = {"residual_channels": 32, "residual_layers": 6, "dilation_cycle": 6}
     training = {"steps": 12, "batch": 6, "warmup": 2, "fast_share": 0.5}
-    return recipe_of({"network": network, "data": {"frames": 8}, "training": training | changes})
+    return recipe_from_tables({"network": network, "data": {"frames": 8}, "training": training | changes})
 
 
 def corpus(held_out: int = 0) -> Corpus:
@@ -48,50 +48,49 @@ def corpus(held_out: int = 0) -> Corpus:
     return Corpus(clips[:4], clips[4:], (), 0)
 
 
-def losses(device: str, dtype: torch.dtype, steps: int = 12) -> tuple[list[float], list[float], Trainer]:
+def train(device: str, dtype: torch.dtype, steps: int = 12) -> tuple[list[float], list[float], Trainer]:
+    """Return the losses and the gradient norms of some steps, and the trainer."""
     trainer = Trainer(recipe(), corpus(), Processes(0, 1, torch.device(device)), dtype)
     reports = [trainer.advance() for _ in range(steps)]
-    return [one.loss for one in reports], [one.gradient for one in reports], trainer
+    return [report.loss for report in reports], [report.gradient for report in reports], trainer
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_training_is_that_of_the_cpu(dtype: torch.dtype) -> None:
-    expected, norms, _ = losses("cpu", torch.float32)
-    found, found_norms, other = losses("cuda", dtype)
-    assert (other.not_fused is None) == (dtype == torch.bfloat16)
+def test_training_matches_the_cpu(dtype: torch.dtype) -> None:
+    cpu_losses, cpu_norms, _ = train("cpu", torch.float32)
+    losses, norms, trainer = train("cuda", dtype)
+    assert (trainer.not_fused is None) == (dtype == torch.bfloat16)
     limit = TOLERANCES["training_fp32" if dtype == torch.float32 else "training_bf16"]
-    assert relative_error(found, expected) < 20 * limit, (found, expected)
-    assert relative_error(found_norms, norms) < 20 * limit, (found_norms, norms)
+    assert relative_error(losses, cpu_losses) < 20 * limit, (losses, cpu_losses)
+    assert relative_error(norms, cpu_norms) < 20 * limit, (norms, cpu_norms)
 
 
-def test_it_goes_on_where_it_was() -> None:
-    """Up to rounding: not every sum of PyTorch's has a fixed order on a GPU."""
-    whole, norms, _ = losses("cuda", torch.bfloat16)
-    half = losses("cuda", torch.bfloat16, 5)[2]
-    again = Trainer(recipe(), corpus(), Processes(0, 1, torch.device("cuda")), torch.bfloat16, half.state())
-    reports = [again.advance() for _ in range(7)]
-    assert again.done and not half.done
-    assert relative_error([one.loss for one in reports], whole[5:]) < TOLERANCES["training_bf16"]
-    assert relative_error([one.gradient for one in reports], norms[5:]) < TOLERANCES["training_bf16"]
+def test_training_resumes_where_it_stopped() -> None:
+    """Equal up to rounding, because not every sum of PyTorch has a fixed order on a GPU."""
+    losses, norms, _ = train("cuda", torch.bfloat16)
+    stopped = train("cuda", torch.bfloat16, 5)[2]
+    resumed = Trainer(recipe(), corpus(), Processes(0, 1, torch.device("cuda")), torch.bfloat16, stopped.state())
+    reports = [resumed.advance() for _ in range(7)]
+    assert resumed.done and not stopped.done
+    assert relative_error([report.loss for report in reports], losses[5:]) < TOLERANCES["training_bf16"]
+    assert relative_error([report.gradient for report in reports], norms[5:]) < TOLERANCES["training_bf16"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_validation_is_that_of_the_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    """Of the same weights; without PESQ and STOI, which know no device."""
-    monkeypatch.setattr(validation, "perceived", lambda recording, audio, rate: (1.0, 0.5))
-    trainers = [
-        Trainer(recipe(), corpus(held_out=2), Processes(0, 1, torch.device("cuda")), dtype),
-        Trainer(recipe(), corpus(held_out=2), Processes(0, 1, torch.device("cpu"))),
-    ]
+def test_validation_matches_the_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """For the same weights; without PESQ and STOI, which do not depend on the device."""
+    monkeypatch.setattr(validation, "perceptual_scores", lambda recording, audio, rate: (1.0, 0.5))
+    on_gpu = Trainer(recipe(), corpus(held_out=2), Processes(0, 1, torch.device("cuda")), dtype)
+    on_cpu = Trainer(recipe(), corpus(held_out=2), Processes(0, 1, torch.device("cpu")))
     for _ in range(3):
-        trainers[0].advance()
-    for name, tensor in trainers[0].average.items():
-        trainers[1].average[name].copy_(tensor)
-    found, expected = map(validate, trainers)
-    assert found.keys() == expected.keys() == {"loss", "pesq_wb", "stoi", "log_mel_error"}
+        on_gpu.advance()
+    for name, tensor in on_gpu.average.items():
+        on_cpu.average[name].copy_(tensor)
+    figures, expected = validate(on_gpu), validate(on_cpu)
+    assert figures.keys() == expected.keys() == {"loss", "pesq_wb", "stoi", "log_mel_error"}
     limit = 20 * TOLERANCES["training_fp32"] if dtype == torch.float32 else TOLERANCES["training_bf16"]
-    assert relative_error(found["loss"], expected["loss"]) < limit
-    assert found["log_mel_error"] == expected["log_mel_error"]  # a voice on a CPU spoke both
-    before = trainers[0].step
-    trainers[0].advance()  # the captured step goes on
-    assert trainers[0].step == before + 1 and np.isfinite(validate(trainers[0])["loss"])
+    assert relative_error(figures["loss"], expected["loss"]) < limit
+    assert figures["log_mel_error"] == expected["log_mel_error"]  # both are vocoded on the CPU
+    before = on_gpu.step
+    on_gpu.advance()  # the captured step still runs after a validation
+    assert on_gpu.step == before + 1 and np.isfinite(validate(on_gpu)["loss"])

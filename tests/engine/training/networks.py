@@ -1,4 +1,4 @@
-"""Networks to train whose weights are random everywhere."""
+"""Trainable networks with random weights everywhere."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from engine.config import Config
 from engine.training.network import DiffWave
 
 
-def filled(config: Config, classes: int = 0, seed: int = 3) -> DiffWave:
-    """A zero would hide what is forgotten."""
+def random_diffwave(config: Config, classes: int = 0, seed: int = 3) -> DiffWave:
+    """Return a network in which no parameter is zero: a zero would hide an error in what it multiplies."""
     torch.manual_seed(seed)
     network = DiffWave(config, classes)
     with torch.no_grad():

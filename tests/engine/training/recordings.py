@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from engine.audio.wav import write_wav
-from engine.training.settings import Recipe, recipe_of
+from engine.training.settings import Recipe, recipe_from_tables
 
 SMALL = {"residual_channels": 16, "residual_layers": 4, "dilation_cycle": 4}
 
 
 def recipe_text(frames: int, steps: int, batch: int) -> str:
-    """A voice of 16 channels as a TOML file; more keys of `training` may follow."""
+    """Return a TOML recipe of a voice with 16 channels; further keys of `training` may be appended."""
     return f"""
 [network]
 residual_channels = 16
@@ -33,8 +33,8 @@ fast_share = 0.5
 """
 
 
-def tones(folder: Path, count: int, rate: int, seconds: float, seed: int = 0) -> Path:
-    """Recordings n.wav of gliding tones with overtones: what a small network learns in seconds."""
+def write_tones(folder: Path, count: int, rate: int, seconds: float, seed: int = 0) -> Path:
+    """Write recordings n.wav of gliding tones with overtones, which a small network learns in seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     time = np.arange(int(rate * seconds)) / rate
@@ -46,8 +46,8 @@ def tones(folder: Path, count: int, rate: int, seconds: float, seed: int = 0) ->
     return folder
 
 
-def spoken(folder: Path, digits: int = 3, speakers: str = "ab", takes: int = 3, rate: int = 8000) -> Path:
-    """Recordings DIGIT_SPEAKER_TAKE.wav, each a tone that its digit and speaker decide."""
+def write_digits(folder: Path, digits: int = 3, speakers: str = "ab", takes: int = 3, rate: int = 8000) -> Path:
+    """Write recordings DIGIT_SPEAKER_TAKE.wav: a tone for every digit and speaker."""
     folder.mkdir(parents=True, exist_ok=True)
     time = np.arange(int(0.02 * rate)) / rate
     for digit in range(digits):
@@ -59,7 +59,7 @@ def spoken(folder: Path, digits: int = 3, speakers: str = "ab", takes: int = 3, 
 
 
 def voice_recipe(**changes: Any) -> Recipe:
-    """A voice of 16 channels."""
+    """Return the recipe of a voice with 16 channels."""
     tables: dict[str, Any] = {
         "network": dict(SMALL),
         "data": {"frames": 4, "held_out": r"^[0-1]\."},
@@ -67,11 +67,11 @@ def voice_recipe(**changes: Any) -> Recipe:
     }
     for name, values in changes.items():
         tables[name].update(values)
-    return recipe_of(tables)
+    return recipe_from_tables(tables)
 
 
 def digits_recipe(**changes: Any) -> Recipe:
-    """Digits of 16 channels."""
+    """Return the recipe of a digits network with 16 channels."""
     tables: dict[str, Any] = {
         "network": {**SMALL, "n_mels": 0, "sample_rate": 8000, "fast_schedule": []},
         "data": {"label": r"^(\d)_([a-z])_", "held_out": r"_0\.wav$", "samples": 200, "lead": 30, "peak": 0.9},
@@ -79,4 +79,4 @@ def digits_recipe(**changes: Any) -> Recipe:
     }
     for name, values in changes.items():
         tables[name].update(values)
-    return recipe_of(tables)
+    return recipe_from_tables(tables)

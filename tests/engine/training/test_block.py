@@ -1,4 +1,4 @@
-"""The residual layer that is trained: its values are the reference's, its gradient is that of its values."""
+"""The trained residual layer: its values match the reference, and its gradient matches its values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.kernels import reference
 from engine.training.block import residual_block
 from tests.support.tolerances import TOLERANCES, relative_error
 
-SIZES = [(1, 24, 4), (3, 17, 1), (2, 5, 8)]  # batch, length, dilation; the last sees nothing but padding
+SIZES = [(1, 24, 4), (3, 17, 1), (2, 5, 8)]  # batch, length, dilation; the outer taps of the last see only padding
 
 
 def inputs(batch: int, length: int, constant: bool = True) -> list[torch.Tensor]:
@@ -24,28 +24,29 @@ def inputs(batch: int, length: int, constant: bool = True) -> list[torch.Tensor]
 
 @pytest.mark.parametrize(("batch", "length", "dilation"), SIZES)
 @pytest.mark.parametrize("constant", [True, False], ids=["a label's row", "a mel's rows"])
-def test_values_are_the_reference(batch: int, length: int, dilation: int, constant: bool) -> None:
+def test_values_match_the_reference(batch: int, length: int, dilation: int, constant: bool) -> None:
     x, d, conditioner, dilated, projection, bias = inputs(batch, length, constant)
-    got = residual_block(x, d, conditioner, dilated, projection, bias, dilation, torch.float64)
-    by_item = conditioner.expand(length, -1, -1).permute(1, 2, 0)
+    results = residual_block(x, d, conditioner, dilated, projection, bias, dilation, torch.float64)
+    conditioner_by_item = conditioner.expand(length, -1, -1).permute(1, 2, 0)
     h = x.view(length, batch, -1).permute(1, 2, 0)
-    nothing = torch.zeros(len(dilated), dtype=torch.float64)
-    expected = reference.residual_block(h, by_item, d, dilated, nothing, projection[:, :, None], bias, dilation)
-    for one, other in zip(got, expected, strict=True):
-        rows = other.permute(2, 0, 1).reshape(length * batch, -1)
-        assert relative_error(one.detach(), rows.detach()) < TOLERANCES["reference_float64"]
+    no_bias = torch.zeros(len(dilated), dtype=torch.float64)
+    weight = projection[:, :, None]
+    expected = reference.residual_block(h, conditioner_by_item, d, dilated, no_bias, weight, bias, dilation)
+    for result, by_item in zip(results, expected, strict=True):
+        rows = by_item.permute(2, 0, 1).reshape(length * batch, -1)
+        assert relative_error(result.detach(), rows.detach()) < TOLERANCES["reference_float64"]
 
 
 @pytest.mark.parametrize(("batch", "length", "dilation"), SIZES)
 @pytest.mark.parametrize("constant", [True, False], ids=["a label's row", "a mel's rows"])
-def test_gradient_is_that_of_the_values(batch: int, length: int, dilation: int, constant: bool) -> None:
-    given = [tensor.detach().requires_grad_() for tensor in inputs(batch, length, constant)]
-    assert torch.autograd.gradcheck(lambda *of: residual_block(*of, dilation, torch.float64), given)
+def test_gradient_matches_the_values(batch: int, length: int, dilation: int, constant: bool) -> None:
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs(batch, length, constant)]
+    assert torch.autograd.gradcheck(lambda *tensors: residual_block(*tensors, dilation, torch.float64), leaves)
 
 
-def test_bfloat16_gives_nearly_the_same() -> None:
-    given = [tensor.detach().float() for tensor in inputs(2, 40)]
-    exact, rounded = (residual_block(*given, 2, dtype) for dtype in (torch.float32, torch.bfloat16))
+def test_bfloat16_is_close_to_float32() -> None:
+    tensors = [tensor.detach().float() for tensor in inputs(2, 40)]
+    exact, rounded = (residual_block(*tensors, 2, dtype) for dtype in (torch.float32, torch.bfloat16))
     assert rounded[0].dtype == torch.float32
-    for one, other in zip(rounded, exact, strict=True):
-        assert 0 < relative_error(one.float(), other) < TOLERANCES["operation_bf16"]
+    for result, expected in zip(rounded, exact, strict=True):
+        assert 0 < relative_error(result.float(), expected) < TOLERANCES["operation_bf16"]

@@ -1,4 +1,4 @@
-"""Recordings as examples: what follows from what, and what is refused."""
+"""Recordings as training examples: classes, crops, padding, mels, and refused folders."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.audio.spectrogram import mel, settings
+from engine.audio.spectrogram import mel, mel_settings
 from engine.audio.wav import read_wav, write_wav
 from engine.config import Config
 from engine.errors import InputError
-from engine.training.data import Corpus, draw, generator, placed, read_corpus
+from engine.training.data import Corpus, draw, generator, padded, read_corpus
 from engine.training.settings import Recipe
-from tests.engine.training.recordings import digits_recipe, spoken, tones, voice_recipe
+from tests.engine.training.recordings import digits_recipe, voice_recipe, write_digits, write_tones
 
 
 def corpus_of(folder: Path, recipe: Recipe) -> Corpus:
     return read_corpus(folder, recipe.data, recipe.network)
 
 
-def test_classes_and_held_out_files_follow_from_names(tmp_path: Path) -> None:
-    corpus = corpus_of(spoken(tmp_path), digits_recipe())
+def test_names_decide_classes_and_held_out_files(tmp_path: Path) -> None:
+    corpus = corpus_of(write_digits(tmp_path), digits_recipe())
     assert corpus.classes == ("0 a", "0 b", "1 a", "1 b", "2 a", "2 b")
     assert {clip.name for clip in corpus.held_out} == {f"{d}_{s}_0.wav" for d in range(3) for s in "ab"}
     assert len(corpus.train) == 12 and not {c.name for c in corpus.train} & {c.name for c in corpus.held_out}
@@ -32,20 +32,20 @@ def test_classes_and_held_out_files_follow_from_names(tmp_path: Path) -> None:
         assert abs(np.abs(clip.audio).max() - 0.9) < 0.05
 
 
-def test_an_example_follows_from_seed_step_and_number(tmp_path: Path) -> None:
+def test_an_example_depends_on_seed_step_and_number(tmp_path: Path) -> None:
     recipe = voice_recipe()
-    corpus = corpus_of(tones(tmp_path, 6, 22050, 0.3), recipe)
+    corpus = corpus_of(write_tones(tmp_path, 6, 22050, 0.3), recipe)
 
-    def example(*of: int) -> bytes:
-        return draw(corpus, recipe.data, recipe.network, generator(*of)).audio.tobytes()
+    def example(*key: int) -> bytes:
+        return draw(corpus, recipe.data, recipe.network, generator(*key)).audio.tobytes()
 
     assert example(1, 2, 3) == example(1, 2, 3)
     assert len({example(1, 2, 3), example(2, 2, 3), example(1, 3, 3), example(1, 2, 4)}) == 4
 
 
-def test_a_crop_has_the_mel_of_its_place(tmp_path: Path) -> None:
+def test_a_crop_has_the_mel_of_its_position(tmp_path: Path) -> None:
     recipe = voice_recipe()
-    corpus = corpus_of(tones(tmp_path, 3, 22050, 0.5), recipe)
+    corpus = corpus_of(write_tones(tmp_path, 3, 22050, 0.5), recipe)
     example = draw(corpus, recipe.data, recipe.network, generator(0, 0, 0))
     (clip,) = corpus.train
     first = next(i for i in range(len(clip.audio)) if np.array_equal(clip.audio[i : i + 1024], example.audio))
@@ -57,38 +57,39 @@ def test_a_crop_has_the_mel_of_its_place(tmp_path: Path) -> None:
 
 def test_a_louder_crop_has_a_louder_mel(tmp_path: Path) -> None:
     recipe = voice_recipe(data={"gain_db": [-6.0, -6.0]})
-    corpus = corpus_of(tones(tmp_path, 3, 22050, 0.5), recipe)
+    corpus = corpus_of(write_tones(tmp_path, 3, 22050, 0.5), recipe)
     softer = draw(corpus, recipe.data, recipe.network, generator(0, 0, 0))
     plain = draw(corpus, voice_recipe().data, recipe.network, generator(0, 0, 0))
     assert softer.mel is not None and plain.mel is not None
     assert np.allclose(softer.audio, plain.audio * 10 ** (-6 / 20), atol=1e-6)
-    # LMNT's mel counts 100 dB as 1.
+    # 100 dB are 1 in LMNT's mel.
     inside = (plain.mel > 0.1) & (plain.mel < 0.99)
     assert inside.any() and np.allclose((plain.mel - softer.mel)[inside], 0.06, atol=1e-3)
 
 
-def test_a_clip_is_padded_and_fades(tmp_path: Path) -> None:
+def test_a_clip_is_padded_and_fades_at_its_ends(tmp_path: Path) -> None:
     recipe = digits_recipe()
-    clip = corpus_of(spoken(tmp_path), recipe).train[0]
-    example = placed(clip, recipe.data, 30)
+    clip = corpus_of(write_digits(tmp_path), recipe).train[0]
+    example = padded(clip, recipe.data, 30)
     assert example.shape == (200,) and not example[:30].any() and not example[30 + len(clip.audio) :].any()
     assert clip.audio[0] == 0 == clip.audio[-1]
-    assert not placed(clip, recipe.data, 1000)[:40].any() and placed(clip, recipe.data, 1000)[-1] == 0  # still whole
+    late = padded(clip, recipe.data, 1000)  # a lead that does not fit is shortened
+    assert not late[:40].any() and late[-1] == 0
 
 
 def test_long_and_short_files_are_left_out(tmp_path: Path) -> None:
-    spoken(tmp_path)
-    tones(tmp_path / "more", 1, 8000, 1.0)
+    write_digits(tmp_path)
+    write_tones(tmp_path / "more", 1, 8000, 1.0)
     (tmp_path / "more" / "0.wav").rename(tmp_path / "2_b_9.wav")
     assert corpus_of(tmp_path, digits_recipe()).left_out == 1
-    tones(tmp_path / "voice", 4, 22050, 0.3)
-    tones(tmp_path / "voice" / "short", 2, 22050, 0.02)
+    write_tones(tmp_path / "voice", 4, 22050, 0.3)
+    write_tones(tmp_path / "voice" / "short", 2, 22050, 0.02)
     assert corpus_of(tmp_path / "voice", voice_recipe()).left_out == 2
 
 
-def test_another_rate_is_resampled(tmp_path: Path) -> None:
+def test_other_sample_rates_are_resampled(tmp_path: Path) -> None:
     pytest.importorskip("soxr")
-    tones(tmp_path, 3, 44100, 0.5)
+    write_tones(tmp_path, 3, 44100, 0.5)
     corpus = corpus_of(tmp_path, voice_recipe())
     assert corpus.rates == (44100,)
     samples, _ = read_wav(tmp_path / "2.wav")
@@ -99,83 +100,81 @@ def test_another_rate_is_resampled(tmp_path: Path) -> None:
     ("recipe", "message"),
     [
         (voice_recipe(data={"pattern": "*.flac"}), r"no recording .* below"),
-        (voice_recipe(data={"held_out": "wav"}), "none of the 3 files"),
+        (voice_recipe(data={"held_out": "wav"}), "none of the 3 files in .* can be trained on"),
         (voice_recipe(data={"frames": 1000}), "at least 1000 frames"),
-        (digits_recipe(), "expected it in every file's name, got '0.wav'"),
+        (digits_recipe(), "expected a match in every file's name, got '0.wav'"),
         (
             voice_recipe(network={"mel_kind": "hifigan", "prior": True}),
-            r"network.energy_min: .* the smallest energy of its recordings; say [0-9]\.[0-9]+",
+            r"network.energy_min: expected the smallest energy of the recordings .*; set it to [0-9]\.[0-9]+",
         ),
     ],
 )
-def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, recipe: Recipe, message: str) -> None:
+def test_folders_without_usable_recordings_are_refused(tmp_path: Path, recipe: Recipe, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        corpus_of(tones(tmp_path, 3, 22050, 0.3), recipe)
+        corpus_of(write_tones(tmp_path, 3, 22050, 0.3), recipe)
 
 
-def test_files_that_are_no_recordings_are_passed_by(tmp_path: Path) -> None:
-    tones(tmp_path, 3, 22050, 0.3)
-    (tmp_path / "metadata.csv").write_text("0|what is said")
+def test_other_files_are_skipped(tmp_path: Path) -> None:
+    write_tones(tmp_path, 3, 22050, 0.3)
+    (tmp_path / "metadata.csv").write_text("0|the text")
     recipe = voice_recipe(data={"pattern": "**/*.*"})
     assert len(corpus_of(tmp_path, recipe).train) == 1
-    with pytest.raises(InputError, match=r"no recording \(.*\.wav\) below .* fits the pattern '\*\.csv'"):
+    with pytest.raises(InputError, match=r"no recording \(.*\.wav\) below .* matches the pattern '\*\.csv'"):
         corpus_of(tmp_path, voice_recipe(data={"pattern": "*.csv"}))
 
 
 def test_a_recording_without_samples_is_named(tmp_path: Path) -> None:
-    write_wav(spoken(tmp_path) / "1_a_9.wav", np.zeros(0, np.float32), 8000)
+    write_wav(write_digits(tmp_path) / "1_a_9.wav", np.zeros(0, np.float32), 8000)
     with pytest.raises(InputError, match=r"1_a_9\.wav has no samples"):
         corpus_of(tmp_path, digits_recipe())
 
 
 def test_a_recording_that_is_not_finite_is_named(tmp_path: Path) -> None:
     samples = np.full(9000, np.nan, np.float32).tobytes()
-    of_floats = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 22050, 4 * 22050, 4, 32)
-    content = b"WAVE" + of_floats + struct.pack("<4sI", b"data", len(samples)) + samples
-    (tones(tmp_path, 3, 22050, 0.3) / "8.wav").write_bytes(struct.pack("<4sI", b"RIFF", len(content)) + content)
+    header = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 22050, 4 * 22050, 4, 32)
+    content = b"WAVE" + header + struct.pack("<4sI", b"data", len(samples)) + samples
+    (write_tones(tmp_path, 3, 22050, 0.3) / "8.wav").write_bytes(struct.pack("<4sI", b"RIFF", len(content)) + content)
     with pytest.raises(InputError, match=r"data: .*8\.wav: audio: expected finite values"):
         corpus_of(tmp_path, voice_recipe())
 
 
-def test_a_crop_has_the_mel_that_the_checkpoint_wants(tmp_path: Path) -> None:
+def test_a_crop_has_the_mel_of_its_network(tmp_path: Path) -> None:
     network = {"mel_kind": "hifigan", "n_mels": 100, "sample_rate": 24000}
-    (clip,) = corpus_of(tones(tmp_path, 3, 24000, 0.3), voice_recipe(network=network)).train
-    wanted = settings(Config(mel_kind="hifigan", n_mels=100, sample_rate=24000))
-    assert wanted["fmax"] is not None and clip.mel is not None
-    assert np.array_equal(clip.mel, mel(clip.audio, 24000, **wanted)[:, : clip.mel.shape[1]])
+    (clip,) = corpus_of(write_tones(tmp_path, 3, 24000, 0.3), voice_recipe(network=network)).train
+    settings = mel_settings(Config(mel_kind="hifigan", n_mels=100, sample_rate=24000))
+    assert settings["fmax"] is not None and clip.mel is not None
+    assert np.array_equal(clip.mel, mel(clip.audio, 24000, **settings)[:, : clip.mel.shape[1]])
 
 
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (r"^(\d)_([a-z])_(\d)", "data.label: its groups make names of classes; .*each one or two printable words"),
+        (r"^(\d)_([a-z])_(\d)", "data.label: its groups give the names of classes; .*each one or two printable words"),
         (r"^\d(x)?", "data.label: expected its groups to match a part of every name, got nothing of '0_a_0.wav'"),
     ],
 )
-def test_labels_that_can_be_no_classes_are_refused_before_the_training(
-    tmp_path: Path, label: str, message: str
-) -> None:
+def test_labels_that_cannot_be_classes_are_refused(tmp_path: Path, label: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        corpus_of(spoken(tmp_path), digits_recipe(data={"label": label}))
+        corpus_of(write_digits(tmp_path), digits_recipe(data={"label": label}))
 
 
-def test_a_group_that_matches_nothing_is_no_part_of_the_label(tmp_path: Path) -> None:
-    assert corpus_of(spoken(tmp_path), digits_recipe(data={"label": r"^(\d)_a?(b)?"})).classes[:2] == ("0", "0 b")
+def test_a_group_without_a_match_is_not_part_of_the_label(tmp_path: Path) -> None:
+    assert corpus_of(write_digits(tmp_path), digits_recipe(data={"label": r"^(\d)_a?(b)?"})).classes[:2] == ("0", "0 b")
 
 
-def test_a_network_of_more_bands_gets_them(tmp_path: Path) -> None:
+def test_the_mel_has_the_bands_of_the_network(tmp_path: Path) -> None:
     recipe = voice_recipe(network={"n_mels": 100}, data={"gain_db": [-6.0, -6.0]})
-    corpus = corpus_of(tones(tmp_path, 3, 22050, 0.3), recipe)
+    corpus = corpus_of(write_tones(tmp_path, 3, 22050, 0.3), recipe)
     example = draw(corpus, recipe.data, recipe.network, generator(0, 0, 0))
     assert corpus.train[0].mel is not None and len(corpus.train[0].mel) == 100
     assert example.mel is not None and example.mel.shape == (100, 4)
 
 
-def test_the_fingerprint_is_of_what_is_trained_on(tmp_path: Path) -> None:
-    tones(tmp_path, 4, 22050, 0.3)
+def test_the_fingerprint_covers_the_recordings_to_train_on(tmp_path: Path) -> None:
+    write_tones(tmp_path, 4, 22050, 0.3)
     before = corpus_of(tmp_path, voice_recipe()).fingerprint
     assert before.startswith("2 ") and corpus_of(tmp_path, voice_recipe()).fingerprint == before
-    tones(tmp_path / "held out", 1, 22050, 0.5)
+    write_tones(tmp_path / "held out", 1, 22050, 0.5)
     assert corpus_of(tmp_path, voice_recipe()).fingerprint == before
     (tmp_path / "3.wav").rename(tmp_path / "5.wav")
     assert corpus_of(tmp_path, voice_recipe()).fingerprint != before

@@ -1,4 +1,4 @@
-"""A training goes on in a wider network, which begins as what the narrow one had learnt."""
+"""Training in a wider network starts from the function of the narrow one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from engine.config import Config
 from engine.training.data import read_corpus
 from engine.training.fit import STATE, Options, fit
-from engine.training.grow import grown
+from engine.training.grow import grow_weights
 from engine.training.network import DiffWave
 from engine.training.processes import Processes
 from engine.training.state import read_state
 from engine.training.trainer import Trainer
-from tests.engine.training.filled import filled
-from tests.engine.training.recordings import digits_recipe, spoken
+from tests.engine.training.networks import random_diffwave
+from tests.engine.training.recordings import digits_recipe, write_digits
 from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
 from tests.support.tolerances import TOLERANCES, relative_error
 
@@ -28,27 +28,30 @@ def weights(network: DiffWave) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("channels", [48, 64, 128])
 @pytest.mark.parametrize(("config", "classes"), [(SMALL, 0), (SMALL_UNCONDITIONAL, 3)], ids=["mel", "label"])
-def test_a_wider_network_begins_as_the_narrow_one(config: Config, classes: int, channels: int) -> None:
-    narrow, wide = filled(config, classes), filled(replace(config, residual_channels=channels), classes, seed=4)
+def test_a_wider_network_starts_with_the_function_of_the_narrow_one(
+    config: Config, classes: int, channels: int
+) -> None:
+    narrow = random_diffwave(config, classes)
+    wide = random_diffwave(replace(config, residual_channels=channels), classes, seed=4)
     x, t = torch.randn(2, 512), torch.tensor([3.0, 40.0], dtype=torch.float64)
     mel, label = (None, torch.tensor([0, 3])) if classes else (torch.rand(2, 80, 2), None)
-    expected, other = (network(x, t, mel, label).detach() for network in (narrow, wide))
-    made = grown(weights(narrow), weights(wide))
-    assert made is not None
-    assert relative_error(other, expected) > 0.01  # else this shows nothing
-    wide.load_state_dict(made)
-    found = wide(x, t, mel, label)
-    assert relative_error(found.detach(), expected) < TOLERANCES["network_eps_fp32"]
-    # What reads the new channels is zero, but will not stay so: they carry something.
-    (found**2).sum().backward()
+    expected, random_eps = (network(x, t, mel, label).detach() for network in (narrow, wide))
+    grown = grow_weights(weights(narrow), weights(wide))
+    assert grown is not None
+    assert relative_error(random_eps, expected) > 0.01  # otherwise the comparison below proves nothing
+    wide.load_state_dict(grown)
+    eps = wide(x, t, mel, label)
+    assert relative_error(eps.detach(), expected) < TOLERANCES["network_eps_fp32"]
+    # The weights that read the new channels are zero and have a gradient, because the new channels carry values.
+    (eps**2).sum().backward()
     C = config.residual_channels
     layer = wide.residual_layers[2]
-    for read in (wide.output_projection.weight, layer.dilated_conv.weight, layer.output_projection.weight):
-        assert not read.detach()[:C, C:].any() and read.grad is not None
-        assert (read.grad[:C, C:].flatten(2).abs().amax(dim=(0, 2)) > 0).float().mean() > 0.3  # the rest is relu's
-    # The random weights are where nothing was: every output of a new channel has them.
-    assert torch.equal(made["input_projection.weight"][C:], weights(wide)["input_projection.weight"][C:])
-    assert made["residual_layers.0.dilated_conv.weight"][channels + C :].abs().min() > 0
+    for reader in (wide.output_projection.weight, layer.dilated_conv.weight, layer.output_projection.weight):
+        assert not reader.detach()[:C, C:].any() and reader.grad is not None
+        assert (reader.grad[:C, C:].flatten(2).abs().amax(dim=(0, 2)) > 0).float().mean() > 0.3  # relu zeroes the rest
+    # Every output of a new channel keeps its random weights.
+    assert torch.equal(grown["input_projection.weight"][C:], weights(wide)["input_projection.weight"][C:])
+    assert grown["residual_layers.0.dilated_conv.weight"][channels + C :].abs().min() > 0
 
 
 @pytest.mark.parametrize(
@@ -62,36 +65,38 @@ def test_a_wider_network_begins_as_the_narrow_one(config: Config, classes: int, 
     ],
     ids=["narrower", "deeper", "another mel", "no mel", "the same"],
 )
-def test_what_differs_by_more_than_channels_is_not_grown(other: Config) -> None:
-    assert grown(weights(filled(SMALL, 0)), weights(filled(other, 0))) is None
+def test_networks_that_differ_in_more_than_channels_do_not_grow(other: Config) -> None:
+    assert grow_weights(weights(random_diffwave(SMALL)), weights(random_diffwave(other))) is None
 
 
-def test_what_grows_as_channels_do_is_not_one() -> None:
+def test_bands_do_not_grow_with_the_channels() -> None:
     wide = replace(SMALL, residual_channels=64)
-    for narrow_bands, bands in ((32, 64), (64, 128), (80, 160)):
-        one, other = (replace(config, n_mels=n) for config, n in ((SMALL, narrow_bands), (wide, bands)))
-        assert grown(weights(filled(one)), weights(filled(other))) is None
+    for narrow_bands, wide_bands in ((32, 64), (64, 128), (80, 160)):
+        narrow_weights = weights(random_diffwave(replace(SMALL, n_mels=narrow_bands)))
+        assert grow_weights(narrow_weights, weights(random_diffwave(replace(wide, n_mels=wide_bands)))) is None
 
 
-@pytest.mark.parametrize("counts", [(3, 4), (31, 63)])  # with "no label" 31 are as many as the channels
-def test_other_classes_are_not_grown(counts: tuple[int, int]) -> None:
+@pytest.mark.parametrize("counts", [(3, 4), (31, 63)])  # 31 classes and "no label" are as many as the channels
+def test_classes_do_not_grow(counts: tuple[int, int]) -> None:
     wide = replace(SMALL_UNCONDITIONAL, residual_channels=64)
-    assert grown(weights(filled(SMALL_UNCONDITIONAL, counts[0])), weights(filled(wide, counts[1]))) is None
+    narrow_weights = weights(random_diffwave(SMALL_UNCONDITIONAL, counts[0]))
+    assert grow_weights(narrow_weights, weights(random_diffwave(wide, counts[1]))) is None
 
 
-def test_a_training_begins_from_a_narrower_one_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    data = spoken(tmp_path / "data")
+def test_a_training_starts_from_a_narrower_one_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = write_digits(tmp_path / "data")
     fit(digits_recipe(), data, Options(tmp_path / "narrow"))
     assert "grown" not in capfd.readouterr().err
     init = {"init": str(tmp_path / "narrow" / STATE)}
     recipe = digits_recipe(network={"residual_channels": 32}, training=init)
     trainer = Trainer(recipe, read_corpus(data, recipe.data, recipe.network), Processes(0, 1, torch.device("cpu")))
-    learnt = read_state(tmp_path / "narrow" / STATE).tensors["weights"]["residual_layers.1.dilated_conv.weight"]
-    assert torch.equal(trainer.parameters["residual_layers.1.dilated_conv.weight"][:16, :16], learnt[:16])
+    key = "residual_layers.1.dilated_conv.weight"
+    narrow_weight = read_state(tmp_path / "narrow" / STATE).tensors["weights"][key]
+    assert torch.equal(trainer.parameters[key][:16, :16], narrow_weight[:16])
     assert not fit(recipe, data, Options(tmp_path / "wide", stop_after=3))
     assert "init: a network of 16 channels, grown to 32" in capfd.readouterr().err
-    assert fit(recipe, data, Options(tmp_path / "wide"))  # goes on, and does not begin again
+    assert fit(recipe, data, Options(tmp_path / "wide"))  # resumes, and does not start again
     assert "grown" not in capfd.readouterr().err
-    made = read_state(tmp_path / "wide" / STATE).tensors["weights"]
-    assert made["input_projection.weight"].shape == (32, 1, 1)
-    assert made["residual_layers.1.dilated_conv.weight"][:16, 16:].any()  # now they are read
+    wide_weights = read_state(tmp_path / "wide" / STATE).tensors["weights"]
+    assert wide_weights["input_projection.weight"].shape == (32, 1, 1)
+    assert wide_weights[key][:16, 16:].any()  # training made the old channels read the new ones

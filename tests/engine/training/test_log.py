@@ -1,4 +1,4 @@
-"""What a training says of itself, in its log and in TensorBoard."""
+"""The log of a training, as JSON lines and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.training import log as logs
+from engine.training import log as log_module
 from engine.training.log import FILE, Log, Window
 from engine.training.objective import LEVELS
 from engine.training.trainer import Report
@@ -19,21 +19,21 @@ FIGURES = {"loss": 0.5, "levels": [0.9, None, 0.1]}
 
 
 def report(step: int, loss: float) -> Report:
-    """Of a batch with two examples at the lowest noise and one at the highest."""
+    """Return the report of a batch with two examples at the lowest noise level and one at the highest."""
     levels = np.zeros((LEVELS, 2))
     levels[0], levels[-1] = (4 * loss, 2), (loss, 1)
     return Report(step, 5 * loss / 3, levels, 10 * loss)
 
 
-def test_a_window_is_the_mean_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_holds_the_means_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(log_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     window = Window()
     for begin, losses in ((0, (1.0, 3.0)), (2, (5.0, 9.0))):
         for number, loss in enumerate(losses):
             clock.now += 2.0
             window.add(report(begin + number + 1, loss))
-            with pytest.raises(RuntimeError), window.paused():  # whatever becomes of it
+            with pytest.raises(RuntimeError), window.paused():  # the pause counts even if its block fails
                 clock.now += 50.0
                 raise RuntimeError
         mean = sum(losses) / 2
@@ -56,7 +56,7 @@ def test_every_line_is_json(tmp_path: Path) -> None:
     assert lines == [{"step": 50, **FIGURES}, {"step": 100, "loss": None, "levels": [None, None, 0.25]}]
 
 
-def test_tensorboard_shows_the_same(tmp_path: Path) -> None:
+def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -65,6 +65,9 @@ def test_tensorboard_shows_the_same(tmp_path: Path) -> None:
     log.write(100, {"loss": 0.25, "levels": [None, None, None]})
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    found = {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    nearly = pytest.approx
-    assert found == {"loss": [(50, 0.5), (100, 0.25)], "levels/0": [(50, nearly(0.9))], "levels/2": [(50, nearly(0.1))]}
+    scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert scalars == {
+        "loss": [(50, 0.5), (100, 0.25)],
+        "levels/0": [(50, pytest.approx(0.9))],
+        "levels/2": [(50, pytest.approx(0.1))],
+    }

@@ -1,4 +1,4 @@
-"""When a training's state is written: in time, before what may fail, when signals ask for an end; and when not."""
+"""Writing a training's state: regularly, before a validation, on a signal, and never after divergence."""
 
 from __future__ import annotations
 
@@ -8,56 +8,42 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from engine.errors import InputError
 from engine.training import __main__ as command
-from engine.training import fit as fitting
+from engine.training import fit as fit_module
+from engine.training import log as log_module
 from engine.training.fit import STATE, Options, fit
 from engine.training.settings import read_recipe
 from engine.training.state import State, read_state, write_state
 from engine.training.trainer import Report, Trainer
-from tests.engine.training.recordings import digits_recipe, recipe_text, spoken, tones
+from tests.engine.training.recordings import digits_recipe, recipe_text, write_digits, write_tones
+from tests.engine.training.states import equal_states
 
-RECIPE = recipe_text(frames=1, steps=100, batch=2)
-# The command, for which another process makes batches, as beside a GPU.
+RECIPE = recipe_text(frames=1, steps=60, batch=2)
+# The command, with a worker process that computes batches, as beside a GPU, and a log every ten steps.
 COMMAND = """
 import sys
+from engine.training import fit
 from engine.training.__main__ import main
 from engine.training.processes import Processes
 
 Processes.workers = 1
+fit.LOG_STEPS = 10
 sys.exit(main())
 """
 
 
-def same(one: State, other: State) -> bool:
-    return one.step == other.step and all(
-        torch.equal(tensor, other.tensors[part][name])
-        for part, tensors in one.tensors.items()
-        for name, tensor in tensors.items()
-    )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums of several threads have no fixed order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_a_signal_to_all_processes_and_the_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    """As schedulers and `timeout` send it: to the whole group, the processes that make batches among it."""
+def test_a_training_resumes_to_the_same_weights_after_a_signal_to_its_group(tmp_path: Path) -> None:
+    """Schedulers and `timeout` signal the whole group, and so the worker processes too."""
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    data, log = tones(tmp_path / "data", 4, 22050, 0.3), tmp_path / "broken" / "log.jsonl"
+    data, log = write_tones(tmp_path / "data", 4, 22050, 0.3), tmp_path / "broken" / "log.jsonl"
     arguments = ["recipe.toml", "--data", "data", "--folder", "broken", "--device", "cpu", "--threads", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "fit", *arguments, "--precision", "fp32", "--validate-every", "0"],
@@ -70,90 +56,92 @@ def test_a_signal_to_all_processes_and_the_training_goes_on_to_the_same_weights(
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.killpg(process.pid, signal.SIGTERM)
-    said = process.communicate(timeout=120)[1].decode()
-    assert process.returncode == 130, said
-    assert 50 <= read_state(tmp_path / "broken" / STATE).step < 100
+    err = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == 130, err
+    assert 10 <= read_state(tmp_path / "broken" / STATE).step < 60
     for folder in ("broken", "whole"):
         assert fit(read_recipe(tmp_path / "recipe.toml"), data, Options(tmp_path / folder))
-    assert same(read_state(tmp_path / "whole" / STATE), read_state(tmp_path / "broken" / STATE))
+    assert equal_states(read_state(tmp_path / "whole" / STATE), read_state(tmp_path / "broken" / STATE))
 
 
 def test_a_signal_that_torchrun_repeats_is_not_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with fitting._interruption() as got:
+    with fit_module._caught_signals() as signals:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
         except KeyboardInterrupt:
-            pytest.fail("the step in hand was not finished, and no state written")
-        assert len(got) == 2
-        monkeypatch.setattr(fitting, "ECHO_SECONDS", -1.0)
+            pytest.fail("the step was interrupted, and its state would be lost")
+        assert len(signals) == 2
+        monkeypatch.setattr(fit_module, "ECHO_SECONDS", -1.0)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps whose state was written."""
+    """Return the list of the steps whose state was written."""
     steps: list[int] = []
 
-    def note(path: Path, state: State) -> None:
+    def record(path: Path, state: State) -> None:
         steps.append(state.step)
         write_state(path, state)
 
-    monkeypatch.setattr(fitting, "write_state", note)
+    monkeypatch.setattr(fit_module, "write_state", record)
     return steps
 
 
-def during(monkeypatch: pytest.MonkeyPatch, step: int, what: Any) -> None:
-    """Something happens in a step; what it returns, if anything, is the step's report."""
+def during(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
+    """Call an action with the report of a step; its result, if any, replaces the report."""
     advance = Trainer.advance
 
-    def changed(trainer: Trainer) -> Report:
+    def patched(trainer: Trainer) -> Report:
         report = advance(trainer)
-        return (what(report) or report) if report.step == step else report
+        return (action(report) or report) if report.step == step else report
 
-    monkeypatch.setattr(Trainer, "advance", changed)
+    monkeypatch.setattr(Trainer, "advance", patched)
 
 
-def test_a_state_is_written_when_the_last_is_old(
+def test_a_state_is_written_when_the_file_is_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[int]
 ) -> None:
-    during(monkeypatch, 2, lambda report: monkeypatch.setattr(fitting, "SAVE_SECONDS", -1.0))
-    during(monkeypatch, 4, lambda report: monkeypatch.setattr(fitting, "SAVE_SECONDS", 300.0))
-    during(monkeypatch, 6, lambda report: monkeypatch.setattr(fitting, "SAVE_SECONDS", -1.0))
-    assert fit(digits_recipe(), spoken(tmp_path / "data"), Options(tmp_path / "folder"))
-    assert written == [2, 3, 6]  # each once, the last too
+    during(monkeypatch, 2, lambda report: monkeypatch.setattr(fit_module, "SAVE_SECONDS", -1.0))
+    during(monkeypatch, 4, lambda report: monkeypatch.setattr(fit_module, "SAVE_SECONDS", 300.0))
+    during(monkeypatch, 6, lambda report: monkeypatch.setattr(fit_module, "SAVE_SECONDS", -1.0))
+    assert fit(digits_recipe(), write_digits(tmp_path / "data"), Options(tmp_path / "folder"))
+    assert written == [2, 3, 6]  # each step once, the last too
 
 
-def test_an_interruption_writes_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[int]) -> None:
+def test_an_interruption_writes_the_state_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[int]
+) -> None:
     during(monkeypatch, 3, lambda report: os.kill(os.getpid(), signal.SIGTERM))
-    assert not fit(digits_recipe(), spoken(tmp_path / "data"), Options(tmp_path / "folder"))
+    assert not fit(digits_recipe(), write_digits(tmp_path / "data"), Options(tmp_path / "folder"))
     assert written == [3]
 
 
-def test_a_validation_that_fails_loses_no_step(
+def test_a_failing_validation_loses_no_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[int]
 ) -> None:
     def fail(trainer: Trainer) -> dict[str, float]:
-        raise RuntimeError("a measure failed")
+        raise RuntimeError("a score failed")
 
-    data, options = spoken(tmp_path / "data"), Options(tmp_path / "folder", validate_every=4)
-    monkeypatch.setattr(fitting, "validate", fail)
-    for _ in range(2):  # after step 4, and after the last
-        with pytest.raises(RuntimeError, match="a measure failed"):
+    data, options = write_digits(tmp_path / "data"), Options(tmp_path / "folder", validate_every=4)
+    monkeypatch.setattr(fit_module, "validate", fail)
+    for _ in range(2):  # after step 4 and after the last step
+        with pytest.raises(RuntimeError, match="a score failed"):
             fit(digits_recipe(), data, options)
     assert written == [4, 6]
     assert fit(digits_recipe(), data, options)
 
 
 @pytest.mark.parametrize("figure", ["loss", "gradient"])
-def test_a_training_that_diverges_leaves_the_state_before(
+def test_a_diverging_training_keeps_the_last_good_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: str
 ) -> None:
-    data, state = spoken(tmp_path / "data"), tmp_path / "folder" / STATE
+    data, state = write_digits(tmp_path / "data"), tmp_path / "folder" / STATE
     fit(digits_recipe(), data, Options(tmp_path / "folder", stop_after=2))
     before = state.read_bytes()
-    monkeypatch.setattr(fitting, "LOG_STEPS", 1)
+    monkeypatch.setattr(fit_module, "LOG_STEPS", 1)
 
     def diverge(report: Report) -> Report:
         figures = {"loss": report.loss, "gradient": report.gradient, figure: np.nan}
@@ -169,30 +157,34 @@ def test_a_training_that_diverges_leaves_the_state_before(
     assert state.read_bytes() == before
 
 
-def test_too_high_a_rate_is_an_error_of_the_command(
+def test_a_diverging_rate_is_a_command_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.toml").write_text(RECIPE + "rate = 1e20\n")
-    tones(tmp_path / "data", 4, 22050, 0.3)
+    write_tones(tmp_path / "data", 4, 22050, 0.3)
     options = ["--folder", "folder", "--device", "cpu", "--validate-every", "0"]
     assert command.main(["fit", "recipe.toml", "--data", "data", *options]) == 2
     assert "error: training.rate: expected a finite loss" in capsys.readouterr().err
     assert not (tmp_path / "folder" / STATE).exists()
 
 
-def test_the_time_of_a_step_is_not_that_of_validating_and_saving(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def slowly(path: Path, state: State) -> None:
-        time.sleep(0.3)
-        write_state(path, state)
+def test_the_time_of_a_step_excludes_validating_and_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
 
-    monkeypatch.setattr(fitting, "validate", lambda trainer: time.sleep(0.3) or {})
-    monkeypatch.setattr(fitting, "write_state", slowly)
-    monkeypatch.setattr(fitting, "LOG_STEPS", 3)
-    monkeypatch.setattr(fitting, "SAVE_SECONDS", -1.0)
-    fit(digits_recipe(), spoken(tmp_path / "data"), Options(tmp_path / "folder", validate_every=2))
+    def advance_clock(seconds: float) -> dict[str, float]:
+        clock.now += seconds
+        return {}
+
+    for module in (fit_module, log_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for step in range(1, 7):
+        during(monkeypatch, step, lambda report: advance_clock(2.0) or report)
+    monkeypatch.setattr(fit_module, "validate", lambda trainer: advance_clock(50.0))
+    monkeypatch.setattr(fit_module, "write_state", lambda path, state: advance_clock(30.0))
+    monkeypatch.setattr(fit_module, "LOG_STEPS", 3)
+    monkeypatch.setattr(fit_module, "SAVE_SECONDS", -1.0)
+    fit(digits_recipe(), write_digits(tmp_path / "data"), Options(tmp_path / "folder", validate_every=2))
+    assert clock.now == 6 * 2.0 + 3 * 50.0 + 6 * 30.0
     lines = [json.loads(line) for line in (tmp_path / "folder" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [3, 6]
-    assert all(0 < line["seconds_per_step"] < 0.2 for line in lines)
+    assert [(line["step"], line["seconds_per_step"]) for line in lines] == [(3, 2.0), (6, 2.0)]

@@ -1,4 +1,4 @@
-"""Recipes: what they say, and what they may not say."""
+"""Recipes: defaults, bundled files, and refused values."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pytest
 
 from engine.config import BASE, linear_schedule
 from engine.errors import CheckpointError, InputError
-from engine.training.settings import RECIPES, read_recipe, recipe_of_json
+from engine.training.settings import RECIPES, read_recipe, recipe_from_json
 from tests.engine.training.recordings import digits_recipe, voice_recipe
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
-def test_bundled_recipes_are_read(name: str) -> None:
+def test_bundled_recipes_are_valid(name: str) -> None:
     recipe = read_recipe(name)
-    assert recipe_of_json(recipe.to_json()) == recipe
+    assert recipe_from_json(recipe.to_json()) == recipe
     assert read_recipe(RECIPES / f"{name}.toml") == recipe
 
 
-def test_what_is_not_given_is_base(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 200 }\n")
-    network = read_recipe(tmp_path / "own.toml").network
+def test_missing_keys_default_to_base(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 200 }\n")
+    network = read_recipe(tmp_path / "recipe.toml").network
     assert network.train_schedule == linear_schedule(1e-4, 0.02, 200)
     assert network.residual_channels == BASE.residual_channels
 
@@ -39,61 +39,73 @@ def test_what_is_not_given_is_base(tmp_path: Path) -> None:
         ("[training]\nloss = 'l3'", "training.loss: expected 'l1' or 'l2', got 'l3'"),
         ("[training]\ndrop_label = 0.1", "training.drop_label: expected 0 for a network without labels"),
         ("[network]\nguidance = 2.0", "network.guidance: expected 0 for a network that is never trained"),
-        ("[network]\nfast_schedule = []\n[training]\nfast_share = 0.5", "the network has no fast_schedule"),
+        (
+            "[network]\nfast_schedule = []\n[training]\nfast_share = 0.5",
+            "training.fast_share: expected 0 for a network without a fast_schedule",
+        ),
         ("[network]\nresidual_channels = 20", "residual_channels: expected a multiple of 16"),
-        ("[network]\nn_mels = 0", "data.samples: a network without a mel needs the length of its clips"),
-        ("[data]\nlabel = '(a)'", "data.label: expected none for a network with a mel"),
-        ("[data]\nlabel = 'a'", "data.label: expected groups in it"),
-        ("[network]\nprior = true", "network.mel_kind: a prior needs a logarithmic mel, one of tacotron, hifigan"),
+        ("[network]\nn_mels = 0", "data.samples: expected the length of clips for a network without a mel"),
+        ("[data]\nlabel = '(a)'", "data.label: expected '' for a network with a mel"),
+        ("[data]\nlabel = 'a'", "data.label: expected a regular expression with groups"),
+        (
+            "[network]\nprior = true",
+            "network.mel_kind: expected a logarithmic mel for a prior, one of tacotron, .* got 'lmnt'",
+        ),
         ("network = 3", r"network: expected a table, \[network\], got 3"),
-        ("[network]\nbeta = 0.02", r"network.beta: expected \{ first = 1e-4, .*got 0.02"),
+        ("[network]\nbeta = 0.02", r"network.beta: expected a table like \{ first = 1e-4, .*got 0.02"),
         ("[network]\nbeta = { first = 1e-4, last = 0.02 }", "network.beta: expected"),
         ("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 0 }", "network.beta: expected"),
         ("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 9, more = 1 }", "network.beta: expected"),
-        ("[network]\npadding = 'reflect'", "network.padding: training has 'zeros' only, got 'reflect'"),
-        ("[network]\nstep_bias_in_residual = true", "network.step_bias_in_residual: training has false only"),
+        (
+            "[network]\npadding = 'reflect'",
+            'network.padding: expected "zeros", the only value for training, got "reflect"',
+        ),
+        (
+            "[network]\nstep_bias_in_residual = true",
+            "network.step_bias_in_residual: expected false, the only value for training, got true",
+        ),
         ("[network]\nupsample_strides = [16, 20]", r"expected a product of 256, the hop of mels, got \[16, 20\]"),
         ("[training]\ndecay = -1.0", "training.decay: expected at least 0"),
         ("[training]\nsteps = true", "training.steps: expected a whole number, got True"),
         ("[data]\npeak = -1", "data.peak: expected at least 0"),
         (
             "[network]\nbeta = { first = 0.1, last = 0.01, steps = 10 }",
-            r"it does not fit .* say \[\] for none",
+            r"network.fast_schedule: expected one that fits .*, or \[\] for none",
         ),
-        ("[data]\npattern = ''", "data.pattern: expected one below the data's folder"),
-        ("[data]\npattern = '/tmp/*'", "data.pattern: expected one below the data's folder"),
-        ("[data]\ngain_db = [1.0]", r"data.gain_db: expected the least and the most, in dB, got \[1.0\]"),
-        ("[data]\ngain_db = [1.0, -1.0]", "data.gain_db: expected the least and the most"),
-        ("[data]\ngain_db = [1.0, 'a']", "data.gain_db: expected the least and the most"),
+        ("[data]\npattern = ''", "data.pattern: expected a pattern below the data folder"),
+        ("[data]\npattern = '/tmp/*'", "data.pattern: expected a pattern below the data folder"),
+        ("[data]\ngain_db = [1.0]", r"data.gain_db: expected \[lowest, highest\] in dB, got \[1.0\]"),
+        ("[data]\ngain_db = [1.0, -1.0]", r"data.gain_db: expected \[lowest, highest\]"),
+        ("[data]\ngain_db = [1.0, 'a']", r"data.gain_db: expected \[lowest, highest\]"),
         ("[data]\nheld_out = '('", "data.held_out: expected a regular expression"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "own.toml").write_text(text)
+def test_impossible_values_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(InputError, match=message):
-        read_recipe(tmp_path / "own.toml")
+        read_recipe(tmp_path / "recipe.toml")
 
 
-def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(
+def test_whole_numbers_are_valid_numbers(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
         "[network]\nn_mels = 0\nguidance = 2\n[data]\nsamples = 200\nlabel = '(.)'\n"
         "[training]\nrate = 1\ndrop_label = 1\n"
     )
-    recipe = read_recipe(tmp_path / "own.toml")
+    recipe = read_recipe(tmp_path / "recipe.toml")
     assert recipe.network.guidance == 2.0 and recipe.training.rate == 1.0
-    assert recipe_of_json(recipe.to_json()) == recipe
+    assert recipe_from_json(recipe.to_json()) == recipe
 
 
 @pytest.mark.parametrize("text", ["", "3", "{}", '{"network": 3, "data": {}, "training": {}}', "null"])
-def test_what_is_no_recipe_of_a_state_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_recipe_is_refused(text: str) -> None:
     with pytest.raises(CheckpointError, match="recipe: expected that of a training's state"):
-        recipe_of_json(text)
+        recipe_from_json(text)
 
 
-def test_an_unknown_name_lists_those_that_there_are() -> None:
+def test_an_unknown_name_lists_the_bundled_recipes() -> None:
     with pytest.raises(InputError, match=r"bundled recipes: .*digits"):
         read_recipe("no-such-recipe")
 
 
-def test_small_recipes_of_these_tests() -> None:
+def test_the_small_recipes_of_the_tests_are_valid() -> None:
     assert voice_recipe().network.n_mels == 80 and digits_recipe().network.n_mels == 0

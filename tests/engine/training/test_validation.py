@@ -1,4 +1,4 @@
-"""The figures of a training: those of recordings that it does not hear."""
+"""Validation on held-out recordings: the loss of the average, and the scores of vocoded clips."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from engine.training import validation
 from engine.training.data import Clip, Corpus, read_corpus
 from engine.training.fit import Options, fit
 from engine.training.processes import Processes
-from engine.training.quality import log_mel_error, perceived
+from engine.training.quality import log_mel_error, perceptual_scores
 from engine.training.trainer import Trainer
-from engine.training.validation import CLIPS, chosen, held_out_loss, validate
-from tests.engine.training.recordings import digits_recipe, spoken, tones, voice_recipe
+from engine.training.validation import CLIPS, evenly_spaced, held_out_loss, validate
+from tests.engine.training.recordings import digits_recipe, voice_recipe, write_digits, write_tones
 
 
 def trainer_of(data: Path) -> Trainer:
@@ -29,8 +29,8 @@ def trainer_of(data: Path) -> Trainer:
     return Trainer(recipe, read_corpus(data, recipe.data, recipe.network), Processes(0, 1, torch.device("cpu")))
 
 
-def test_loss_is_that_of_held_out_recordings_and_of_the_average(tmp_path: Path) -> None:
-    trainer = trainer_of(spoken(tmp_path))
+def test_the_loss_depends_on_held_out_recordings_and_the_average(tmp_path: Path) -> None:
+    trainer = trainer_of(write_digits(tmp_path))
     before = held_out_loss(trainer)
     assert before == held_out_loss(trainer) > 0.1
     with torch.no_grad():
@@ -41,33 +41,33 @@ def test_loss_is_that_of_held_out_recordings_and_of_the_average(tmp_path: Path) 
     assert held_out_loss(trainer) > before
     corpus = trainer.corpus
     trainer.corpus = Corpus(corpus.train, corpus.train[:1], corpus.classes, 0)
-    other = held_out_loss(trainer)
+    loss_of_another_clip = held_out_loss(trainer)
     trainer.corpus = corpus
-    assert other != held_out_loss(trainer)
+    assert loss_of_another_clip != held_out_loss(trainer)
 
 
-def test_trainings_that_differ_are_measured_with_the_same_examples(tmp_path: Path) -> None:
-    trainer = trainer_of(spoken(tmp_path))
+def test_different_trainings_are_measured_with_the_same_examples(tmp_path: Path) -> None:
+    trainer = trainer_of(write_digits(tmp_path))
     before = held_out_loss(trainer)
     training = replace(trainer.recipe.training, seed=7, batch=3, steps=2, rate=1e-3)
     trainer.recipe = replace(trainer.recipe, training=training)
     assert held_out_loss(trainer) == before
 
 
-def test_without_held_out_recordings_there_is_nothing_to_say(tmp_path: Path) -> None:
-    trainer = trainer_of(spoken(tmp_path))
+def test_without_held_out_recordings_there_are_no_figures(tmp_path: Path) -> None:
+    trainer = trainer_of(write_digits(tmp_path))
     corpus = trainer.corpus
     trainer.corpus = Corpus(corpus.train, (), corpus.classes, 0)
     assert validate(trainer) == {}
 
 
-def test_clips_are_spread_evenly(tmp_path: Path) -> None:
-    clips = trainer_of(spoken(tmp_path)).corpus.train
-    assert [clip.name for clip in chosen(clips, 3)] == [clips[i].name for i in (0, 4, 8)]
-    assert chosen(clips, 100) == list(clips) and CLIPS > 1
+def test_clips_are_evenly_spaced(tmp_path: Path) -> None:
+    clips = trainer_of(write_digits(tmp_path)).corpus.train
+    assert [clip.name for clip in evenly_spaced(clips, 3)] == [clips[i].name for i in (0, 4, 8)]
+    assert evenly_spaced(clips, 100) == list(clips) and CLIPS > 1
 
 
-def test_log_mel_error_grows_with_the_distance() -> None:
+def test_log_mel_error_grows_with_the_noise() -> None:
     random = np.random.default_rng(0)
     sound = np.sin(np.arange(22050) / 20).astype(np.float32) * 0.5
     noise = random.standard_normal(22050).astype(np.float32)
@@ -76,15 +76,15 @@ def test_log_mel_error_grows_with_the_distance() -> None:
     assert log_mel_error(sound, sound * np.float32(np.e**-0.5), 22050) < 0.5
 
 
-def test_a_voice_in_training_says_how_it_sounds(tmp_path: Path) -> None:
+def test_a_voice_in_training_is_scored(tmp_path: Path) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
-    data = tones(tmp_path / "data", 4, 22050, 1.0)
+    data = write_tones(tmp_path / "data", 4, 22050, 1.0)
     figures = held_out(data, tmp_path / "folder")
     assert 0.9 < figures["held_out_pesq_wb"] < 4.7 and -1 < figures["held_out_stoi"] < 1
     assert figures["held_out_log_mel_error"] > 0 and figures["held_out_loss"] > 0
     assert "held_out_not_judged" not in figures
-    # One held-out clip is silent, then the other is short as well.
+    # First one held-out clip is silent, then the other is also too short.
     write_wav(data / "0.wav", np.zeros(22050, np.float32), 22050)
     figures = held_out(data, tmp_path / "silent")
     assert 0.9 < figures["held_out_pesq_wb"] < 4.7 and figures["held_out_not_judged"] == 1
@@ -99,7 +99,7 @@ def test_a_voice_in_training_says_how_it_sounds(tmp_path: Path) -> None:
 
 
 def held_out(data: Path, folder: Path) -> dict[str, Any]:
-    """The last figures of a training that validates."""
+    """Return the last figures of a training that validates."""
     assert fit(voice_recipe(), data, Options(folder, validate_every=6))
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return {name: value for line in lines for name, value in line.items()}
@@ -109,28 +109,28 @@ def test_clips_with_too_little_speech_are_not_judged() -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     random = np.random.default_rng(0)
-    noise, nothing = 0.1 * random.standard_normal(22050).astype(np.float32), np.zeros(22050, np.float32)
-    assert np.isfinite(perceived(noise, noise, 22050)).all()
-    for recording, audio in ((nothing, noise), (noise, nothing), (noise[:5200], noise[:5200])):
-        assert np.isnan(perceived(recording, audio, 22050)).all()
-    assert list(np.isnan(perceived(noise[:7000], noise[:7000], 22050))) == [False, True]
+    noise, silence = 0.1 * random.standard_normal(22050).astype(np.float32), np.zeros(22050, np.float32)
+    assert np.isfinite(perceptual_scores(noise, noise, 22050)).all()
+    for recording, audio in ((silence, noise), (noise, silence), (noise[:5200], noise[:5200])):
+        assert np.isnan(perceptual_scores(recording, audio, 22050)).all()
+    assert list(np.isnan(perceptual_scores(noise[:7000], noise[:7000], 22050))) == [False, True]
 
 
 @pytest.mark.parametrize(
     ("fast", "steps"), [(Config().fast_schedule, 6), ((0.001, 0.05, 0.5), 3), (None, "full")], ids=["6", "3", "none"]
 )
-def test_a_voice_speaks_in_its_own_fast_schedule(
+def test_a_voice_is_scored_in_its_own_fast_schedule(
     monkeypatch: pytest.MonkeyPatch, fast: tuple[float, ...] | None, steps: int | str
 ) -> None:
-    told = []
+    steps_used = []
 
     def vocode(mel: Any, steps: int | str) -> Any:
-        told.append(steps)
+        steps_used.append(steps)
         return np.zeros(mel.shape[1] * 256, np.float32)
 
-    monkeypatch.setattr(validation, "perceived", lambda recording, audio, rate: (1.0, 0.5))
+    monkeypatch.setattr(validation, "perceptual_scores", lambda recording, audio, rate: (1.0, 0.5))
     voice: Any = SimpleNamespace(config=Config(fast_schedule=fast), sample_rate=22050, vocode=vocode)
     clip = Clip("a.wav", np.full(256 * 20 + 7, 0.1, np.float32), np.zeros((80, 20), np.float32), -1)
-    figures = validation.spoken(voice, [clip])
-    assert told == [steps]
+    figures = validation.vocoding_scores(voice, [clip])
+    assert steps_used == [steps]
     assert (figures["pesq_wb"], figures["stoi"]) == (1.0, 0.5) and figures["log_mel_error"] > 0
