@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, overload
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.bundled import NAMES, path_of
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arguments import check_count
@@ -65,6 +68,7 @@ def vocode(
     mel: MelT,
     *,
     model: Model = "voice",
+    lengths: Sequence[int] | npt.NDArray[np.integer] | torch.Tensor | None = None,
     steps: int | str = 6,
     seed: int | Sequence[int] = 0,
     schedule: Sequence[float] | None = None,
@@ -78,6 +82,7 @@ def vocode(
     Args:
         mel: see `Voice.vocode`, as for all other arguments but `model`.
         model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
+        lengths: frames per item of a padded batch.
         steps: 6 or "full".
         seed: of the noise.
         schedule: betas in place of `steps`.
@@ -88,6 +93,7 @@ def vocode(
     """
     return _voice(model).vocode(
         mel,
+        lengths=lengths,
         steps=steps,
         seed=seed,
         schedule=schedule,

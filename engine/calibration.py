@@ -17,7 +17,7 @@ import numpy.typing as npt
 from engine.audio.metrics import snr
 from engine.checkpoint.load import Checkpoint
 from engine.checks.arrays import AnyArray, FloatArray
-from engine.checks.mels import check_mel, check_range
+from engine.checks.mels import check_mel, fit_to_kind
 from engine.diffusion.embedding import step_biases
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import Schedule, build_schedule, update_terms
@@ -74,8 +74,7 @@ def calibrate(
     if not config.n_mels or config.prior:
         got = "one with a prior" if config.n_mels else "an unconditional network"
         raise InputError(f"calibrate: expected a vocoder with white noise, the only kind that int8 supports, got {got}")
-    batch = check_mel(list(mels), config)
-    check_range(batch.bounds, config.mel_kind)
+    batch = fit_to_kind(check_mel(list(mels), config), config.mel_kind)
     excerpts = _excerpts(batch.items)
     N = config.residual_layers
     maxima = np.zeros(N + N * 2 * config.residual_channels + 1)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.checkpoint.load import Checkpoint
 from engine.checks.arguments import (
@@ -21,7 +22,7 @@ from engine.checks.arguments import (
     check_signal,
 )
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, on_device, stack
-from engine.checks.mels import check_mel, check_mel_length, check_range
+from engine.checks.mels import check_mel, check_mel_length, fit_to_kind
 from engine.diffusion.labels import resolve_labels
 from engine.diffusion.noise import normal
 from engine.diffusion.prior import check_prior, resolve_energy_min
@@ -62,6 +63,7 @@ class Voice:
         self,
         mel: MelT,
         *,
+        lengths: Sequence[int] | npt.NDArray[np.integer] | torch.Tensor | None = None,
         steps: int | str = 6,
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
@@ -75,6 +77,8 @@ class Voice:
         Args:
             mel: float32 [M, T], [B, M, T] or a list of [M, T_i], of the checkpoint's kind (`config.mel_kind`); NumPy
                 or torch.
+            lengths: for a padded batch [B, M, T], the frames of every item. Its audio is the audio that it has alone,
+                followed by zeros; the frames behind its length are not read.
             steps: 6 for the fast schedule, or "full" for the training schedule.
             seed: of the noise. An integer s gives item i the seed s + i; a list gives one per item. The audio of an
                 item depends on its mel, its seed and the schedule, never on the batch.
@@ -92,13 +96,12 @@ class Voice:
         Raises:
             InputError: an argument has an impossible value; the message names it.
         """
-        batch = check_mel(mel, self.config, self.choice.device)
-        check_range(batch.bounds, self.config.mel_kind)
+        batch = fit_to_kind(check_mel(mel, self.config, self.choice.device, lengths), self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
-        lengths = batch.lengths(self.hop)
-        check_reflection(self.config, min(lengths))
+        samples = batch.lengths(self.hop)
+        check_reflection(self.config, min(samples))
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
-        items = make_items(lengths, len(plan), seed, noise, mels=batch.items, priors=priors)
+        items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
         return batch.restore(self._loop.sample(items, plan, progress))  # type: ignore[no-any-return]
 
     def stream(
@@ -450,8 +453,7 @@ class Voice:
             return [None] * len(signal)
         if mel is None:
             raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
-        batch = check_mel(mel, self.config, self.choice.device)
-        check_range(batch.bounds, self.config.mel_kind)
+        batch = fit_to_kind(check_mel(mel, self.config, self.choice.device), self.config.mel_kind)
         check_mel_length(batch, signal, self.hop, name)
         return batch.items
 

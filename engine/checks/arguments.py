@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from engine.checks.arrays import FloatArray, to_numpy
-from engine.config import MAX_GUIDANCE, Config
+from engine.config import MAX_GUIDANCE, MAX_SAMPLE_RATE, MAX_SAMPLES, MIN_SAMPLE_RATE, Config
 from engine.errors import InputError
 
 MAX_SEED = 2**64 - 1
-MAX_COUNT = 2**31 - 1
 LOUDEST = 8.0  # samples of a recording: noise of deviation 1 stays below it, 16-bit integers do not
 
 
@@ -26,9 +25,10 @@ def _is_number(value: object) -> bool:
 
 
 def check_sample_rate(sample_rate: Any) -> int:
-    """Return an integer from 1000 to 384000 Hz, the limits of `Config`; raise InputError for anything else."""
-    if not _is_int(sample_rate) or not 1000 <= sample_rate <= 384000:
-        raise InputError(f"sample_rate: expected an integer from 1000 to 384000 Hz, got {sample_rate!r:.80}")
+    """Return an integer within the limits of `Config.sample_rate`; raise InputError for anything else."""
+    if not _is_int(sample_rate) or not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        limits = f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
+        raise InputError(f"sample_rate: expected an integer from {limits} Hz, got {sample_rate!r:.80}")
     return int(sample_rate)
 
 
@@ -98,7 +98,7 @@ def _noise_part(value: Any, name: str, shape: tuple[int, ...], batch: int) -> Fl
     return array.reshape(shape)
 
 
-def check_count(value: Any, name: str, most: int = MAX_COUNT) -> int:
+def check_count(value: Any, name: str, most: int = MAX_SAMPLES) -> int:
     """Return an integer from 1 to `most`; raise InputError for anything else."""
     if not _is_int(value) or not 1 <= value <= most:
         raise InputError(f"{name}: expected an integer from 1 to {most}, got {value!r:.80}")
@@ -175,17 +175,15 @@ def check_clip_length(config: Config, seconds: Any, samples: Any, noise: Any) ->
     if samples is None and config.clip_samples:
         samples = config.clip_samples
     if samples is None:
-        raise InputError(
-            "samples: expected an integer, or seconds; this network does not tell the length of its clips"
-        )
+        raise InputError("samples: expected an integer, or seconds; this network does not tell the length of its clips")
     return check_count(samples, "samples")
 
 
 def _samples_of(seconds: Any, sample_rate: int) -> int:
     count = round(seconds * sample_rate) if _is_number(seconds) and math.isfinite(seconds) else 0
-    if not 1 <= count <= MAX_COUNT:
+    if not 1 <= count <= MAX_SAMPLES:
         raise InputError(
-            f"seconds: expected a number that gives 1 to {MAX_COUNT} samples at {sample_rate} Hz, got {seconds!r:.80}"
+            f"seconds: expected a number that gives 1 to {MAX_SAMPLES} samples at {sample_rate} Hz, got {seconds!r:.80}"
         )
     return count
 

@@ -39,7 +39,8 @@ def dtype_name(value: Any) -> str:
 def to_numpy(value: Any, name: str, dtypes: tuple[str, ...], hint: str = "") -> npt.NDArray[Any]:
     """Return an array or a tensor as a NumPy array of the same element type.
 
-    The result shares memory with an array or a CPU tensor. A tensor is detached, and copied from another device.
+    The result shares memory with an array or a CPU tensor. A tensor is detached, and copied from another device. An
+    array whose elements are not aligned, such as a field of a packed record, is copied.
 
     Args:
         value: a NumPy array or a torch tensor.
@@ -48,15 +49,17 @@ def to_numpy(value: Any, name: str, dtypes: tuple[str, ...], hint: str = "") -> 
         hint: ends the message about a wrong element type.
 
     Raises:
-        InputError: the value is neither, has another element type, or is not a dense tensor.
+        InputError: the value is neither, has another element type, or is a masked array or not a dense tensor.
     """
     tensor = is_torch(value)
     if not tensor and not isinstance(value, np.ndarray):
         raise InputError(f"{name}: expected a numpy array or a torch tensor, got {type(value).__name__}")
     if dtype_name(value) not in dtypes:
         raise InputError(f"{name}: expected {' or '.join(dtypes)}, got {dtype_name(value)}{hint}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"{name}: expected a plain array, got a masked one; pass {name}.filled(value)")
     if not tensor:
-        return np.asarray(value)
+        return np.require(np.asarray(value), requirements=["ALIGNED"])
     try:
         return np.asarray(value.detach().cpu().numpy())
     except (RuntimeError, TypeError) as error:

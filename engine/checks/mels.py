@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 LOG_KINDS = ("tacotron", "hifigan", "speechbrain")
-LMNT_RANGE = (-0.01, 1.01)
+LMNT_RANGE = (0.0, 1.0)
 LOG_RANGE = (-12.0, 5.0)  # the floor is ln(1e-5) = -11.51
+ROUNDING = 0.01  # values this far outside their range are clipped without a warning
+# Values this far outside are clipped with one: acoustic models predict them. Further outside, it is another kind.
+LMNT_MARGIN = 0.25
+LOG_MARGIN = 3.0
 
 Bounds = tuple[float, float]  # the smallest and the largest value
 
@@ -35,12 +39,14 @@ class MelBatch:
         form: what the caller passed: one [M, T], a [B, M, T], or a list or tuple of [M, T_i].
         devices: per item the device of the caller's tensor, None for NumPy.
         bounds: over all items.
+        padded: frames per item of a padded batch, T; None where no lengths were passed.
     """
 
     items: list[Any]
     form: Literal["single", "batch", "list"]
     devices: list[torch.device | None]
     bounds: Bounds
+    padded: int | None = None
 
     def lengths(self, hop: int) -> list[int]:
         """Return the samples of every item: frames times hop."""
@@ -53,37 +59,46 @@ class MelBatch:
             audios: one float32 [L_i] per item, L_i = T_i * hop, arrays or tensors.
 
         Returns:
-            NumPy arrays for NumPy arrays, tensors for tensors, each on the device of its mel.
+            NumPy arrays for NumPy arrays, tensors for tensors, each on the device of its mel. Zeros follow the audio of
+            an item that is shorter than its padded batch.
         """
+        if self.padded is not None:
+            hop = len(audios[0]) // self.items[0].shape[1]
+            audios = [_padded(audio, self.padded * hop) for audio in audios]
         if self.form == "batch":
             return on_device(stack(audios), self.devices[0])
         restored = [on_device(audio, device) for audio, device in zip(audios, self.devices, strict=True)]
         return restored[0] if self.form == "single" else restored
 
 
-def check_mel(mel: Any, config: Config, device: str = "cpu") -> MelBatch:
+def check_mel(mel: Any, config: Config, device: str = "cpu", lengths: Any = None) -> MelBatch:
     """Check the type, shape and finiteness of a mel in any form.
 
     Tensors are detached. Tensors on another device than `device` come to the CPU as arrays; nothing else is copied or
-    converted. `check_range` compares the values with the checkpoint's kind of mel.
+    converted. `fit_to_kind` compares the values with the checkpoint's kind of mel.
 
     Args:
         mel: float32 [M, T], [B, M, T] or a list or tuple of [M, T_i], NumPy or torch.
         config: of the network.
         device: the type of device on which tensors may stay.
+        lengths: for a padded batch [B, M, T], the frames of every item; the frames behind them are not read.
 
     Raises:
-        InputError: the network takes no mel, or the type, element type, rank, band count or a value is wrong.
+        InputError: the network takes no mel, or the type, element type, rank, band count, a length or a value is wrong.
     """
     bands = config.n_mels
     if bands == 0:
         raise InputError("mel: this network takes none; generate makes sound with it")
     if not isinstance(mel, (list, tuple)):
         array, where = _read(mel, "mel", device, bands, batch_too=True)
+        if lengths is not None:
+            return _padded_batch(array, where, lengths)
         if array.ndim == 2:
             return MelBatch([array], "single", [where], _finite_bounds(array, "mel"))
         bounds = [_finite_bounds(item, f"mel[{i}]") for i, item in enumerate(array)]
         return MelBatch(list(array), "batch", [where] * len(array), _joined(bounds))
+    if lengths is not None:
+        raise InputError("lengths: expected None beside a list of mels, whose items have lengths of their own")
     if not mel:
         raise InputError(f"mel: expected at least one [{bands}, T], got an empty {type(mel).__name__}")
     if len({device_of(item) is None for item in mel}) == 2:
@@ -91,6 +106,29 @@ def check_mel(mel: Any, config: Config, device: str = "cpu") -> MelBatch:
     read = [_read(item, f"mel[{i}]", device, bands, batch_too=False) for i, item in enumerate(mel)]
     bounds = [_finite_bounds(item, f"mel[{i}]") for i, (item, _) in enumerate(read)]
     return MelBatch([item for item, _ in read], "list", [where for _, where in read], _joined(bounds))
+
+
+def _padded_batch(array: Any, where: torch.device | None, lengths: Any) -> MelBatch:
+    """Return a batch of the first `lengths` frames of a padded [B, M, T]."""
+    if array.ndim != 3:
+        raise InputError(f"lengths: expected a padded batch [B, M, T] beside it, got shape {tuple(array.shape)}")
+    count, frames = array.shape[0], array.shape[2]
+    values = lengths.tolist() if hasattr(lengths, "tolist") else lengths
+    if not isinstance(values, (list, tuple)) or len(values) != count:
+        raise InputError(f"lengths: expected {count} integers, one per item of the batch, got {lengths!r:.80}")
+    for i, value in enumerate(values):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= frames:
+            raise InputError(f"lengths[{i}]: expected an integer from 1 to {frames} frames, got {value!r:.80}")
+    items = [item[:, : int(value)] for item, value in zip(array, values, strict=True)]
+    bounds = [_finite_bounds(item, f"mel[{i}]") for i, item in enumerate(items)]
+    return MelBatch(items, "batch", [where] * count, _joined(bounds), frames)
+
+
+def _padded(audio: Any, length: int) -> Any:
+    """Return audio [L_i] followed by zeros, [L]."""
+    if isinstance(audio, np.ndarray):
+        return np.pad(audio, (0, length - len(audio)))
+    return sys.modules["torch"].nn.functional.pad(audio, (0, length - len(audio)))
 
 
 def _read(value: Any, name: str, device: str, bands: int, *, batch_too: bool) -> tuple[Any, torch.device | None]:
@@ -150,46 +188,68 @@ def check_mel_length(batch: MelBatch, signal: Any, hop: int, name: str = "x") ->
         )
 
 
-def check_range(bounds: Bounds, mel_kind: str | None, *, warn: bool = True) -> None:
-    """Refuse mels that cannot be of the checkpoint's kind, and warn about those that hardly can.
+def fit_to_kind(
+    batch: MelBatch, mel_kind: str | None, *, piece: bool = False, begun: bool = False, quiet: bool = False
+) -> MelBatch:
+    """Refuse mels that cannot be of the checkpoint's kind, and clip values slightly outside the kind's range.
 
     An lmnt mel lies in [0, 1]; the logarithmic kinds lie in about [-11.5, 2]. The wrong kind is the most frequent
-    cause of silence or noise. With mel_kind None (unknown) nothing is compared.
+    cause of silence or noise. Acoustic models predict values slightly outside. Each value is clipped on its own: the
+    pieces of a mel give what the whole gives. With mel_kind None (unknown) nothing is compared.
 
     Args:
-        bounds: of the mels, finite.
+        batch: checked mels.
         mel_kind: `Config.mel_kind`.
-        warn: whether to warn. A piece of a mel may be silent throughout and tells nothing.
+        piece: whether the mels are pieces of one. A piece may be silent throughout: values in [0, 1] tell nothing.
+        begun: whether the piece continues a stream: then no value is refused, and all are clipped.
+        quiet: whether not to warn of clipped values, which a stream does once.
+
+    Returns:
+        The batch, with clipped copies of the items where a value lies outside.
 
     Raises:
-        InputError: a value lies outside the kind's range.
+        InputError: a value lies far outside the kind's range.
 
     Warns:
-        UserWarning: every value of a logarithmic mel lies in [0, 1], as in an lmnt mel.
+        UserWarning: values were clipped, or every value of a logarithmic mel lies in [0, 1], as in an lmnt mel.
     """
     if mel_kind is None:
-        return
-    got = f"{bounds[0]:.4g} to {bounds[1]:.4g}"
+        return batch
+    limits, margin = _limits_of(mel_kind), LMNT_MARGIN if mel_kind == "lmnt" else LOG_MARGIN
+    got = f"{batch.bounds[0]:.4g} to {batch.bounds[1]:.4g}"
     remedy = f"make it with engine.mel(audio, sample_rate, kind={mel_kind!r})"
-    if mel_kind == "lmnt":
-        if not _within(bounds, LMNT_RANGE):
-            looks = "fit no kind this engine knows"
-            if _within(bounds, LOG_RANGE):
-                looks = f"look like a log mel ({_quoted(LOG_KINDS)})"
-            raise InputError(
-                f"mel: this checkpoint wants 'lmnt' mels in [0, 1], got values from {got}, which {looks}; {remedy}"
-            )
-        return
-    wants = f"mel: this checkpoint wants {mel_kind!r} mels (natural logarithm, about -11.5 to 2)"
-    if not _within(bounds, LOG_RANGE):
-        raise InputError(f"{wants}, got values from {got}, which fit no kind this engine knows; {remedy}")
-    if warn and _within(bounds, LMNT_RANGE):
-        message = f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}"
-        warnings.warn(message, UserWarning, stacklevel=_level_of_the_caller())
+    wants = f"mel: this checkpoint wants {mel_kind!r} mels "
+    wants += "in [0, 1]" if mel_kind == "lmnt" else "(natural logarithm, about -11.5 to 2)"
+    if not begun and not _within(batch.bounds, limits, margin):
+        log = mel_kind == "lmnt" and _within(batch.bounds, LOG_RANGE, 0.0)
+        looks = f"look like a log mel ({_quoted(LOG_KINDS)})" if log else "fit no kind this engine knows"
+        raise InputError(f"{wants}, got values from {got}, which {looks}; {remedy}")
+    if mel_kind != "lmnt" and not piece and _within(batch.bounds, LMNT_RANGE, ROUNDING):
+        _warn(f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}")
+    if _within(batch.bounds, limits, 0.0):
+        return batch
+    if not quiet and is_outside(batch.bounds, mel_kind):
+        outside = sum(int(((item < limits[0]) | (item > limits[1])).sum()) for item in batch.items)
+        total = sum(math.prod(item.shape) for item in batch.items)
+        _warn(f"{wants}, got values from {got}; {outside} of {total} were clipped to {limits[0]:g} to {limits[1]:g}")
+    return replace(batch, items=[item.clip(*limits) for item in batch.items], bounds=limits)
 
 
-def _within(bounds: Bounds, limits: Bounds) -> bool:
-    return limits[0] <= bounds[0] and bounds[1] <= limits[1]
+def is_outside(bounds: Bounds, mel_kind: str | None) -> bool:
+    """Return whether values lie outside the kind's range by more than rounding."""
+    return mel_kind is not None and not _within(bounds, _limits_of(mel_kind), ROUNDING)
+
+
+def _limits_of(mel_kind: str) -> Bounds:
+    return LMNT_RANGE if mel_kind == "lmnt" else LOG_RANGE
+
+
+def _within(bounds: Bounds, limits: Bounds, margin: float) -> bool:
+    return limits[0] - margin <= bounds[0] and bounds[1] <= limits[1] + margin
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=_level_of_the_caller())
 
 
 def _quoted(kinds: tuple[str, ...]) -> str:
@@ -197,7 +257,7 @@ def _quoted(kinds: tuple[str, ...]) -> str:
 
 
 def _level_of_the_caller() -> int:
-    """Return the stack level, seen from `check_range`, of the first caller outside the engine."""
+    """Return the stack level, seen from `_warn`, of the first caller outside the engine."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "engine":
         frame, level = frame.f_back, level + 1

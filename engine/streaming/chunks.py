@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, Generic
 
 import numpy as np
@@ -19,23 +20,33 @@ PIECE = 1024  # frames of a whole mel that are fed at a time
 class Chunks(Generic[ArrayT]):
     """The audio of one stream, chunk by chunk, from an iterable of mel pieces. `Voice.stream` makes it.
 
-    Any thread may call `close`.
+    Any thread may call `close`. The memory goes with the last reference to the iterator, with its end, and with any
+    exception that leaves it.
     """
 
     def __init__(self, stream: Stream, mels: ArrayT | Iterable[ArrayT], chunk: int | None) -> None:
         self._stream = stream
-        self._chunks = _resized(self._computed(mels), chunk)
+        # The generators refer to the stream and not to this object: a circle would live until the collector runs.
+        self._chunks = _resized(_computed(stream, mels), chunk)
+        self._reading = threading.Lock()
+        self._closed = False
 
     def __iter__(self) -> Iterator[ArrayT]:
         return self
 
     def __next__(self) -> ArrayT:
-        return next(self._chunks)  # type: ignore[no-any-return]
+        with self._reading:
+            if self._closed:
+                raise StopIteration
+            return next(self._chunks)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Stop and free the memory; a `next` in another thread raises Cancelled within one tile."""
+        """Stop and free the memory; a `next` in another thread raises Cancelled within one tile.
+
+        A `next` that begins later raises StopIteration.
+        """
+        self._closed = True
         self._stream.close()
-        self._chunks = iter(())
 
     def __enter__(self) -> Chunks[ArrayT]:
         return self
@@ -43,16 +54,19 @@ class Chunks(Generic[ArrayT]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _computed(self, mels: Any) -> Iterator[Any]:
-        device = None
+
+def _computed(stream: Stream, mels: Any) -> Iterator[Any]:
+    device = None
+    try:
         for number, piece in enumerate(pieces(mels)):
             device = device_of(piece)
             try:
-                yield from (on_device(chunk, device) for chunk in self._stream.chunks(piece))
+                yield from (on_device(chunk, device) for chunk in stream.chunks(piece))
             except InputError as error:
-                self._stream.close()
                 raise InputError(f"mels, piece {number}: {error}") from None
-        yield from (on_device(chunk, device) for chunk in self._stream.last_chunks())
+        yield from (on_device(chunk, device) for chunk in stream.last_chunks())
+    finally:
+        stream.close()
 
 
 def pieces(mels: Any) -> Iterator[Any]:
@@ -70,22 +84,54 @@ def pieces(mels: Any) -> Iterator[Any]:
 
 
 def merge_streams(streams: Sequence[Chunks[ArrayT]]) -> Iterator[tuple[int, ArrayT]]:
-    """Run streams at once and yield (stream number, chunk) as the chunks become final."""
-    pool = ThreadPoolExecutor(len(streams))
+    """Run streams at once and yield (stream number, chunk) as the chunks become final.
+
+    A source may wait for its mel for ever. Its thread is a daemon: neither the consumer nor the end of the program
+    waits for it.
+    """
+    results: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+    turns = [threading.Semaphore(1) for _ in streams]  # each stream is at most one chunk ahead of the consumer
+    closed = threading.Event()
+    for number, stream in enumerate(streams):
+        arguments = (number, stream, results, turns[number], closed)
+        threading.Thread(target=_run, args=arguments, name=f"stream {number}", daemon=True).start()
     try:
-        waiting = {pool.submit(next, stream, None): number for number, stream in enumerate(streams)}
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                number = waiting.pop(future)
-                chunk = future.result()
-                if chunk is not None:
-                    waiting[pool.submit(next, streams[number], None)] = number
-                    yield number, chunk
+        running = len(streams)
+        while running:
+            number, chunk, error = results.get()
+            if error is not None:
+                raise error
+            if chunk is None:
+                running -= 1
+                continue
+            yield number, chunk
+            turns[number].release()
     finally:
-        for stream in streams:
+        closed.set()
+        for stream, turn in zip(streams, turns, strict=True):
             stream.close()
-        pool.shutdown(wait=False, cancel_futures=True)  # a source may be waiting for its mel
+            turn.release()
+
+
+def _run(
+    number: int,
+    stream: Chunks[Any],
+    results: queue.SimpleQueue[tuple[int, Any, BaseException | None]],
+    turn: threading.Semaphore,
+    closed: threading.Event,
+) -> None:
+    """Put the chunks of a stream into a queue, then None, or the exception that ended it."""
+    chunk: Any = stream
+    while chunk is not None:
+        turn.acquire()
+        if closed.is_set():
+            return
+        try:
+            chunk = next(stream, None)
+        except BaseException as error:  # belongs to the consumer
+            results.put((number, None, error))
+            return
+        results.put((number, chunk, None))
 
 
 def _resized(chunks: Iterator[Any], size: int | None) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.checks.arguments import check_reflection
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, device_of, on_device
-from engine.checks.mels import check_mel, check_range
+from engine.checks.mels import check_mel, fit_to_kind, is_outside
 from engine.errors import Cancelled, InputError
 from engine.sampling.cpu.pipeline import StepPipeline
 from engine.streaming.window import Window
@@ -62,6 +62,8 @@ class Stream:
         self._window: Window | None = Window(pipeline, options.seed, options.energy_min)
         self._options = options
         self._device: torch.device | None = None  # of the last piece
+        self._warned = False  # of clipped values
+        self._finished = False
         self._closing = False
         self._working = threading.Lock()
 
@@ -69,14 +71,15 @@ class Stream:
     def bytes(self) -> int:
         """Working memory in bytes; 0 once the stream is closed."""
         window = self._window
-        return 0 if window is None else sum(sweep.bytes for sweep in window.pipeline.sweeps)
+        return 0 if window is None else window.pipeline.bytes
 
     def feed(self, mel: ArrayT) -> ArrayT:
         """Take mel frames [M, n], n >= 0, and return the float32 audio that became final, often empty.
 
         Raises:
             InputError: they are not frames of this voice's mel. The stream is unchanged.
-            Cancelled: the stream was closed meanwhile, or its event was set.
+            InputError: the stream is finished.
+            Cancelled: the stream was closed, or its event was set.
         """
         return self._joined(self.chunks(mel))  # type: ignore[no-any-return]
 
@@ -84,8 +87,8 @@ class Stream:
         """Return the rest of the audio once the mel is complete, and close the stream.
 
         Raises:
-            InputError: the mel was too short.
-            Cancelled: the stream was closed meanwhile, or its event was set.
+            InputError: the mel was too short, or the stream is finished already.
+            Cancelled: the stream was closed, or its event was set.
         """
         return self._joined(self.last_chunks())  # type: ignore[no-any-return]
 
@@ -106,13 +109,14 @@ class Stream:
         while (chunk := self._advance(whole_tiles=False)) is not None:
             if len(chunk):
                 yield chunk
+        self._finished = True
         self.close()
 
     def close(self) -> None:
         """Stop and free the memory; a `feed` in another thread raises Cancelled within one tile. May be repeated."""
         self._closing = True
         with self._working:
-            self._window = None
+            self._release()
 
     def __enter__(self) -> Stream:
         return self
@@ -126,14 +130,24 @@ class Stream:
         batch = check_mel(mel, self._config)
         if batch.form != "single":
             raise InputError(f"mels: expected pieces of one mel, [{self._config.n_mels}, n] each, got a batch")
-        check_range(batch.bounds, self._config.mel_kind, warn=False)
-        piece: FloatArray = batch.items[0]
+        kind = self._config.mel_kind
+        fitted = fit_to_kind(batch, kind, piece=True, begun=self.frames > 0, quiet=self._warned)
+        self._warned = self._warned or is_outside(batch.bounds, kind)
+        piece: FloatArray = fitted.items[0]
         return piece
 
     def _open(self) -> Window:
-        if self._window is None:
-            raise InputError("stream: it is finished or closed; open another")
+        if self._finished:
+            raise InputError("stream: it is finished; open another")
+        if self._closing or self._window is None:
+            raise Cancelled("the stream was closed, or failed, before the audio was complete")
         return self._window
+
+    def _release(self) -> None:
+        """Free the native memory now, even if a traceback or another thread still refers to parts of the stream."""
+        if self._window is not None:
+            self._window.release()
+        self._window = None
 
     def _add(self, part: FloatArray) -> None:
         with self._working:
@@ -146,6 +160,8 @@ class Stream:
     def _end(self) -> None:
         with self._working:
             window, length = self._open(), self.frames * self._config.hop
+            if window.pipeline.length is not None:
+                raise InputError("stream: it is finished; open another")
             if length == 0:
                 raise InputError("mels: expected at least one frame, got none")
             check_reflection(self._config, length)
@@ -154,8 +170,8 @@ class Stream:
     def _advance(self, whole_tiles: bool) -> FloatArray | None:
         """Run one tile and return the audio that became final, maybe none; None if the mel does not fill a tile yet."""
         with self._working:
-            if self._cancelled():
-                self._window = None
+            if not self._finished and self._cancelled():
+                self._release()
                 raise Cancelled("the stream was closed, or its event set, before the audio was complete")
             window = self._open()
             pipeline = window.pipeline
@@ -169,7 +185,7 @@ class Stream:
                 if not pipeline.advance(available, self._cancelled):
                     return None
             except BaseException:  # part of the tile is done: to continue would give other bytes
-                self._window = None
+                self._release()
                 raise
             chunk = window.audio(self.samples, pipeline.final)
             self.samples = pipeline.final

@@ -76,3 +76,10 @@ class Window:
     def audio(self, begin: int, end: int) -> FloatArray:
         """Return a copy of final samples [begin, end)."""
         return self._x[begin - self._origin : end - self._origin].copy()
+
+    def release(self) -> None:
+        """Free the signals and the sweeps. The window must not be used any more."""
+        self.pipeline.release()
+        self._x = np.empty(0, np.float32)
+        self._mel = self._mel[:, :0].copy()
+        self._std = None

@@ -61,7 +61,7 @@ def gaussian(*shape: int) -> Array:
     return np.random.default_rng(shape).standard_normal(shape, np.float32)
 
 
-# What goes in and what comes out
+# Forms of input and output
 
 
 def test_every_form_of_a_mel(voice: Voice) -> None:
@@ -88,7 +88,18 @@ def test_torch_in_torch_out(voice: Voice) -> None:
     assert [a.numpy().tobytes() for a in listed] == [a.tobytes() for a in voice.vocode(mels)]
 
 
-def test_strided_mels_are_read_where_they_are(voice: Voice) -> None:
+@pytest.mark.parametrize("form", [np.asarray, torch.from_numpy])
+def test_items_of_a_padded_batch_have_the_bytes_they_have_alone(voice: Voice, form: Any) -> None:
+    lengths, mel = [3, 9, 5], np.stack([a_mel(9, seed) for seed in range(3)])
+    mel[0, :, 3:], mel[2, :, 5:] = np.nan, 7.0  # padding is not read
+    alone = [voice.vocode(mel[i, :, :count], seed=5 + i) for i, count in enumerate(lengths)]
+    audio = voice.vocode(form(mel), lengths=lengths, seed=5)
+    assert isinstance(audio, type(form(mel))) and tuple(audio.shape) == (3, 9 * voice.hop)
+    for row, expected in zip(audio, alone, strict=True):
+        assert np.asarray(row[: len(expected)]).tobytes() == expected.tobytes() and not row[len(expected) :].any()
+
+
+def test_strided_mels_are_not_copied(voice: Voice) -> None:
     mel = a_mel(9)
     expected = voice.vocode(mel).tobytes()
     assert voice.vocode(np.asfortranarray(mel)).tobytes() == expected
@@ -103,27 +114,27 @@ def test_attributes(voice: Voice) -> None:
 def test_steps(voice: Voice) -> None:
     mel = a_mel(5)
     six, full = voice.vocode(mel), voice.vocode(mel, steps="full")
-    assert six.tobytes() == voice.vocode(mel, 6).tobytes() != full.tobytes()
+    assert six.tobytes() == voice.vocode(mel, steps=6).tobytes() != full.tobytes()
     assert six.tobytes() == voice.vocode(mel, schedule=CONFIG.fast_schedule).tobytes()
-    assert full.tobytes() == voice.vocode(mel, 50).tobytes()
+    assert full.tobytes() == voice.vocode(mel, steps=50).tobytes()
     assert full.tobytes() == voice.vocode(mel, schedule=CONFIG.train_schedule).tobytes()
     assert six.tobytes() != voice.vocode(mel, schedule=[1e-4, 0.01, 0.3]).tobytes()
 
 
 @pytest.mark.parametrize("steps", [6, "full"])
-def test_noise_of_ones_own_gives_the_reference(paths: dict[Config, Path], steps: int | str) -> None:
+def test_own_noise_gives_the_reference(paths: dict[Config, Path], steps: int | str) -> None:
     voice = engine.load(paths[CONFIG], precision="fp32")
     mel, plan = np.stack([a_mel(9, 0), a_mel(9, 1)]), build_schedule(CONFIG, steps)
     x, z = gaussian(2, 144), gaussian(len(plan) - 1, 2, 144)
     x_before, z_before, mel_before = x.copy(), z.copy(), mel.copy()
     tensors = reference.to_tensors(random_network(CONFIG, 0), torch.float64)
-    given = [torch.from_numpy(value).double() for value in (mel, x, z)]
-    expected = reference.sample(tensors, CONFIG, given[0], plan, *given[1:])
-    audio = voice.vocode(mel, steps, noise=(x, z))
+    tensor_inputs = [torch.from_numpy(value).double() for value in (mel, x, z)]
+    expected = reference.sample(tensors, CONFIG, tensor_inputs[0], plan, *tensor_inputs[1:])
+    audio = voice.vocode(mel, steps=steps, noise=(x, z))
     assert relative_error(audio, expected) < TOLERANCES["network_audio_fp32"]
-    assert voice.vocode(mel, steps, noise=[torch.from_numpy(x), torch.from_numpy(z)]).tobytes() == audio.tobytes()
-    assert voice.vocode(mel[1], steps, noise=(x[1], z[:, 1])).tobytes() == audio[1].tobytes()
-    assert voice.vocode(mel[1], steps, noise=(x[1:], z[:, 1:])).tobytes() == audio[1].tobytes()
+    assert voice.vocode(mel, steps=steps, noise=[torch.from_numpy(x), torch.from_numpy(z)]).tobytes() == audio.tobytes()
+    assert voice.vocode(mel[1], steps=steps, noise=(x[1], z[:, 1])).tobytes() == audio[1].tobytes()
+    assert voice.vocode(mel[1], steps=steps, noise=(x[1:], z[:, 1:])).tobytes() == audio[1].tobytes()
     for array, before in ((x, x_before), (z, z_before), (mel, mel_before)):
         np.testing.assert_array_equal(array, before)
 
@@ -147,10 +158,10 @@ def test_seeds(voice: Voice) -> None:
 def test_global_generators_are_not_touched(voice: Voice) -> None:
     np.random.seed(3)
     torch.manual_seed(3)
-    one, before = voice.vocode(a_mel(5)), (np.random.get_state()[1].copy(), torch.get_rng_state())
+    audio, before = voice.vocode(a_mel(5)), (np.random.get_state()[1].copy(), torch.get_rng_state())
     np.random.seed(4)
     torch.manual_seed(4)
-    assert voice.vocode(a_mel(5)).tobytes() == one.tobytes()
+    assert voice.vocode(a_mel(5)).tobytes() == audio.tobytes()
     np.random.seed(3)
     assert np.array_equal(np.random.get_state()[1], before[0])
     assert torch.equal(torch.manual_seed(3).get_state(), before[1])
@@ -173,12 +184,12 @@ def test_an_items_audio_does_not_depend_on_its_batch(paths: dict[Config, Path], 
 @pytest.mark.parametrize("frames", [(7,), (5, LONG), (5, LONG, 9, 2)])
 def test_progress_rises_to_one(voice: Voice, frames: tuple[int, ...]) -> None:
     seen: list[float] = []
-    voice.vocode([a_mel(count) for count in frames], "full", progress=seen.append)
+    voice.vocode([a_mel(count) for count in frames], steps="full", progress=seen.append)
     assert seen == sorted(seen) and seen[0] > 0.0 and seen[-1] == pytest.approx(1.0)
     assert len(seen) >= len(frames)
 
 
-def test_what_progress_raises_reaches_the_caller(voice: Voice) -> None:
+def test_exceptions_of_progress_reach_the_caller(voice: Voice) -> None:
     def stop(fraction: float) -> None:
         raise KeyboardInterrupt
 
@@ -195,10 +206,10 @@ def test_the_published_examples(isa: str, precision: str, name: str) -> None:
     _, case = shared_example(name)
     voice = engine.load(shared_file(name), isa=isa, precision=precision)
     mel, noise = case.get("mel"), (case["x0"], case["z"])
-    eps = voice.predict_noise(case["x"], float(case["t"]), mel)
+    eps = voice.predict_noise(case["x"], float(case["t"]), mel=mel)
     assert relative_error(eps, case["eps"]) < TOLERANCES[f"fixture_eps_{precision}"]
     if mel is None:
-        audio = voice.generate(1, schedule=case["schedule"], noise=noise)
+        audio = voice.generate(n=1, schedule=case["schedule"], noise=noise)
     else:
         audio = voice.vocode(mel, schedule=case["schedule"], noise=noise)
     assert relative_error(audio, case["audio"]) < TOLERANCES[f"fixture_audio_{precision}"]
@@ -206,10 +217,10 @@ def test_the_published_examples(isa: str, precision: str, name: str) -> None:
 
 def test_the_bundled_voice() -> None:
     mel = np.random.default_rng(0).random((80, 3), np.float32)
-    audio = engine.vocode(mel, 6, 1)
+    audio = engine.vocode(mel, steps=6, seed=1)
     assert audio.shape == (768,) and audio.tobytes() == engine.load().vocode(mel, seed=1).tobytes()
     for model in ("voice", BUNDLED, str(BUNDLED)):
-        assert engine.vocode(mel, 6, 1, model).tobytes() == audio.tobytes()
+        assert engine.vocode(mel, steps=6, seed=1, model=model).tobytes() == audio.tobytes()
     with pytest.raises(engine.CheckpointError, match="expected a file or one of"):
         engine.vocode(mel, model="voyce")
 
@@ -218,21 +229,21 @@ def test_the_bundled_voice() -> None:
 
 
 def test_generate(plain: Voice) -> None:
-    audio = plain.generate(3, samples=200, seed=4)
+    audio = plain.generate(n=3, samples=200, seed=4)
     assert audio.shape == (3, 200) and audio.dtype == np.float32 and np.abs(audio).max() <= 1.0
-    assert plain.generate(3, samples=200, seed=[4, 5, 6]).tobytes() == audio.tobytes()
+    assert plain.generate(n=3, samples=200, seed=[4, 5, 6]).tobytes() == audio.tobytes()
     assert plain.generate(samples=200, seed=5).tobytes() == audio[1].tobytes()
-    assert plain.generate(3, samples=200, steps=6, seed=4).tobytes() != audio.tobytes()
+    assert plain.generate(n=3, samples=200, steps=6, seed=4).tobytes() != audio.tobytes()
     x, z = gaussian(2, 100), gaussian(5, 2, 100)
-    given = plain.generate(2, steps=6, noise=(x, z))
-    assert given.tobytes() == plain.generate(2, samples=100, steps=6, noise=(x, z)).tobytes()
-    tensor = plain.generate(2, steps=6, noise=(torch.from_numpy(x), torch.from_numpy(z)))
-    assert isinstance(tensor, torch.Tensor) and tensor.numpy().tobytes() == given.tobytes()
+    noisy = plain.generate(n=2, steps=6, noise=(x, z))
+    assert noisy.tobytes() == plain.generate(n=2, samples=100, steps=6, noise=(x, z)).tobytes()
+    tensor = plain.generate(n=2, steps=6, noise=(torch.from_numpy(x), torch.from_numpy(z)))
+    assert isinstance(tensor, torch.Tensor) and tensor.numpy().tobytes() == noisy.tobytes()
 
 
-def test_generate_and_vocode_each_want_their_own_network(voice: Voice, plain: Voice) -> None:
+def test_generate_and_vocode_take_different_networks(voice: Voice, plain: Voice) -> None:
     with pytest.raises(InputError, match=r"generate: this network wants a mel; use vocode\(mel\)"):
-        voice.generate(1, samples=100)
+        voice.generate(n=1, samples=100)
     with pytest.raises(InputError, match="mel: this network takes none; generate makes sound with it"):
         plain.vocode(a_mel(3))
 
@@ -263,13 +274,13 @@ def test_predict_noise(paths: dict[Config, Path], voice: Voice) -> None:
     exact = engine.load(paths[CONFIG], precision="fp32", threads=3)
     x, mel = gaussian(2, 144), np.stack([a_mel(9, 0), a_mel(9, 1)])
     before = x.copy()
-    eps = exact.predict_noise(x, 20.25, mel)
+    eps = exact.predict_noise(x, 20.25, mel=mel)
     tensors = reference.to_tensors(random_network(CONFIG, 0), torch.float64)
-    given = torch.from_numpy(x).double(), 20.25, torch.from_numpy(mel).double()
-    assert relative_error(eps, reference.predict_noise(tensors, CONFIG, *given)) < TOLERANCES["network_eps_fp32"]
+    inputs = torch.from_numpy(x).double(), 20.25, torch.from_numpy(mel).double()
+    assert relative_error(eps, reference.predict_noise(tensors, CONFIG, *inputs)) < TOLERANCES["network_eps_fp32"]
     np.testing.assert_array_equal(x, before)
-    assert exact.predict_noise(x[0], 20.25, mel[0]).tobytes() == eps[0].tobytes()
-    tensor = exact.predict_noise(torch.from_numpy(x), 20.25, torch.from_numpy(mel))
+    assert exact.predict_noise(x[0], 20.25, mel=mel[0]).tobytes() == eps[0].tobytes()
+    tensor = exact.predict_noise(torch.from_numpy(x), 20.25, mel=torch.from_numpy(mel))
     assert isinstance(tensor, torch.Tensor) and tensor.numpy().tobytes() == eps.tobytes()
 
 
@@ -292,13 +303,13 @@ def test_predict_noise(paths: dict[Config, Path], voice: Voice) -> None:
 )
 def test_predict_noise_refuses(voice: Voice, x: Any, t: Any, mel: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        voice.predict_noise(x, t, mel)
+        voice.predict_noise(x, t, mel=mel)
 
 
 def test_predict_noise_without_a_mel(plain: Voice) -> None:
     assert plain.predict_noise(gaussian(2, 9), 3).shape == (2, 9)
     with pytest.raises(InputError, match="mel: this network takes none; generate makes sound with it"):
-        plain.predict_noise(gaussian(16), 3, a_mel(1))
+        plain.predict_noise(gaussian(16), 3, mel=a_mel(1))
 
 
 # Bad input
@@ -361,10 +372,10 @@ def test_a_mel_of_another_kind_is_warned_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("isa", "precision"), targets())
 def test_explain_says_what_was_chosen(paths: dict[Config, Path], isa: str, precision: str) -> None:
-    text = engine.load(paths[CONFIG], "cpu", precision, 3, isa).explain()
-    for part in ("C=16 N=5 cycle=4", "20 mel bands of kind lmnt", "hop 16", "22050 Hz", "device cpu: asked for"):
+    text = engine.load(paths[CONFIG], device="cpu", precision=precision, threads=3, isa=isa).explain()
+    for part in ("C=16 N=5 cycle=4", "20 mel bands of kind lmnt", "hop 16", "22050 Hz", "device cpu: requested"):
         assert part in text
-    for part in (f"isa {isa}: asked for", f"precision {precision}: asked for", "threads 3"):
+    for part in (f"isa {isa}: requested", f"precision {precision}: requested", "threads 3"):
         assert part in text
     assert "no mel" in engine.load(paths[PLAIN], isa=isa).explain()
 
@@ -378,7 +389,7 @@ def test_automatic_is_the_fastest_here(paths: dict[Config, Path]) -> None:
     assert f"isa {isa}: the fastest" in voice.explain()
 
 
-def test_what_is_not_here_is_unavailable(paths: dict[Config, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_instruction_sets(paths: dict[Config, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     tiers = [("generic", True, "any processor", ["fp32"]), ("avx2", False, "AVX2 and FMA", ["fp32", "bf16"])]
     monkeypatch.setattr(cpu, "tiers", lambda: tiers)
     with pytest.raises(UnavailableError, match="'avx2' needs AVX2 and FMA, which this processor does not have"):
@@ -386,7 +397,7 @@ def test_what_is_not_here_is_unavailable(paths: dict[Config, Path], monkeypatch:
     with pytest.raises(UnavailableError, match="precision: 'bf16' needs a tier that has it"):
         engine.load(paths[CONFIG], precision="bf16")
     with pytest.raises(UnavailableError, match="device: this build has no backend for 'tpu'"):
-        engine.load(paths[CONFIG], "tpu")
+        engine.load(paths[CONFIG], device="tpu")
     text = engine.load(paths[CONFIG]).explain()
     assert "isa generic: the fastest tier with fp32; not on this processor: avx2 (AVX2 and FMA)" in text
 
@@ -399,7 +410,7 @@ def test_what_is_not_here_is_unavailable(paths: dict[Config, Path], monkeypatch:
         ({"threads": 0}, "threads: expected an integer from 1 to 1024, got 0"),
         ({"threads": 1.5}, "threads: expected an integer from 1 to 1024, got 1.5"),
         ({"threads": 1025}, "threads: expected an integer from 1 to 1024, got 1025"),
-        ({"mel": "mp3"}, "mel_kind: expected one of"),
+        ({"mel_kind": "mp3"}, "mel_kind: expected one of"),
     ],
 )
 def test_unknown_names_are_refused(paths: dict[Config, Path], options: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ import engine
 from engine.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arrays import FloatArray
-from engine.checks.mels import check_mel, check_range
+from engine.checks.mels import check_mel, fit_to_kind
 from engine.kernels import registry
 from engine.voice import Voice
 
@@ -88,7 +88,7 @@ def refused() -> dict[str, bool]:
 
     def is_refused(make: Make) -> bool:
         try:
-            check_range(check_mel(make(correct, right), config).bounds, config.mel_kind)
+            fit_to_kind(check_mel(make(correct, right), config), config.mel_kind)
         except engine.InputError:
             return True
         return False

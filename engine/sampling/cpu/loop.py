@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.checks.arrays import FloatArray
+from engine.config import Config
 from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import Schedule, noise_terms, update_terms
 from engine.sampling.cpu import pipeline
@@ -32,8 +33,9 @@ class CpuLoop:
     def __init__(self, network: CpuNetwork, tensors: Mapping[str, FloatArray], threads: int) -> None:
         self._network = network
         self._threads = threads
-        self._tensors = {key: tensor for key, tensor in tensors.items() if "diffusion" in key}
-        self._step_biases = lru_cache(maxsize=8)(self._compute_step_biases)
+        step_tensors = {key: tensor for key, tensor in tensors.items() if "diffusion" in key}
+        # A cached method would refer to its own object: the weights would live until the cyclic collector runs.
+        self._step_biases = lru_cache(maxsize=8)(partial(_compute_step_biases, network.config, step_tensors))
 
     def predict_noise(self, items: Sequence[Item], t: float) -> list[FloatArray]:
         """Evaluate the network once at the items' x and step t of the training scale; return eps [L_i] per item."""
@@ -104,8 +106,9 @@ class CpuLoop:
         config = self._network.config
         return steps_of(update_terms(config, schedule), self._step_biases(schedule.t), config.clamp)
 
-    def _compute_step_biases(self, t: tuple[float, ...]) -> FloatArray:
-        return step_biases(self._tensors, self._network.config, t).astype(np.float32)
+
+def _compute_step_biases(config: Config, tensors: Mapping[str, FloatArray], t: tuple[float, ...]) -> FloatArray:
+    return step_biases(tensors, config, t).astype(np.float32)
 
 
 def _rows(lengths: Sequence[int]) -> list[FloatArray]:

@@ -104,14 +104,28 @@ class StepPipeline:
         rows = self._rows(available)
         if rows < UNIT:
             return False
-        for number, (sweep, step) in enumerate(self._steps):
+        for number in range(len(self._steps)):
             begin = self.begin - number * self._reach
             if -rows < begin and (self.length is None or begin < self.length + self._reach):
                 if cancelled is not None and cancelled():
                     raise Cancelled("the audio was cancelled")
-                sweep.advance(step, begin, rows)
+                self._run(number, begin, rows)
         self.begin += rows
         return True
+
+    def _run(self, number: int, begin: int, rows: int) -> None:
+        # No variable holds a sweep: the frames of a traceback that is kept would hold its memory.
+        self._steps[number][0].advance(self._steps[number][1], begin, rows)
+
+    @property
+    def bytes(self) -> int:
+        """Working memory of the sweeps in bytes."""
+        return sum(sweep.bytes for sweep in self.sweeps)
+
+    def release(self) -> None:
+        """Free the sweeps. The pipeline must not be used any more."""
+        self.sweeps.clear()
+        self._steps.clear()
 
     def _rows(self, available: int | None) -> int:
         if self.length is not None:

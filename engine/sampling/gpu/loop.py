@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from engine.sampling.item import Item, Progress
 
 if TYPE_CHECKING:
     from engine.kernels.gpu import GpuNetwork
+    from engine.kernels.launch import Device
     from engine.sampling.cpu.pipeline import StepPipeline
 
 # Bytes of a plan's buffers. 2 GiB hold 11.4 s of audio for BASE in fp16, 5.8 s in fp32: enough rows to fill any GPU.
@@ -39,10 +40,11 @@ class GpuLoop:
         self._network = network
         self._device = network.device
         self._budget = plan_bytes // network.bytes_per_sample()
-        self._rows = lru_cache(maxsize=8)(self._fold_steps)
-        self._rows_of = lru_cache(maxsize=4)(self._fold_label)
-        self._tables = lru_cache(maxsize=8)(self._make_tables)
-        self._numbers = lru_cache(maxsize=64)(self._make_numbers)
+        # Cached methods would refer to their own object: the weights would live until the cyclic collector runs.
+        self._rows = lru_cache(maxsize=8)(partial(_fold_steps, network))
+        self._rows_of = lru_cache(maxsize=4)(partial(_fold_label, network, self._rows))
+        self._tables = lru_cache(maxsize=8)(partial(_make_tables, network.device))
+        self._numbers = lru_cache(maxsize=64)(partial(_make_numbers, network.device))
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Any]:
         """Run the reverse process (paper, algorithm 2) over every item.
@@ -165,36 +167,42 @@ class GpuLoop:
             part = noise[first:last, window.begin : window.end]  # the last step of all adds none
             plan.buffers.noise[: len(part), row, : window.length].copy_(self._device.tensor(part, "fp32"))
 
-    def _make_tables(self, terms: tuple[tuple[float, ...], ...], clamp: bool) -> tuple[Any, Any]:
-        """Return terms [S, 4] and noise steps [S, 4] for all S, as the plan's buffers of these names take them."""
-        limit = np.full((len(terms), 1), 1.0 if clamp else math.inf)
-        steps = np.repeat(np.arange(1, len(terms) + 1)[:, None], 4, axis=1)
-        with_limit = np.concatenate([np.array(terms), limit], axis=1)
-        tables = self._device.tensor(with_limit, "fp32"), self._device.tensor(steps, "i32")
-        self._device.mark().synchronize()  # the tables are cached, and other streams will read them
-        return tables
 
-    def _make_numbers(self, values: tuple[int, ...], dtype: str) -> Any:
-        numbers = self._device.tensor(list(values), dtype)
-        self._device.mark().synchronize()  # cached as well
-        return numbers
+def _make_tables(device: Device, terms: tuple[tuple[float, ...], ...], clamp: bool) -> tuple[Any, Any]:
+    """Return terms [S, 4] and noise steps [S, 4] for all S, as the plan's buffers of these names take them."""
+    limit = np.full((len(terms), 1), 1.0 if clamp else math.inf)
+    steps = np.repeat(np.arange(1, len(terms) + 1)[:, None], 4, axis=1)
+    with_limit = np.concatenate([np.array(terms), limit], axis=1)
+    tables = device.tensor(with_limit, "fp32"), device.tensor(steps, "i32")
+    device.mark().synchronize()  # the tables are cached, and other streams will read them
+    return tables
 
-    def _fold_steps(self, t: tuple[float, ...]) -> Any:
-        """Return rows [S, N, 7C] for all S, as the plan's buffer of this name takes them."""
-        network, config = self._network, self._network.config
-        table = self._device.tensor(sinusoids(config, t), "fp32")
-        rows = self._device.empty((len(t), config.residual_layers, 7 * network.channels), "fp32")
-        calls: list[Callable[[], None]] = [self._device.bind(launch) for launch in network.fold_steps(table, rows)]
-        for call in calls:
-            call()
-        self._device.mark().synchronize()  # the rows are cached, and other streams will read them
-        return rows
 
-    def _fold_label(self, t: tuple[float, ...], label: int) -> Any:
-        rows = self._rows(t).clone()
-        self._network.add_label(rows, label)
-        self._device.mark().synchronize()
-        return rows
+def _make_numbers(device: Device, values: tuple[int, ...], dtype: str) -> Any:
+    numbers = device.tensor(list(values), dtype)
+    device.mark().synchronize()  # cached as well
+    return numbers
+
+
+def _fold_steps(network: GpuNetwork, t: tuple[float, ...]) -> Any:
+    """Return rows [S, N, 7C] for all S, as the plan's buffer of this name takes them."""
+    device, config = network.device, network.config
+    table = device.tensor(sinusoids(config, t), "fp32")
+    rows = device.empty((len(t), config.residual_layers, 7 * network.channels), "fp32")
+    calls: list[Callable[[], None]] = [device.bind(launch) for launch in network.fold_steps(table, rows)]
+    for call in calls:
+        call()
+    device.mark().synchronize()  # the rows are cached, and other streams will read them
+    return rows
+
+
+def _fold_label(
+    network: GpuNetwork, rows_of: Callable[[tuple[float, ...]], Any], t: tuple[float, ...], label: int
+) -> Any:
+    rows = rows_of(t).clone()
+    network.add_label(rows, label)
+    network.device.mark().synchronize()
+    return rows
 
 
 def _signed(seed: int) -> int:

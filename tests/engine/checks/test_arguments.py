@@ -9,16 +9,20 @@ import torch
 
 from engine.checks.arguments import (
     MAX_SEED,
+    check_clip_length,
     check_fraction,
     check_guidance,
     check_noise,
+    check_number,
     check_recording,
+    check_reflection,
     check_sample_rate,
-    check_seconds,
     check_seed,
 )
 from engine.config import Config
 from engine.errors import InputError
+
+CONFIG_16K = Config(n_mels=0, upsample_strides=(), mel_kind=None, sample_rate=16000)
 
 
 def test_sample_rates() -> None:
@@ -152,8 +156,8 @@ def test_bad_noise_is_refused(noise: Any, lengths: list[int], message: str) -> N
 
 def test_recordings() -> None:
     audio = np.float32([[0.5, -1.0], [0.0, 7.9]])
-    for given, rows in ((audio, audio), (audio[0], audio[:1]), (torch.from_numpy(audio), audio)):
-        np.testing.assert_array_equal(check_recording(given, "a"), rows)
+    for values, rows in ((audio, audio), (audio[0], audio[:1]), (torch.from_numpy(audio), audio)):
+        np.testing.assert_array_equal(check_recording(values, "a"), rows)
     assert np.shares_memory(check_recording(audio, "a"), audio)
     for bad, message in (
         (audio * 32768, r"a: expected samples in about \[-1, 1\], got up to 258867; divide 16-bit samples by 32768"),
@@ -184,12 +188,45 @@ def test_guidance() -> None:
     assert check_guidance(None, plain) == check_guidance(None, replace(plain, guidance=2.0)) == 1
 
 
+def seconds(value: Any) -> int:
+    return check_clip_length(CONFIG_16K, value, None, None)
+
+
 def test_seconds() -> None:
-    assert [check_seconds(value, 16000) for value in (1, 0.5, 1e-4, np.float64(2.00004), 0.99997)] == [
-        16000, 8000, 2, 32001, 16000,
-    ]  # fmt: skip
-    for bad in (0, -1, 1e-5, 134217.8, 1e300, float("nan"), float("inf"), "1", None, True):
+    assert [seconds(value) for value in (1, 0.5, 1e-4)] == [16000, 8000, 2]
+    assert [seconds(value) for value in (np.float64(2.00004), 0.99997)] == [32001, 16000]
+    for bad in (0, -1, 1e-5, 134217.8, 1e300, float("nan"), float("inf"), "1", True):
         with pytest.raises(
             InputError, match="seconds: expected a number that gives 1 to 2147483647 samples at 16000 Hz"
         ):
-            check_seconds(bad, 16000)
+            seconds(bad)
+
+
+def test_the_length_of_a_clip() -> None:
+    """Seconds or samples come first, then the caller's noise, then the network's own length."""
+    own = replace(CONFIG_16K, clip_samples=90)
+    x, z = np.zeros((2, 70), np.float32), np.zeros((5, 2, 70), np.float32)
+    for config in (CONFIG_16K, own):
+        assert check_clip_length(config, 0.5, None, (x, z)) == 8000
+        assert check_clip_length(config, None, 11, (x, z)) == 11
+        assert check_clip_length(config, None, None, (x, z)) == 70
+    assert check_clip_length(own, None, None, None) == 90
+    with pytest.raises(InputError, match="samples: expected an integer, or seconds; this network does not tell"):
+        check_clip_length(CONFIG_16K, None, None, None)
+    with pytest.raises(InputError, match="samples: expected None beside seconds, got 3"):
+        check_clip_length(own, 1.0, 3, None)
+
+
+def test_reflection_needs_the_longest_dilation() -> None:
+    config = replace(CONFIG_16K, padding="reflect", residual_layers=4, dilation_cycle=4)
+    check_reflection(replace(config, padding="zeros"), 1)
+    check_reflection(config, 9)
+    with pytest.raises(InputError, match="a: this network pads by reflection and needs more than 8 samples, got 8"):
+        check_reflection(config, 8, "a")
+
+
+def test_numbers() -> None:
+    assert [check_number(value, "t") for value in (1, 0.5, np.float32(2), "3")] == [1, 0.5, 2, 3]
+    for bad in (None, "x", [1, 2], 10**400):
+        with pytest.raises(InputError, match="t: expected a number, got"):
+            check_number(bad, "t")

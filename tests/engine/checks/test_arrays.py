@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.checks.arrays import device_of, dtype_name, is_torch, on_device, stacked, to_numpy
+from engine.checks.arrays import device_of, dtype_name, is_torch, on_device, stack, to_numpy
 from engine.errors import InputError
 
-MODULES = "engine.checks.arrays, engine.audio.spectrogram, engine.checks.mels, engine.checks.arguments, engine.audio.wav, engine.audio.metrics"
+MODULES = "engine.checks.arrays, engine.audio.spectrogram, engine.checks.mels, engine.audio.wav, engine.audio.metrics"
 
 
 def test_nothing_here_imports_torch() -> None:
@@ -58,8 +58,8 @@ def test_cuda_there_and_back() -> None:
 def test_rows_of_one_array_are_not_copied() -> None:
     whole = np.array(np.arange(12).reshape(3, 4), np.float32)
     rows = list(whole)
-    assert stacked(rows) is whole
+    assert stack(rows) is whole
     for others in (rows[::-1], rows[:2], [rows[0], rows[0], rows[2]], [row.copy() for row in rows], list(whole[:, :3])):
-        made = stacked(others)
-        assert made is not whole
-        np.testing.assert_array_equal(made, np.stack(others))
+        copied = stack(others)
+        assert copied is not whole
+        np.testing.assert_array_equal(copied, np.stack(others))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from engine.checks import mels
-from engine.checks.mels import LOG_KINDS, check_mel, check_range
+from engine.checks.mels import LOG_KINDS, MelBatch, bounds_of, check_mel, fit_to_kind
 from engine.config import BASE, MEL_KINDS, Config
 from engine.errors import InputError
 
@@ -70,6 +71,14 @@ def test_strided_views_are_taken_as_they_are() -> None:
         np.testing.assert_array_equal(item, mel)
 
 
+def test_elements_of_packed_records_are_copied() -> None:
+    packed = np.zeros((80, 6), [("flag", "u1"), ("mel", "<f4")])
+    packed["mel"] = uniform(80, 6)
+    item = check_mel(packed["mel"], BASE).items[0]
+    assert item.flags.aligned and not packed["mel"].flags.aligned
+    np.testing.assert_array_equal(item, uniform(80, 6))
+
+
 def test_torch_forms() -> None:
     one, many = torch.from_numpy(uniform(80, 7)), torch.from_numpy(uniform(2, 80, 5))
     batch = check_mel(one, BASE)
@@ -117,6 +126,11 @@ ragged = np.empty(2, object)
 ragged[:] = [uniform(80, 4), uniform(80, 5)]
 
 BAD: list[tuple[Any, str]] = [
+    (
+        np.ma.masked_array(uniform(80, 5), uniform(80, 5) > 0.5),
+        r"^mel: expected a plain array, got a masked one; pass mel.filled",
+    ),
+    ([np.ma.masked_array(uniform(80, 5))], r"^mel\[0\]: expected a plain array, got a masked one"),
     (None, "mel: expected a numpy array or a torch tensor, got NoneType"),
     ("mel.npy", "got str"),
     (uniform(80, 3).tolist(), r"mel\[0\]: expected a numpy array or a torch tensor, got list"),
@@ -182,8 +196,12 @@ def test_an_unconditional_network_takes_no_mel() -> None:
         check_mel(uniform(80, 5), config)
 
 
-def spread(low: float, high: float) -> list[np.ndarray]:
-    return [np.full((80, 3), (low + high) / 2, np.float32), np.linspace(low, high, 240).reshape(80, 3)]
+def spread(low: float, high: float) -> np.ndarray:
+    return np.linspace(low, high, 240, dtype=np.float32).reshape(80, 3)
+
+
+def fitted(mel: Any, kind: str | None, **options: bool) -> MelBatch:
+    return fit_to_kind(check_mel(mel, BASE), kind, **options)
 
 
 def test_every_kind_has_a_range() -> None:
@@ -192,18 +210,19 @@ def test_every_kind_has_a_range() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "low", "high"),
-    [("lmnt", 0, 1), ("lmnt", -0.005, 1.005), ("lmnt", 0.3, 0.31), (None, -80, 900), (None, 0, 1)]
+    [("lmnt", 0, 1), ("lmnt", 0.3, 0.31), (None, -80, 900), (None, 0, 1)]
     + [(kind, low, high) for kind in LOG_KINDS for low, high in ((-11.52, 2), (-11.52, -11.51), (-12, 5), (-3, 0.5))],
 )
-def test_possible_mels_pass_in_silence(kind: str | None, low: float, high: float) -> None:
+def test_possible_mels_pass_unchanged_in_silence(kind: str | None, low: float, high: float) -> None:
+    mel = spread(low, high)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_range(spread(low, high), kind)
+        assert np.shares_memory(fitted(mel, kind).items[0], mel)
 
 
 def test_a_log_mel_for_an_lmnt_checkpoint_names_both_kinds() -> None:
     with pytest.raises(InputError) as caught:
-        check_range(spread(-11.5, 1.9), "lmnt")
+        fitted(spread(-11.5, 1.9), "lmnt")
     assert str(caught.value) == (
         "mel: this checkpoint wants 'lmnt' mels in [0, 1], got values from -11.5 to 1.9, which look like a "
         "log mel ('tacotron', 'hifigan' or 'speechbrain'); make it with "
@@ -211,51 +230,124 @@ def test_a_log_mel_for_an_lmnt_checkpoint_names_both_kinds() -> None:
     )
 
 
-@pytest.mark.parametrize(("low", "high"), [(-0.02, 1), (0, 1.02), (-80, 0), (0, 255), (-11.5, 5.1)])
-def test_impossible_lmnt_mels(low: float, high: float) -> None:
-    with pytest.raises(InputError, match="this checkpoint wants 'lmnt' mels"):
-        check_range(spread(low, high), "lmnt")
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [("lmnt", low, high) for low, high in ((-0.26, 1), (0, 1.26), (-1, 1), (-80, 0), (0, 255), (-11.5, 5.1))]
+    + [(kind, low, high) for kind in LOG_KINDS for low, high in ((-15.1, 0), (-11.5, 8.1), (-80, 0), (0, 255))],
+)
+def test_mels_of_another_kind_are_refused(kind: str, low: float, high: float) -> None:
+    with pytest.raises(InputError, match=f"this checkpoint wants '{kind}' mels .*; make it with engine.mel"):
+        fitted(spread(low, high), kind)
 
 
-@pytest.mark.parametrize("kind", LOG_KINDS)
-@pytest.mark.parametrize(("low", "high"), [(-12.1, 0), (-11.5, 5.1), (-80, 0), (0, 255)])
-def test_impossible_log_mels(kind: str, low: float, high: float) -> None:
-    with pytest.raises(
-        InputError, match=f"wants '{kind}' mels .* fit no kind this engine knows; make it with engine.mel"
-    ):
-        check_range(spread(low, high), kind)
+@pytest.mark.parametrize(
+    ("kind", "values", "limits"),
+    [("lmnt", (-0.037, 0.5), (0, 1)), ("lmnt", (0.5, 1.02), (0, 1)), ("lmnt", (-0.24, 1.24), (0, 1))]
+    + [(kind, values, (-12, 5)) for kind in LOG_KINDS for values in ((-12.3, -5), (-14.9, 7.9), (-1, 5.02))],
+)
+@pytest.mark.parametrize("form", [np.asarray, torch.from_numpy])
+def test_values_slightly_outside_are_clipped_with_one_warning(
+    kind: str, values: tuple[float, float], limits: tuple[float, float], form: Any
+) -> None:
+    mel = np.full((80, 10), np.mean(limits), np.float32)
+    mel[3, 4], mel[7, 9] = values
+    before, count = mel.copy(), sum(not limits[0] <= value <= limits[1] for value in values)
+    with pytest.warns(UserWarning) as caught:
+        batch = fitted(form(mel), kind)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    message = str(caught[0].message)
+    assert f"got values from {np.float32(min(mel.min(), values[0])):.4g} to" in message
+    assert f"; {count} of 800 were clipped to {limits[0]} to {limits[1]}" in message
+    np.testing.assert_array_equal(batch.items[0], before.clip(*limits))
+    np.testing.assert_array_equal(mel, before)
+
+
+def test_the_warning_counts_over_the_whole_batch() -> None:
+    mels = [uniform(80, 5), uniform(80, 9)]
+    mels[0][1, 1], mels[1][:2, 2] = -0.1, 1.1
+    with pytest.warns(UserWarning, match="got values from -0.1 to 1.1; 3 of 1120 were clipped"):
+        batch = fitted(mels, "lmnt")
+    assert [item.min() >= 0 and item.max() <= 1 for item in batch.items] == [True, True]
+
+
+def test_rounding_is_clipped_in_silence() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fitted(spread(-0.005, 1.005), "lmnt").items[0].min() == 0.0
 
 
 @pytest.mark.parametrize("kind", LOG_KINDS)
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0), (-0.005, 0.4)])
 def test_an_lmnt_mel_for_a_log_checkpoint_warns(kind: str, low: float, high: float) -> None:
-    def vocode() -> None:
-        check_range(spread(low, high), kind)
-
     with pytest.warns(UserWarning, match=f"wants '{kind}' mels .* look like an 'lmnt' mel") as caught:
-        vocode()
-    last_line_of_vocode = vocode.__code__.co_firstlineno + 1
-    assert caught[0].filename == __file__ and caught[0].lineno == last_line_of_vocode + 3  # points at the caller
+        fit_to_kind(check_mel(spread(low, high), BASE), kind)
+        line = sys._getframe().f_lineno - 1
+    assert caught[0].filename == __file__ and caught[0].lineno == line
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(spread(low, high), kind, piece=True)
 
 
-@pytest.mark.parametrize("kind", [None, *MEL_KINDS])
+def test_a_stream_that_has_begun_refuses_no_value() -> None:
+    with pytest.raises(InputError, match="wants 'lmnt' mels"):
+        fitted(spread(-5, 3), "lmnt", piece=True)
+    with pytest.warns(UserWarning, match="were clipped to 0 to 1"):
+        batch = fitted(spread(-5, 3), "lmnt", piece=True, begun=True)
+    np.testing.assert_array_equal(batch.items[0], spread(-5, 3).clip(0, 1))
+
+
+@pytest.mark.parametrize("form", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_padded_batches_are_cut_to_their_lengths(form: Any, kind: Any) -> None:
+    mel = uniform(3, 80, 9)
+    mel[0, :, 4:] = np.nan
+    batch = check_mel(form(mel), BASE, lengths=kind([4, 9, 1]))
+    assert [item.shape for item in batch.items] == [(80, 4), (80, 9), (80, 1)]
+    assert batch.lengths(HOP) == [4 * HOP, 9 * HOP, HOP]
+    audio = batch.restore([np.full(count * HOP, 1.0, np.float32) for count in (4, 9, 1)])
+    assert isinstance(audio, type(form(mel))) and tuple(audio.shape) == (3, 9 * HOP)
+    assert [int(row.sum()) for row in audio] == [4 * HOP, 9 * HOP, HOP] and not audio[2, HOP:].any()
+
+
+@pytest.mark.parametrize(
+    ("mel", "lengths", "message"),
+    [
+        (uniform(80, 9), [9], r"lengths: expected a padded batch \[B, M, T\] beside it, got shape \(80, 9\)"),
+        ([uniform(80, 9)], [9], "lengths: expected None beside a list of mels"),
+        (uniform(2, 80, 9), [9], "lengths: expected 2 integers, one per item of the batch"),
+        (uniform(2, 80, 9), 9, "lengths: expected 2 integers"),
+        (uniform(2, 80, 9), np.ones((2, 1), int), r"lengths\[0\]: expected an integer from 1 to 9 frames, got \[1\]"),
+        (uniform(2, 80, 9), [9, 0], r"lengths\[1\]: expected an integer from 1 to 9 frames, got 0"),
+        (uniform(2, 80, 9), [10, 1], r"lengths\[0\]: expected an integer from 1 to 9 frames, got 10"),
+        (uniform(2, 80, 9), [1.0, 2.0], r"lengths\[0\]: expected an integer from 1 to 9 frames, got 1.0"),
+        (uniform(2, 80, 9), [True, True], r"lengths\[0\]: expected an integer"),
+    ],
+)
+def test_impossible_lengths_are_refused(mel: Any, lengths: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        check_mel(mel, BASE, lengths=lengths)
+
+
+def test_bounds_are_over_all_items() -> None:
+    for form in (np.stack, list, lambda items: list(map(torch.from_numpy, items))):
+        assert check_mel(form([uniform(80, 5) - 8, uniform(80, 5), uniform(80, 5) + 3]), BASE).bounds == (
+            float(uniform(80, 5).min() - np.float32(8)),
+            float(uniform(80, 5).max() + np.float32(3)),
+        )
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_non_finite_values_never_pass(kind: str | None, value: float) -> None:
-    with pytest.raises(InputError, match="mel: expected finite values"):
-        check_range([uniform(80, 5), with_value(value, 80, 5)], kind)
+def test_bounds_keep_what_is_not_finite(value: float) -> None:
+    for item in (with_value(value, 80, 5), torch.from_numpy(with_value(value, 80, 5))):
+        assert not all(map(np.isfinite, bounds_of(item)))
 
 
-def test_tensors_that_stay_where_they_are_are_checked_too() -> None:
-    """As on a GPU, where a mel is not brought to the host: the two figures that come back decide."""
-    good = torch.rand(80, 4, generator=torch.Generator().manual_seed(0))
-    mels._check_finite(good, "mel")
-    check_range([good], "lmnt")
+def test_tensors_that_stay_on_their_device_are_checked_too() -> None:
+    """A mel on a GPU is not copied to the host unless a value is not finite; tensors of another device stand in."""
+    mel = torch.rand(80, 4, generator=torch.Generator().manual_seed(0))
+    assert mels._finite_bounds(mel, "mel") == (float(mel.min()), float(mel.max()))
     for value in (float("nan"), float("inf"), -float("inf")):
-        bad = good.clone()
-        bad[7, 2] = value
+        damaged = mel.clone()
+        damaged[7, 2] = value
         with pytest.raises(InputError, match=r"mel: expected finite values, got -?(nan|inf) at band 7, frame 2"):
-            mels._check_finite(bad, "mel")
-        with pytest.raises(InputError, match="mel: expected finite values"):
-            check_range([good, bad], "lmnt")
-    with pytest.raises(InputError, match="mel: "):
-        check_range([good, good - 8.0], "lmnt")
+            mels._finite_bounds(damaged, "mel")

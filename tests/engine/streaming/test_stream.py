@@ -1,9 +1,15 @@
-"""Streams: the bytes of the whole, as soon as they are final, until somebody stops them."""
+"""Streams give the bytes of vocode as soon as they are final, and stop when told."""
 
 from __future__ import annotations
 
+import gc
+import random
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +25,7 @@ from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import BASE, Config
 from engine.sampling.cpu import pipeline
 from tests.support.networks import random_network
+from tests.support.paths import ROOT
 
 SMALL = Config(residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=20, upsample_strides=(4, 4))
 CONFIGS = {
@@ -63,7 +70,7 @@ def cut(mel: Array, *sizes: int) -> Iterator[Array]:
         begin, turn = begin + sizes[turn % len(sizes)], turn + 1
 
 
-# The same bytes
+# Identical bytes
 
 
 @pytest.mark.parametrize("frames", [5, 6, 40, 301])
@@ -74,15 +81,17 @@ def test_a_stream_is_the_whole(voices: dict[str, Voice], name: str, frames: int)
     expected = voice.vocode(mel, **extra).tobytes()
     for sizes, chunk in (((frames,), None), ((1,), None), ((3, 0, 100), 100), ((64, 65), 1), ((1024,), 10**6)):
         chunks = list(voice.stream(cut(mel, *sizes), chunk=chunk, **extra))
-        assert b"".join(one.tobytes() for one in chunks) == expected, f"pieces of {sizes}"
+        assert b"".join(chunk.tobytes() for chunk in chunks) == expected, f"pieces of {sizes}"
         if chunk is not None:
-            assert {len(one) for one in chunks[:-1]} <= {chunk} and 0 < len(chunks[-1]) <= chunk
-        assert all(isinstance(one, np.ndarray) and one.dtype == np.float32 and len(one) for one in chunks)
-    assert b"".join(one.tobytes() for one in voice.stream(mel, **extra)) == expected
+            assert {len(part) for part in chunks[:-1]} <= {chunk} and 0 < len(chunks[-1]) <= chunk
+        assert all(isinstance(part, np.ndarray) and part.dtype == np.float32 and len(part) for part in chunks)
+    assert b"".join(part.tobytes() for part in voice.stream(mel, **extra)) == expected
 
 
 @pytest.mark.parametrize("name", ["lmnt", "8 steps", "an upsampler for each layer"])
-def test_little_memory_changes_no_byte(voices: dict[str, Voice], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_small_memory_budget_changes_no_byte(
+    voices: dict[str, Voice], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     voice, extra = voices[name], EXTRA.get(name, {})
     mel = a_mel(150)
     expected = voice.vocode(mel, **extra).tobytes()
@@ -90,12 +99,12 @@ def test_little_memory_changes_no_byte(voices: dict[str, Voice], monkeypatch: py
         monkeypatch.setattr(pipeline, "STEPS_PER_SWEEP", 1)
         with voice.open_stream(**extra) as lean:
             assert len(lean._window.pipeline.sweeps) > len(roomy._window.pipeline.sweeps)  # type: ignore[union-attr]
-            made = [lean.feed(piece) for piece in cut(mel, 7)] + [lean.finish()]
-    assert b"".join(one.tobytes() for one in made) == expected
+            audio = [lean.feed(piece) for piece in cut(mel, 7)] + [lean.finish()]
+    assert b"".join(part.tobytes() for part in audio) == expected
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_a_stream_does_not_go_on_from_half_a_tile(
+def test_a_stream_ends_after_an_incomplete_tile(
     voice: Voice, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     def fails(*_: object) -> bool:
@@ -106,7 +115,7 @@ def test_a_stream_does_not_go_on_from_half_a_tile(
             patch.setattr(pipeline.StepPipeline, "advance", fails)
             stream.feed(a_mel(200))
         assert stream.bytes == 0
-        with pytest.raises(InputError, match="stream: it is finished or closed"):
+        with pytest.raises(Cancelled, match="closed, or failed"):
             stream.feed(a_mel(1))
 
 
@@ -128,45 +137,45 @@ def test_torch_in_torch_out(voice: Voice) -> None:
     expected = voice.vocode(mel)
     for chunk in (None, 100):
         chunks = list(voice.stream((torch.from_numpy(piece) for piece in cut(mel, 4)), chunk=chunk))
-        assert all(isinstance(one, torch.Tensor) for one in chunks)
+        assert all(isinstance(part, torch.Tensor) for part in chunks)
         assert torch.cat(chunks).numpy().tobytes() == expected.tobytes()
 
 
 def test_streams_side_by_side(voice: Voice) -> None:
-    """Fed by hand in turns, and in threads of their own, each at its own position."""
+    """Streams fed by hand in turns, and streams in threads of their own, each at its own position."""
     mels = [a_mel(frames, seed) for seed, frames in enumerate((40, 1, 133, 40))]
     expected = [voice.vocode(mel, seed=seed).tobytes() for seed, mel in enumerate(mels)]
     streams = [voice.open_stream(seed=seed, streams=4) for seed in range(4)]
-    made: list[list[Array]] = [[] for _ in mels]
+    audios: list[list[Array]] = [[] for _ in mels]
     for begin in range(0, 133, 7):
-        for stream, mel, audio in zip(streams, mels, made, strict=True):
+        for stream, mel, audio in zip(streams, mels, audios, strict=True):
             audio.append(stream.feed(mel[:, begin : begin + 7]))
-    for stream, audio in zip(streams, made, strict=True):
+    for stream, audio in zip(streams, audios, strict=True):
         audio.append(stream.finish())
-    assert [np.concatenate(audio).tobytes() for audio in made] == expected
+    assert [np.concatenate(audio).tobytes() for audio in audios] == expected
 
-    made = [[] for _ in mels]
+    audios = [[] for _ in mels]
     for number, chunk in voice.stream_batch([cut(mel, 9) for mel in mels], seed=[0, 1, 2, 3], chunk=50):
-        made[number].append(chunk)
-    assert [np.concatenate(audio).tobytes() for audio in made] == expected
+        audios[number].append(chunk)
+    assert [np.concatenate(audio).tobytes() for audio in audios] == expected
 
 
-def test_a_batch_that_is_left_early_does_not_wait_for_its_sources(voice: Voice) -> None:
+def test_closing_a_batch_does_not_wait_for_its_sources(voice: Voice) -> None:
     go_on = threading.Event()
 
     def slowly() -> Iterator[Array]:
         go_on.wait(60)
         yield a_mel(5)
 
-    made = voice.stream_batch([a_mel(600), slowly()])
-    assert next(made)[0] == 0
-    made.close()  # type: ignore[attr-defined]
+    chunks = voice.stream_batch([a_mel(600), slowly()])
+    assert next(chunks)[0] == 0
+    chunks.close()  # type: ignore[attr-defined]
     assert not go_on.is_set()
     go_on.set()
 
 
 def test_a_piece_may_be_all_silence(voices: dict[str, Voice], recwarn: pytest.WarningsRecorder) -> None:
-    """Of a whole logarithmic mel, values in [0, 1] alone are worth a warning; of a piece they are not."""
+    """Values in [0, 1] throughout are suspicious in a whole logarithmic mel, but not in a piece of one."""
     mel = np.full((20, 3), 0.5, np.float32)
     list(voices["prior"].stream(mel, energy_min=0.5))
     assert not recwarn.list
@@ -174,7 +183,7 @@ def test_a_piece_may_be_all_silence(voices: dict[str, Voice], recwarn: pytest.Wa
     assert len(recwarn.list) == 1
 
 
-# As soon as they are final
+# Streaming latency
 
 
 def test_base_looks_ahead_73_frames() -> None:
@@ -184,8 +193,8 @@ def test_base_looks_ahead_73_frames() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_audio_comes_as_soon_as_it_is_final(voices: dict[str, Voice], name: str) -> None:
-    """Within a register tile, 12 samples, of what the mel determines."""
+def test_audio_follows_the_mel_at_the_look_ahead(voices: dict[str, Voice], name: str) -> None:
+    """Audio follows the mel at the look-ahead, within one register tile of 12 samples."""
     voice, config = voices[name], CONFIGS[name]
     stream = voice.open_stream(**EXTRA.get(name, {}))
     ahead = config.look_ahead(8 if name == "8 steps" else 6)
@@ -199,8 +208,8 @@ def test_audio_comes_as_soon_as_it_is_final(voices: dict[str, Voice], name: str)
     assert stream.samples == 60 * voice.hop and stream.bytes == 0
 
 
-def test_the_look_ahead_is_what_the_network_needs(voice: Voice) -> None:
-    """The last frame within it reaches the sample, through one step as it happens in float32; the next does not."""
+def test_the_look_ahead_is_exact(voice: Voice) -> None:
+    """The last frame within the look-ahead changes the sample; the next frame does not."""
     ahead, sample, schedule = SMALL.look_ahead(1), 20, [0.3]
     last = (sample + ahead - 1) // voice.hop
     mel = a_mel(40)
@@ -212,10 +221,10 @@ def test_the_look_ahead_is_what_the_network_needs(voice: Voice) -> None:
         assert changed[: sample + 1].any() == reaches
 
 
-# Stopping
+# Cancelling and closing
 
 
-def test_an_event_stops_it(voice: Voice) -> None:
+def test_an_event_cancels_a_stream(voice: Voice) -> None:
     event = threading.Event()
     chunks = voice.stream(a_mel(600), cancel=event)
     next(chunks)
@@ -228,7 +237,7 @@ def test_an_event_stops_it(voice: Voice) -> None:
         voice.open_stream(cancel=event).feed(a_mel(5))
 
 
-def test_close_stops_it(voice: Voice) -> None:
+def test_close_ends_a_stream(voice: Voice) -> None:
     with voice.stream(a_mel(600)) as chunks:
         next(chunks)
     assert list(chunks) == []
@@ -236,7 +245,7 @@ def test_close_stops_it(voice: Voice) -> None:
     stream = voice.open_stream()
     stream.close()
     for call in (lambda: stream.feed(a_mel(5)), stream.finish):
-        with pytest.raises(InputError, match="it is finished or closed"):
+        with pytest.raises(Cancelled, match="the stream was closed"):
             call()
 
 
@@ -267,24 +276,243 @@ def test_close_from_another_thread_stops_work_in_progress(voice: Voice) -> None:
     assert not consumer.is_alive() and len(caught) == 1 and list(chunks) == []
 
 
-def test_a_bad_piece_leaves_a_stream_that_is_fed_by_hand_as_it_was(voice: Voice) -> None:
+def test_close_between_two_pieces_is_a_cancellation(voice: Voice) -> None:
+    def front_end() -> Iterator[Array]:
+        yield a_mel(40)
+        other = threading.Thread(target=stream.close)
+        other.start()
+        other.join()
+        yield a_mel(40)
+
+    stream = voice.stream(front_end())
+    with pytest.raises(Cancelled):
+        list(stream)
+    assert list(stream) == []
+
+
+def test_any_order_of_calls_from_any_threads(voice: Voice) -> None:
+    """feed, finish, next and close at once: audio, Cancelled, InputError of a finished stream, or the end."""
+    mel, rng = a_mel(60), random.Random(0)
+    expected = voice.vocode(mel).tobytes()
+    for turn in range(60):
+        stream, chunks = voice.open_stream(), voice.stream(cut(mel, 7), chunk=rng.choice([None, 50]))
+        unexpected: list[BaseException] = []
+        audio: list[Array] = []
+
+        def call(action: Callable[[], object], delay: float) -> None:
+            time.sleep(delay)
+            try:
+                action()
+            except (Cancelled, InputError, StopIteration):
+                pass
+            except BaseException as error:
+                unexpected.append(error)  # noqa: B023
+
+        def read() -> None:
+            audio.extend(chunks)  # noqa: B023
+
+        actions: list[Callable[[], object]] = [
+            *(lambda: stream.feed(mel) for _ in range(3)),  # noqa: B023
+            stream.finish,
+            stream.finish,
+            *(lambda: next(chunks) for _ in range(3)),  # noqa: B023
+        ]
+        if turn % 3:
+            actions += [stream.close, chunks.close, stream.close, chunks.close]
+        else:
+            actions = [read, *actions[:5]]
+        rng.shuffle(actions)
+        threads = [threading.Thread(target=call, args=(action, rng.random() * 0.005)) for action in actions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads) and not unexpected
+        if not turn % 3:
+            assert b"".join(part.tobytes() for part in audio) == expected
+        stream.close()
+        chunks.close()
+        assert stream.bytes == chunks._stream.bytes == 0
+
+
+STALLED = """
+import os, queue, signal, threading
+import numpy as np
+import engine
+voice = engine.load({path!r}, device="cpu", threads=1)
+def source():
+    yield np.full((20, 40), 0.5, np.float32)
+    queue.Queue().get()
+threading.Timer({delay}, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    for _ in voice.stream_batch([source() for _ in range({streams})]):
+        pass
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("streams", [1, 3])
+def test_control_c_ends_a_program_whose_sources_stall(tmp_path: Path, streams: int) -> None:
+    save_checkpoint(tmp_path / "v.safetensors", Checkpoint(SMALL, random_network(SMALL, 0)))
+    script = STALLED.format(path=str(tmp_path / "v.safetensors"), delay=1.0, streams=streams)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
+def test_a_failing_source_ends_a_batch(voice: Voice) -> None:
+    def failing() -> Iterator[Array]:
+        yield a_mel(5)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(voice.stream_batch([a_mel(5), failing()]))
+
+
+def test_a_bad_piece_leaves_a_stream_unchanged(voice: Voice) -> None:
     mel = a_mel(30)
     stream = voice.open_stream(seed=4)
-    made = [stream.feed(mel[:, :11])]
+    audio = [stream.feed(mel[:, :11])]
     for bad, message in (
         (a_mel(3).T, "looks transposed"),
         (a_mel(3) * np.nan, "finite"),
-        (a_mel(3) + 5, "in \\[0, 1\\]"),
+        (a_mel(3)[:19], "20 mel bands"),
     ):
         with pytest.raises(InputError, match=message):
             stream.feed(bad)
-    made += [stream.feed(mel[:, 11:]), stream.finish()]
-    assert np.concatenate(made).tobytes() == voice.vocode(mel, seed=4).tobytes()
+    audio += [stream.feed(mel[:, 11:]), stream.finish()]
+    assert np.concatenate(audio).tobytes() == voice.vocode(mel, seed=4).tobytes()
     with pytest.raises(InputError, match="finished"):
         stream.feed(mel)
 
 
-# What is refused
+def test_predicted_values_are_clipped_as_in_vocode(voices: dict[str, Voice]) -> None:
+    """A value outside the range, seen early or late, changes no byte against vocode and warns once."""
+    for name, low, high in (("lmnt", -0.2, 1.1), ("prior", -13.0, 5.5)):
+        voice, extra = voices[name], EXTRA.get(name, {})
+        mel = a_mel(40, config=CONFIGS[name])
+        mel[3, 2], mel[4, 30], mel[0, 39] = low, high, low
+        with pytest.warns(UserWarning, match="; 3 of 800 were clipped") as caught:
+            expected = voice.vocode(mel, **extra)
+        assert len(caught) == 1
+        assert (
+            expected.tobytes() == voice.vocode(mel.clip(*((0, 1) if name == "lmnt" else (-12, 5))), **extra).tobytes()
+        )
+        with pytest.warns(UserWarning, match="were clipped") as caught:
+            audio = np.concatenate(list(voice.stream(cut(mel, 3), **extra)))
+        assert len(caught) == 1 and audio.tobytes() == expected.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*were clipped")
+def test_no_value_ends_a_stream_that_has_begun(voice: Voice) -> None:
+    mel = a_mel(40)
+    mel[5, 20] = -9.0
+    with pytest.raises(InputError, match="wants 'lmnt' mels"):
+        voice.vocode(mel)
+    with pytest.raises(InputError, match=r"piece 0: .*wants 'lmnt' mels"):
+        list(voice.stream(cut(mel, 21)))
+    audio = np.concatenate(list(voice.stream(cut(mel, 20))))
+    assert audio.tobytes() == voice.vocode(mel.clip(0, 1)).tobytes()
+
+
+# Memory
+
+
+def leave_by_break(stream: Any) -> None:
+    for _ in stream:
+        break
+
+
+def leave_by_exception(stream: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        for _ in stream:
+            raise ZeroDivisionError
+
+
+def leave_open(stream: Any) -> None:
+    next(stream)
+
+
+@pytest.mark.parametrize("chunk", [None, 50])
+@pytest.mark.parametrize("way", [leave_by_break, leave_by_exception, leave_open])
+def test_memory_goes_with_the_last_reference(voice: Voice, way: Any, chunk: int | None) -> None:
+    gc.disable()  # as in a server that allocates little in Python
+    try:
+        stream = voice.stream(a_mel(600), chunk=chunk)
+        sweep = weakref.ref(stream._stream._window.pipeline)  # type: ignore[union-attr]
+        way(stream)
+        del stream
+        assert sweep() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["fails", "cancelled", "bad piece"])
+def test_memory_goes_while_a_traceback_is_kept(voice: Voice, kind: str) -> None:
+    cancel = threading.Event()
+
+    def pieces() -> Iterator[Array]:
+        yield a_mel(300)
+        if kind == "fails":
+            raise ZeroDivisionError
+        if kind == "cancelled":
+            cancel.set()
+        yield a_mel(300)[: 19 if kind == "bad piece" else 20]
+
+    stream = voice.stream(pieces(), cancel=cancel)
+    sweeps = stream._stream._window.pipeline.sweeps  # type: ignore[union-attr]
+    assert stream._stream.bytes > 0 and len(sweeps) == 1
+    with pytest.raises((ZeroDivisionError, Cancelled, InputError)) as caught:
+        list(stream)
+    assert caught.tb is not None and stream._stream.bytes == 0 and not sweeps
+
+
+def test_a_batch_that_is_left_early_frees_all_its_streams(voice: Voice) -> None:
+    gc.disable()
+    try:
+        opened: list[Any] = []
+        original = voice.open_stream
+
+        class Watched(type(voice)):  # type: ignore[misc]
+            def open_stream(self, **options: Any) -> Any:
+                opened.append(original(**options))
+                return opened[-1]
+
+        watched = Watched.__new__(Watched)
+        watched.__dict__.update(voice.__dict__)
+        for _ in watched.stream_batch([a_mel(600), a_mel(600)]):
+            break
+        deadline = time.monotonic() + 30
+        while any(stream.bytes for stream in opened) and time.monotonic() < deadline:
+            time.sleep(0.01)  # a thread may be within a tile
+        assert len(opened) == 2 and [stream.bytes for stream in opened] == [0, 0]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "config", [SMALL, replace(SMALL, n_mels=0, upsample_strides=(), mel_kind=None, classes=("a",))]
+)
+def test_a_voice_goes_with_its_last_reference(tmp_path: Path, config: Config) -> None:
+    gc.disable()
+    try:
+        voice = load(tmp_path / "v.safetensors", config)
+        if config.n_mels:
+            voice.vocode(a_mel(3))
+            list(voice.stream(a_mel(3)))
+        else:
+            voice.generate(samples=50, steps=6, label="a")
+        network = weakref.ref(voice._loop._network)  # type: ignore[attr-defined]
+        del voice
+        assert network() is None
+    finally:
+        gc.enable()
+
+
+# Refused arguments
 
 
 @pytest.mark.parametrize(
