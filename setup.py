@@ -1,6 +1,7 @@
-"""Builds the native module with ninja. Everything else about the package is in pyproject.toml."""
+"""Build the native module with ninja. Everything else about the package stands in pyproject.toml."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,14 @@ import pybind11
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-# kernels/ is imported as engine.kernels: engine/kernels links to it for tools, and this names it where links are not followed.
+# kernels/ is imported as engine.kernels. Tools follow the link engine/kernels; package_dir needs no links.
 KERNELS = [f"engine.{package}" for package in find_packages(include=["kernels*"])]
-SOURCES = sorted(str(p) for p in Path("csrc").rglob("*.cpp"))
+SOURCES = sorted(str(path) for path in Path("csrc").rglob("*.cpp"))
 FLAGS = "-std=c++17 -O3 -g0 -fPIC -fvisibility=hidden -ffp-contract=off -pthread -Wall -Wextra"
-# GCC's own AVX-512 intrinsics trip these two.
-FLAGS += " -Wno-uninitialized -Wno-maybe-uninitialized"
+FLAGS += " -Wno-uninitialized -Wno-maybe-uninitialized"  # GCC's own AVX-512 intrinsics trip these two
 BUNDLE = "-bundle -undefined dynamic_lookup" if sys.platform == "darwin" else "-shared -Wl,-z,noexecstack"
+# A package index shows the README alone: of links to files the text remains, pictures are left out.
+RELATIVE = r"(?:!\[[^]]*\]|\[([^]]*)\])\((?!https?:)[^)]*\)"
 
 
 def escape(path):
@@ -30,28 +32,28 @@ class NinjaBuild(build_ext):
         cxx = os.environ.get("CXX", "c++")
         if shutil.which(cxx.split()[0]) is None:
             sys.exit(f"error: no C++17 compiler: '{cxx}' was not found. Install g++ or clang++, or set CXX.")
-        folder, target = Path(self.build_temp).absolute(), Path(self.get_ext_fullpath(ext.name)).absolute()
+        # setuptools would compile an editable install in a temporary folder, and anew each time.
+        lasting = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
+        folder = Path(lasting if self.editable_mode else self.build_temp).absolute()
+        target = Path(self.get_ext_fullpath(ext.name)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        objects = {Path(s).absolute(): folder / Path(s).with_suffix(".o") for s in ext.sources}
+        objects = [escape((folder / source).with_suffix(".o")) for source in ext.sources]
         include = f"-I'{sysconfig.get_path('include')}' -I'{pybind11.get_include()}'"
         lines = [f"rule cc\n command = {cxx} {FLAGS} {include} -MD -MF $out.d -c $in -o $out\n depfile = $out.d"]
-        lines += [f"rule link\n command = {cxx} {BUNDLE} -pthread $in -o $out"]
-        lines += [f"build {escape(out)}: cc {escape(source)}" for source, out in objects.items()]
-        lines += [f"build {escape(target)}: link {' '.join(map(escape, objects.values()))}\n"]
+        lines += [f" description = compiling $name\nrule link\n command = {cxx} {BUNDLE} -pthread $in -o $out"]
+        for source, out in zip(ext.sources, objects, strict=True):
+            lines += [f"build {out}: cc {escape(Path(source).absolute())}\n name = {source}"]
+        lines += [f"build {escape(target)}: link {' '.join(objects)}\n description = linking {target.name}\n"]
         (folder / "build.ninja").write_text("\n".join(lines))
-        subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", folder], check=True)
+        if subprocess.run([Path(ninja.BIN_DIR) / "ninja"], cwd=folder).returncode:
+            sys.exit("error: engine.kernels._native did not compile; the compiler's messages stand above.")
 
 
 setup(
+    long_description=re.sub(RELATIVE, r"\1", Path("README.md").read_text("utf-8")),
+    long_description_content_type="text/markdown",
     packages=[*find_packages(include=["engine*"], exclude=["engine.kernels*"]), *KERNELS],
     package_dir={"engine.kernels": "kernels"},
-    package_data={
-        "engine": ["assets/*", "py.typed"],
-        "engine.kernels": ["*.pyi"],
-        "engine.kernels.hopper": ["*.cu"],
-        "engine.training": ["recipes/*.toml"],
-    },
     ext_modules=[Extension("engine.kernels._native", SOURCES)],
     cmdclass={"build_ext": NinjaBuild},
 )

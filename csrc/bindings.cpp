@@ -1,16 +1,19 @@
-// The native module, engine._native: the only file that knows Python. kernels/cpu.py is its one caller.
+// The native module, engine.kernels._native: the Python interface of csrc. It validates arguments; csrc/cpu does not.
+// kernels/cpu.py is its only caller.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <sstream>
 #include <stdexcept>
 
 #include "cpu/noise.h"
-#include "cpu/operations.h"
 #include "cpu/sweep.h"
+#include "cpu/whole_signal.h"
 
 namespace py = pybind11;
 using diffwave::Bf16;
@@ -19,10 +22,41 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
 
+// Releases the GIL for a block, like py::gil_scoped_release. A daemon thread that requests the GIL of an interpreter
+// that ends never returns from the request. Python 3.14 hangs it; older versions call pthread_exit. That unwinds the
+// stack, and in py::gil_scoped_release, whose destructor is noexcept, ends the process by std::terminate. Other
+// destructors on that stack would use Python objects without the GIL. So the thread hangs here in every version.
+class GilRelease {
+ public:
+  GilRelease() : state_(PyEval_SaveThread()) {}
+  GilRelease(const GilRelease&) = delete;
+  ~GilRelease() noexcept(false) {
+    HangOnUnwinding hang;
+    PyEval_RestoreThread(state_);
+    hang.armed = false;
+  }
+
+ private:
+  struct HangOnUnwinding {
+    bool armed = true;
+    ~HangOnUnwinding() {
+      while (armed) pause();
+    }
+  };
+  PyThreadState* const state_;
+};
+
+template <class Error = std::invalid_argument, class... Parts>
+[[noreturn]] void reject(const Parts&... message) {
+  std::ostringstream text;
+  (text << ... << message);
+  throw Error(text.str());
+}
+
 const diffwave::Tier& find_tier(const std::string& name) {
   for (const diffwave::Tier& tier : diffwave::tiers())
     if (name == tier.name && tier.supported) return tier;
-  throw std::invalid_argument("isa: this processor has no tier '" + name + "'");
+  reject("isa: expected a tier that this processor supports, got '", name, "'; see tiers()");
 }
 
 template <class E>
@@ -48,16 +82,29 @@ py::list list_tiers() {
   return list;
 }
 
-// The array itself. A copy that pybind11 makes of another kind of array is gone before its values are read.
-Floats itself(const py::handle& array, const char* name) {
-  if (!py::isinstance<Floats>(array)) throw std::invalid_argument(std::string(name) + ": expected contiguous float32");
+using Shape = std::vector<py::ssize_t>;
+
+std::string text(const Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+// Returns the array itself, never a converted copy: pybind11 would free the copy before its values are read.
+Floats as_floats(const py::handle& array, const char* name) {
+  if (!py::isinstance<Floats>(array)) reject(name, ": expected contiguous float32, got another array");
   return py::reinterpret_borrow<Floats>(array);
 }
 
-const float* checked(const py::dict& arrays, const char* name, std::vector<py::ssize_t> shape) {
-  const auto array = itself(arrays[name], name);
-  if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape)
-    throw std::invalid_argument(std::string(name) + ": wrong shape");
+void expect(const Floats& array, const Shape& shape, const char* name) {
+  const Shape actual(array.shape(), array.shape() + array.ndim());
+  if (actual == shape) return;
+  reject(name, ": expected shape ", text(shape), ", got ", text(actual));
+}
+
+const float* checked(const py::dict& arrays, const char* name, const Shape& shape) {
+  const auto array = as_floats(arrays[name], name);
+  expect(array, shape, name);
   return array.data();
 }
 
@@ -66,9 +113,10 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
   diffwave::Parameters p;
   p.reflect = reflect;
   p.residual_carries_d = residual_carries_d;
-  const py::ssize_t C = itself(a["input_weight"], "input_weight").size(),
+  const py::ssize_t C = as_floats(a["input_weight"], "input_weight").size(),
                     N = static_cast<py::ssize_t>(dilations.size());
-  if (C < 16 || C % 16 || N < 1) throw std::invalid_argument("input_weight: expected a multiple of 16 channels");
+  if (C < 16 || C % 16) reject("input_weight: expected a multiple of 16 channels, got ", C);
+  if (N < 1) reject("dilations: expected at least one layer, got none");
   p.channels = static_cast<int>(C);
   p.layers = static_cast<int>(N);
   p.bands = bands;
@@ -87,8 +135,8 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
     p.conditioner_weight = checked(a, "conditioner_weight", {N, 2 * C, bands});
     p.conditioner_bias = checked(a, "conditioner_bias", {N, 2 * C});
     // One upsampler for all layers, or one for each: [1 or N][3][2 * stride] and [1 or N] per stride.
-    const py::ssize_t count = itself(a["upsample_bias_0"], "upsample_bias_0").size();
-    if (count != 1 && count != N) throw std::invalid_argument("upsample_bias_0: expected 1 or N upsamplers");
+    const py::ssize_t count = as_floats(a["upsample_bias_0"], "upsample_bias_0").size();
+    if (count != 1 && count != N) reject("upsample_bias_0: expected 1 or ", N, " upsamplers, got ", count);
     p.upsamplers.resize(static_cast<size_t>(count));
     for (size_t i = 0; i < strides.size(); ++i) {
       const std::string weight = "upsample_weight_" + std::to_string(i), bias = "upsample_bias_" + std::to_string(i);
@@ -103,7 +151,7 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
   }
   if (a.contains("ranges")) {
     p.ranges = checked(a, "ranges", {N});
-    if (p.ranges[0] != 0.0f) throw std::invalid_argument("ranges: the first layer's input stays as it is");
+    if (p.ranges[0] != 0.0f) reject("ranges: expected 0 for the first layer, got ", p.ranges[0]);
     if (bands) p.mel_range = *checked(a, "mel_range", {1});
     if (bands) p.conditioner_ranges = checked(a, "conditioner_ranges", {N, 2 * C});
   }
@@ -111,15 +159,12 @@ diffwave::Parameters parameters(const py::dict& a, std::vector<int> dilations, s
 }
 
 diffwave::Mel view(const py::array_t<float>& mel, int bands) {
-  if (mel.ndim() != 2 || mel.shape(0) != bands) throw std::invalid_argument("mel: expected [M, T]");
+  if (mel.ndim() != 2 || mel.shape(0) != bands)
+    reject("mel: expected shape [", bands, ", frames], got ", text(Shape(mel.shape(), mel.shape() + mel.ndim())));
   const py::ssize_t size = sizeof(float);
-  if (mel.strides(0) % size || mel.strides(1) % size) throw std::invalid_argument("mel: unaligned strides");
+  if (mel.strides(0) % size || mel.strides(1) % size)
+    reject("mel: expected strides in whole floats, got ", mel.strides(0), " and ", mel.strides(1), " bytes");
   return {mel.data(), mel.strides(0) / size, mel.strides(1) / size, mel.shape(1)};
-}
-
-void expect(const Floats& array, std::vector<py::ssize_t> shape, const char* name) {
-  if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape)
-    throw std::invalid_argument(std::string(name) + ": wrong shape");
 }
 
 template <class E>
@@ -127,12 +172,12 @@ std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const
                                                    std::vector<int> dilations, std::vector<int> strides, int bands,
                                                    bool reflect, bool residual_carries_d) {
   const auto& operations = operations_of<E>(find_tier(isa));
-  if (!operations.width) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
+  if (!operations.width) reject("precision: expected one that tier '", isa, "' has, got bf16; see tiers()");
   return std::make_shared<diffwave::Network<E>>(
       parameters(arrays, std::move(dilations), std::move(strides), bands, reflect, residual_carries_d), operations);
 }
 
-// Keeps alive what the sweep points into, and knows how much of it there is.
+// A sweep with the arrays that its window points into: keeps them alive and knows their sizes.
 template <class E>
 struct SweepHandle {
   std::unique_ptr<diffwave::Sweep<E>> sweep;
@@ -141,23 +186,24 @@ struct SweepHandle {
   bool bound = false;
 };
 
-long known(const py::object& length) {
+long length_or_unknown(const py::object& length) {
   if (length.is_none()) return diffwave::kUnknown;
   const long value = py::cast<long>(length);
-  if (value < 1) throw std::invalid_argument("length: expected at least one sample");
+  if (value < 1) reject("length: expected at least one sample, got ", value);
   return value;
 }
 
 template <class E>
 void check_reflection(const diffwave::Network<E>& network, long length) {
-  long furthest = 0;
-  for (const auto& layer : network.layers) furthest = std::max(furthest, static_cast<long>(layer.dilation));
-  if (network.reflect && length <= furthest) throw std::invalid_argument("length: shorter than its reflected padding");
+  long padding = 0;
+  for (const auto& layer : network.layers) padding = std::max(padding, static_cast<long>(layer.dilation));
+  if (network.reflect && length <= padding)
+    reject("length: expected more samples than the reflected padding of ", padding, ", got ", length);
 }
 
 void check_rows(int threads, long rows) {
   if (threads < 1 || threads > 1024 || rows < 1 || rows % diffwave::kUnit)
-    throw std::invalid_argument("sweep: expected threads >= 1 and rows a multiple of 12");
+    reject("sweep: expected threads in 1 to 1024 and rows a multiple of 12, got threads ", threads, " and rows ", rows);
 }
 
 // coefficients [S][3]: a, b, sigma; conditioner_rows [N][2C] or None.
@@ -170,17 +216,17 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
   const py::ssize_t C = network->channels;
   expect(coefficients, {S, 3}, "coefficients");
   expect(d, {S, N, C}, "d");
-  if (S < 1) throw std::invalid_argument("coefficients: expected at least one step");
+  if (S < 1) reject("coefficients: expected at least one step, got none");
   check_rows(threads, rows);
-  const long samples = known(length);
+  const long samples = length_or_unknown(length);
   check_reflection(*network, samples);
-  Floats given;
+  Floats rows_array;
   if (!conditioner_rows.is_none()) {
-    if (network->bands) throw std::invalid_argument("conditioner_rows: this network has a mel");
-    given = itself(conditioner_rows, "conditioner_rows");
-    expect(given, {N, 2 * C}, "conditioner_rows");
+    if (network->bands) reject("conditioner_rows: expected None for a network with a mel, got an array");
+    rows_array = as_floats(conditioner_rows, "conditioner_rows");
+    expect(rows_array, {N, 2 * C}, "conditioner_rows");
   }
-  const float* constants = conditioner_rows.is_none() ? nullptr : given.data();
+  const float* constants = conditioner_rows.is_none() ? nullptr : rows_array.data();
   std::vector<diffwave::Step> steps;
   for (py::ssize_t s = 0; s < S; ++s) {
     const float *row = d.data() + s * N * C, *c = coefficients.data() + s * 3;
@@ -188,13 +234,13 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
         {std::vector<float>(row, row + N * C), c[0], c[1], c[2], clamp, seed, noise_step + static_cast<uint32_t>(s)});
   }
   auto handle = std::make_unique<SweepHandle<E>>();
-  py::gil_scoped_release release;
+  const GilRelease release;
   handle->sweep = std::make_unique<diffwave::Sweep<E>>(network, std::move(steps), samples, threads, rows, constants);
   return handle;
 }
 
-// x [W] and noise [S or S-1][W] from sample `origin` on, mel [M][T] from frame `first_frame` on, scale from value
-// `scale_origin` on, each for `repeat` samples.
+// x [W] and noise [S or S-1][W] start at sample `origin`, mel [M][T] at frame `first_frame`, scale at value
+// `scale_origin`. A value of scale covers `repeat` samples.
 template <class E>
 void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, long first_frame, py::object noise,
                  py::object scale, long scale_origin, long repeat) {
@@ -203,28 +249,29 @@ void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, 
   const py::ssize_t W = x.size();
   expect(x, {W}, "x");
   if (origin < 0 || first_frame < 0 || scale_origin < 0 || repeat < 1)
-    throw std::invalid_argument("bind: expected origins >= 0 and repeat >= 1");
+    reject("bind: expected origins >= 0 and repeat >= 1, got origin ", origin, ", first_frame ", first_frame,
+           ", scale_origin ", scale_origin, ", repeat ", repeat);
   window.x = {x.mutable_data(), origin};
   handle.frames = 0;
   if (network.bands) {
-    if (!py::isinstance<py::array_t<float>>(mel)) throw std::invalid_argument("mel: expected [M, T] in float32");
+    if (!py::isinstance<py::array_t<float>>(mel)) reject("mel: expected a float32 array [M, T], got another type");
     window.mel = view(py::reinterpret_borrow<py::array_t<float>>(mel), network.bands);
     handle.frames = window.mel.frames;
     window.mel.first = first_frame;
   }
   if (!noise.is_none()) {
-    const auto array = itself(noise, "noise");
+    const auto array = as_floats(noise, "noise");
     const py::ssize_t steps = handle.sweep->steps();
-    if (array.ndim() != 2 || array.shape(1) != W || array.shape(0) < steps - 1)
-      throw std::invalid_argument("noise: wrong shape");
-    if (array.shape(0) < steps && handle.sweep->adds_noise(static_cast<int>(steps - 1)))
-      throw std::invalid_argument("noise: too few steps");
+    const bool last_needed = handle.sweep->adds_noise(static_cast<int>(steps - 1));
+    if (array.ndim() != 2 || array.shape(1) != W || array.shape(0) < (last_needed ? steps : steps - 1))
+      reject("noise: expected shape [steps >= ", last_needed ? steps : steps - 1, ", ", W, "], got ",
+             text(Shape(array.shape(), array.shape() + array.ndim())));
     window.noise = {array.data(), origin};
     window.noise_stride = W;
   }
   handle.scales = 0;
   if (!scale.is_none()) {
-    const auto array = itself(scale, "scale");
+    const auto array = as_floats(scale, "scale");
     expect(array, {array.size()}, "scale");
     window.scale = {array.data(), scale_origin, repeat};
     handle.scales = array.size();
@@ -238,50 +285,53 @@ void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, 
   handle.bound = true;
 }
 
+// Rejects a window without all the values [first, last) that a tile needs.
+void expect_values(const char* name, long first, long last, long origin, long count) {
+  if (first < last && (first < origin || last > origin + count))
+    reject(name, ": expected a window that holds [", first, ", ", last, "), got [", origin, ", ", origin + count, ")");
+}
+
 template <class E>
 void advance(SweepHandle<E>& handle, int step, long begin, long rows) {
   auto& sweep = *handle.sweep;
   const auto& network = sweep.network();
   const auto& window = sweep.window();
-  if (step < 0 || step >= sweep.steps()) throw py::index_error("step");
+  if (step < 0 || step >= sweep.steps())
+    reject<py::index_error>("step: expected 0 to ", sweep.steps() - 1, ", got ", step);
   if (rows < 1 || rows % diffwave::kUnit || rows > sweep.tile())
-    throw std::invalid_argument("rows: expected a multiple of 12 up to the tile");
-  const long taken = sweep.taken(step);
-  if (taken > std::numeric_limits<long>::min() ? begin != taken : begin > 0 || begin <= -rows)
-    throw std::invalid_argument("begin: tiles come in order, from one that holds sample 0 on");
-  if (!handle.bound) throw std::invalid_argument("advance: bind comes first");
-  const auto within = [](long first, long last, long begin, long count) {
-    return first >= last || (first >= begin && last <= begin + count);
-  };
+    reject("rows: expected a multiple of 12 up to ", sweep.tile(), ", got ", rows);
+  const long consumed = sweep.consumed(step);
+  if (consumed > std::numeric_limits<long>::min() ? begin != consumed : begin > 0 || begin <= -rows)
+    reject("begin: expected tiles in order, the first of them with sample 0, got ", begin);
+  if (!handle.bound) reject("advance: expected a bound window, got none; call bind first");
   const long last = std::min(begin + rows, sweep.length()), first = std::max(begin - network.reach, 0L);
-  if (!within(first, last, window.x.origin, handle.samples))
-    throw std::invalid_argument("x: the window does not hold what the tile needs");
-  if (window.scale.data && first < last &&
-      !within(first / window.scale.repeat, (last - 1) / window.scale.repeat + 1, window.scale.origin, handle.scales))
-    throw std::invalid_argument("scale: the window does not hold what the tile needs");
-  if (network.bands && step == 0) {
-    const long from = network.upsamplers.size() == 1 ? std::max(begin, 0L) : first;
+  expect_values("x", first, last, window.x.origin, handle.samples);
+  const long repeat = window.scale.repeat;
+  if (window.scale.data && first < last)
+    expect_values("scale", first / repeat, (last - 1) / repeat + 1, window.scale.origin, handle.scales);
+  const long from = network.shared_upsampler() ? std::max(begin, 0L) : first;
+  if (network.bands && step == 0 && from < last) {
     const auto [low, high] = diffwave::frames_of(network.strides, from, last);
     const long end = std::min(high, sweep.length() / network.hop());
-    if (from < last && !within(std::max(low, 0L), end, window.mel.first, handle.frames))
-      throw std::invalid_argument("mel: the window does not hold what the tile needs");
+    expect_values("mel", std::max(low, 0L), end, window.mel.first, handle.frames);
   }
-  py::gil_scoped_release release;
+  const GilRelease release;
   sweep.advance(step, begin, rows);
 }
 
 template <class E>
 void end_sweep(SweepHandle<E>& handle, long length) {
   auto& sweep = *handle.sweep;
-  if (length < 1 || length < sweep.taken(0) || sweep.length() != diffwave::kUnknown)
-    throw std::invalid_argument("length: expected one that was not known, and past no tile");
+  if (length < 1 || length < sweep.consumed(0) || sweep.length() != diffwave::kUnknown)
+    reject("length: expected a first length, at or after the tiles so far, got ", length);
   check_reflection(sweep.network(), length);
   sweep.end(length);
 }
 
 template <class E>
 void check_layer(const diffwave::Network<E>& network, int layer) {
-  if (layer < 0 || layer >= static_cast<int>(network.layers.size())) throw py::index_error("layer");
+  const int layers = static_cast<int>(network.layers.size());
+  if (layer < 0 || layer >= layers) reject<py::index_error>("layer: expected 0 to ", layers - 1, ", got ", layer);
 }
 
 template <class E>
@@ -319,19 +369,20 @@ void residual_block(const diffwave::Network<E>& network, int layer, py::object c
   expect(h, {L, C}, "h");
   expect(skip, {L, C}, "skip");
   expect(d, {C}, "d");
-  const float* given = nullptr;
+  const float* values = nullptr;
   if (!conditioner.is_none()) {
-    const auto array = itself(conditioner, "conditioner");
+    const auto array = as_floats(conditioner, "conditioner");
     expect(array, {L, 2 * C}, "conditioner");
-    if (!network.bands && !network.quantized.empty())
-      throw std::invalid_argument("conditioner: expected none in bytes without a mel");
-    given = array.data();
+    if (!network.bands && network.int8())
+      reject("conditioner: expected None for an int8 network without a mel, got an array");
+    values = array.data();
   } else if (network.bands) {
-    throw std::invalid_argument("conditioner: this network has a mel");
+    reject("conditioner: expected an array for a network with a mel, got None");
   }
-  if (network.reflect && L <= network.layers[static_cast<size_t>(layer)].dilation)
-    throw std::invalid_argument("h: shorter than its reflected padding");
-  diffwave::run_residual_block(network, layer, given, d.data(), L, h.mutable_data(), skip.mutable_data());
+  const long padding = network.layers[static_cast<size_t>(layer)].dilation;
+  if (network.reflect && L <= padding)
+    reject("h: expected more samples than the reflected padding of ", padding, ", got ", L);
+  diffwave::run_residual_block(network, layer, values, d.data(), L, h.mutable_data(), skip.mutable_data());
 }
 
 template <class E>
@@ -342,13 +393,13 @@ Floats output_head(const diffwave::Network<E>& network, const Floats& skip) {
   return eps;
 }
 
-// Multiply-accumulates per second of `threads` threads together, over `seconds` or half of that.
+// Multiply-accumulates per second of `threads` threads together, measured over at least half of `seconds`.
 double peak(const std::string& isa, const std::string& precision, int threads, double seconds) {
   const diffwave::Tier& tier = find_tier(isa);
   const auto run = precision == "int8" ? tier.fp32.peak8 : precision == "bf16" ? tier.bf16.peak : tier.fp32.peak;
-  if (!run) throw std::invalid_argument("precision: tier '" + isa + "' does not have it");
+  if (!run) reject("precision: expected one that tier '", isa, "' has, got ", precision, "; see tiers()");
   using Clock = std::chrono::steady_clock;
-  py::gil_scoped_release release;
+  const GilRelease release;
   diffwave::Team team(threads);
   const auto rate = [&](long rounds) {
     std::vector<double> work(static_cast<size_t>(threads));
@@ -359,10 +410,11 @@ double peak(const std::string& isa, const std::string& precision, int threads, d
     for (double w : work) sum += w;
     return std::make_pair(sum / elapsed, elapsed);
   };
-  // Until it lasts: how long threads take to wake would count in a short run, and mislead whoever plans by one.
+  // Doubles the rounds until the run is long enough: in a short run, the time in which threads wake up distorts the
+  // rate.
   for (long rounds = 100000;; rounds *= 2) {
-    const auto [found, elapsed] = rate(rounds);
-    if (elapsed >= seconds / 2) return found;
+    const auto [result, elapsed] = rate(rounds);
+    if (elapsed >= seconds / 2) return result;
   }
 }
 
@@ -379,7 +431,8 @@ void bind(py::module_& m, const std::string& suffix) {
           "sweep_bytes",
           [](const Network& n, int steps, const py::object& length, int threads, long rows) {
             check_rows(threads, rows);
-            return diffwave::Rings<E>(n, static_cast<size_t>(steps), known(length), rows * threads, threads).bytes;
+            return diffwave::Rings<E>(n, static_cast<size_t>(steps), length_or_unknown(length), rows * threads, threads)
+                .bytes;
           },
           py::arg("steps"), py::arg("length"), py::arg("threads"), py::arg("rows"))
       .def("upsample_mel", &upsample_mel<E>)
@@ -410,10 +463,10 @@ PYBIND11_MODULE(_native, m) {
   m.def(
       "normal",
       [](uint64_t seed, uint32_t step, long begin, long count) {
-        if (begin < 0 || count < 0) throw std::invalid_argument("normal: expected begin, count >= 0");
+        if (begin < 0 || count < 0) reject("normal: expected begin >= 0 and count >= 0, got ", begin, " and ", count);
         Floats out(count);
         float* values = out.mutable_data();
-        py::gil_scoped_release release;
+        const GilRelease release;
         diffwave::normal(seed, step, begin, count, values);
         return out;
       },

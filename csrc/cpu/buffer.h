@@ -1,4 +1,5 @@
-// Memory straight from the system: page-aligned, zero, in huge pages where the system gives them.
+// Memory from the system (page-aligned, zeroed, in huge pages where available), a pool of it, and its division into
+// aligned pieces.
 #pragma once
 
 #include <sys/mman.h>
@@ -17,21 +18,21 @@ constexpr size_t kAlignment = 128;
 
 inline size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Pieces of memory stand side by side, each in so many bytes: spaced(). Where DIFFWAVE_FENCE is defined, for tests,
-// place() puts a piece before a page that nobody may touch, so that an overrun crashes at once.
+// A piece of `bytes` occupies slot_size(bytes) bytes of a buffer, at place(slot, bytes). If DIFFWAVE_FENCE is defined
+// (in tests), a protected page follows each piece, so that an overrun crashes immediately.
 #ifdef DIFFWAVE_FENCE
 constexpr bool kFence = true;
 inline size_t page() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
-inline size_t spaced(size_t bytes) { return (aligned(bytes) + page() - 1) / page() * page() + page(); }
-inline char* place(char* space, size_t bytes) {
-  char* const end = space + spaced(bytes) - page();
+inline size_t slot_size(size_t bytes) { return (aligned(bytes) + page() - 1) / page() * page() + page(); }
+inline char* place(char* slot, size_t bytes) {
+  char* const end = slot + slot_size(bytes) - page();
   if (mprotect(end, page(), PROT_NONE) != 0) throw std::bad_alloc();
   return end - aligned(bytes);
 }
 #else
 constexpr bool kFence = false;
-inline size_t spaced(size_t bytes) { return aligned(bytes); }
-inline char* place(char* space, size_t) { return space; }
+inline size_t slot_size(size_t bytes) { return aligned(bytes); }
+inline char* place(char* slot, size_t) { return slot; }
 #endif
 
 class Buffer {
@@ -39,7 +40,7 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(size_t bytes) : bytes_(bytes) {
     if (bytes == 0) return;
-    space_ = mmap(nullptr, spaced(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    space_ = mmap(nullptr, slot_size(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (space_ == MAP_FAILED) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
     madvise(space_, bytes, MADV_HUGEPAGE);
@@ -54,7 +55,7 @@ class Buffer {
     return *this;
   }
   ~Buffer() {
-    if (space_) munmap(space_, spaced(bytes_));
+    if (space_) munmap(space_, slot_size(bytes_));
   }
 
   char* data() const { return data_; }
@@ -66,10 +67,10 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
-// Buffers kept for reuse: the system takes as long to clear a new one as a short utterance takes to compute. What a
-// reused buffer holds is arbitrary. At most kMost bytes are kept. Nobody waits for the lock: whoever finds it taken
-// (for ever, in a process forked at that moment) goes without.
-class Spare {
+// Keeps at most kMaxBytes of buffers for reuse: clearing a new buffer takes the system as long as computing a short
+// utterance. The contents of a reused buffer are arbitrary. No call waits for the lock, which may be held forever in a
+// process forked at that moment: a call that finds it taken bypasses the pool.
+class BufferPool {
  public:
   Buffer take(size_t bytes) {
     std::vector<Buffer> too_small;  // freed after the lock
@@ -79,9 +80,9 @@ class Spare {
         for (Buffer& buffer : buffers_)
           if (buffer.bytes() >= bytes) {
             std::swap(buffer, buffers_.back());
-            Buffer found = std::move(buffers_.back());
+            Buffer result = std::move(buffers_.back());
             buffers_.pop_back();
-            return found;
+            return result;
           }
         too_small.swap(buffers_);
       }
@@ -95,27 +96,27 @@ class Spare {
     if (!lock) return;
     size_t kept = buffer.bytes();
     for (const Buffer& other : buffers_) kept += other.bytes();
-    if (kept <= kMost) buffers_.push_back(std::move(buffer));
+    if (kept <= kMaxBytes) buffers_.push_back(std::move(buffer));
   }
 
  private:
-  static constexpr size_t kMost = kFence ? 0 : size_t{384} << 20;  // fences stay where they are
+  static constexpr size_t kMaxBytes = kFence ? 0 : size_t{384} << 20;  // fences cannot move, so they exclude reuse
   std::mutex mutex_;
   std::vector<Buffer> buffers_;
 };
 
-// Hands out aligned pieces of one buffer. The first pass (no buffer yet) only adds up their sizes.
+// Divides one buffer into aligned pieces. Without a buffer (the first of two passes), it only sums up the sizes.
 class Arena {
  public:
   explicit Arena(char* base = nullptr) : base_(base) {}
 
   template <class T>
   T* take(size_t count) {
-    const size_t bytes = count * sizeof(T), at = used_;
-    used_ += spaced(bytes);
+    const size_t bytes = count * sizeof(T), offset = used_;
+    used_ += slot_size(bytes);
     if (!base_) return nullptr;
-    char* const piece = place(base_ + at, bytes);
-    if (kFence) std::memset(piece, 0xff, aligned(bytes));  // NaN: nothing may count on what is there
+    char* const piece = place(base_ + offset, bytes);
+    if (kFence) std::memset(piece, 0xff, aligned(bytes));  // NaN: kernels must not read memory before writing it
     return reinterpret_cast<T*>(piece);
   }
   size_t used() const { return used_; }

@@ -1,4 +1,5 @@
-// The ends of the audio. A register tile that straddles one computes all its rows; only those inside are kept.
+// The ends of the audio and the padding around it. A register tile that straddles an end computes all its rows; only
+// the rows inside the audio are kept. t is the tile's first row.
 DIFFWAVE_INLINE bool outside(long t, long length) { return t + kRows <= 0 || t >= length; }
 DIFFWAVE_INLINE bool straddles(long t, long length) { return t < 0 || t + kRows > length; }
 
@@ -8,20 +9,21 @@ DIFFWAVE_INLINE void put_row(const Ring<E>& ring, long t, const E* row) {
   ring.mirror(t, 1);
 }
 
-// Keeps those of kRows freshly computed rows that lie inside.
+// Copies those of the tile's kRows computed rows that lie inside the audio to the ring.
 template <class E>
 DIFFWAVE_INLINE void keep_inside(const Ring<E>& ring, long t, long length, const E* rows) {
   for (long row = std::max(t, 0L); row < std::min(t + kRows, length); ++row)
     put_row(ring, row, rows + (row - t) * ring.width);
 }
 
-// Where the register tile at t writes its rows: into the ring, or beside the gated rows of scratch [kScratchRows][C].
+// The output address of the register tile at t: in the ring, or, if the tile straddles an end, in scratch
+// [kScratchRows][C] after the gated rows.
 template <class E>
 DIFFWAVE_INLINE E* target(const Ring<E>& ring, E* scratch, long t, long length) {
   return straddles(t, length) ? scratch + (kBlockRows + (t < 0 ? 0 : kGuard)) * ring.width : ring.at(t);
 }
 
-// Row t, which is there, on the other side of the audio's ends.
+// Copies row t to its mirror images outside the audio, for a padding of `reach` rows.
 template <class E>
 DIFFWAVE_INLINE void reflect_row(const Ring<E>& ring, long t, long length, long reach) {
   const long last = length - 1;
@@ -29,7 +31,7 @@ DIFFWAVE_INLINE void reflect_row(const Ring<E>& ring, long t, long length, long 
   if (t < last && t >= last - reach) put_row(ring, 2 * last - t, ring.at(t));
 }
 
-// After rows t .. t + kRows - 1 are there: gives the ring what follows from them outside the audio.
+// After rows t .. t + kRows - 1 are written: writes the padding that depends on them, or that lies among them.
 template <class E>
 DIFFWAVE_INLINE void extend(const Ring<E>& ring, long t, long length, const Edges<E>& edges) {
   if (!edges.reflect) {
@@ -42,7 +44,7 @@ DIFFWAVE_INLINE void extend(const Ring<E>& ring, long t, long length, const Edge
     reflect_row(ring, row, length, edges.reach);
 }
 
-// The rows of the register tile at t, written to its target, reach the ring, and what follows from them.
+// After the register tile at t is written to its target(): completes the ring, its mirrored rows and the padding.
 template <class E>
 DIFFWAVE_INLINE void finish(const Ring<E>& ring, const E* rows, long t, long length, const Edges<E>& edges) {
   if (straddles(t, length))

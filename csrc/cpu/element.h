@@ -1,5 +1,5 @@
-// The element types in which rows and weights are kept: float, Bf16, and for products of bytes uint8_t rows with
-// int8_t weights, which some tiers multiply as int16_t.
+// The element types of rows and weights: float, Bf16, and for int8 precision uint8_t rows with int8_t weights, which
+// some tiers multiply as int16_t.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@ inline float to_float(Bf16 value) {
   return result;
 }
 
-// Rounds to nearest, ties to even, as vcvtneps2bf16 does for normal numbers.
+// Converts to an element type. Bf16 rounds to nearest, ties to even, like vcvtneps2bf16 for normal numbers.
 template <class E>
 E from_float(float value);
 
@@ -38,7 +38,7 @@ inline Bf16 from_float<Bf16>(float value) {
   return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
 }
 
-// To nearest, ties to even; the values are those of a weight that was divided by its scale.
+// Rounds a weight divided by its scale to nearest, ties to even.
 template <>
 inline int8_t from_float<int8_t>(float value) {
   return static_cast<int8_t>(std::nearbyintf(value));
@@ -49,22 +49,22 @@ inline int16_t from_float<int16_t>(float value) {
   return static_cast<int16_t>(std::nearbyintf(value));
 }
 
-// A row's byte stands for (byte - kZero) / scale; what is out of range is cut off.
-constexpr int kZero = 128, kMostByte = 127;
+// A uint8 q of a row represents (q - kZeroPoint) / scale. Values out of range saturate.
+constexpr int kZeroPoint = 128, kInt8Max = 127;
 
-inline int8_t to_byte(float value) { return static_cast<int8_t>(std::nearbyintf(std::clamp(value, -128.0f, 127.0f))); }
+inline int8_t to_int8(float value) { return static_cast<int8_t>(std::nearbyintf(std::clamp(value, -128.0f, 127.0f))); }
 
-inline uint8_t quantize(float value, float scale) { return static_cast<uint8_t>(kZero + to_byte(value * scale)); }
+inline uint8_t quantize(float value, float scale) { return static_cast<uint8_t>(kZeroPoint + to_int8(value * scale)); }
 
-// How many inputs one multiply-accumulate instruction takes per lane: vdpbf16ps takes two, vpdpbusd four.
+// Inputs per lane of one multiply-accumulate instruction: two for vdpbf16ps, four for vpdpbusd.
 template <class E>
 constexpr int kGroup = 4 / static_cast<int>(sizeof(E));
 
-// Where bytes are multiplied as words, the second and the third of four inputs change places.
-inline long words_place(long k) { return k % 4 == 1 ? k + 1 : k % 4 == 2 ? k - 1 : k; }
+// The order of inputs for tiers that multiply int8 as int16: swaps the second and the third of every four.
+inline long int16_order(long k) { return k % 4 == 1 ? k + 1 : k % 4 == 2 ? k - 1 : k; }
 
-// Values in a cache line.
+// Values per cache line.
 template <class E>
-constexpr int kLine = 64 / static_cast<int>(sizeof(E));
+constexpr int kCacheLine = 64 / static_cast<int>(sizeof(E));
 
 }  // namespace diffwave

@@ -1,4 +1,4 @@
-// relu(weight * x + bias): one sample becomes C channels (paper, figure 2a).
+// The input projection (paper, figure 2a): y(t) = relu(weight * x(t) + bias), one sample to a row of C channels.
 template <class E>
 void input_projection(const InputProjection<E>& op, Rows rows) {
   const Vec zero = broadcast(0.0f);

@@ -1,9 +1,8 @@
-// The inner loop of every operation: kRows rows of x against packed weights, V vectors of outputs, accumulated in
-// registers. Each output is one chain over k in ascending order, so it does not depend on the tile it is computed in.
+// The inner loop of every matrix product: acc [kRows][V vectors] += x [kRows][inputs] * packed weights, in registers.
+// Each output is one chain of multiply-adds over k in ascending order, so its bytes do not depend on its tile.
 //
-// C is the row's width where it is known at compile time (the rows' offsets then become immediates), else 0.
-//
-// Rows stand one after the other, or G of them side by side: four bytes of each in turn.
+// C is the row width if known at compile time (row offsets then become immediates), else 0. Rows follow each other, or
+// G of them are interleaved: four uint8 of each in turn.
 template <int V, int C, int G = 1, class Sum, class E, class W>
 DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, const W* weight, int inputs) {
   const long stride = C ? C : width;
@@ -21,10 +20,10 @@ DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, co
   }
 }
 
-// The same for rows of bytes that are multiplied as words: of every four inputs the first and the third, then the
-// others (see words_place).
+// The same for uint8 rows that are multiplied as int16: of every four inputs the first and the third, then the others
+// (see int16_order).
 template <class Sum, class W>
-DIFFWAVE_INLINE void accumulate_words(Sum (&acc)[kRows][2], const uint8_t* x, long width, const W* weight, int inputs) {
+DIFFWAVE_INLINE void accumulate_int16(Sum (&acc)[kRows][2], const uint8_t* x, long width, const W* weight, int inputs) {
   for (int k = 0; k < inputs; k += 4)
 #pragma GCC unroll 2
     for (int odd = 0; odd < 2; ++odd) {
@@ -36,11 +35,11 @@ DIFFWAVE_INLINE void accumulate_words(Sum (&acc)[kRows][2], const uint8_t* x, lo
         acc[r][1] = dot(acc[r][1], value, w1, weight);
       }
       weight += 4 * kWidth;
-      asm volatile("" ::: "memory");  // bytes are loaded twice: there are no registers to keep them in
+      asm volatile("" ::: "memory");  // forces a second load of the row: no registers are left to keep it
     }
 }
 
-// What follows is not mixed with the loop before: GCC 12 would keep the sums on the stack there.
+// Separates the loop before from the code after it. Without this, GCC 12 keeps the sums on the stack inside the loop.
 template <int V, class Sum>
 DIFFWAVE_INLINE void keep_in_registers(Sum (&acc)[kRows][V]) {
 #if defined(__x86_64__)

@@ -1,3 +1,4 @@
+// Packs and quantizes the weights of a network for one tier.
 #include "network.h"
 
 #include <algorithm>
@@ -6,11 +7,11 @@
 namespace diffwave {
 namespace {
 
-constexpr int kMostShift = 20;  // of the conditioner: no sum of products overflows
+constexpr int kMaxShift = 20;  // of the conditioner, so that no sum of products overflows
 
 constexpr float kHalf = 0.70710678f;  // sqrt(1/2)
 
-// weight(half, c, k) -> [panel][k / group][half][lane][group]; inputs past the last are zero.
+// Packs weight(half, c, k) as [panel][k / group][half][lane][group]. The caller returns zero for inputs past the last.
 template <class E, class Weight>
 void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight weight) {
   const int group = kGroup<E>;
@@ -22,21 +23,22 @@ void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight
             *out++ = from_float<E>(static_cast<float>(weight(half, panel * width + lane, k + g)));
 }
 
-// Of the products of paired_block.inl; those of m2 and m3 are twice as large.
+// Winograd's transformed weights of products m1 to m4 (winograd.inl), but doubled for m2 and m3.
 double product_weight(double first, double second, double third, long product) {
   const double weights[4] = {first, first + third + second, first + third - second, third};
   return weights[product];
 }
 
+// Winograd's transformed weights of products m1 to m4.
 double product_weight(const float* taps, long product) {
   const double whole = product_weight(taps[0], taps[1], taps[2], product);
   return product == 1 || product == 2 ? whole / 2 : whole;
 }
 
-// What is beyond belongs to no trained network.
+// Rounds and clamps. No trained network reaches the limits.
 int32_t to_int32(double value) {
-  constexpr double kMost = 1 << 28;
-  return static_cast<int32_t>(std::nearbyint(std::clamp(value, -kMost, kMost)));
+  constexpr double kLimit = 1 << 28;
+  return static_cast<int32_t>(std::nearbyint(std::clamp(value, -kLimit, kLimit)));
 }
 
 template <class E>
@@ -44,13 +46,14 @@ int whole_groups(int inputs) {
   return (inputs + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
 }
 
-double most_of(const float* values, long count) {
-  double most = 0.0;
-  for (long n = 0; n < count; ++n) most = std::max(most, std::abs(static_cast<double>(values[n])));
-  return most;
+double max_abs(const float* values, long count) {
+  double result = 0.0;
+  for (long n = 0; n < count; ++n) result = std::max(result, std::abs(static_cast<double>(values[n])));
+  return result;
 }
 
-double bytes_per_one(double most) { return most > 0.0 ? kMostByte / most : 1.0; }
+// The scale that maps [-limit, limit] to [-127, 127].
+double int8_scale(double limit) { return limit > 0.0 ? kInt8Max / limit : 1.0; }
 
 }  // namespace
 
@@ -64,10 +67,10 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
       strides(p.strides),
       upsamplers(p.upsamplers) {
   layers.resize(static_cast<size_t>(p.layers));
-  if (p.ranges) quantized.resize(static_cast<size_t>(p.layers));
-  for (size_t i = 0; i < quantized.size(); ++i)
-    quantized[i].scale = p.ranges[i] > 0.0f ? kMostByte / p.ranges[i] : 0.0f;
-  mel_scale = p.mel_range > 0.0f ? kMostByte / p.mel_range : 0.0f;
+  if (p.ranges) int8_layers.resize(static_cast<size_t>(p.layers));
+  for (size_t i = 0; i < int8_layers.size(); ++i)
+    int8_layers[i].scale = p.ranges[i] > 0.0f ? kInt8Max / p.ranges[i] : 0.0f;
+  mel_scale = p.mel_range > 0.0f ? kInt8Max / p.mel_range : 0.0f;
   size_t bytes = 0;
   lay_out(Arena(), &bytes, p.layers);
   memory_ = Buffer(bytes);
@@ -86,43 +89,43 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
   const size_t C = static_cast<size_t>(channels), M = static_cast<size_t>(whole_groups<E>(bands));
   for (int i = 0; i < layer_count; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
-    if (quantized.empty() || !quantized[static_cast<size_t>(i)].bytes()) {
-      layer.dilated = arena.take<E>(2 * C * (operations.paired_block ? 4 : 3) * C);
+    if (!quantized(static_cast<size_t>(i))) {
+      layer.dilated = arena.take<E>(2 * C * (operations.winograd_block ? 4 : 3) * C);
       layer.projection = arena.take<E>(2 * C * C);
     }
-    if (quantized.empty()) layer.conditioner = arena.take<E>(2 * C * M);
+    if (!int8()) layer.conditioner = arena.take<E>(2 * C * M);
     layer.conditioner_bias = arena.take<float>(2 * C);
     layer.residual_bias = arena.take<float>(C);
     layer.tap_sum = arena.take<float>(2 * C * C);
   }
-  for (QuantizedLayer& layer : quantized) {
+  for (Int8Layer& layer : int8_layers) {
     const size_t inputs = static_cast<size_t>(whole_groups<uint8_t>(bands));
-    layer.skip_zero = arena.take<int32_t>(C);
-    if (layer.bytes()) {
-      if (operations.words) {
+    layer.skip_correction = arena.take<int32_t>(C);
+    if (layer.quantized()) {
+      if (operations.int16_products) {
         layer.dilated16 = arena.take<int16_t>(2 * C * 4 * C);
         layer.projection16 = arena.take<int16_t>(2 * C * C);
       } else {
         layer.dilated = arena.take<int8_t>(2 * C * 3 * C);
         layer.projection = arena.take<int8_t>(2 * C * C);
       }
-      layer.dilated_zero = arena.take<int32_t>(2 * C);
+      layer.dilated_correction = arena.take<int32_t>(2 * C);
       layer.dilated_scale = arena.take<float>(2 * C);
       layer.gate_scale = arena.take<float>(2 * C);
       layer.projection_scale = arena.take<float>(C);
-      layer.residual_zero = arena.take<int32_t>(C);
+      layer.residual_correction = arena.take<int32_t>(C);
     }
     if (!bands) continue;
-    if (operations.words)
+    if (operations.int16_products)
       layer.conditioner16 = arena.take<int16_t>(2 * C * inputs);
     else
       layer.conditioner = arena.take<int8_t>(2 * C * inputs);
-    layer.conditioner_zero = arena.take<int32_t>(2 * C);
+    layer.conditioner_correction = arena.take<int32_t>(2 * C);
     layer.conditioner_shift = arena.take<int32_t>(2 * C);
     layer.conditioner_scale = arena.take<float>(2 * C);
     layer.conditioner_bias = arena.take<float>(2 * C);
   }
-  if (!quantized.empty()) {
+  if (int8()) {
     sum_start = arena.take<int32_t>(C);
     sum_scale = arena.take<float>(C);
   }
@@ -143,17 +146,17 @@ void Network<E>::pack(const Parameters& p) {
   for (long i = 0; i < p.layers; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
     const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
-    const bool pairs = operations.paired_block;
+    const bool winograd = operations.winograd_block;
     if (layer.dilated)
-      pack_panels(layer.dilated, channels, width, (pairs ? 4 : 3) * channels, 2, [&](int half, int c, int k) {
+      pack_panels(layer.dilated, channels, width, (winograd ? 4 : 3) * channels, 2, [&](int half, int c, int k) {
         const float* taps = dilated + ((half * C + c) * C + k % C) * 3;
-        return kGateScale[half] * (pairs ? product_weight(taps, k / C) : taps[k / C]);
+        return kGateScale[half] * (winograd ? product_weight(taps, k / C) : taps[k / C]);
       });
     const float* projection = p.projection_weight + i * 2 * C * C;
     if (layer.projection)
       pack_panels(layer.projection, channels, width, channels, 2, [&](int half, int c, int k) {
         const float weight = projection[(half * C + c) * C + k];
-        return half == 0 ? weight * kHalf : quantized.empty() ? weight : weight / sum_scale[c];
+        return half == 0 ? weight * kHalf : !int8() ? weight : weight / sum_scale[c];
       });
     if (M && layer.conditioner) {
       const float* conditioner = p.conditioner_weight + i * 2 * C * M;
@@ -187,14 +190,15 @@ void Network<E>::pack(const Parameters& p) {
   out_bias = p.out_bias[0];
 }
 
+// The unit of the skip sum, per channel for all layers: one int8 weight step times one step of the gated rows (1/127).
 template <class E>
 void Network<E>::scale_sum(const Parameters& p) {
   const long C = channels;
   for (long c = 0; c < C; ++c) {
-    double most = 0.0;
+    double limit = 0.0;
     for (long i = 0; i < p.layers; ++i)
-      most = std::max(most, most_of(p.projection_weight + ((i * 2 + 1) * C + c) * C, C));
-    sum_scale[c] = static_cast<float>(1.0 / (bytes_per_one(most) * kMostByte));
+      limit = std::max(limit, max_abs(p.projection_weight + ((i * 2 + 1) * C + c) * C, C));
+    sum_scale[c] = static_cast<float>(1.0 / (int8_scale(limit) * kInt8Max));
   }
 }
 
@@ -203,114 +207,117 @@ void Network<E>::quantize(const Parameters& p) {
   const long C = channels, N = p.layers;
   std::vector<double> start(static_cast<size_t>(C), 0.0);
   for (long i = 0; i < N; ++i) {
-    QuantizedLayer& layer = quantized[static_cast<size_t>(i)];
-    std::fill_n(layer.skip_zero, C, 0);
-    if (layer.bytes()) quantize_layer(p, static_cast<int>(i));
+    Int8Layer& layer = int8_layers[static_cast<size_t>(i)];
+    std::fill_n(layer.skip_correction, C, 0);
+    if (layer.quantized()) quantize_layer(p, static_cast<int>(i));
     if (bands) quantize_conditioner(p, static_cast<int>(i));
-    for (long c = 0; c < C; ++c) start[static_cast<size_t>(c)] += layer.skip_zero[c];
+    for (long c = 0; c < C; ++c) start[static_cast<size_t>(c)] += layer.skip_correction[c];
   }
   for (long c = 0; c < C; ++c)
     sum_start[c] = to_int32(start[static_cast<size_t>(c)] + skip_start[c] / static_cast<double>(sum_scale[c]));
 }
 
-// Weights become bytes by a scale per output channel; that of the skip is one for all layers, whose sum is kept in its
-// unit.
+// Quantizes the weights with a scale per output channel. The skip half has one scale per channel for all layers, which
+// determines the unit of their sum.
 template <class E>
 void Network<E>::quantize_layer(const Parameters& p, int i) {
   const long C = channels;
-  QuantizedLayer& layer = quantized[static_cast<size_t>(i)];
+  Int8Layer& layer = int8_layers[static_cast<size_t>(i)];
   const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
   const float* projection = p.projection_weight + i * 2 * C * C;
-  std::vector<double> dilated_bytes(static_cast<size_t>(2 * C)), projection_bytes(static_cast<size_t>(2 * C));
+  std::vector<double> dilated_scale(static_cast<size_t>(2 * C)), projection_scale(static_cast<size_t>(2 * C));
   for (long row = 0; row < 2 * C; ++row) {
     const size_t r = static_cast<size_t>(row);
-    dilated_bytes[r] = bytes_per_one(most_of(dilated + row * 3 * C, 3 * C));
-    projection_bytes[r] =
-        row < C ? bytes_per_one(most_of(projection + row * C, C)) : 1.0 / (sum_scale[row - C] * double{kMostByte});
+    dilated_scale[r] = int8_scale(max_abs(dilated + row * 3 * C, 3 * C));
+    projection_scale[r] =
+        row < C ? int8_scale(max_abs(projection + row * C, C)) : 1.0 / (sum_scale[row - C] * double{kInt8Max});
   }
-  const auto dilated_byte = [&](long half, long c, long k) {
+  const auto dilated_int8 = [&](long half, long c, long k) {
     const long row = half * C + c;
-    return std::nearbyint(dilated[(row * C + k % C) * 3 + k / C] * dilated_bytes[static_cast<size_t>(row)]);
+    return std::nearbyint(dilated[(row * C + k % C) * 3 + k / C] * dilated_scale[static_cast<size_t>(row)]);
   };
-  const auto projection_byte = [&](long half, long c, long k) {
+  const auto projection_int8 = [&](long half, long c, long k) {
     const long row = half * C + c;
-    return std::nearbyint(projection[row * C + k] * projection_bytes[static_cast<size_t>(row)]);
+    return std::nearbyint(projection[row * C + k] * projection_scale[static_cast<size_t>(row)]);
   };
-  if (operations.words) {
+  if (operations.int16_products) {
     pack_panels(layer.dilated16, channels, operations.width, 4 * channels, 2, [&](long half, long c, long k) {
-      const auto tap = [&](long n) { return dilated_byte(half, c, n * C + k % C); };
+      const auto tap = [&](long n) { return dilated_int8(half, c, n * C + k % C); };
       return product_weight(tap(0), tap(1), tap(2), k / C);
     });
-    pack_panels(layer.projection16, channels, operations.width, channels, 2, projection_byte);
+    pack_panels(layer.projection16, channels, operations.width, channels, 2, projection_int8);
   } else {
-    pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_byte);
-    pack_panels(layer.projection, channels, operations.width, channels, 2, projection_byte);
+    pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_int8);
+    pack_panels(layer.projection, channels, operations.width, channels, 2, projection_int8);
   }
   for (long half = 0; half < 2; ++half)
     for (long c = 0; c < C; ++c) {
-      const int at = panel_index(static_cast<int>(half), static_cast<int>(c));
+      const int index = panel_index(static_cast<int>(half), static_cast<int>(c));
       const size_t row = static_cast<size_t>(half * C + c);
       double dilated_sum = 0.0, projection_sum = 0.0;
-      for (long k = 0; k < 3 * C; ++k) dilated_sum += dilated_byte(half, c, k);
-      for (long k = 0; k < C; ++k) projection_sum += projection_byte(half, c, k);
-      layer.dilated_zero[at] = static_cast<int32_t>(-operations.zero * dilated_sum);
-      layer.dilated_scale[at] = static_cast<float>(kGateScale[half] / (dilated_bytes[row] * layer.scale));
-      layer.gate_scale[at] = layer.dilated_scale[at] * (kGateParts / kGateExponent);
+      for (long k = 0; k < 3 * C; ++k) dilated_sum += dilated_int8(half, c, k);
+      for (long k = 0; k < C; ++k) projection_sum += projection_int8(half, c, k);
+      layer.dilated_correction[index] = static_cast<int32_t>(-operations.zero_point * dilated_sum);
+      layer.dilated_scale[index] = static_cast<float>(kGateScale[half] / (dilated_scale[row] * layer.scale));
+      layer.gate_scale[index] = layer.dilated_scale[index] * (kGateParts / kGateExponent);
       if (half == 0) {
-        layer.projection_scale[c] = static_cast<float>(kHalf / (projection_bytes[row] * kMostByte));
-        layer.residual_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
+        layer.projection_scale[c] = static_cast<float>(kHalf / (projection_scale[row] * kInt8Max));
+        layer.residual_correction[c] = static_cast<int32_t>(-operations.zero_point * projection_sum);
       } else {
-        layer.skip_zero[c] = static_cast<int32_t>(-operations.zero * projection_sum);
+        layer.skip_correction[c] = static_cast<int32_t>(-operations.zero_point * projection_sum);
       }
     }
 }
 
-// The conditioner's bytes are units of a sum of products of its layer, shifted as far as the range of their channel
-// asks: adding them costs no multiplication.
+// Quantizes the conditioner. Its int8 outputs are in units of the dilated convolution's sums, times a power of two that
+// fits the range of the channel, so that adding them takes a shift and no multiplication.
 template <class E>
 void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
   const long C = channels, M = bands, inputs = whole_groups<uint8_t>(bands);
-  const QuantizedLayer& own = quantized[static_cast<size_t>(layer)];
+  const Int8Layer& int8_layer = int8_layers[static_cast<size_t>(layer)];
   const float* weight = p.conditioner_weight + layer * 2 * C * M;
-  const auto byte = [&](long half, long c, long k) {
+  const auto weight_int8 = [&](long half, long c, long k) {
     const float* row = weight + (half * C + c) * M;
-    return k < M ? std::nearbyint(row[k] * bytes_per_one(most_of(row, M))) : 0.0;
+    return k < M ? std::nearbyint(row[k] * int8_scale(max_abs(row, M))) : 0.0;
   };
-  if (operations.words)
-    pack_panels(own.conditioner16, channels, operations.width, static_cast<int>(inputs), 2,
-                [&](long half, long c, long k) { return byte(half, c, words_place(k)); });
+  if (operations.int16_products)
+    pack_panels(int8_layer.conditioner16, channels, operations.width, static_cast<int>(inputs), 2,
+                [&](long half, long c, long k) { return weight_int8(half, c, int16_order(k)); });
   else
-    pack_panels(own.conditioner, channels, operations.width, static_cast<int>(inputs), 2, byte);
+    pack_panels(int8_layer.conditioner, channels, operations.width, static_cast<int>(inputs), 2, weight_int8);
   for (int half = 0; half < 2; ++half)
     for (int c = 0; c < C; ++c) {
-      const int at = panel_index(half, c);
-      const double bytes = bytes_per_one(most_of(weight + (half * C + c) * M, M));
+      const int index = panel_index(half, c);
+      const double weight_scale = int8_scale(max_abs(weight + (half * C + c) * M, M));
       double sum = 0.0;
-      for (long k = 0; k < M; ++k) sum += byte(half, c, k);
-      own.conditioner_zero[at] = static_cast<int32_t>(-operations.zero * sum);
-      const double scale = mel_scale > 0.0f ? kGateScale[half] / (bytes * mel_scale) : 0.0;
-      if (own.bytes()) {
-        const double most = kGateScale[half] * p.conditioner_ranges[(layer * 2 + half) * C + c] / own.dilated_scale[at];
+      for (long k = 0; k < M; ++k) sum += weight_int8(half, c, k);
+      int8_layer.conditioner_correction[index] = static_cast<int32_t>(-operations.zero_point * sum);
+      const double scale = mel_scale > 0.0f ? kGateScale[half] / (weight_scale * mel_scale) : 0.0;
+      if (int8_layer.quantized()) {
+        const double limit =
+            kGateScale[half] * p.conditioner_ranges[(layer * 2 + half) * C + c] / int8_layer.dilated_scale[index];
         const int shift =
-            std::clamp(static_cast<int>(std::ceil(std::log2(std::max(most / kMostByte, 1.0)))), 0, kMostShift);
-        own.conditioner_shift[at] = shift;
-        own.conditioner_scale[at] = static_cast<float>(std::ldexp(scale / own.dilated_scale[at], -shift));
-        own.conditioner_bias[at] = 0.0f;  // part of dilated_start
+            std::clamp(static_cast<int>(std::ceil(std::log2(std::max(limit / kInt8Max, 1.0)))), 0, kMaxShift);
+        int8_layer.conditioner_shift[index] = shift;
+        int8_layer.conditioner_scale[index] =
+            static_cast<float>(std::ldexp(scale / int8_layer.dilated_scale[index], -shift));
+        int8_layer.conditioner_bias[index] = 0.0f;  // part of dilated_start
       } else {
-        own.conditioner_shift[at] = 0;
-        own.conditioner_scale[at] = static_cast<float>(scale);
-        own.conditioner_bias[at] = layers[static_cast<size_t>(layer)].conditioner_bias[at];
+        int8_layer.conditioner_shift[index] = 0;
+        int8_layer.conditioner_scale[index] = static_cast<float>(scale);
+        int8_layer.conditioner_bias[index] = layers[static_cast<size_t>(layer)].conditioner_bias[index];
       }
     }
 }
 
 template <class E>
 void Network<E>::quantized_step_row(int layer, const float* d, const float* constant, int32_t* row) const {
-  const QuantizedLayer& own = quantized[static_cast<size_t>(layer)];
+  const Int8Layer& int8_layer = int8_layers[static_cast<size_t>(layer)];
   std::vector<float> exact(static_cast<size_t>(2 * channels));
   step_row(layer, d, exact.data());
   for (size_t n = 0; n < exact.size(); ++n)
-    row[n] = to_int32(own.dilated_zero[n] + (static_cast<double>(exact[n]) + constant[n]) / own.dilated_scale[n]);
+    row[n] = to_int32(int8_layer.dilated_correction[n] +
+                      (static_cast<double>(exact[n]) + constant[n]) / int8_layer.dilated_scale[n]);
 }
 
 template <class E>
@@ -329,6 +336,17 @@ template <class E>
 void Network<E>::residual_row(int layer, const float* d, float* row) const {
   const float* bias = layers[static_cast<size_t>(layer)].residual_bias;
   for (int c = 0; c < channels; ++c) row[c] = residual_carries_d ? bias[c] + kHalf * d[c] : bias[c];
+}
+
+template <class E>
+OutputHead Network<E>::make_output_head() const {
+  OutputHead head{};
+  head.channels = channels;
+  head.weight = head_weight;
+  head.bias = head_bias;
+  head.out_weight = out_weight;
+  head.out_bias = out_bias;
+  return head;
 }
 
 template class Network<float>;

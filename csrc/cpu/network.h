@@ -1,4 +1,4 @@
-// The weights of one network, packed for one tier and precision.
+// The weights of one network, packed for one tier and precision, and its derived constants.
 #pragma once
 
 #include <memory>
@@ -9,31 +9,32 @@
 
 namespace diffwave {
 
-// As kernels/cpu.py hands them over: float32, C-contiguous. Of every 2C channels the first C are the sigmoid half of
-// the gate (or the residual), the second the tanh half (or the skip).
+// One stage of a mel upsampler. kernels/cpu.py passes all arrays as float32, C-contiguous.
 struct UpsampleStage {
   std::vector<float> weight;  // [3][2 * stride]
   float bias;
 };
 
+// The parameters of a network with C channels, N layers and M mel bands. Of every 2C channels, the first C are the
+// sigmoid half of the gate (or the residual), the second C the tanh half (or the skip).
 struct Parameters {
-  int channels = 0, layers = 0, bands = 0;                                 // C, N, M; no bands: no mel
+  int channels = 0, layers = 0, bands = 0;                                 // C, N, M; M is 0 without a mel
   std::vector<int> dilations;                                              // [N]
   std::vector<int> strides;                                                // of the upsampler, in time
-  std::vector<std::vector<UpsampleStage>> upsamplers;                      // one for all layers, or one each
-  bool reflect = false;                                                    // how a dilated convolution pads
-  bool residual_carries_d = false;                                         // x <- (x + d + res) sqrt(1/2)
+  std::vector<std::vector<UpsampleStage>> upsamplers;                      // one for all layers, or one per layer
+  bool reflect = false;                                                    // padding: reflection instead of zeros
+  bool residual_carries_d = false;                                         // x <- (x + d + residual) sqrt(1/2)
   const float *input_weight = nullptr, *input_bias = nullptr;              // [C]
   const float *dilated_weight = nullptr, *dilated_bias = nullptr;          // [N][2C][C][3], [N][2C]
   const float *conditioner_weight = nullptr, *conditioner_bias = nullptr;  // [N][2C][M], [N][2C]
   const float *projection_weight = nullptr, *projection_bias = nullptr;    // [N][2C][C], [N][2C]
   const float *skip_weight = nullptr, *skip_bias = nullptr;                // [C][C], [C]
   const float *out_weight = nullptr, *out_bias = nullptr;                  // [C], [1]
-  // To compute with bytes: [N] the largest |x| that a layer's input keeps, 0 where the input stays as it is (always in
-  // the first layer); else null.
+  // int8 only, else null. [N]: the largest representable |x| of a layer's input; 0 in layers that are not quantized,
+  // which always include the first.
   const float* ranges = nullptr;
-  // With them, for a network with a mel: the largest |value| that the upsampled mel keeps, and [N][2C] the largest that
-  // a channel of the conditioner keeps before the bias.
+  // int8 with a mel only: the largest representable |value| of the upsampled mel, and [N][2C] that of each channel of
+  // the conditioner before the bias.
   float mel_range = 0.0f;
   const float* conditioner_ranges = nullptr;
 };
@@ -41,23 +42,24 @@ struct Parameters {
 template <class E>
 struct Layer {
   int dilation;
-  E *dilated = nullptr, *projection = nullptr, *conditioner = nullptr;  // packed; what bytes stand in for is not there
+  E *dilated = nullptr, *projection = nullptr, *conditioner = nullptr;  // packed; null where int8 replaces them
   float *conditioner_bias, *residual_bias;
   float* tap_sum;  // [2C][C]: the dilated convolution of a constant
 };
 
-// What a layer that computes with bytes has beside it: see QuantizedBlock and QuantizedConditioner.
-struct QuantizedLayer {
-  float scale;  // of the input's bytes; 0 where it is kept as it is, and with it all of the layer but the conditioner
-  bool bytes() const { return scale > 0.0f; }
-  int8_t *dilated, *projection, *conditioner;  // packed, or
+// The int8 constants of a layer of an int8 network: see QuantizedBlock and QuantizedConditioner. A zero-point
+// correction is minus the sum of the products with the zero point; it is part of the initial sums.
+struct Int8Layer {
+  float scale;  // quantization scale of the input; 0 if the layer is not quantized, and then the conditioner alone is
+  bool quantized() const { return scale > 0.0f; }
+  int8_t *dilated, *projection, *conditioner;  // packed; or
   int16_t *dilated16, *projection16, *conditioner16;
-  // [2C] in panel order: from a sum of products to the gate's exponents, and to its arguments; [C].
+  // [2C] in panel order: from a sum of products to the gate's exponents; the same to the gate's arguments; [C].
   float *dilated_scale, *gate_scale, *projection_scale;
-  // What the bytes' zero adds to sums of products, taken off. That of the skips of all layers is part of sum_start.
-  int32_t *dilated_zero, *residual_zero, *skip_zero;  // [2C] in panel order, [C], [C]
-  int32_t *conditioner_zero, *conditioner_shift;
-  float *conditioner_scale, *conditioner_bias;
+  // Zero-point corrections: [2C] in panel order, [C], [C] (zero if not quantized), [2C] in panel order.
+  int32_t *dilated_correction, *residual_correction, *skip_correction, *conditioner_correction;
+  int32_t* conditioner_shift;                   // [2C] in panel order
+  float *conditioner_scale, *conditioner_bias;  // [2C] in panel order
 };
 
 template <class E>
@@ -65,17 +67,20 @@ class Network {
  public:
   Network(const Parameters& parameters, const Operations<E>& operations);
 
-  // The dilated convolution of the step bias d [C], as a row [2C] in panel order, scaled for the gate.
+  // The dilated convolution of the step bias d [C]: a row [2C] in panel order, scaled for the gate.
   void step_row(int layer, const float* d, float* row) const;
 
-  // The same with the products of bytes, in their units: where the sums [2C] in panel order start. `constant`, the bias
-  // or all of the conditioner that is the same at every sample, is a row as step_row's.
+  // Int8 variant: the initial int32 sums [2C] in panel order. `constant` [2C], scaled like step_row, is the bias, or
+  // the whole conditioner if it is the same at every sample.
   void quantized_step_row(int layer, const float* d, const float* constant, int32_t* row) const;
 
-  // The residual bias [C] at a step with the bias d [C].
+  // The residual bias [C] at a step with the step bias d [C].
   void residual_row(int layer, const float* d, float* row) const;
 
-  // Where channel c of one half stands in a row of 2C in panel order.
+  // The output head's weights. The caller adds the signals and the coefficients of the step.
+  OutputHead make_output_head() const;
+
+  // The index of channel c of one half in a row of 2C in panel order.
   int panel_index(int half, int c) const {
     return (c / operations.width * 2 + half) * operations.width + c % operations.width;
   }
@@ -86,25 +91,30 @@ class Network {
     return hop;
   }
 
-  // Whether its layers go through paired_block, or one of bytes through paired_quantized_block.
-  bool paired() const { return operations.paired_block && quantized.empty(); }
-  bool paired(const QuantizedLayer& layer) const {
-    return operations.paired_quantized_block && (operations.words || !layer.bytes());
+  bool int8() const { return !int8_layers.empty(); }
+  bool quantized(size_t layer) const { return int8() && int8_layers[layer].quantized(); }
+  bool shared_upsampler() const { return upsamplers.size() == 1; }
+
+  // Whether a layer's dilated convolution uses Winograd. In int8 networks, layers that are not quantized use it with
+  // fp32, and quantized layers use it on tiers that multiply int16.
+  bool uses_winograd(size_t layer) const {
+    if (!int8()) return operations.winograd_block;
+    return operations.winograd_int8_block && (operations.int16_products || !quantized(layer));
   }
 
   const Operations<E> operations;
   int channels, bands;
   bool reflect, residual_carries_d;
   std::vector<Layer<E>> layers;
-  std::vector<QuantizedLayer> quantized;  // [N], or none
+  std::vector<Int8Layer> int8_layers;  // [N] in int8 networks, else empty
   std::vector<int> strides;
   std::vector<std::vector<UpsampleStage>> upsamplers;
   float *input_weight, *input_bias, *skip_start, *head_weight, *head_bias, *out_weight, out_bias;
-  float mel_scale = 0.0f;        // of the upsampled mel's bytes, where quantized
-  int32_t* sum_start = nullptr;  // [C], where quantized
-  float* sum_scale = nullptr;    // [C]
-  long reach = 0;                // the sum of the dilations
-  mutable Spare spare;           // of finished sweeps, for the next ones
+  float mel_scale = 0.0f;        // quantization scale of the upsampled mel, in int8 networks
+  int32_t* sum_start = nullptr;  // [C]: initial skip sum, in int8 networks; includes the corrections of all layers
+  float* sum_scale = nullptr;    // [C]: unit of the int32 skip sum
+  long reach = 0;                // sum of the dilations: half of the receptive field
+  mutable BufferPool pool;       // memory of finished sweeps, for reuse
 
  private:
   void lay_out(Arena arena, size_t* bytes, int layer_count);

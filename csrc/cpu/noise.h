@@ -1,5 +1,6 @@
-// Standard normal noise as a function of (seed, step, sample). engine/noise.py is the definition in prose and NumPy;
-// this gives the same bits: integers, and IEEE float32 add, multiply and square root in the same order, never fused.
+// Standard normal noise as a function of (seed, step, sample). engine/diffusion/noise.py defines it in NumPy. This
+// implementation gives the same bits: it uses integers and IEEE float32 add, multiply and square root in the same
+// order, never fused.
 #pragma once
 
 #include <cmath>
@@ -29,7 +30,7 @@ inline Philox philox4x32(uint64_t block, uint32_t step, uint64_t seed) {
   return {{c0, c1, c2, c3}};
 }
 
-// Natural logarithm of u * 2^-32 (u of 0 counts as 1), after Cephes' logf.
+// Natural logarithm of u * 2^-32 (u = 0 counts as 1), after Cephes' logf.
 inline float log_uniform(uint32_t u) {
   float value = static_cast<float>(u == 0 ? 1u : u);
   uint32_t bits;
@@ -58,7 +59,7 @@ inline float log_uniform(uint32_t u) {
   return (m + y) + e * 0.693359375f;
 }
 
-// Box-Muller: two uniform words become two independent standard normals.
+// Box-Muller transform: two uniform uint32 to two independent standard normals.
 inline void box_muller(uint32_t radius_word, uint32_t angle_word, float* normal) {
   const float radius = std::sqrt(-2.0f * log_uniform(radius_word));
   const float phi = static_cast<float>((angle_word & 0x1fffffff) >> 5) * 4.6813380e-08f;  // pi/4 * 2^-24
@@ -78,7 +79,7 @@ inline void box_muller(uint32_t radius_word, uint32_t angle_word, float* normal)
   normal[1] = radius * (angle_word & 0x40000000 ? -s : s);
 }
 
-// normal(seed, step, sample) for sample = begin .. begin + count - 1, begin >= 0.
+// out[i] = normal(seed, step, begin + i) for i < count; begin >= 0.
 inline void normal(uint64_t seed, uint32_t step, long begin, long count, float* out) {
   float four[4];
   long block = -1;

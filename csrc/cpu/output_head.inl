@@ -1,6 +1,9 @@
-// The output head (paper, figure 2a) and, in the same pass, the update of x (algorithm 1 and equation 12).
-// The sum over channels runs in sixteen lanes and then in one fixed tree whatever the vector's width, so that tiers
-// with fused multiply-add agree to the last bit.
+// The output head (paper, figure 2a) fused with the update of x (algorithm 1 and equation 12):
+//
+//   eps(t) = out_weight * relu(weight * skip(t) + bias) + out_bias, x(t) = a x(t) + b eps(t) + sigma z(t)
+//
+// For every vector width, the sum over channels runs in sixteen lanes and then in one fixed tree. Tiers with fused
+// multiply-add therefore agree to the last bit.
 constexpr int kLanes = 16;
 
 DIFFWAVE_INLINE float sum_lanes(const float (&lane)[kLanes]) {
@@ -32,8 +35,8 @@ static void output_head(const OutputHead& op, Rows rows) {
     float noise[kRows];
     if (op.sigma == 0.0f)
       std::fill_n(noise, kRows, 0.0f);
-    else if (op.noise.given.data)
-      std::copy_n(op.noise.given.at(first), last - first, noise);
+    else if (op.noise.values.data)
+      std::copy_n(op.noise.values.at(first), last - first, noise);
     else
       normal(op.noise.seed, op.noise.step, first, last - first, noise);
     for (long i = first; i < last; ++i) {

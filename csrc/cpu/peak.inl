@@ -1,14 +1,14 @@
-// What this instruction set can do at most: the inner loop of matmul.inl on registers alone. Where a product of bytes
-// takes several instructions, those that only concern one row or one weight are paid for once, as they are there.
+// The peak of an instruction set: the inner loop of matmul.inl on registers alone. Where an int8 product takes several
+// instructions, those that depend on one row or one weight alone run once per row or weight, as in matmul.inl.
 DIFFWAVE_INLINE Vec multiply_accumulate(Vec acc, Vec x, Vec w, const float*) { return fma(acc, x, w); }
 template <class Sum, class E>
 DIFFWAVE_INLINE Sum multiply_accumulate(Sum acc, Sum x, Sum w, const E* type) {
   return dot(acc, x, w, type);
 }
 
-// A value of which the compiler no longer knows that it has seen it.
+// Makes the value unknown to the compiler, so that it cannot move work out of the loop.
 template <class V>
-DIFFWAVE_INLINE void forget(V& value) {
+DIFFWAVE_INLINE void hide_from_optimizer(V& value) {
 #if defined(__x86_64__)
   asm volatile("" : "+v"(value));
 #elif defined(__aarch64__)
@@ -20,7 +20,7 @@ DIFFWAVE_INLINE void forget(V& value) {
 
 template <class E>
 double peak(long rounds) {
-  // Values the compiler cannot know, each chain's own: else it would merge the chains or do them beforehand.
+  // Unknown, separate values per chain: otherwise the compiler merges the chains or computes them in advance.
   volatile uint32_t quarter = 0x3e803e80;  // about 1/4 as a float, and as each of two Bf16
   const auto start = [&] {
     const uint32_t bits = quarter;
@@ -38,7 +38,7 @@ double peak(long rounds) {
   for (long i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      forget(x);
+      hide_from_optimizer(x);
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v) acc[r][v] = multiply_accumulate(acc[r][v], x, w[v], static_cast<const E*>(nullptr));
     }

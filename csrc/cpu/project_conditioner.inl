@@ -1,12 +1,17 @@
 // The local conditioner of one layer (paper, section 3.2): a 1x1 convolution from mel bands to 2C channels, with the
-// bias of the dilated convolution added. It does not depend on the diffusion step, so it runs once per sweep.
+// bias of the dilated convolution added. It does not depend on the diffusion step, so it runs once per sweep. Rows of
+// the output are [2C] in panel order: E, or int8 for a quantized layer.
+
+// Prefetches a panel of the output rows of a register tile.
 template <class T>
-DIFFWAVE_INLINE void claim_panel(T* row, long width) {
+DIFFWAVE_INLINE void prefetch_panel_for_write(T* row, long width) {
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
-    for (int c = 0; c < 2 * kWidth; c += kLine<T>) __builtin_prefetch(row + r * width + c, 1);
+    for (int c = 0; c < 2 * kWidth; c += kCacheLine<T>) __builtin_prefetch(row + r * width + c, 1);
 }
 
+// Computes one panel of the register tile at t.
+// Computes one panel of the register tile at t.
 template <class E>
 DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, long t) {
   const long first = panel * 2L * kWidth, width = op.conditioner.width;
@@ -19,7 +24,7 @@ DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, l
     acc[r][1] = bias1;
   }
   E* row = op.conditioner.at(t) + first;
-  claim_panel(row, width);
+  prefetch_panel_for_write(row, width);
   accumulate<2, 0>(acc, op.mel.at(t), op.mel.width, op.weight + first * inputs, static_cast<int>(inputs));
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
@@ -28,6 +33,8 @@ DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, l
   }
 }
 
+// Stores acc * scale + bias of one panel, [2 kWidth] each.
+// Stores acc * scale + bias of one panel, [2 kWidth] each.
 template <class T>
 DIFFWAVE_INLINE void store_panel(T* row, long width, const VecInt (&acc)[kRows][2], const float* scale,
                                  const float* bias) {
@@ -50,10 +57,10 @@ DIFFWAVE_INLINE void project_panel(const QuantizedConditioner<E>& op, int panel,
     acc[r][0] = start0;
     acc[r][1] = start1;
   }
-  if (op.conditioner8.rows) claim_panel(op.conditioner8.at(t) + first, width);
+  if (op.conditioner8.rows) prefetch_panel_for_write(op.conditioner8.at(t) + first, width);
   const uint8_t* mel = op.mel.at(t);
-  if constexpr (kWords)
-    accumulate_words(acc, mel, op.mel.width, op.weight16 + first * inputs, static_cast<int>(inputs));
+  if constexpr (kInt16Products)
+    accumulate_int16(acc, mel, op.mel.width, op.weight16 + first * inputs, static_cast<int>(inputs));
   else
     accumulate<2, 0>(acc, mel, op.mel.width, op.weight + first * inputs, static_cast<int>(inputs));
   keep_in_registers(acc);

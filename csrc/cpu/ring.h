@@ -1,4 +1,4 @@
-// Rows of channels, addressed by their absolute time in samples, of which the newest `capacity` exist.
+// A ring buffer of rows of channels, addressed by absolute time in samples. It holds the newest `capacity` rows.
 #pragma once
 
 #include <algorithm>
@@ -6,11 +6,12 @@
 
 namespace diffwave {
 
-// At least the rows of the widest register tile.
+// Mirrored rows: at least the rows of the largest register tile.
 constexpr long kGuard = 16;
 
-// A register tile reads or writes up to kGuard consecutive rows through one pointer. So that this never wraps, the
-// first kGuard rows exist twice: at the front and again after the last row. Whoever writes rows calls mirror().
+// A register tile reads or writes up to kGuard consecutive rows through one pointer. The first kGuard rows are
+// duplicated after the last row so that this access never wraps. After writing rows, call mirror() to update the
+// duplicates.
 template <class T>
 struct Ring {
   T* rows = nullptr;
@@ -19,9 +20,11 @@ struct Ring {
 
   long index(long t) const { return static_cast<long>(static_cast<unsigned long>(t + capacity) % capacity); }
 
-  // t >= -capacity
+  // Row t, t >= -capacity.
   T* at(long t) const { return rows + index(t) * width; }
 
+  // Copies rows t .. t + count - 1 between the front and its duplicate, as far as they lie in either.
+  // Copies rows t .. t + count - 1 between the front and its duplicate, as far as they lie in either.
   void mirror(long t, long count) const {
     const long first = index(t), last = first + count;
     if (first < kGuard) copy(first + capacity, first, std::min(last, kGuard) - first);

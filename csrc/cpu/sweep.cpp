@@ -1,3 +1,4 @@
+// The order of execution of the kernels over time, layers and steps: Sweep::work.
 #include "sweep.h"
 
 #include <algorithm>
@@ -5,10 +6,10 @@
 namespace diffwave {
 namespace {
 
-// A register tile may begin up to a guard before the rows that are wanted and end up to a guard after them.
+// A register tile may begin up to kGuard rows before the rows that are needed, and end up to kGuard rows after them.
 constexpr long kMargin = 2 * kGuard;
 
-// The rows before the audio.
+// Fills the `count` rows before the audio.
 template <class T>
 void fill_before(const Ring<T>& ring, const T* row, long count) {
   for (long t = -count; t < 0; ++t) {
@@ -17,10 +18,10 @@ void fill_before(const Ring<T>& ring, const T* row, long count) {
   }
 }
 
-// The rows after the last, of those up to d before it that are there.
+// Reflects the rows up to d before the last row to the rows after it, as far as they are computed (before `computed`).
 template <class T>
-void reflect(const Ring<T>& ring, long last, long d, long there) {
-  for (long t = std::max(last - d, 0L); t < std::min(last, there); ++t) {
+void reflect(const Ring<T>& ring, long last, long d, long computed) {
+  for (long t = std::max(last - d, 0L); t < std::min(last, computed); ++t) {
     std::copy_n(ring.at(t), ring.width, ring.at(2 * last - t));
     ring.mirror(2 * last - t, 1);
   }
@@ -39,49 +40,44 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
   };
   steps.resize(count);
   for (OfStep& step : steps) {
-    step.x.resize(N + 1);
-    step.padding.resize(N + 1);
-    step.step_row.resize(N);
-    step.residual_row.resize(N);
-    step.x8.resize(N + 1);
-    step.padding8.resize(N + 1);
-    step.step_row8.resize(N);
+    step.layers.resize(N + 1);
     for (size_t i = 0; i <= N; ++i) {
-      const long d = i < N ? network.layers[i].dilation : 0;
-      // Reflected rows are written as soon as what they reflect is there, up to 2 d ahead.
-      ring(step.x[i], (network.reflect ? 4 : 2) * d, 2 * d, network.channels);
-      step.padding[i] = arena.take<E>(C);
+      LayerRows<E>& layer = step.layers[i];
+      const long d = layer.reach = i < N ? network.layers[i].dilation : 0;
+      // A reflected row is written as soon as its source exists, up to 2 d ahead.
+      const long history = (network.reflect ? 4 : 2) * d;
+      ring(layer.x, history, 2 * d, network.channels);
+      layer.padding = arena.take<E>(C);
       if (i == N) continue;
-      if (!network.quantized.empty() && network.quantized[i].bytes()) {
-        ring(step.x8[i], (network.reflect ? 4 : 2) * d, 2 * d, network.channels);
-        step.padding8[i] = arena.take<uint8_t>(C);
-        step.step_row8[i] = arena.take<int32_t>(2 * C);
+      if (network.quantized(i)) {
+        ring(layer.x8, history, 2 * d, network.channels);
+        layer.padding8 = arena.take<uint8_t>(C);
+        layer.step_row8 = arena.take<int32_t>(2 * C);
       }
-      step.step_row[i] = arena.take<float>(2 * C);
-      step.residual_row[i] = arena.take<float>(C);
+      layer.step_row = arena.take<float>(2 * C);
+      layer.residual_row = arena.take<float>(C);
     }
     ring(step.skip, network.reach, 0, network.channels);
   }
   conditioner.resize(N);
-  conditioner8.resize(N);
   for (size_t i = 0; i < N; ++i) {
-    const long history = (static_cast<long>(count) - 1) * network.reach;
-    conditioner[i] = {nullptr, 1, 2L * network.channels};
-    if (network.bands && !network.quantized.empty() && network.quantized[i].bytes())
-      ring(conditioner8[i], history, 0, 2L * network.channels);
+    const long history = (static_cast<long>(count) - 1) * network.reach, width = 2L * network.channels;
+    conditioner[i].rows = {nullptr, 1, width};
+    if (network.bands && network.quantized(i))
+      ring(conditioner[i].rows8, history, 0, width);
     else if (network.bands)
-      ring(conditioner[i], history, 0, 2L * network.channels);
+      ring(conditioner[i].rows, history, 0, width);
     else
-      conditioner[i] = {arena.take<E>(static_cast<size_t>(Ring<E>::elements(1, 2 * network.channels))), 1,
-                        2L * network.channels};
+      conditioner[i].rows.rows = arena.take<E>(static_cast<size_t>(Ring<E>::elements(1, width)));
   }
-  const long kept = network.upsamplers.size() == 1 ? network.reach : 0;
-  if (network.bands && network.quantized.empty()) ring(upsampled, kept, 0, network.mel_width());
-  if (network.bands && !network.quantized.empty()) ring(upsampled8, kept, 0, network.mel_width());
+  const long history = network.shared_upsampler() ? network.reach : 0;
+  if (network.bands && !network.int8()) ring(upsampled, history, 0, network.mel_width());
+  if (network.bands && network.int8()) ring(upsampled8, history, 0, network.mel_width());
   scratch.resize(static_cast<size_t>(threads));
   for (E*& rows : scratch) rows = arena.take<E>(scratch_size(network.channels));
-  if (!network.quantized.empty()) scratch8.resize(static_cast<size_t>(threads));
-  for (uint8_t*& rows : scratch8) rows = arena.take<uint8_t>(kScratchRows * C);
+  scratch8.resize(static_cast<size_t>(threads));
+  if (network.int8())
+    for (uint8_t*& rows : scratch8) rows = arena.take<uint8_t>(kScratchRows * C);
   bytes = arena.used();
 }
 
@@ -93,20 +89,20 @@ Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> ste
       length_(length),
       rows_(rows),
       team_(threads),
-      memory_(network_->spare.take(Rings<E>(*network_, steps_.size(), length, tile(), threads).bytes)),
+      memory_(network_->pool.take(Rings<E>(*network_, steps_.size(), length, tile(), threads).bytes)),
       rings_(*network_, steps_.size(), length, tile(), threads, Arena(memory_.data())),
-      taken_(steps_.size(), std::numeric_limits<long>::min()) {
-  fill(conditioner_rows);
+      consumed_(steps_.size(), std::numeric_limits<long>::min()) {
+  fill_constants(conditioner_rows);
 }
 
 template <class E>
 Sweep<E>::~Sweep() {
-  network_->spare.give(std::move(memory_));
+  network_->pool.give(std::move(memory_));
 }
 
-// The rows before the audio, which no layer computes, and the constants of every step.
+// Fills the rows before the audio, which no layer computes, and the constants of every step.
 template <class E>
-void Sweep<E>::fill(const float* conditioner_rows) {
+void Sweep<E>::fill_constants(const float* conditioner_rows) {
   const int C = network_->channels;
   for (size_t i = 0; i < network_->layers.size(); ++i) {
     std::vector<float> row(network_->layers[i].conditioner_bias, network_->layers[i].conditioner_bias + 2 * C);
@@ -115,187 +111,143 @@ void Sweep<E>::fill(const float* conditioner_rows) {
         for (int c = 0; c < C; ++c)
           row[static_cast<size_t>(network_->panel_index(half, c))] =
               kGateScale[half] * conditioner_rows[(i * 2 + static_cast<size_t>(half)) * static_cast<size_t>(C) + c];
-    const Ring<E>& ring = rings_.conditioner[i];
+    const Ring<E>& ring = rings_.conditioner[i].rows;
     for (long n = 0; !network_->bands && n < Ring<E>::elements(1, ring.width); ++n)
       ring.rows[n] = from_float<E>(row[static_cast<size_t>(n % ring.width)]);
-    for (size_t s = 0; s < steps_.size(); ++s) {
-      const float* d = steps_[s].d.data() + i * static_cast<size_t>(C);
-      const auto& state = rings_.steps[s];
-      network_->step_row(static_cast<int>(i), d, state.step_row[i]);
-      network_->residual_row(static_cast<int>(i), d, state.residual_row[i]);
-      for (int c = 0; c < C; ++c) state.padding[i][c] = from_float<E>(-d[c]);
-      fill_before(state.x[i], state.padding[i], network_->layers[i].dilation);
-      if (!state.x8[i].rows) continue;
-      network_->quantized_step_row(static_cast<int>(i), d, row.data(), state.step_row8[i]);
-      for (int c = 0; c < C; ++c) state.padding8[i][c] = quantize(-d[c], network_->quantized[i].scale);
-      fill_before(state.x8[i], state.padding8[i], network_->layers[i].dilation);
-    }
+    for (size_t s = 0; s < steps_.size(); ++s) fill_layer(s, i, row.data());
   }
 }
 
 template <class E>
-template <class T>
-Edges<T> Sweep<E>::edges(const std::vector<T*>& padding, size_t layer) const {
-  const long reach = layer < network_->layers.size() ? network_->layers[layer].dilation : 0;
-  return {padding[layer], reach, network_->reflect};
+void Sweep<E>::fill_layer(size_t step, size_t i, const float* conditioner_row) {
+  const int C = network_->channels, layer = static_cast<int>(i);
+  const float* d = steps_[step].d.data() + i * static_cast<size_t>(C);
+  const LayerRows<E>& rows = rings_.steps[step].layers[i];
+  network_->step_row(layer, d, rows.step_row);
+  network_->residual_row(layer, d, rows.residual_row);
+  for (int c = 0; c < C; ++c) rows.padding[c] = from_float<E>(-d[c]);
+  fill_before(rows.x, rows.padding, rows.reach);
+  if (!network_->quantized(i)) return;
+  network_->quantized_step_row(layer, d, conditioner_row, rows.step_row8);
+  for (int c = 0; c < C; ++c) rows.padding8[c] = quantize(-d[c], network_->int8_layers[i].scale);
+  fill_before(rows.x8, rows.padding8, rows.reach);
 }
 
 template <class E>
 void Sweep<E>::advance(int step, long begin, long rows) {
   team_.run([&](int rank) { work(step, begin, rows, rank); });
-  taken_[static_cast<size_t>(step)] = begin + rows;
+  consumed_[static_cast<size_t>(step)] = begin + rows;
 }
 
-// Rows near the end that were computed before it was known to be the end have not been reflected yet.
+// Rows near the end that were computed before the end was known have not been reflected yet.
 template <class E>
 void Sweep<E>::end(long length) {
   length_ = length;
   if (!network_->reflect) return;
-  const long last = length - 1;
   for (size_t s = 0; s < steps_.size(); ++s) {
-    long there = taken_[s];  // in the ring of layer i's inputs, times before this
+    long computed = consumed_[s];  // times before this are in the ring of layer i's inputs
     for (size_t i = 0; i < network_->layers.size(); ++i) {
-      const long d = network_->layers[i].dilation;
-      reflect(rings_.steps[s].x[i], last, d, there);
-      if (rings_.steps[s].x8[i].rows) reflect(rings_.steps[s].x8[i], last, d, there);
-      there = std::max(there, std::numeric_limits<long>::min() + d) - d;
+      const LayerRows<E>& rows = rings_.steps[s].layers[i];
+      reflect(rows.x, length - 1, rows.reach, computed);
+      if (rows.x8.rows) reflect(rows.x8, length - 1, rows.reach, computed);
+      computed = std::max(computed, std::numeric_limits<long>::min() + rows.reach) - rows.reach;
     }
   }
 }
 
-// The mel reaches a layer: upsampled, unless one upsampler serves all layers, and projected.
+// One thread's part of a tile of one step.
 template <class E>
-void Sweep<E>::condition(size_t layer, Rows rows) {
-  const Network<E>& net = *network_;
-  if (!shared_upsampler()) upsample(layer, rows);
-  const Layer<E>& own = net.layers[layer];
-  if (net.quantized.empty()) {
-    net.operations.project_conditioner(
-        {net.channels, net.bands, rings_.upsampled, rings_.conditioner[layer], own.conditioner, own.conditioner_bias},
-        rows);
-  } else {
-    const QuantizedLayer& bytes = net.quantized[layer];
-    net.operations.quantized_conditioner({net.channels, net.bands, rings_.upsampled8, rings_.conditioner8[layer],
-                                          rings_.conditioner[layer], bytes.conditioner, bytes.conditioner16,
-                                          bytes.conditioner_zero, bytes.conditioner_scale, bytes.conditioner_bias},
-                                         rows);
+void Sweep<E>::work(int step, long begin, long count, int rank) {
+  const std::vector<Layer<E>>& layers = network_->layers;
+  const Share tile{{begin, begin + count, length_}, rank, team_.size()};
+  const bool conditions = step == 0 && network_->bands;
+
+  if (conditions && network_->shared_upsampler()) upsample(0, tile.rows());
+  project_input(step, tile.rows());
+  team_.barrier();
+  // The conditioner is one barrier ahead of its layer, because a thread's rows are not those of its Winograd pairs.
+  if (conditions) {
+    project_conditioner(0, tile.delayed(layers[0].dilation).rows());
+    team_.barrier();
   }
+  long delay = 0;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    delay += layers[i].dilation;
+    run_layer(step, i, tile.delayed(delay));
+    if (conditions && i + 1 < layers.size())
+      project_conditioner(i + 1, tile.delayed(delay + layers[i + 1].dilation).rows());
+    team_.barrier();
+  }
+  run_output_head(step, tile.delayed(delay).rows());
 }
 
 template <class E>
 void Sweep<E>::upsample(size_t upsampler, Rows rows) {
   Mel mel = window_.mel;
   mel.frames = length_ / network_->hop();
-  if (network_->quantized.empty())
-    upsample_mel(*network_, upsampler, mel, rows.begin, rows.end, rings_.upsampled);
-  else
+  if (network_->int8())
     upsample_mel(*network_, upsampler, mel, rows.begin, rows.end, rings_.upsampled8);
+  else
+    upsample_mel(*network_, upsampler, mel, rows.begin, rows.end, rings_.upsampled);
+}
+
+// The conditioner of one layer, with its own upsampler unless one serves all layers.
+template <class E>
+void Sweep<E>::project_conditioner(size_t layer, Rows rows) {
+  const Network<E>& net = *network_;
+  if (!net.shared_upsampler()) upsample(layer, rows);
+  const ConditionerRows<E>& conditioner = rings_.conditioner[layer];
+  if (net.int8()) {
+    const Int8Layer& weights = net.int8_layers[layer];
+    net.operations.quantized_conditioner(
+        {net.channels, net.bands, rings_.upsampled8, conditioner.rows8, conditioner.rows, weights.conditioner,
+         weights.conditioner16, weights.conditioner_correction, weights.conditioner_scale, weights.conditioner_bias},
+        rows);
+  } else {
+    const Layer<E>& weights = net.layers[layer];
+    net.operations.project_conditioner(
+        {net.channels, net.bands, rings_.upsampled, conditioner.rows, weights.conditioner, weights.conditioner_bias},
+        rows);
+  }
 }
 
 template <class E>
-void Sweep<E>::work(int step, long begin, long count, int rank) {
+void Sweep<E>::project_input(int step, Rows rows) {
+  const LayerRows<E>& output = rings_.steps[static_cast<size_t>(step)].layers[0];
+  network_->operations.input_projection({network_->channels,
+                                         {window_.x.data, window_.x.origin},
+                                         output.x,
+                                         network_->input_weight,
+                                         network_->input_bias,
+                                         output.edges(network_->reflect)},
+                                        rows);
+}
+
+template <class E>
+void Sweep<E>::run_layer(int step, size_t layer, const Share& share) {
   const Network<E>& net = *network_;
-  const Operations<E>& run = net.operations;
   const auto& state = rings_.steps[static_cast<size_t>(step)];
+  const size_t rank = static_cast<size_t>(share.rank), next = std::min(layer + 1, net.layers.size() - 1);
+  const BlockMemory<E> memory{
+      state.layers[layer],       state.layers[layer + 1],  state.skip,
+      rings_.conditioner[layer], rings_.conditioner[next], share.delayed(net.layers[next].dilation).rows().begin,
+      rings_.scratch[rank],      rings_.scratch8[rank]};
+  run_block(net, layer, make_block(net, layer, memory), share);
+}
+
+template <class E>
+void Sweep<E>::run_output_head(int step, Rows rows) {
   const Step& now = steps_[static_cast<size_t>(step)];
-  const int C = net.channels;
-  // The rows of a tile inside the audio are shared out evenly, in units that every register tile divides.
-  const auto rows = [&](long delay) {
-    const long first = begin - delay, units = count / kUnit, size = team_.size();
-    const long from = std::clamp(-first / kUnit, 0L, units);
-    const long to = std::clamp((length_ - first + kUnit - 1) / kUnit, from, units);
-    const auto share = [&](long part) { return first + (from + (to - from) * part / size) * kUnit; };
-    return Rows{rank == 0 ? first : share(rank), rank + 1 == size ? first + count : share(rank + 1), length_};
-  };
-  const bool conditions = step == 0 && net.bands;
-
-  if (conditions && shared_upsampler()) upsample(0, rows(0));
-  run.input_projection(
-      {C, {window_.x.data, window_.x.origin}, state.x[0], net.input_weight, net.input_bias, edges(state.padding, 0)},
-      rows(0));
-  team_.barrier();
-  // The conditioner is a barrier ahead of its layer: a thread's rows are not those of its pairs.
-  if (conditions) {
-    condition(0, rows(net.layers[0].dilation));
-    team_.barrier();
-  }
-
-  QuantizedBlock<E> block{};
-  block.channels = C;
-  block.skip = state.skip;
-  block.skip_start = net.skip_start;
-  block.scratch = rings_.scratch[static_cast<size_t>(rank)];
-  block.sum_start = net.sum_start;
-  if (!net.quantized.empty()) block.scratch8 = rings_.scratch8[static_cast<size_t>(rank)];
-  long delay = 0;
-  for (size_t i = 0; i < net.layers.size(); ++i) {
-    const Layer<E>& layer = net.layers[i];
-    const size_t next = std::min(i + 1, net.layers.size() - 1);
-    delay += layer.dilation;
-    block.dilation = layer.dilation;
-    block.x = state.x[i];
-    block.y = state.x[i + 1];
-    block.conditioner = rings_.conditioner[i];
-    block.step_bias = state.step_row[i];
-    block.dilated = layer.dilated;
-    block.projection = layer.projection;
-    block.residual_bias = state.residual_row[i];
-    block.edges = edges(state.padding, i + 1);
-    block.next_conditioner = rings_.conditioner[next];
-    block.next_begin = rows(delay + net.layers[next].dilation).begin;
-    const long end = begin - delay + count, size = team_.size();
-    const PairedTile tile{std::max(begin - delay, 0L), std::min(end, length_), layer.dilation};
-    // What follows the audio is the last thread's.
-    const Rows of_pairs{tile.from, rank + 1 == size ? end : tile.to, length_};
-    if (net.paired()) {
-      run.paired_block(block, of_pairs, tile.share(rank, team_.size()));
-    } else if (net.quantized.empty()) {
-      run.residual_block(block, rows(delay));
-    } else {
-      const QuantizedLayer& own = net.quantized[i];
-      block.x8 = state.x8[i];
-      block.y8 = state.x8[i + 1];
-      block.conditioner8 = rings_.conditioner8[i];
-      block.next_conditioner8 = rings_.conditioner8[next];
-      block.conditioner_shift = own.conditioner_shift;
-      block.dilated8 = own.dilated;
-      block.projection8 = own.projection;
-      block.dilated16 = own.dilated16;
-      block.projection16 = own.projection16;
-      block.dilated_start = state.step_row8[i];
-      block.dilated_scale = own.gate_scale;
-      block.gate = &gate_table();
-      block.projection_scale = own.projection_scale;
-      block.residual_start = own.residual_zero;
-      block.sum_scale = i + 1 == net.layers.size() ? net.sum_scale : nullptr;
-      block.y_scale = net.quantized[next].scale;
-      block.edges8 = edges(state.padding8, i + 1);
-      if (net.paired(own))
-        run.paired_quantized_block(block, of_pairs, tile.share(rank, team_.size()));
-      else
-        run.quantized_block(block, rows(delay));
-    }
-    block.skip_start = nullptr;
-    block.sum_start = nullptr;
-    if (conditions && i + 1 < net.layers.size()) condition(i + 1, rows(delay + net.layers[i + 1].dilation));
-    team_.barrier();
-  }
-
-  OutputHead head{};
-  head.channels = C;
-  head.skip = state.skip;
-  head.weight = net.head_weight;
-  head.bias = net.head_bias;
-  head.out_weight = net.out_weight;
-  head.out_bias = net.out_bias;
+  OutputHead head = network_->make_output_head();
+  head.skip = rings_.steps[static_cast<size_t>(step)].skip;
   head.x = window_.x;
   head.a = now.a;
   head.b = now.b;
   head.sigma = now.sigma;
   head.clamp = now.clamp;
   head.noise = {window_.noise, window_.scale, now.seed, now.noise_step};
-  if (window_.noise.data) head.noise.given.data += step * window_.noise_stride;
-  run.output_head(head, rows(delay));
+  if (window_.noise.data) head.noise.values.data += step * window_.noise_stride;
+  network_->operations.output_head(head, rows);
 }
 
 template struct Rings<float>;

@@ -1,6 +1,7 @@
-// One utterance on its way through up to a handful of denoising steps at once. Time advances in tiles: layer i of
-// step s is delayed by the dilations before it, so every row it needs is ready and each is computed once. What is
-// kept is history, 2 * dilation rows per layer and step: the utterance's length does not enter, and need not be known.
+// The sweep: computes several denoising steps of one utterance together, tile by tile in time. Layer i of step s is
+// delayed by the dilations before it, so every row it needs is ready, and each row is computed once. The sweep keeps
+// only history, 2 * dilation rows per layer and step. Memory does not depend on the utterance's length, which may be
+// unknown.
 #pragma once
 
 #include <limits>
@@ -8,55 +9,47 @@
 #include <vector>
 
 #include "network.h"
+#include "residual_block/make_block.h"
 #include "team.h"
 #include "upsample.h"
 
 namespace diffwave {
 
-// Every register tile divides it.
-constexpr long kUnit = 12;
-
 // The length of an utterance that has not ended yet.
 constexpr long kUnknown = std::numeric_limits<long>::max() / 4;
 
 struct Step {
-  std::vector<float> d;  // [N][C]: the step's bias for every layer
+  std::vector<float> d;  // [N][C]: the step bias of every layer
   float a, b, sigma;     // x <- a x + b eps + sigma noise
-  bool clamp;
-  uint64_t seed;  // of the noise, where none is given
+  bool clamp;            // whether x is then clamped to [-1, 1]
+  uint64_t seed;         // of the noise, unless the window provides it
   uint32_t noise_step;
 };
 
-// What a sweep reads and updates, by absolute time: as much of it as the caller has at hand. May move between tiles.
+// The signals that a sweep reads and updates, by absolute time. They cover a part of the utterance and may move between
+// tiles.
 struct Window {
-  Signal<float> x;  // x before the first step becomes x after the last
+  Signal<float> x;  // before the first step; becomes x after the last
   Mel mel;
   Signal<const float> noise;  // of the first step, or null
-  long noise_stride = 0;      // to that of the next step
+  long noise_stride = 0;      // from one step's noise to the next
   Signal<const float> scale;  // of the noise, or null
 };
 
-// Where the rows of a sweep stand.
+// The memory of a sweep: rings of rows, constants of every step, scratch per thread. Constructed without an arena's
+// buffer, it only computes `bytes`.
 template <class E>
 struct Rings {
   struct OfStep {
-    std::vector<Ring<E>> x;  // [N + 1]: the input of every layer, and what the last one leaves
+    std::vector<LayerRows<E>> layers;  // [N + 1]: the input of every layer, and the output of the last
     Ring<float> skip;
-    std::vector<E*> padding;           // [N + 1]: -d
-    std::vector<Ring<uint8_t>> x8;     // [N + 1], empty where x is not quantized; none where nothing is
-    std::vector<uint8_t*> padding8;    // as padding, of x8
-    std::vector<float*> step_row;      // [N]
-    std::vector<int32_t*> step_row8;   // [N], null where x is not quantized
-    std::vector<float*> residual_row;  // [N]
   };
   std::vector<OfStep> steps;
-  // [N]; without a mel each is a single row. Where the layer's input is quantized, bytes.
-  std::vector<Ring<E>> conditioner;
-  std::vector<Ring<int8_t>> conditioner8;
-  Ring<E> upsampled;
-  Ring<uint8_t> upsampled8;  // instead, where anything is quantized
-  std::vector<E*> scratch;   // per thread
-  std::vector<uint8_t*> scratch8;
+  std::vector<ConditionerRows<E>> conditioner;  // [N]; a single row per layer without a mel
+  Ring<E> upsampled;                            // the upsampled mel, or
+  Ring<uint8_t> upsampled8;                     // the same in int8 networks
+  std::vector<E*> scratch;                      // per thread
+  std::vector<uint8_t*> scratch8;               // per thread, in int8 networks
   size_t bytes = 0;
 
   Rings(const Network<E>& network, size_t steps, long length, long tile, int threads, Arena arena = Arena());
@@ -65,23 +58,24 @@ struct Rings {
 template <class E>
 class Sweep {
  public:
-  // Tiles have up to `rows` per thread, a multiple of kUnit. The length is that of the audio, or kUnknown. Without a
-  // mel the conditioner is one row per layer, for ever: conditioner_rows [N][2C], the dilated convolutions' biases
-  // included, or null for these biases alone.
+  // A tile has up to `rows` rows per thread, a multiple of kUnit. `length` is that of the audio, or kUnknown. Without a
+  // mel, the conditioner is one constant row per layer: conditioner_rows [N][2C], which include the biases of the
+  // dilated convolutions, or null for these biases alone.
   Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows,
         const float* conditioner_rows = nullptr);
   ~Sweep();
   Sweep(const Sweep&) = delete;
 
-  // Before the first tile, and whenever what is at hand has moved.
+  // Must be called before the first tile, and after the signals have moved.
   void bind(const Window& window) { window_ = window; }
 
-  // Step `step` takes in times [begin, begin + rows), rows a multiple of kUnit up to tile(): all layers advance, and x
-  // is final for times [begin - reach, begin - reach + rows). Tiles come in order, step by step from the first within
-  // each tile, step s at begin - s * reach. Within the audio, everything they need must be at hand.
+  // Advances all layers of one step by the input times [begin, begin + rows). `rows` is a multiple of kUnit up to
+  // tile(). x becomes final for times [begin - reach, begin - reach + rows). Tiles come in order; within a tile, steps
+  // come in order from the first, step s at begin - s * reach. The window must hold everything that lies in the audio
+  // and is needed.
   void advance(int step, long begin, long rows);
 
-  // The audio's length becomes known. No tile has gone past it.
+  // Sets the audio's length, once, when it becomes known. No tile may have passed it.
   void end(long length);
 
   const Network<E>& network() const { return *network_; }
@@ -90,17 +84,18 @@ class Sweep {
   bool adds_noise(int step) const { return steps_[static_cast<size_t>(step)].sigma != 0.0f; }
   long length() const { return length_; }
   long tile() const { return rows_ * team_.size(); }
-  long taken(int step) const { return taken_[static_cast<size_t>(step)]; }  // times before this are in
+  long consumed(int step) const { return consumed_[static_cast<size_t>(step)]; }  // input times before this are done
   size_t bytes() const { return memory_.bytes(); }
 
  private:
-  void fill(const float* conditioner_rows);
-  bool shared_upsampler() const { return network_->upsamplers.size() == 1; }
+  void fill_constants(const float* conditioner_rows);
+  void fill_layer(size_t step, size_t layer, const float* conditioner_row);
   void work(int step, long begin, long count, int rank);
-  void condition(size_t layer, Rows rows);
   void upsample(size_t upsampler, Rows rows);
-  template <class T>
-  Edges<T> edges(const std::vector<T*>& padding, size_t layer) const;
+  void project_conditioner(size_t layer, Rows rows);
+  void project_input(int step, Rows rows);
+  void run_layer(int step, size_t layer, const Share& share);
+  void run_output_head(int step, Rows rows);
 
   std::shared_ptr<const Network<E>> network_;
   const std::vector<Step> steps_;
@@ -110,7 +105,7 @@ class Sweep {
   Team team_;
   Buffer memory_;
   Rings<E> rings_;
-  std::vector<long> taken_;  // per step
+  std::vector<long> consumed_;  // per step
 };
 
 }  // namespace diffwave

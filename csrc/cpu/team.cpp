@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #if defined(__x86_64__)
@@ -19,17 +20,20 @@ void pause_briefly() {
 #endif
 }
 
-// A member spins this often for the next round (tens of microseconds, longer than Python needs between two calls)
-// before it sleeps, and at a barrier before it offers its processor to others. Where there are fewer processors than
-// members, whoever waits keeps another from working, and offers its own at once.
+// Checks of a waiting thread before it sleeps. They take tens of microseconds, longer than Python needs between two
+// calls and than a thread is late at a barrier if every thread has a processor. A thread that is later waits for a
+// processor itself: it gets one sooner if the others sleep. With fewer processors than threads, threads sleep at once.
 constexpr int kSpins = 4000;
+// At barriers, every sleep halves the number of checks down to this part of it, and every wait without sleep doubles
+// it.
+constexpr int kLeastPart = 16;
 
 int spins_of(int size) {
   const unsigned processors = std::thread::hardware_concurrency();
   return processors && static_cast<unsigned>(size) > processors ? 0 : kSpins;
 }
 
-// Leaves work whose other part has failed.
+// Thrown at a barrier where another thread's work has failed.
 struct Abandoned {};
 
 }  // namespace
@@ -37,110 +41,127 @@ struct Abandoned {};
 Team::Team(int size) : size_(size), spins_(spins_of(size)) { start(); }
 
 void Team::start() {
-  meeting_ = std::make_unique<Meeting>();
+  state_ = std::make_unique<State>(spins_);
   try {
     for (int rank = 1; rank < size_; ++rank)
-      meeting_->threads.emplace_back([this, rank, meeting = meeting_.get()] { member(*meeting, rank); });
-  } catch (...) {  // the system has no more threads
-    dismiss();
+      state_->threads.emplace_back([this, rank, state = state_.get()] { run_thread(*state, rank); });
+  } catch (...) {  // the system cannot start more threads
+    stop_threads();
     throw;
   }
   process_ = getpid();
 }
 
-void Team::dismiss() {
-  {
-    std::lock_guard<std::mutex> lock(meeting_->mutex);
-    meeting_->stop = true;
-    meeting_->round.fetch_add(1, std::memory_order_release);
-  }
-  meeting_->wake.notify_all();
-  for (std::thread& thread : meeting_->threads) thread.join();
+void Team::stop_threads() {
+  state_->stop = true;
+  begin_round(*state_);
+  for (std::thread& thread : state_->threads) thread.join();
 }
 
-// In a forked copy the threads are gone and a lock may be held for ever: what they shared is left as it is.
-void Team::forget_parent() { (void)meeting_.release(); }
+// In a forked child the threads do not exist and a lock may be held forever, so their state is leaked.
+void Team::abandon_state_of_parent() { (void)state_.release(); }
 
 Team::~Team() {
   if (process_ == getpid())
-    dismiss();
+    stop_threads();
   else
-    forget_parent();
+    abandon_state_of_parent();
 }
 
-void Team::member(Meeting& meeting, int rank) {
+void Team::run_thread(State& state, int rank) {
   for (long seen = 0;;) {
-    const auto called = [&] { return meeting.round.load(std::memory_order_acquire) != seen; };
-    for (int spin = 0; spin < spins_ && !called(); ++spin) pause_briefly();
-    if (!called()) {
-      std::unique_lock<std::mutex> lock(meeting.mutex);
-      meeting.wake.wait(lock, called);
-    }
+    wait_until(state, state.between_rounds, spins_, [&] { return state.round != seen; });
     ++seen;
-    if (meeting.stop) return;
-    attempt(rank);
-    meeting.finished.fetch_add(1, std::memory_order_release);
+    if (state.stop) return;
+    run_work(rank);
+    ++state.finished;
+    wake(state, state.in_round);
   }
 }
 
-// Those who wait at a barrier for a member that failed are told by `failed`.
-void Team::attempt(int rank) {
-  Meeting& meeting = *meeting_;
+// `failed` releases the threads that wait at a barrier for this one.
+void Team::run_work(int rank) {
+  State& state = *state_;
   try {
-    (*meeting.work)(rank);
+    (*state.work)(rank);
   } catch (...) {
-    std::lock_guard<std::mutex> lock(meeting.mutex);
-    if (!meeting.failure) meeting.failure = std::current_exception();
-    meeting.failed.store(true, std::memory_order_release);
+    {
+      std::lock_guard<std::mutex> lock(state.mutex);
+      if (!state.failure) state.failure = std::current_exception();
+    }
+    state.failed = true;
+    wake(state, state.in_round);
   }
+}
+
+// Returns whether the thread slept. The atomics of the condition and `asleep` are sequentially consistent: either this
+// thread sees that the condition holds, or the thread that made it hold sees in `wake` that this one is asleep.
+template <class Condition>
+bool Team::wait_until(State& state, Sleepers& sleepers, int spins, const Condition& condition) {
+  for (int spin = 0; spin < spins; ++spin) {
+    if (condition()) return false;
+    pause_briefly();
+  }
+  std::unique_lock<std::mutex> lock(state.mutex);
+  ++sleepers.asleep;
+  const bool sleeps = !condition();
+  sleepers.wake.wait(lock, condition);
+  --sleepers.asleep;
+  return sleeps;
 }
 
 template <class Condition>
-void Team::wait_until(const Condition& holds) const {
-  for (int spin = 0; !holds(); ++spin) {
-    if (spin < spins_)
-      pause_briefly();
-    else
-      std::this_thread::yield();
+void Team::wait_in_round(State& state, const Condition& condition) const {
+  const int spins = state.spins.load(std::memory_order_relaxed);
+  const bool slept = wait_until(state, state.in_round, spins, condition);
+  const int next = slept ? std::max(spins / 2, spins_ / kLeastPart) : std::min(2 * spins, spins_);
+  if (next != spins) state.spins.store(next, std::memory_order_relaxed);
+}
+
+// To be called after a condition has changed. The lock keeps the notification from a thread that is about to sleep.
+void Team::wake(State& state, Sleepers& sleepers) {
+  if (!sleepers.asleep) return;
+  {
+    std::lock_guard<std::mutex> lock(state.mutex);
   }
+  sleepers.wake.notify_all();
+}
+
+void Team::begin_round(State& state) {
+  ++state.round;
+  wake(state, state.between_rounds);
 }
 
 void Team::run(const std::function<void(int)>& work) {
   if (process_ != getpid()) {
-    forget_parent();
+    abandon_state_of_parent();
     start();
   }
   if (size_ == 1) return work(0);
-  Meeting& meeting = *meeting_;
-  {
-    std::lock_guard<std::mutex> lock(meeting.mutex);
-    meeting.work = &work;
-    meeting.round.fetch_add(1, std::memory_order_release);
-  }
-  meeting.wake.notify_all();
-  attempt(0);
-  wait_until([&] { return meeting.finished.load(std::memory_order_acquire) == size_ - 1; });
-  meeting.finished.store(0, std::memory_order_relaxed);
-  if (!meeting.failure) return;
-  meeting.arrived.store(0, std::memory_order_relaxed);
-  meeting.failed.store(false, std::memory_order_relaxed);
-  std::rethrow_exception(std::exchange(meeting.failure, nullptr));
+  State& state = *state_;
+  state.work = &work;
+  begin_round(state);
+  run_work(0);
+  wait_in_round(state, [&] { return state.finished == size_ - 1; });
+  state.finished = 0;
+  if (!state.failure) return;
+  state.arrived = 0;
+  state.failed = false;
+  std::rethrow_exception(std::exchange(state.failure, nullptr));
 }
 
 void Team::barrier() {
   if (size_ == 1) return;
-  Meeting& meeting = *meeting_;
-  const long now = meeting.passed.load(std::memory_order_acquire);
-  if (meeting.arrived.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-    meeting.arrived.store(0, std::memory_order_relaxed);
-    meeting.passed.fetch_add(1, std::memory_order_release);
+  State& state = *state_;
+  const long now = state.passed;
+  if (++state.arrived == size_) {
+    state.arrived = 0;
+    ++state.passed;
+    wake(state, state.in_round);
     return;
   }
-  wait_until([&] {
-    if (meeting.passed.load(std::memory_order_acquire) != now) return true;
-    if (meeting.failed.load(std::memory_order_acquire)) throw Abandoned{};
-    return false;
-  });
+  wait_in_round(state, [&] { return state.passed != now || state.failed; });
+  if (state.passed == now) throw Abandoned{};
 }
 
 }  // namespace diffwave

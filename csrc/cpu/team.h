@@ -1,4 +1,4 @@
-// A few threads that run the same function together, as often as asked, with barriers inside.
+// A team of threads that run one function together, repeatedly, with barriers inside.
 #pragma once
 
 #include <sys/types.h>
@@ -22,40 +22,54 @@ class Team {
 
   int size() const { return size_; }
 
-  // Runs work(rank) for rank 0 .. size-1, rank 0 on the calling thread, and returns when all have finished. What one of
-  // them throws is thrown here: then the others have left at a barrier, or finished. One call at a time. After a fork
-  // the child's first call starts threads of its own.
+  // Runs work(rank) for rank 0 .. size-1, rank 0 on the calling thread. Returns when all have finished. An exception in
+  // one of them is rethrown here, after the others have left at a barrier or finished. Calls must not overlap. After a
+  // fork, the child's first call starts new threads.
   void run(const std::function<void(int)>& work);
 
-  // For use inside work: nobody passes before all have arrived.
+  // To be called by work on all threads: returns once every thread has arrived.
   void barrier();
 
  private:
-  struct Meeting {
+  // Threads that sleep until a condition holds.
+  struct Sleepers {
+    std::atomic<int> asleep{0};
+    std::condition_variable wake;
+  };
+
+  // What the threads share.
+  struct State {
+    explicit State(int spins) : spins(spins) {}
+
     const std::function<void(int)>* work = nullptr;
     std::atomic<long> round{0};
     std::atomic<int> arrived{0};
     std::atomic<long> passed{0};
     std::atomic<int> finished{0};
     std::atomic<bool> failed{false};
+    std::atomic<int> spins;  // at barriers, before a thread sleeps
     std::exception_ptr failure;
     bool stop = false;
     std::mutex mutex;
-    std::condition_variable wake;
+    Sleepers between_rounds, in_round;
     std::vector<std::thread> threads;
   };
 
   void start();
-  void dismiss();
-  void forget_parent();
-  void member(Meeting& meeting, int rank);
-  void attempt(int rank);
+  void stop_threads();
+  void abandon_state_of_parent();
+  void run_thread(State& state, int rank);
+  void run_work(int rank);
+  static void begin_round(State& state);
+  static void wake(State& state, Sleepers& sleepers);
   template <class Condition>
-  void wait_until(const Condition& holds) const;
+  static bool wait_until(State& state, Sleepers& sleepers, int spins, const Condition& condition);
+  template <class Condition>
+  void wait_in_round(State& state, const Condition& condition) const;
 
   const int size_, spins_;
-  pid_t process_ = 0;  // whose threads they are; 0 where starting them failed
-  std::unique_ptr<Meeting> meeting_;
+  pid_t process_ = 0;  // the process that started the threads; 0 if starting them failed
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace diffwave

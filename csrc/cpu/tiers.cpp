@@ -1,4 +1,4 @@
-// Which tiers exist, and which of them this processor has.
+// The list of tiers (instruction sets) and their detection on this processor.
 #include "kernels.h"
 
 #if defined(__x86_64__)
@@ -66,11 +66,11 @@ const std::vector<Tier>& tiers() {
 #if defined(__linux__)
     const bool dotprod = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
 #elif defined(__APPLE__)
-    const bool dotprod = true;  // on every processor of Apple's that is in a Mac
+    const bool dotprod = true;  // all Apple processors in Macs
 #else
     const bool dotprod = false;
 #endif
-    list.push_back({"dotprod", dotprod, "NEON with the dot product of bytes", dotprod::fp32(), {}});
+    list.push_back({"dotprod", dotprod, "NEON with the int8 dot product", dotprod::fp32(), {}});
 #endif
     return list;
   }();

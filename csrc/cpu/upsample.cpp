@@ -1,3 +1,4 @@
+// Runs the stages of the mel upsampler over a range of rows. upsample_row.inl computes one row of one stage.
 #include "upsample.h"
 
 #include <algorithm>
@@ -6,8 +7,8 @@
 namespace diffwave {
 namespace {
 
-// Rows of bands for times [begin, end), each with zeros on both sides of its bands, as far as a vector may read;
-// times outside the signal are zero rows.
+// Rows of bands at times [begin, end), with zeros on both sides of the bands as far as a vector may read. Rows outside
+// the signal are zero.
 struct Strip {
   static constexpr long kBefore = 16, kAfter = 32;
   long begin, end, bands, width;
@@ -24,7 +25,7 @@ struct Strip {
 
 long floor_divide(long a, long b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
-// The inputs of one stage that reach its outputs [begin, end).
+// The input rows that the outputs [begin, end) of one stage depend on.
 std::pair<long, long> inputs_of(long stride, long begin, long end) {
   const long half = stride / 2;
   return {floor_divide(begin + half, stride) - 1, floor_divide(end - 1 + half, stride) + 1};
@@ -57,7 +58,7 @@ struct Upsampler {
     return out;
   }
 
-  // Output t = i * stride - stride / 2 + k, 0 <= k < 2 * stride: two inputs i reach every output.
+  // Input i reaches outputs t = i * stride - stride / 2 + k, 0 <= k < 2 * stride, so two inputs reach every output.
   template <class T, class Row>
   void run(size_t level, long begin, long end, void (*operation)(const UpsampleRow<T>&), Row row, long width) const {
     const UpsampleStage& stage = stages[level - 1];

@@ -1,6 +1,6 @@
-"""CpuNetwork on an emulated 64-bit Arm processor: csrc's kernels, cross-compiled, under qemu.
+"""CpuNetwork on an emulated 64-bit Arm processor: the kernels of csrc, cross-compiled, under qemu.
 
-The classes `Network` and `Sweep` stand for those of the native module; the work is done by one process, runner.cpp.
+`Network` and `Sweep` replace the classes of the native module. They send requests to one process, runner.cpp.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.kernels import cpu
 from tests.support.paths import ROOT
-
-Array = npt.NDArray[np.float32]
 
 TIERS = ("generic", "neon", "dotprod")
 TOOLS = ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64")
@@ -42,13 +40,13 @@ WEIGHTS = (
 
 @cache
 def build() -> Path:
-    """The runner, compiled if anything has changed."""
+    """Compile the runner if a source has changed, and return its path."""
     subprocess.run(["make", "-s", "-C", ROOT, "build/arm/runner"], check=True)
     return ROOT / "build/arm/runner"
 
 
 class Runner:
-    """The process that holds all networks and sweeps, under numbers given here."""
+    """The process that holds all networks and sweeps, by numbers that this class assigns."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(["qemu-aarch64", build()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -59,21 +57,21 @@ class Runner:
         return next(self._numbers)
 
     def forget(self, number: int) -> None:
-        """At the next call: Python may collect an object in the middle of one."""
+        """Delete an object at the next call, because Python may collect it during a call."""
         self._gone.append(number)
 
-    def call(self, name: str, *integers: int, arrays: Sequence[Array | None] = ()) -> bytes:
+    def call(self, name: str, *integers: int, arrays: Sequence[FloatArray | None] = ()) -> bytes:
         while self._gone:
             self._exchange("forget", (self._gone.pop(),), ())
         return self._exchange(name, integers, arrays)
 
-    def floats(self, name: str, *integers: int, arrays: Sequence[Array | None] = ()) -> Array:
+    def floats(self, name: str, *integers: int, arrays: Sequence[FloatArray | None] = ()) -> FloatArray:
         return np.frombuffer(self.call(name, *integers, arrays=arrays), np.float32).copy()
 
-    def integers(self, name: str, *integers: int, arrays: Sequence[Array | None] = ()) -> list[int]:
+    def integers(self, name: str, *integers: int, arrays: Sequence[FloatArray | None] = ()) -> list[int]:
         return np.frombuffer(self.call(name, *integers, arrays=arrays), np.int64).tolist()
 
-    def _exchange(self, name: str, integers: Sequence[int], arrays: Sequence[Array | None]) -> bytes:
+    def _exchange(self, name: str, integers: Sequence[int], arrays: Sequence[FloatArray | None]) -> bytes:
         assert self._process.stdin is not None
         signed = [(value + 2**63) % 2**64 - 2**63 for value in integers]
         parts = [_counted(name.encode(), 1), _counted(struct.pack(f"{len(signed)}q", *signed), 8)]
@@ -83,7 +81,7 @@ class Runner:
             self._process.stdin.write(b"".join(parts))
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # reading says why
+            pass  # _read reports the reason
         error, result = self._read(), self._read()
         if error:
             raise RuntimeError(error.decode())
@@ -105,12 +103,12 @@ runner = cache(Runner)
 
 
 class Network:
-    """`_native.Network_fp32`."""
+    """Replacement of `_native.Network_fp32`; kernels/_native.pyi documents the methods."""
 
     def __init__(
         self,
         isa: str,
-        arrays: Mapping[str, Array],
+        arrays: Mapping[str, FloatArray],
         dilations: Sequence[int],
         strides: Sequence[int],
         bands: int,
@@ -136,39 +134,41 @@ class Network:
     def sweep_bytes(self, steps: int, length: int | None, threads: int, rows: int) -> int:
         return runner().integers("sweep_bytes", self.id, steps, -1 if length is None else length, threads, rows)[0]
 
-    def upsample_mel(self, layer: int, mel: Array) -> Array:
+    def upsample_mel(self, layer: int, mel: FloatArray) -> FloatArray:
         return runner().floats("upsample_mel", self.id, layer, arrays=[mel]).reshape(-1, self._bands)
 
-    def project_conditioner(self, layer: int, mel: Array) -> Array:
+    def project_conditioner(self, layer: int, mel: FloatArray) -> FloatArray:
         return runner().floats("project_conditioner", self.id, layer, arrays=[mel]).reshape(len(mel), -1)
 
-    def input_projection(self, x: Array) -> Array:
+    def input_projection(self, x: FloatArray) -> FloatArray:
         return runner().floats("input_projection", self.id, arrays=[x]).reshape(len(x), -1)
 
-    def residual_block(self, layer: int, conditioner: Array | None, d: Array, h: Array, skip: Array) -> None:
+    def residual_block(
+        self, layer: int, conditioner: FloatArray | None, d: FloatArray, h: FloatArray, skip: FloatArray
+    ) -> None:
         h[:], skip[:] = (
             runner().floats("residual_block", self.id, layer, arrays=[h, skip, d, conditioner]).reshape(2, *h.shape)
         )
 
-    def output_head(self, skip: Array) -> Array:
+    def output_head(self, skip: FloatArray) -> FloatArray:
         return runner().floats("output_head", self.id, arrays=[skip])
 
 
 class Sweep:
-    """`_native.Sweep_fp32`."""
+    """Replacement of `_native.Sweep_fp32`; kernels/_native.pyi documents the methods."""
 
     def __init__(
         self,
         network: Network,
-        d: Array,
-        coefficients: Array,
+        d: FloatArray,
+        coefficients: FloatArray,
         clamp: bool,
         seed: int,
         noise_step: int,
         length: int | None,
         threads: int,
         rows: int,
-        conditioner_rows: Array | None = None,
+        conditioner_rows: FloatArray | None = None,
     ) -> None:
         self.id = runner().number()
         integers = self.id, network.id, clamp, seed, noise_step, -1 if length is None else length, threads, rows
@@ -179,12 +179,12 @@ class Sweep:
 
     def bind(
         self,
-        x: Array,
+        x: FloatArray,
         origin: int = 0,
-        mel: Array | None = None,
+        mel: FloatArray | None = None,
         first_frame: int = 0,
-        noise: Array | None = None,
-        scale: Array | None = None,
+        noise: FloatArray | None = None,
+        scale: FloatArray | None = None,
         scale_origin: int = 0,
         repeat: int = 1,
     ) -> None:
@@ -192,7 +192,7 @@ class Sweep:
         self._arrays = x, mel, noise, scale
 
     def advance(self, step: int, begin: int, rows: int) -> None:
-        """With all that is bound, as it is now."""
+        """Send the bound arrays with their current values, and update x."""
         integers = self.id, step, begin, rows, *self._integers
         self._arrays[0][:] = runner().floats("advance", *integers, arrays=self._arrays)
 
@@ -201,9 +201,9 @@ class Sweep:
 
 
 class ArmNetwork(cpu.CpuNetwork):
-    """CpuNetwork with those in place of the native module's."""
+    """CpuNetwork with the replacements of this module."""
 
-    def __init__(self, config: Config, tensors: Mapping[str, Array], isa: str, precision: str = "fp32") -> None:
+    def __init__(self, config: Config, tensors: Mapping[str, FloatArray], isa: str, precision: str = "fp32") -> None:
         native = SimpleNamespace(
             Network_fp32=Network,
             Sweep_fp32=Sweep,

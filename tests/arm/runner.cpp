@@ -1,6 +1,6 @@
-// The kernels without Python: what csrc/bindings.cpp offers, for tests/arm/proxy.py. Requests come on stdin and answers
-// go to stdout, each as values behind their count: an operation's name, integers (int64) and arrays (float32) in the
-// order in which the proxy names them; then an error's text, empty if there was none, and the result's bytes.
+// A server for tests/arm/proxy.py: the functions of csrc/bindings.cpp without Python. A request on stdin is an
+// operation's name, integers (int64) and arrays (float32), in the proxy's order. The answer on stdout is an error's
+// text (empty on success) and the result's bytes. Each of these is preceded by its count.
 #include <cstdio>
 #include <exception>
 #include <map>
@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "../../csrc/cpu/noise.h"
-#include "../../csrc/cpu/operations.h"
 #include "../../csrc/cpu/sweep.h"
+#include "../../csrc/cpu/whole_signal.h"
 
 namespace {
 
@@ -57,7 +57,7 @@ void write(const std::string& text) {
 
 const float* data(const Floats& values) { return values.empty() ? nullptr : values.data(); }
 
-long known(int64_t length) { return length < 0 ? kUnknown : length; }
+long length_or_unknown(int64_t length) { return length < 0 ? kUnknown : length; }
 
 struct Object {
   std::shared_ptr<Network<float>> network;
@@ -66,8 +66,8 @@ struct Object {
 
 std::map<long, Object> objects;
 
-// name: network and the tier. n: id, bands, reflect, residual_carries_d, N, dilations, strides. a: the weights, and for
-// int8 the ranges.
+// name: "network <tier>". n: id, bands, reflect, residual_carries_d, N, dilations, strides. a: the weights, and the
+// ranges of an int8 network.
 std::string make_network(const Request& request, const std::string& isa) {
   const Integers& n = request.n;
   Parameters p;
@@ -78,11 +78,11 @@ std::string make_network(const Request& request, const std::string& isa) {
   p.dilations.assign(n.begin() + 5, n.begin() + 5 + p.layers);
   p.strides.assign(n.begin() + 5 + p.layers, n.end());
   p.channels = static_cast<int>(request.a[0].size());
-  const float** const places[] = {&p.input_weight,      &p.input_bias,      &p.dilated_weight,     &p.dilated_bias,
-                                  &p.projection_weight, &p.projection_bias, &p.skip_weight,        &p.skip_bias,
-                                  &p.out_weight,        &p.out_bias,        &p.conditioner_weight, &p.conditioner_bias};
+  const float** const weights[] = {
+      &p.input_weight, &p.input_bias, &p.dilated_weight, &p.dilated_bias, &p.projection_weight,  &p.projection_bias,
+      &p.skip_weight,  &p.skip_bias,  &p.out_weight,     &p.out_bias,     &p.conditioner_weight, &p.conditioner_bias};
   const size_t count = p.bands ? 12 : 10;
-  for (size_t i = 0; i < count; ++i) *places[i] = request.a[i].data();
+  for (size_t i = 0; i < count; ++i) *weights[i] = request.a[i].data();
   if (p.bands) p.upsamplers.resize(request.a[13].size());
   for (size_t i = 0; p.bands && i < p.strides.size(); ++i) {
     const float *weight = request.a[12 + 2 * i].data(), *bias = request.a[13 + 2 * i].data();
@@ -91,11 +91,11 @@ std::string make_network(const Request& request, const std::string& isa) {
       weight += 6 * p.strides[i];
     }
   }
-  const size_t all = p.bands ? count + 2 * p.strides.size() : count;
-  if (request.a.size() > all) p.ranges = request.a[all].data();
-  if (request.a.size() > all + 1) {
-    p.mel_range = request.a[all + 1][0];
-    p.conditioner_ranges = request.a[all + 2].data();
+  const size_t weight_count = p.bands ? count + 2 * p.strides.size() : count;
+  if (request.a.size() > weight_count) p.ranges = request.a[weight_count].data();
+  if (request.a.size() > weight_count + 1) {
+    p.mel_range = request.a[weight_count + 1][0];
+    p.conditioner_ranges = request.a[weight_count + 2].data();
   }
   for (const Tier& tier : tiers())
     if (isa == tier.name && tier.supported) {
@@ -106,7 +106,7 @@ std::string make_network(const Request& request, const std::string& isa) {
   throw std::runtime_error("no tier '" + isa + "'");
 }
 
-// n: id, network, clamp, seed, noise_step, length, threads, rows. a: d, coefficients, conditioner_rows or nothing.
+// n: id, network, clamp, seed, noise_step, length, threads, rows. a: d, coefficients, conditioner_rows (may be empty).
 std::string make_sweep(const Integers& n, const std::vector<Floats>& a) {
   const auto network = objects.at(n[1]).network;
   const size_t row = network->layers.size() * static_cast<size_t>(network->channels);
@@ -117,12 +117,12 @@ std::string make_sweep(const Integers& n, const std::vector<Floats>& a) {
     steps.push_back({Floats(d, d + row), c[0], c[1], c[2], n[2] != 0, static_cast<uint64_t>(n[3]), noise_step});
   }
   auto& sweep = objects[n[0]].sweep;
-  sweep = std::make_unique<Sweep<float>>(network, std::move(steps), known(n[5]), static_cast<int>(n[6]), n[7],
-                                         a[2].empty() ? nullptr : a[2].data());
+  sweep = std::make_unique<Sweep<float>>(network, std::move(steps), length_or_unknown(n[5]), static_cast<int>(n[6]),
+                                         n[7], a[2].empty() ? nullptr : a[2].data());
   return bytes(Integers{sweep->tile(), static_cast<int64_t>(sweep->bytes())});
 }
 
-// Everything at hand comes with every tile; what the tile made of x goes back.
+// The whole window comes with every tile, and the updated x is returned.
 // n: sweep, step, begin, rows, origin, first_frame, scale_origin, repeat. a: x, mel, noise, scale.
 std::string advance(const Integers& n, std::vector<Floats>& a) {
   Sweep<float>& sweep = *objects.at(n[0]).sweep;
@@ -156,7 +156,7 @@ std::string answer(Request& request) {
     objects.at(n[0]).sweep->end(n[1]);
     return {};
   }
-  // What remains is a network's own. n: network, then the layer where there is one.
+  // The remaining operations are methods of a network. n: network, then the layer if the operation takes one.
   const Network<float>& network = *objects.at(n[0]).network;
   const int layer = n.size() > 1 ? static_cast<int>(n[1]) : 0;
   const long C = network.channels, rows = a.empty() ? 0 : static_cast<long>(a[0].size());
@@ -167,7 +167,7 @@ std::string answer(Request& request) {
   }
   if (name == "sweep_bytes") {
     const int threads = static_cast<int>(n[3]);
-    const Rings<float> rings(network, static_cast<size_t>(n[1]), known(n[2]), n[4] * threads, threads);
+    const Rings<float> rings(network, static_cast<size_t>(n[1]), length_or_unknown(n[2]), n[4] * threads, threads);
     return bytes(Integers{static_cast<int64_t>(rings.bytes)});
   }
   if (name == "upsample_mel") {

@@ -1,4 +1,4 @@
-"""Whole networks in fp32 and int8, and the noise: the same bytes on all tiers of Arm, and on AVX2 here."""
+"""Tests that whole networks and the noise give the same bytes on all Arm tiers and on AVX2, in fp32 and int8."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NETWORKS = {
 
 @cache
 def audio(config: Config, isa: str, precision: str) -> bytes:
-    """Six steps; the seed draws x_T and the noise on the processor in question."""
+    """Return the audio of six steps, with x_T and the noise drawn on the tested processor."""
     rng, plan = np.random.default_rng(5), build_schedule(config, 6)
     length = FRAMES * config.hop if config.n_mels else 97
     mel = rng.random((config.n_mels, FRAMES), np.float32) if config.n_mels else None
@@ -49,7 +49,7 @@ def audio(config: Config, isa: str, precision: str) -> bytes:
 
 @pytest.mark.parametrize(("isa", "precision"), [("neon", "fp32"), ("neon", "int8"), ("dotprod", "int8")])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_tiers_are_generic(name, isa, precision):
+def test_tiers_equal_generic(name, isa, precision):
     values = np.frombuffer(audio(NETWORKS[name], f"arm-{isa}", precision), np.float32)
     assert np.isfinite(values).all() and len(np.unique(values)) > 16
     assert audio(NETWORKS[name], f"arm-{isa}", precision) == audio(NETWORKS[name], "arm-generic", precision)
@@ -57,13 +57,13 @@ def test_tiers_are_generic(name, isa, precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_neon_is_avx2(name, precision):
+def test_neon_equals_avx2(name, precision):
     if ("avx2", True) not in [tier[:2] for tier in cpu.tiers()]:
         pytest.skip("this processor lacks AVX2 and FMA")
     assert audio(NETWORKS[name], "arm-neon", precision) == audio(NETWORKS[name], "avx2", precision)
 
 
 @pytest.mark.parametrize(("seed", "step", "begin"), [(0, 0, 0), (2**40 + 5, 3, 17), (2**64 - 1, 2**32 - 1, 2**33 - 1)])
-def test_the_noise_is_numpys(seed, step, begin):
+def test_the_noise_equals_numpys(seed, step, begin):
     got = network(SHORT, "arm-neon", "fp32").normal(seed, step, begin, 1001)
     np.testing.assert_array_equal(got.view(np.int32), normal(seed, step, begin, 1001).view(np.int32))

@@ -1,4 +1,4 @@
-"""Builds the harness (tests/csrc/harness) with csrc/cpu, as it is or with a change that must be noticed."""
+"""Build the harness (tests/csrc/harness) with csrc/cpu, unchanged or with a planted mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HARNESS = Path(__file__).parent / "harness"
 CSRC = ROOT / "csrc"
 CXX = os.environ.get("CXX", "c++")
 SETUP = (CSRC.parent / "setup.py").read_text()
-# Those of setup.py, but for a debugger; without warnings, which the build of the module shows.
+# The flags of setup.py, with debug information and without warnings, which the build of the module shows.
 FLAGS = " ".join(re.findall(r'^FLAGS = "(.*?)"$', SETUP, re.MULTILINE)).replace("-O3 -g0", "-O1 -g") + " -w"
 assert "-O1 -g" in FLAGS and "-ffp-contract=off" in FLAGS
 
@@ -28,25 +28,31 @@ needs_compiler = pytest.mark.skipif(shutil.which(CXX.split()[0]) is None, reason
 
 @dataclass(frozen=True)
 class Change:
-    """Text of a file of csrc, which is there once, and what it becomes."""
+    """A replacement of text that occurs once in a file of csrc.
+
+    Attributes:
+        file: Path relative to csrc.
+        old: Text to replace.
+        new: Replacement.
+    """
 
     file: str
     old: str
     new: str
 
 
-# In most cases there are more threads than processors: who waits for others should let them run.
+# Most cases have more threads than processors, so a waiting thread must yield soon.
 IMPATIENT = Change("cpu/team.cpp", "kSpins = 4000", "kSpins = 20")
 
 
 @dataclass(frozen=True)
 class Build:
-    """A harness.
+    """A compiled harness.
 
     Attributes:
-        program: to run.
-        flags: of the compiler.
-        objects: by their sources, relative to csrc or to the harness.
+        program: Path of the executable.
+        flags: Additional compiler flags.
+        objects: Object files by source, relative to csrc or to the harness.
     """
 
     program: Path
@@ -55,14 +61,14 @@ class Build:
 
 
 def build(folder: Path, *flags: str) -> Build:
-    """The harness with csrc/cpu."""
+    """Compile the harness with csrc/cpu."""
     sources = [path.relative_to(CSRC).as_posix() for path in CSRC.glob("cpu/**/*.cpp")]
     sources += [path.name for path in HARNESS.glob("*.cpp")]
     return _build(folder, sources, [IMPATIENT], flags, {})
 
 
 def rebuild(base: Build, folder: Path, change: Change, sources: Sequence[str]) -> Build:
-    """The same with a change of csrc, for which these sources are compiled again."""
+    """Compile `sources` again with a change of csrc, and link them with the other objects of `base`."""
     return _build(folder, sources, [IMPATIENT, change], base.flags, base.objects)
 
 
@@ -76,7 +82,7 @@ def _build(
         _call(*CXX.split(), *FLAGS.split(), *flags, f"-I{csrc}", "-c", path, "-o", out)
         return source, out
 
-    # The largest first: they take longest.
+    # The tiers and the harness first: they take longest.
     in_order = sorted(sources, key=lambda source: "/" in source and "isa/" not in source)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = others | dict(pool.map(compiled, in_order))
@@ -90,7 +96,7 @@ def _changed(folder: Path, changes: Iterable[Change]) -> Path:
     for change in changes:
         path = csrc / change.file
         text = path.read_text()
-        assert text.count(change.old) == 1, f"{change.file} does not have once: {change.old}"
+        assert text.count(change.old) == 1, f"{change.file}: expected one occurrence of: {change.old}"
         path.write_text(text.replace(change.old, change.new))
     return csrc
 

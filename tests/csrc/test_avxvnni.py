@@ -1,6 +1,6 @@
-"""The tier avxvnni on a processor whose dot product of bytes is AVX-512's: spelt so, and tested as any other.
+"""Tests of the tier avxvnni on a processor with AVX-512 VNNI, using the AVX-512 encoding of the dot product.
 
-What remains is the instruction's own encoding, which test_disassembly.py reads.
+test_disassembly.py covers the encoding of AVX-VNNI itself.
 """
 
 import os
@@ -21,7 +21,7 @@ HAS_VNNI = {name: supported for name, supported, _, _ in cpu.tiers()}.get("avx51
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.skipif(not HAS_VNNI, reason="this processor has no AVX-512 with VNNI")
-def test_the_tier_in_the_spelling_of_avx512(tmp_path):
+def test_the_tier_with_the_encoding_of_avx512(tmp_path):
     for part in PARTS:
         if (ROOT / part).is_dir():
             ignored = shutil.ignore_patterns("*.so", "__pycache__", "results")
@@ -40,9 +40,9 @@ def test_the_tier_in_the_spelling_of_avx512(tmp_path):
         return done.stdout
 
     run("setup.py", "-q", "build_ext", "--inplace")
-    told = "import engine.kernels._native as n; print(n.__file__, *[t[0] for t in n.tiers() if t[1]])"
-    file, *tiers = run("-c", told).split()
+    list_tiers = "import engine.kernels._native as n; print(n.__file__, *[t[0] for t in n.tiers() if t[1]])"
+    file, *tiers = run("-c", list_tiers).split()
     assert file.startswith(str(tmp_path)) and "avxvnni" in tiers
-    chosen = "(avxvnni or every_tier) and not system"
-    tests = run("-m", "pytest", "-p", "no:cacheprovider", "tests/kernels", "-k", chosen, "-rs")
-    assert " passed" in tests and "AVX-VNNI" not in tests  # none was skipped for want of it
+    selection = "(avxvnni or every_tier) and not system"
+    tests = run("-m", "pytest", "-p", "no:cacheprovider", "tests/kernels", "-k", selection, "-rs")
+    assert " passed" in tests and "AVX-VNNI" not in tests  # no test was skipped for lack of AVX-VNNI

@@ -1,4 +1,4 @@
-"""The inner loops as the compiler left them: no accumulator in memory, nothing but broadcasts, loads and dot products.
+"""Tests of the compiled inner loops: accumulators stay in registers, and peaks execute every counted product.
 
 A compiler that spills accumulators halves the speed, and no other test would notice.
 """
@@ -14,8 +14,8 @@ import pytest
 from engine.kernels import _native, cpu
 from tests.arm.proxy import build, needs_tools
 
-# bf16 and products of bytes; fp32 and products of words; the conditioner
-OPERATIONS = ("::residual_block_of", "::paired_block_of", "project_conditioner<")
+# The direct block (bf16, int8), the Winograd block (fp32, int16 products) and the conditioner.
+OPERATIONS = ("::direct_block_of", "::winograd_block_of", "project_conditioner<")
 MULTIPLY_ADDS = [
     ("avx2", "vfmadd", 12),
     ("avx2", "vpmaddwd", 12),
@@ -30,18 +30,18 @@ MULTIPLY_ADDS = [
 
 
 def functions(text):
-    """{name: [(address, instruction)]}"""
-    found, current = {}, None
+    """Return {name: [(address, instruction)]} of a disassembly."""
+    result, current = {}, None
     for line in text.splitlines():
         if head := re.match(r"[0-9a-f]+ <(.*)>:$", line):
-            current = found.setdefault(head[1], [])
+            current = result.setdefault(head[1], [])
         elif current is not None and (body := re.match(r"\s+([0-9a-f]+):\s+(.*)", line)):
             current.append((int(body[1], 16), body[2]))
-    return found
+    return result
 
 
 def innermost_loops(instructions):
-    """The bodies of loops that hold no other loop."""
+    """Yield the bodies of loops that contain no other loop."""
     index = {address: i for i, (address, _) in enumerate(instructions)}
     spans = []
     for i, (_, text) in enumerate(instructions):
@@ -69,8 +69,8 @@ def disassembly():
 
 
 def multiply_add_loops(disassembly, tier, instruction, count):
-    """Those of the operations, each with whole register tiles of multiply-adds."""
-    found = {
+    """Return the inner loops of a tier's operations; each consists of whole register tiles of multiply-adds."""
+    loops_of = {
         operation: [
             loop
             for name, instructions in disassembly.items()
@@ -80,10 +80,10 @@ def multiply_add_loops(disassembly, tier, instruction, count):
         ]
         for operation in OPERATIONS
     }
-    # Three taps, or as many products with them, and the projection of a residual block.
-    block = "::paired_block_of" if instruction in ("vfmadd", "fmla", "vpmaddwd") else "::residual_block_of"
-    assert len(found[block]) >= 4
-    loops = [loop for those in found.values() for loop in those]
+    # A residual block has a loop per tap or Winograd product, and one for the projection.
+    block = "::winograd_block_of" if instruction in ("vfmadd", "fmla", "vpmaddwd") else "::direct_block_of"
+    assert len(loops_of[block]) >= 4
+    loops = [loop for operation in OPERATIONS for loop in loops_of[operation]]
     assert all(sum(instruction in text for text in loop) % count == 0 for loop in loops)
     return loops
 
@@ -97,12 +97,12 @@ def test_inner_loops_keep_their_accumulators_in_registers(disassembly, tier, ins
         assert not spills, f"{tier}: vectors on the stack in an inner loop: {spills}"
 
 
-# A product of bytes without an instruction for it: two of words.
+# Without an int8 dot product, a product of four int8 takes two instructions on int16.
 IN_PEAKS = [*MULTIPLY_ADDS, ("avx512", "vpmaddwd", 48)]
 
 
 def check_peak(disassembly, tier, instruction, count):
-    """One of the tier's peaks counts so many of them a round."""
+    """Check that the loop of one of the tier's peaks executes the instruction `count` times per round."""
     loops = [
         loop
         for name, instructions in disassembly.items()
@@ -113,8 +113,8 @@ def check_peak(disassembly, tier, instruction, count):
 
 
 @pytest.mark.parametrize(("tier", "instruction", "count"), IN_PEAKS)
-def test_the_peak_makes_every_product_that_it_counts(disassembly, tier, instruction, count):
-    """Not once before the loop, where a product of bytes takes several instructions: a share would look small."""
+def test_the_peak_executes_every_product_that_it_counts(disassembly, tier, instruction, count):
+    """Check that no part of an int8 product runs once before the loop, which would overstate the peak."""
     if tier not in [name for name, *_ in cpu.tiers()]:
         pytest.skip(f"this compiler is too old for the tier {tier}")
     check_peak(disassembly, tier, instruction, count)
@@ -125,7 +125,7 @@ def test_the_peak_makes_every_product_that_it_counts(disassembly, tier, instruct
 @pytest.mark.parametrize(
     ("tier", "instruction", "count"), [("neon", "smull", 96), ("dotprod", "sdot", 24), ("neon", "fmla", 24)]
 )
-def test_the_peak_of_arm_makes_every_product_that_it_counts(tier, instruction, count):
+def test_the_peak_of_arm_executes_every_product_that_it_counts(tier, instruction, count):
     check_peak(disassembled("aarch64-linux-gnu-objdump", build()), tier, instruction, count)
 
 
@@ -135,14 +135,16 @@ def test_the_peak_of_arm_makes_every_product_that_it_counts(tier, instruction, c
 def test_arm_inner_loops_never_touch_the_stack(tier, instruction):
     for loop in multiply_add_loops(disassembled("aarch64-linux-gnu-objdump", build()), tier, instruction, 24):
         assert not [text for text in loop if "[sp" in text]
-        assert len([text for text in loop if text.startswith("ld")]) == 13, "12 rows' inputs and a pair of weights"
+        assert len([text for text in loop if text.startswith("ld")]) == 13, (
+            "expected the inputs of 12 rows and two vectors of weights"
+        )
 
 
-def test_what_runs_on_every_processor_uses_no_tiers_instructions(disassembly):
-    """Tiers are listed before it is known which of them the processor has."""
-    asked = [
+def test_code_for_every_processor_uses_no_instructions_of_a_tier(disassembly):
+    """Check the functions that list the tiers: they run before the processor is checked."""
+    listing = [
         name for name in disassembly if re.fullmatch(r"diffwave::\w+::(fp32|bf16)\(\)|diffwave::tiers\(\).*", name)
     ]
-    assert len(asked) >= 5
-    for name in asked:
+    assert len(listing) >= 5
+    for name in listing:
         assert not [text for _, text in disassembly[name] if text.startswith("v")], name

@@ -1,5 +1,6 @@
-"""csrc/cpu without Python, under what notices its mistakes: fences around its memory, sanitizers, other ways to the
-same bytes. The cases are those of tests/csrc/harness; each test of one of these is seen to fail.
+"""Tests of csrc/cpu without Python: random cases under memory fences and sanitizers, compared to the last bit.
+
+tests/csrc/harness holds the cases. Planted mistakes prove that each check fails when it should.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ TIERS = ("cpu/isa/generic.cpp", "cpu/isa/avx2.cpp")
 SANITIZERS = {
     "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DDIFFWAVE_FENCE"),
     "thread": ("-fsanitize=thread", "-DDIFFWAVE_FENCE"),
-    # Sweeps take over the memory of others only where it has no fences.
+    # Sweeps reuse the memory of earlier ones only without fences.
     "thread, no fences": ("-fsanitize=thread",),
 }
 CASES = {"address": 100_000, "thread": 30_000, "thread, no fences": 10_000}
 
-# Every other register tile of a thread's rows sums its lanes from the first to the last. Which those are follows from
-# the case alone (not from addresses, which differ from one process to the next), so the case can be repeated.
+# Every other register tile of a thread's rows sums its lanes from the first to the last. The choice depends only on the
+# case, not on addresses, which differ between processes. So the case can be repeated.
 REORDERED = Change(
     "cpu/output_head.inl",
     "const float eps = sum_lanes(lanes[i - t]) + op.out_bias;",
@@ -35,16 +36,16 @@ REORDERED = Change(
       for (int lane = 0; odd && lane < kLanes; ++lane) sum += lanes[i - t][lane];
       const float eps = sum + op.out_bias;""",
 )
-# A row whose partner is in another tile adds up in another order.
+# A row whose Winograd partner is in another tile uses another order of summation.
 ALONE = Change(
-    "cpu/paired_fp32.inl",
+    "cpu/residual_block/winograd_fp32.inl",
     "acc[r][0] = load(shared + r * 2 * kWidth) + (load(row) + bias0);",
-    """acc[r][0] = at[first + r].wanted[!half] ? load(shared + r * 2 * kWidth) + (load(row) + bias0)
-                                            : (load(shared + r * 2 * kWidth) + load(row)) + bias0;""",
+    """acc[r][0] = pairs[first + r].needed[!half] ? load(shared + r * 2 * kWidth) + (load(row) + bias0)
+                                               : (load(shared + r * 2 * kWidth) + load(row)) + bias0;""",
 )
 NOT_REFLECTED = Change("cpu/sweep.cpp", "if (!network_->reflect) return;", "if (length) return;")
 NO_PADDING = Change("cpu/sweep.cpp", "t = -count; t < 0;", "t = -0L; t < 0;")
-NO_BARRIER = Change("cpu/sweep.cpp", "rows(0));\n  team_.barrier();\n", "rows(0));\n")
+NO_BARRIER = Change("cpu/sweep.cpp", "tile.rows());\n  team_.barrier();\n", "tile.rows());\n")
 FRAME_TOO_FAR = Change("cpu/upsample.cpp", "t - mel.first) * mel.frame_stride", "t + 1 - mel.first) * mel.frame_stride")
 
 
@@ -55,14 +56,14 @@ def run(harness: Build, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def run_all(harness: Build, cases: int) -> str:
-    """On all processors; the counts, after all cases have passed."""
+    """Run the cases on all processors and return the printed counts, once all cases have passed."""
     processes = os.cpu_count() or 1
     count = -(-cases // processes)
     with ThreadPoolExecutor(processes) as pool:
         done = list(pool.map(lambda i: run(harness, "--cases", count, "--seed", i * count), range(processes)))
-    for one in done:
-        assert one.returncode == 0, one.stdout + one.stderr
-    return "".join(one.stdout for one in done)
+    for process in done:
+        assert process.returncode == 0, process.stdout + process.stderr
+    return "".join(process.stdout for process in done)
 
 
 @pytest.fixture(scope="module")
@@ -70,25 +71,25 @@ def fenced(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return build(tmp_path_factory.mktemp("fenced"), "-DDIFFWAVE_FENCE")
 
 
-def test_all_ways_give_the_same_bytes_and_stay_within_their_memory(fenced: Build) -> None:
+def test_all_executions_give_the_same_bytes_and_stay_within_their_memory(fenced: Build) -> None:
     print(run_all(fenced, 3000))
 
 
 @pytest.mark.parametrize(
     ("change", "sources"),
     [(REORDERED, TIERS), (ALONE, TIERS), (NOT_REFLECTED, ["cpu/sweep.cpp"]), (NO_PADDING, ["cpu/sweep.cpp"])],
-    ids=["a sum in another order", "a pair's row alone", "no reflection at the end", "padding that nobody wrote"],
+    ids=["reordered sum", "row without its Winograd partner", "no reflection at the end", "unwritten padding"],
 )
 def test_a_mistake_changes_bytes(fenced: Build, tmp_path: Path, change: Change, sources: list[str]) -> None:
     harness = rebuild(fenced, tmp_path, change, sources)
-    found = run(harness, "--cases", 1000)
-    assert found.returncode == 1 and "repeat with --case" in found.stdout, found.stdout + found.stderr
-    case, tier = found.stdout.split("repeat with --case ")[1].strip().split(" --tier ")
-    again = run(harness, "--case", case, "--tier", tier.strip("'"))
-    assert again.stdout == found.stdout
+    failure = run(harness, "--cases", 1000)
+    assert failure.returncode == 1 and "repeat with --case" in failure.stdout, failure.stdout + failure.stderr
+    case, tier = failure.stdout.split("repeat with --case ")[1].strip().split(" --tier ")
+    repeated = run(harness, "--case", case, "--tier", tier.strip("'"))
+    assert repeated.stdout == failure.stdout
 
 
-def test_an_overrun_meets_the_fence(fenced: Build) -> None:
+def test_an_overrun_hits_the_fence(fenced: Build) -> None:
     assert run(fenced, "--overrun", "piece").returncode == -signal.SIGSEGV
 
 
@@ -116,11 +117,11 @@ def test_a_sanitizer_finds_nothing(sanitized: Build, sanitizer: str) -> None:
 
 @pytest.mark.sanitize
 def test_a_sanitizer_finds_a_mistake(sanitized: Build, sanitizer: str, tmp_path: Path) -> None:
-    change, source, says = (
+    change, source, message = (
         (FRAME_TOO_FAR, "cpu/upsample.cpp", "heap-buffer-overflow")
         if sanitizer == "address"
         else (NO_BARRIER, "cpu/sweep.cpp", "data race")
     )
-    found = run(rebuild(sanitized, tmp_path, change, [source]), "--cases", 1000)
-    assert found.returncode != 0, found.stdout
-    assert says in found.stderr
+    failure = run(rebuild(sanitized, tmp_path, change, [source]), "--cases", 1000)
+    assert failure.returncode != 0, failure.stdout
+    assert message in failure.stderr

@@ -1,4 +1,4 @@
-"""The threads of csrc/cpu where their work fails or they cannot be started: an error, no hang and no abort."""
+"""Tests of the thread team of csrc/cpu: work that throws and threads that cannot start raise errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = needs_compiler
 
 
 @pytest.mark.parametrize("flags", [(), ("-fsanitize=thread",)], ids=["plain", "thread sanitizer"])
-def test_a_failure_of_one_is_thrown_to_the_caller(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_an_exception_in_one_thread_reaches_the_caller(tmp_path: Path, flags: tuple[str, ...]) -> None:
     program = tmp_path / "team"
     sources = [Path(__file__).with_name("team.cpp"), CSRC / "cpu" / "team.cpp"]
     command = [*CXX.split(), *FLAGS.split(), *flags, f"-I{CSRC}", "-pthread", *sources, "-o", program]

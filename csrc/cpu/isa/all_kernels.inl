@@ -1,42 +1,43 @@
-// All operations of one tier in one precision, for the tier's Vec.
+// Compiles all kernels for one tier: for its Vec, its int8 dot product and its gate.
 #include "../matmul.inl"
-#include "../gate.inl"
+#include "../residual_block/gate.inl"
 #include "../edges.inl"
 #include "../upsample_row.inl"
 #include "../project_conditioner.inl"
 #include "../input_projection.inl"
-#include "../residual_block.inl"
-#include "../quantized_block.inl"
-#include "../paired_rows.inl"
-#include "../paired_fp32.inl"
-#include "../paired_bytes.inl"
-#include "../paired_block.inl"
-#include "../block.inl"
+#include "../residual_block/direct_bf16.inl"
+#include "../residual_block/direct_int8.inl"
+#include "../residual_block/winograd_rows.inl"
+#include "../residual_block/winograd_fp32.inl"
+#include "../residual_block/winograd_int8.inl"
+#include "../residual_block/winograd.inl"
+#include "../residual_block/loop.inl"
 #include "../output_head.inl"
 #include "../peak.inl"
 
-// Winograd's products are for fp32: they want more bits than bf16 has.
+// fp32 uses Winograd. bf16 does not: Winograd's transformed inputs and weights need more bits than bf16 has.
 template <class E>
-constexpr auto kResidualBlock = residual_block<ResidualBlock<E>>;
+constexpr auto kDirectBlock = direct_block<ResidualBlock<E>>;
 template <>
-constexpr auto kResidualBlock<float> = nullptr;
+constexpr auto kDirectBlock<float> = nullptr;
 template <class E>
-constexpr auto kPairedBlock = nullptr;
+constexpr auto kWinogradBlock = nullptr;
 template <>
-constexpr auto kPairedBlock<float> = paired_block<Fp32Pairs>;
+constexpr auto kWinogradBlock<float> = winograd_block<WinogradFp32>;
 
 template <class E>
-constexpr auto kPairedQuantizedBlock = nullptr;
+constexpr auto kWinogradInt8Block = nullptr;
 template <>
-constexpr auto kPairedQuantizedBlock<float> = paired_quantized_block<float>;
+constexpr auto kWinogradInt8Block<float> = winograd_int8_block<float>;
 
-// Products of bytes, by rows; where bytes are multiplied as words, pairs take their place.
-template <class E, bool words>
-constexpr auto kQuantizedBlock = residual_block<QuantizedBlock<E>>;
+// Quantized layers use the direct block. On tiers that multiply int16, Winograd replaces it.
+template <class E, bool int16_products>
+constexpr auto kDirectInt8Block = direct_block<QuantizedBlock<E>>;
 template <class E>
-constexpr auto kQuantizedBlock<E, true> = nullptr;
+constexpr auto kDirectInt8Block<E, true> = nullptr;
 
-// Data, not code: a function in here could use the tier's instructions before anybody knows whether they are there.
+// A constant, not a function: code in this region may use the tier's instructions, and the table is read before the
+// processor is checked.
 template <class E>
 constexpr Operations<E> kOperations = {upsample_row<float>,
                                        upsample_row<E>,
@@ -44,13 +45,13 @@ constexpr Operations<E> kOperations = {upsample_row<float>,
                                        project_conditioner<ProjectConditioner<E>>,
                                        project_conditioner<QuantizedConditioner<E>>,
                                        input_projection<E>,
-                                       kResidualBlock<E>,
-                                       kPairedBlock<E>,
-                                       kQuantizedBlock<E, kWords>,
-                                       kPairedQuantizedBlock<E>,
+                                       kDirectBlock<E>,
+                                       kWinogradBlock<E>,
+                                       kDirectInt8Block<E, kInt16Products>,
+                                       kWinogradInt8Block<E>,
                                        output_head,
                                        peak<E>,
-                                       peak<std::conditional_t<kWords, int16_t, uint8_t>>,
+                                       peak<std::conditional_t<kInt16Products, int16_t, uint8_t>>,
                                        kWidth,
-                                       kDotZero,
-                                       kWords};
+                                       kDotZeroPoint,
+                                       kInt16Products};

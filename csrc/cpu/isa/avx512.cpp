@@ -1,4 +1,4 @@
-// x86-64 with AVX-512 F, BW, DQ and VL.
+// The kernels for x86-64 with AVX-512 F, BW, DQ and VL.
 #include "tier.h"
 
 #if defined(__x86_64__)
@@ -9,12 +9,12 @@ namespace {
 #include "vec_madd512.inl"
 #include "vec_fp32.inl"
 #include "vec_gate512.inl"
-#include "operations.inl"
+#include "all_kernels.inl"
 }  // namespace
 }  // namespace diffwave::avx512
 DIFFWAVE_TARGET_END
 
-// Outside the region: it is called on every processor.
+// Outside the target region, because it runs on every processor.
 namespace diffwave::avx512 {
 Operations<float> fp32() { return kOperations<float>; }
 }  // namespace diffwave::avx512

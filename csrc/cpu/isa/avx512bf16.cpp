@@ -1,4 +1,4 @@
-// x86-64 with AVX-512 and its dot products of bytes and of bf16.
+// The bf16 kernels for x86-64 with AVX-512, VNNI (int8 dot product) and BF16 (bf16 dot product).
 #include "tier.h"
 
 #if defined(__x86_64__)
@@ -10,12 +10,12 @@ namespace {
 #include "vec_fp32.inl"
 #include "vec_gate512.inl"
 #include "vec_bf16.inl"
-#include "operations.inl"
+#include "all_kernels.inl"
 }  // namespace
 }  // namespace diffwave::avx512bf16
 DIFFWAVE_TARGET_END
 
-// Outside the region: it is called on every processor.
+// Outside the target region, because it runs on every processor.
 namespace diffwave::avx512bf16 {
 Operations<Bf16> bf16() { return kOperations<Bf16>; }
 }  // namespace diffwave::avx512bf16

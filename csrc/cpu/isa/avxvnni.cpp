@@ -1,4 +1,4 @@
-// x86-64 with AVX2, FMA and AVX-VNNI, the dot product of bytes for processors without AVX-512.
+// The kernels for x86-64 with AVX2, FMA and AVX-VNNI (int8 dot product on processors without AVX-512).
 #include "tier.h"
 
 #if defined(DIFFWAVE_AVXVNNI)
@@ -9,12 +9,12 @@ namespace {
 #include "vec_vnni256.inl"
 #include "vec_fp32.inl"
 #include "vec_gate256.inl"
-#include "operations.inl"
+#include "all_kernels.inl"
 }  // namespace
 }  // namespace diffwave::avxvnni
 DIFFWAVE_TARGET_END
 
-// Outside the region: it is called on every processor.
+// Outside the target region, because it runs on every processor.
 namespace diffwave::avxvnni {
 Operations<float> fp32() { return kOperations<float>; }
 }  // namespace diffwave::avxvnni

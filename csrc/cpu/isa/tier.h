@@ -1,5 +1,5 @@
-// What a tier's file needs. It includes everything before the tier's target region begins: an inline function of the
-// standard library compiled inside the region could be linked for every processor.
+// The headers of a tier's file, and the macros for its target region. Include them before the region begins: an inline
+// function of the standard library compiled inside the region could be linked for every processor.
 #pragma once
 
 #include <algorithm>
@@ -11,12 +11,12 @@
 #include <arm_neon.h>
 #endif
 
-#include "../gate_table.h"
+#include "../residual_block/gate_table.h"
 #include "../inline.h"
 #include "../kernels.h"
 #include "../noise.h"
 
-// GCC and Clang spell a target region differently.
+// A target region compiles the functions in it for an instruction set. GCC and Clang spell it differently.
 #define DIFFWAVE_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define DIFFWAVE_TARGET_BEGIN(list) \

@@ -1,4 +1,4 @@
-// Eight lanes, AVX2 and FMA.
+// Vec and VecInt of eight lanes, with AVX2 and FMA. A register tile is 6 rows x 2 vectors.
 using Vec = __m256;
 constexpr int kWidth = 8, kRows = 6;
 
@@ -36,14 +36,14 @@ DIFFWAVE_INLINE VecInt load(const int8_t* p) {
 DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) {
   return _mm256_add_epi32(_mm256_sllv_epi32(v, count), sum);
 }
-// To nearest, what is out of range cut off
-DIFFWAVE_INLINE __m128i to_bytes(Vec v) {
+// Rounds to nearest and saturates.
+DIFFWAVE_INLINE __m128i to_int8(Vec v) {
   const __m256i wide = to_int(v);
   const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
   return _mm_packs_epi16(half, half);
 }
-DIFFWAVE_INLINE void store(int8_t* p, Vec v) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), to_bytes(v)); }
-// v + kZero
+DIFFWAVE_INLINE void store(int8_t* p, Vec v) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), to_int8(v)); }
+// Stores v + kZeroPoint.
 DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_xor_si128(to_bytes(v), _mm_set1_epi8(-128)));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_xor_si128(to_int8(v), _mm_set1_epi8(-128)));
 }

@@ -1,4 +1,4 @@
-// Sixteen lanes, AVX-512 F.
+// Vec and VecInt of sixteen lanes, with AVX-512 F. A register tile is 12 rows x 2 vectors.
 using Vec = __m512;
 constexpr int kWidth = 16, kRows = 12;
 
@@ -7,7 +7,7 @@ DIFFWAVE_INLINE void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 DIFFWAVE_INLINE Vec broadcast(float x) { return _mm512_set1_ps(x); }
 DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return _mm512_max_ps(a, b); }
-// No lower bound is needed: scale() underflows to zero, and 1 + 2^-60 is 1 as well.
+// Needs no lower bound: scale() underflows to zero, and in float32 1 + 2^-60 is 1, too.
 DIFFWAVE_INLINE Vec clamp_exponent(Vec x) { return _mm512_min_ps(x, broadcast(60.0f)); }
 DIFFWAVE_INLINE Vec round_nearest(Vec x) {
   return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -35,10 +35,10 @@ DIFFWAVE_INLINE VecInt load(const int8_t* p) {
 DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) {
   return _mm512_add_epi32(_mm512_sllv_epi32(v, count), sum);
 }
-// To nearest, what is out of range cut off
-DIFFWAVE_INLINE __m128i to_bytes(Vec v) { return _mm512_cvtsepi32_epi8(to_int(v)); }
-DIFFWAVE_INLINE void store(int8_t* p, Vec v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bytes(v)); }
-// v + kZero
+// Rounds to nearest and saturates.
+DIFFWAVE_INLINE __m128i to_int8(Vec v) { return _mm512_cvtsepi32_epi8(to_int(v)); }
+DIFFWAVE_INLINE void store(int8_t* p, Vec v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_int8(v)); }
+// Stores v + kZeroPoint.
 DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_xor_si128(to_bytes(v), _mm_set1_epi8(-128)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_xor_si128(to_int8(v), _mm_set1_epi8(-128)));
 }

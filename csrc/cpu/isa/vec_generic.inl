@@ -1,4 +1,5 @@
-// Four lanes through the compiler's vector extension: SSE2, NEON or plain scalar code, whatever the target has.
+// Vec and VecInt of four lanes through the compiler's vector extension, which becomes SSE2, NEON or scalar code. A
+// register tile is 6 rows x 2 vectors.
 using Vec = float __attribute__((vector_size(16)));
 using VecInt = int32_t __attribute__((vector_size(16)));
 constexpr int kWidth = 4, kRows = 6;
@@ -24,7 +25,7 @@ DIFFWAVE_INLINE Vec clamp_exponent(Vec x) {
   x = x < high ? x : high;
   return maximum(x, -high);
 }
-// To the nearest integer, ties to even, for |x| < 2^22.
+// Rounds to the nearest integer, ties to even, for |x| < 2^22.
 DIFFWAVE_INLINE Vec round_nearest(Vec x) {
   const Vec magic = broadcast(12582912.0f);
   return (x + magic) - magic;
@@ -54,9 +55,9 @@ DIFFWAVE_INLINE VecInt broadcast_group(const uint8_t* p) {
   __builtin_memcpy(&group, p, sizeof group);
   return VecInt{group, group, group, group};
 }
-// Four products to a lane.
-constexpr int kDotZero = kZero;
-constexpr bool kWords = false;
+// The int8 dot product: four products per lane.
+constexpr int kDotZeroPoint = kZeroPoint;
+constexpr bool kInt16Products = false;
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   for (int byte = 0; byte < 4; ++byte) acc += (x >> (8 * byte) & 255) * (w << (24 - 8 * byte) >> 24);
   return acc;
@@ -64,11 +65,11 @@ DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
 DIFFWAVE_INLINE VecInt load(const int8_t* p) { return VecInt{p[0], p[1], p[2], p[3]}; }
 // v * 2^count + sum
 DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) { return v * (1 << count) + sum; }
-// To nearest, what is out of range cut off
+// Rounds to nearest and saturates.
 DIFFWAVE_INLINE void store(int8_t* p, Vec v) {
-  for (int i = 0; i < kWidth; ++i) p[i] = to_byte(v[i]);
+  for (int i = 0; i < kWidth; ++i) p[i] = to_int8(v[i]);
 }
-// v + kZero
+// Stores v + kZeroPoint.
 DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
   for (int i = 0; i < kWidth; ++i) p[i] = quantize(v[i], 1.0f);
 }

@@ -1,6 +1,6 @@
-// Four products of bytes to a lane without VNNI.
-constexpr int kDotZero = kZero;
-constexpr bool kWords = false;
+// The int8 dot product, four products per lane, without VNNI.
+constexpr int kDotZeroPoint = kZeroPoint;
+constexpr bool kInt16Products = false;
 
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   const VecInt even =

@@ -1,6 +1,6 @@
-// Four products of bytes to a lane, without the dot product that not every 64-bit Arm has.
-constexpr int kDotZero = kZero;
-constexpr bool kWords = false;
+// The int8 dot product, four products per lane, for 64-bit Arm without the dot product instruction.
+constexpr int kDotZeroPoint = kZeroPoint;
+constexpr bool kInt16Products = false;
 
 DIFFWAVE_INLINE VecInt dot(VecInt acc, VecInt x, VecInt w, const uint8_t*) {
   const uint8x16_t bytes = vreinterpretq_u8_s32(x);

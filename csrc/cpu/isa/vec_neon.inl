@@ -1,4 +1,4 @@
-// Four lanes, NEON.
+// Vec and VecInt of four lanes, with NEON. A register tile is 12 rows x 2 vectors.
 using Vec = float32x4_t;
 constexpr int kWidth = 4, kRows = 12;
 
@@ -6,7 +6,7 @@ DIFFWAVE_INLINE Vec load(const float* p) { return vld1q_f32(p); }
 DIFFWAVE_INLINE void store(float* p, Vec v) { vst1q_f32(p, v); }
 DIFFWAVE_INLINE Vec broadcast(float x) { return vdupq_n_f32(x); }
 DIFFWAVE_INLINE Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
-// Of a NaN and a number these give the number, as on x86 where the number comes second; vmaxq_f32 gives the NaN.
+// For a NaN and a number, vmaxnmq_f32 returns the number, like x86 with the number second. vmaxq_f32 returns the NaN.
 DIFFWAVE_INLINE Vec maximum(Vec a, Vec b) { return vmaxnmq_f32(a, b); }
 DIFFWAVE_INLINE Vec clamp_exponent(Vec x) { return maximum(vminnmq_f32(x, broadcast(60.0f)), broadcast(-60.0f)); }
 DIFFWAVE_INLINE Vec round_nearest(Vec x) { return vrndnq_f32(x); }
@@ -36,17 +36,17 @@ DIFFWAVE_INLINE VecInt load(const int8_t* p) {
 }
 // v * 2^count + sum
 DIFFWAVE_INLINE VecInt add_shifted(VecInt v, VecInt count, VecInt sum) { return vaddq_s32(vshlq_s32(v, count), sum); }
-// To nearest, what is out of range cut off
-DIFFWAVE_INLINE uint32_t to_bytes(Vec v) {
+// Rounds to nearest and saturates.
+DIFFWAVE_INLINE uint32_t to_int8(Vec v) {
   const int8x8_t bytes = vqmovn_s16(vcombine_s16(vqmovn_s32(to_int(v)), vdup_n_s16(0)));
   return vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
 }
 DIFFWAVE_INLINE void store(int8_t* p, Vec v) {
-  const uint32_t bits = to_bytes(v);
+  const uint32_t bits = to_int8(v);
   __builtin_memcpy(p, &bits, sizeof bits);
 }
-// v + kZero
+// Stores v + kZeroPoint.
 DIFFWAVE_INLINE void store(uint8_t* p, Vec v) {
-  const uint32_t bits = to_bytes(v) ^ 0x80808080u;
+  const uint32_t bits = to_int8(v) ^ 0x80808080u;
   __builtin_memcpy(p, &bits, sizeof bits);
 }

@@ -1,8 +1,8 @@
-// Four products of bytes to a lane in one instruction, which wants both signed: x without its zero point.
-constexpr int kDotZero = 0;
-constexpr bool kWords = false;
+// The int8 dot product, four products per lane, with sdot. sdot takes two signed operands, so x loses its zero point.
+constexpr int kDotZeroPoint = 0;
+constexpr bool kInt16Products = false;
 
-// The assembler must know the instruction; the compiler is not to use others of that processor.
+// Enables the instruction in the assembler only: the compiler must not use other instructions of that processor.
 #if defined(__ARM_FEATURE_DOTPROD)
 #define DIFFWAVE_SDOT "sdot"
 #else

@@ -1,15 +1,23 @@
-// One residual layer (paper, section 3.1 and figure 2a), fused: dilated convolution, conditioner, gate, projection to
-// residual and skip, in bf16; paired_block.inl is that of fp32. block.inl says in which order rows and panels pass.
+// The residual layer (paper, section 3.1 and figure 2a) with direct dilated convolution, in bf16:
+//
+//   s(t) = w0 x(t - dilation) + w1 x(t) + w2 x(t + dilation) + conditioner(t) + step bias
+//   gated(t) = sigmoid(s_first(t)) * tanh(s_second(t))
+//   y(t) = sqrt(1/2) (x(t) + residual weight * gated(t) + bias), skip(t) += skip weight * gated(t)
+//
+// loop.inl defines the order of rows and panels. fp32 uses winograd.inl instead. Rows are [C] per sample, those of the
+// conditioner [2C] in panel order.
+
+// The first row of each operand of a register tile.
 template <class E>
-struct BlockRows {  // where one register tile finds its rows
+struct TileRows {
   const E *past, *present, *future, *conditioner;
   E *gated, *y;
   float* skip;
 };
 
-// The register tile at t, the i-th of its block.
+// The register tile at time t, the i-th of its block.
 template <class E>
-DIFFWAVE_INLINE BlockRows<E> rows_of(const ResidualBlock<E>& op, long t, long length, int i) {
+DIFFWAVE_INLINE TileRows<E> tile_rows(const ResidualBlock<E>& op, long t, long length, int i) {
   return {op.x.at(t - op.dilation),
           op.x.at(t),
           op.x.at(t + op.dilation),
@@ -19,68 +27,70 @@ DIFFWAVE_INLINE BlockRows<E> rows_of(const ResidualBlock<E>& op, long t, long le
           op.skip.at(t)};
 }
 
-// A panel's share of what comes from main memory, well before it is wanted: rows of the conditioner, which are read
-// once, and the places where this tile's y will be written. Where panels share a line of the conditioner, the first of
-// them fetches it, and it is kept in the second-level cache for the others; else it is not worth a place there.
+// Prefetches a panel's part of conditioner rows, which come from main memory and are read once. Where several panels
+// share a cache line, the first of them fetches it into the L2 cache for the others. Otherwise the line is fetched as
+// non-temporal.
 template <class T>
-DIFFWAVE_INLINE void fetch_rows(const T* rows, int panel, long channels) {
-  constexpr int kKept = 2 * kWidth < kLine<T> ? 2 : 0;
+DIFFWAVE_INLINE void prefetch_rows(const T* rows, int panel, long channels) {
+  constexpr int kLocality = 2 * kWidth < kCacheLine<T> ? 2 : 0;
   const long first = panel * 2L * kWidth;
-  if (first % kLine<T> != 0) return;
+  if (first % kCacheLine<T> != 0) return;
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
-    for (long c = 0; c < 2 * kWidth; c += kLine<T>) __builtin_prefetch(rows + r * 2L * channels + first + c, 0, kKept);
+    for (long c = 0; c < 2 * kWidth; c += kCacheLine<T>)
+      __builtin_prefetch(rows + r * 2L * channels + first + c, 0, kLocality);
 }
 
 template <class E>
-DIFFWAVE_INLINE void fetch_conditioner(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
-  fetch_rows(at.conditioner, panel, op.channels);
+DIFFWAVE_INLINE void prefetch_conditioner(const ResidualBlock<E>& op, const TileRows<E>& tile, int panel) {
+  prefetch_rows(tile.conditioner, panel, op.channels);
 }
 
-// Those that the next call begins with.
+// Prefetches the rows that the next call starts with.
 template <class E>
-DIFFWAVE_INLINE void fetch_next(const ResidualBlock<E>& op, long t) {
-  fetch_rows(op.next_conditioner.at(t), 0, op.channels);
+DIFFWAVE_INLINE void prefetch_next_conditioner(const ResidualBlock<E>& op, long t) {
+  prefetch_rows(op.next_conditioner.at(t), 0, op.channels);
 }
 
+// Prefetches a panel's part of the output rows.
 template <class E>
-DIFFWAVE_INLINE void claim(E* rows, long channels, int panel) {
+DIFFWAVE_INLINE void prefetch_for_write(E* rows, long channels, int panel) {
   const long c = panel * kWidth;
-  if (c % kLine<E> != 0) return;
+  if (c % kCacheLine<E> != 0) return;
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) __builtin_prefetch(rows + r * channels + c, 1);
 }
 
-// Of one panel: the sums that the gate takes, exponents of two.
+// s of one panel, as exponents of two (gate.inl): acc[r] = s_first | s_second of row r.
 template <int C, class E>
-DIFFWAVE_INLINE void convolve(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel, Vec (&acc)[kRows][2]) {
+DIFFWAVE_INLINE void convolve(const ResidualBlock<E>& op, const TileRows<E>& tile, int panel, Vec (&acc)[kRows][2]) {
   const int channels = C ? C : op.channels;
   const E* weight = op.dilated + static_cast<long>(panel) * 2 * kWidth * 3 * channels;
   const float* bias = op.step_bias + panel * 2 * kWidth;
   const long tap = 2L * kWidth * channels;
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    const E* row = at.conditioner + r * 2L * channels + panel * 2 * kWidth;
+    const E* row = tile.conditioner + r * 2L * channels + panel * 2 * kWidth;
     acc[r][0] = load(row) + load(bias);
     acc[r][1] = load(row + kWidth) + load(bias + kWidth);
   }
-  accumulate<2, C>(acc, at.past, channels, weight, channels);
-  accumulate<2, C>(acc, at.present, channels, weight + tap, channels);
-  accumulate<2, C>(acc, at.future, channels, weight + 2 * tap, channels);
+  accumulate<2, C>(acc, tile.past, channels, weight, channels);
+  accumulate<2, C>(acc, tile.present, channels, weight + tap, channels);
+  accumulate<2, C>(acc, tile.future, channels, weight + 2 * tap, channels);
 }
 
 template <int C, class E>
-DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
+DIFFWAVE_INLINE void gated_convolution(const ResidualBlock<E>& op, const TileRows<E>& tile, int panel) {
   const long channels = C ? C : op.channels;
-  claim(at.y, channels, panel);
+  prefetch_for_write(tile.y, channels, panel);
   Vec acc[kRows][2];
-  convolve<C>(op, at, panel, acc);
+  convolve<C>(op, tile, panel, acc);
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) store(at.gated + r * channels + panel * kWidth, gate<E>(acc[r][0], acc[r][1]));
+  for (int r = 0; r < kRows; ++r) store(tile.gated + r * channels + panel * kWidth, gate<E>(acc[r][0], acc[r][1]));
 }
 
 template <int C, class E>
-DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& at, int panel) {
+DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const TileRows<E>& tile, int panel) {
   const int channels = C ? C : op.channels, c = panel * kWidth;
   const E* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
   const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
@@ -88,25 +98,27 @@ DIFFWAVE_INLINE void projection(const ResidualBlock<E>& op, const BlockRows<E>& 
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const long row = r * static_cast<long>(channels) + c;
-    acc[r][0] = fma(load(at.present + row), root, bias);
-    acc[r][1] = load(op.skip_start ? op.skip_start + c : at.skip + row);
+    acc[r][0] = fma(load(tile.present + row), root, bias);
+    acc[r][1] = load(op.skip_start ? op.skip_start + c : tile.skip + row);
   }
-  accumulate<2, C>(acc, const_cast<const E*>(at.gated), channels, weight, channels);
+  accumulate<2, C>(acc, const_cast<const E*>(tile.gated), channels, weight, channels);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const long row = r * static_cast<long>(channels) + c;
-    store(at.y + row, acc[r][0]);
-    store(at.skip + row, acc[r][1]);
+    store(tile.y + row, acc[r][0]);
+    store(tile.skip + row, acc[r][1]);
   }
 }
 
+// After all panels: completes the output rows (edges.inl).
 template <class E>
-DIFFWAVE_INLINE void finish(const ResidualBlock<E>& op, const BlockRows<E>& at, long t, long length) {
-  finish(op.y, at.y, t, length, op.edges);
+DIFFWAVE_INLINE void finish(const ResidualBlock<E>& op, const TileRows<E>& tile, long t, long length) {
+  finish(op.y, tile.y, t, length, op.edges);
   op.skip.mirror(t, kRows);
 }
 
+// For a register tile outside the audio: only writes padding.
 template <class E>
-DIFFWAVE_INLINE void pass_by(const ResidualBlock<E>& op, long t, long length) {
+DIFFWAVE_INLINE void pad_outside(const ResidualBlock<E>& op, long t, long length) {
   extend(op.y, t, length, op.edges);
 }

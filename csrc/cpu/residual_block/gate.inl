@@ -1,4 +1,4 @@
-// sigmoid(g) * tanh(f) = (1 - e^-2f) / ((1 + e^-2f) (1 + e^-g)): two exponentials and one quotient.
+// The gate: sigmoid(g) * tanh(f) = (1 - e^-2f) / ((1 + e^-2f) (1 + e^-g)), two exponentials and one quotient.
 // The packed weights are scaled so that the sums arrive as exponents of two: -g log2(e) and -2 f log2(e).
 template <class E>
 DIFFWAVE_INLINE Vec exp2(Vec x) {
@@ -14,8 +14,9 @@ DIFFWAVE_INLINE Vec gate(Vec sigmoid_exponent, Vec tanh_exponent) {
   return quotient(one - t, (one + t) * (one + s), static_cast<const E*>(nullptr));
 }
 
-// Its arguments, in parts of gate_table.h, become a panel of gated rows: bytes, those of kGatedRows rows side by side,
-// or words, each row by itself.
+// The int8 gate (gate_table.h): stores a panel of kGatedRows gated rows, `row` the first of them. Arguments are in
+// 1/kGateParts. G = uint8_t interleaves the rows, four channels of each in turn; G = int16_t stores each row
+// separately.
 template <class G>
 DIFFWAVE_INLINE void store_gated_rows(G* gated, long channels, int panel, int row, const Vec* sigmoid, const Vec* tanh,
                                       const GateTable& table) {
@@ -23,10 +24,10 @@ DIFFWAVE_INLINE void store_gated_rows(G* gated, long channels, int panel, int ro
   if constexpr (sizeof(G) == 1)
     store_gated(rows + panel * kWidth * kGatedRows, sigmoid, tanh, table);
   else
-    store_gated_words(rows + panel * kWidth, channels, sigmoid, tanh, table);
+    store_gated_int16(rows + panel * kWidth, channels, sigmoid, tanh, table);
 }
 
-// From sums of products, scale [2 kWidth].
+// Applies the int8 gate to the int32 sums of a register tile. scale [2 kWidth]: from a sum to the gate's arguments.
 template <class G>
 DIFFWAVE_INLINE void store_gated_panel(G* gated, long channels, int panel, const VecInt (&sums)[kRows][2],
                                        const float* scale, const GateTable& table) {

@@ -1,49 +1,51 @@
-// A residual layer over a range of rows. A block of rows passes through all panels of the convolution, then, with the
-// gated rows still in the first-level cache, through all panels of the projection; a panel's weights stay there over
-// the block.
+// The loops of a direct residual layer over rows and panels, shared by direct_bf16.inl and direct_int8.inl.
+//
+// A block of up to kBlockRows rows passes through all panels of the dilated convolution, then through all panels of the
+// projection while its gated rows are still in the L1 cache. A panel's weights stay in the L1 cache over the block.
 template <int C, class Block>
-void residual_block_of(const Block& op, Rows rows) {
+void direct_block_of(const Block& op, Rows rows) {
   constexpr int kTiles = kBlockRows / kRows;
   const int panels = (C ? C : op.channels) / kWidth;
   for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
-    decltype(rows_of(op, 0, 0, 0)) at[kTiles];
+    decltype(tile_rows(op, 0, 0, 0)) tiles[kTiles];
     long time[kTiles];
     int count = 0;
     for (long t = begin; t < std::min(begin + kBlockRows, rows.end); t += kRows) {
       if (outside(t, rows.length)) {
-        pass_by(op, t, rows.length);
+        pad_outside(op, t, rows.length);
         continue;
       }
       time[count] = t;
-      at[count] = rows_of(op, t, rows.length, count);
+      tiles[count] = tile_rows(op, t, rows.length, count);
       ++count;
     }
     for (int panel = 0; panel < panels; ++panel)
       for (int i = 0; i < count; ++i) {
         if (i + 1 < count)
-          fetch_conditioner(op, at[i + 1], panel);
+          prefetch_conditioner(op, tiles[i + 1], panel);
         else if (panel + 1 < panels)
-          fetch_conditioner(op, at[0], panel + 1);
+          prefetch_conditioner(op, tiles[0], panel + 1);
         else if (begin + kBlockRows < rows.end)
-          fetch_conditioner(op, rows_of(op, begin + kBlockRows, rows.length, 0), 0);
+          prefetch_conditioner(op, tile_rows(op, begin + kBlockRows, rows.length, 0), 0);
         else
-          fetch_next(op, std::max(op.next_begin, 0L));
-        gated_convolution<C>(op, at[i], panel);
+          prefetch_next_conditioner(op, std::max(op.next_begin, 0L));
+        gated_convolution<C>(op, tiles[i], panel);
       }
     for (int panel = 0; panel < panels; ++panel)
-      for (int i = 0; i < count; ++i) projection<C>(op, at[i], panel);
-    for (int i = 0; i < count; ++i) finish(op, at[i], time[i], rows.length);
+      for (int i = 0; i < count; ++i) projection<C>(op, tiles[i], panel);
+    for (int i = 0; i < count; ++i) finish(op, tiles[i], time[i], rows.length);
   }
 }
 
+// C is a template argument for the usual channel counts, so that row offsets become immediates.
 template <class Block>
-void residual_block(const Block& op, Rows rows) {
+void direct_block(const Block& op, Rows rows) {
   switch (op.channels) {
     case 64:
-      return residual_block_of<64>(op, rows);
+      return direct_block_of<64>(op, rows);
     case 128:
-      return residual_block_of<128>(op, rows);
+      return direct_block_of<128>(op, rows);
     default:
-      return residual_block_of<0>(op, rows);
+      return direct_block_of<0>(op, rows);
   }
 }

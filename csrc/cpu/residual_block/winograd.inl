@@ -1,19 +1,20 @@
-// One residual layer (paper, section 3.1 and figure 2a), fused: dilated convolution by Winograd's F(2,3), conditioner,
-// gate, projection to residual and skip. Of the inputs a = x(t - d), b = x(t), c = x(t + d), e = x(t + 2d):
+// The residual layer (paper, section 3.1 and figure 2a) with the dilated convolution by Winograd's F(2,3). For taps g0,
+// g1, g2 and inputs a = x(t - d), b = x(t), c = x(t + d), e = x(t + 2d), two outputs of the convolution are
 //
-//   m1 = w1 (a - c), m2 = w2 (b + c), m3 = w3 (c - b), m4 = w4 (e - b)
-//   y(t) = (m2 + m3) + m1, y(t + d) = (m2 - m3) + m4
+//   m1 = g0 (a - c), m2 = (g0 + g1 + g2)/2 (b + c), m3 = (g0 - g1 + g2)/2 (c - b), m4 = g2 (e - b)
+//   s(t) = (m2 + m3) + m1, s(t + d) = (m2 - m3) + m4
 //
-// with the weights of Network::pack. See pairs.h. Here are the loops; what they do with fp32 and with bytes is in
-// paired_fp32.inl and paired_bytes.inl.
+// Network::pack stores the four transformed weights. winograd_pairs.h defines the pairs (t, t + d). This file holds the
+// loops; a Policy holds the arithmetic: WinogradFp32 (winograd_fp32.inl), WinogradInt8 and WinogradUnquantized
+// (winograd_int8.inl). `half` is 0 for the row t and 1 for the row t + d.
 //
-// A block of pairs passes through all panels of the convolution, then, with the gated rows still near, through all
-// panels of the projection; a panel's weights of one product stay in the first-level cache over the block.
+// A block of pairs passes through all panels of the convolution, then through all panels of the projection while its
+// gated rows are still in cache. A panel's weights of one product stay in the L1 cache over the block.
 
-// m2 + m3 and m2 - m3
-template <int C, class How>
-DIFFWAVE_INLINE void shared_products(const typename How::Block& op, const typename How::Scratch& scratch, long first,
-                                     int panel) {
+// Stores m2 + m3 and m2 - m3 of one panel and register tile in scratch.shared.
+template <int C, class Policy>
+DIFFWAVE_INLINE void shared_products(const typename Policy::Block& op, const typename Policy::Scratch& scratch,
+                                     long first, int panel) {
   const int channels = C ? C : op.channels;
   const auto sum = scratch.shared[0] + first * 2 * kWidth, difference = scratch.shared[1] + first * 2 * kWidth;
   using Sum = decltype(load(sum));
@@ -21,7 +22,7 @@ DIFFWAVE_INLINE void shared_products(const typename How::Block& op, const typena
   Sum acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) acc[r][0] = acc[r][1] = zero;
-  add_product<C>(acc, How::dilated(op), scratch.mixed, channels, first, panel, 1);
+  add_product<C>(acc, Policy::dilated(op), scratch.transformed, channels, first, panel, 1);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
@@ -29,7 +30,7 @@ DIFFWAVE_INLINE void shared_products(const typename How::Block& op, const typena
       store(sum + (r * 2 + v) * kWidth, acc[r][v]);
       acc[r][v] = zero;
     }
-  add_product<C>(acc, How::dilated(op), scratch.mixed, channels, first, panel, 2);
+  add_product<C>(acc, Policy::dilated(op), scratch.transformed, channels, first, panel, 2);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
@@ -41,58 +42,60 @@ DIFFWAVE_INLINE void shared_products(const typename How::Block& op, const typena
     }
 }
 
-template <int C, class How>
-void paired_block_of(const typename How::Block& op, Rows rows, Pairs pairs) {
+template <int C, class Policy>
+void winograd_block_of(const typename Policy::Block& op, Rows rows, PairRange pairs) {
   const int panels = (C ? C : op.channels) / kWidth;
   const long from = std::max(rows.begin, 0L), to = std::min(rows.end, rows.length);
-  const typename How::Scratch scratch(op.scratch, op.channels);
-  const auto conditioner = How::conditioner(op);
-  typename How::At at[kBlockPairs];
+  const typename Policy::Scratch scratch(op.scratch, op.channels);
+  const auto conditioner = Policy::conditioner(op);
+  typename Policy::Pair block[kBlockPairs];
   while (pairs.begin < pairs.end) {
-    const int count = locate(op, conditioner, from, to, pairs, scratch.unwanted, at);
-    for (int i = 0; i < count; ++i) How::mix(op, at[i], scratch, i);
+    const int count = locate_pairs(op, conditioner, from, to, pairs, scratch.discarded, block);
+    for (int i = 0; i < count; ++i) Policy::transform_input(op, block[i], scratch, i);
     for (int panel = 0; panel < panels; ++panel) {
       for (int i = 0; i < count; i += kRows) {
-        fetch_conditioner(at + i, panel);
-        shared_products<C, How>(op, scratch, i, panel);
+        prefetch_conditioner(block + i, panel);
+        shared_products<C, Policy>(op, scratch, i, panel);
       }
       for (int half = 0; half < 2; ++half)
         for (int i = 0; i < count; i += kRows)
-          if (wants(at + i, half)) {
-            claim_targets(at + i, panel, half);
-            How::template gated_half<C>(op, scratch, at, i, panel, half);
+          if (any_needed(block + i, half)) {
+            prefetch_targets(block + i, panel, half);
+            Policy::template gated_half<C>(op, scratch, block, i, panel, half);
           }
     }
     for (int panel = 0; panel < panels; ++panel)
       for (int half = 0; half < 2; ++half)
         for (int i = 0; i < count; i += kRows)
-          if (wants(at + i, half)) How::template projected_half<C>(op, scratch, at, i, panel, half);
+          if (any_needed(block + i, half)) Policy::template projected_half<C>(op, scratch, block, i, panel, half);
     for (int i = 0; i < count; ++i)
       for (int half = 0; half < 2; ++half) {
-        if (!at[i].wanted[half]) continue;
-        mirror_row(op.skip, at[i].skip[half]);
-        How::finish(op, at[i], half, rows.length);
+        if (!block[i].needed[half]) continue;
+        mirror_row(op.skip, block[i].skip[half]);
+        Policy::finish(op, block[i], half, rows.length);
       }
   }
-  How::pad(op, rows);
+  Policy::pad(op, rows);
 }
 
-template <class How>
-void paired_block(const typename How::Block& op, Rows rows, Pairs pairs) {
+// C is a template argument for the usual channel counts, so that row offsets become immediates.
+template <class Policy>
+void winograd_block(const typename Policy::Block& op, Rows rows, PairRange pairs) {
   switch (op.channels) {
     case 64:
-      return paired_block_of<64, How>(op, rows, pairs);
+      return winograd_block_of<64, Policy>(op, rows, pairs);
     case 128:
-      return paired_block_of<128, How>(op, rows, pairs);
+      return winograd_block_of<128, Policy>(op, rows, pairs);
     default:
-      return paired_block_of<0, How>(op, rows, pairs);
+      return winograd_block_of<0, Policy>(op, rows, pairs);
   }
 }
 
-// With the input of x8, or, without it, of x.
+// A layer of an int8 network. On tiers that multiply int16, quantized layers use Winograd too; on the others they use
+// direct_int8.inl.
 template <class E>
-void paired_quantized_block(const QuantizedBlock<E>& op, Rows rows, Pairs pairs) {
-  if constexpr (kWords)
-    if (op.x8.rows) return paired_block<WordPairs<E>>(op, rows, pairs);
-  return paired_block<KeptPairs<E>>(op, rows, pairs);
+void winograd_int8_block(const QuantizedBlock<E>& op, Rows rows, PairRange pairs) {
+  if constexpr (kInt16Products)
+    if (op.x8.rows) return winograd_block<WinogradInt8<E>>(op, rows, pairs);
+  return winograd_block<WinogradUnquantized<E>>(op, rows, pairs);
 }

@@ -1,10 +1,12 @@
-// What paired_block.inl does in a network of bytes.
+// The policies of winograd.inl for int8 networks: WinogradUnquantized for layers whose input stays fp32, WinogradInt8
+// for quantized layers on tiers that multiply int8 as int16 (AVX2).
 
-// Gated rows are bytes, as in quantized_block.inl, or, on the tiers that multiply words (kWords), the same as words.
-template <bool words>
+// Gated rows hold sigmoid * tanh in 127 parts plus 128: as uint8 like in direct_int8.inl, or as int16 on tiers that
+// multiply int16.
+template <bool int16>
 struct Gated {
   using Type = uint8_t;
-  static constexpr int kTogether = kGatedRows;
+  static constexpr int kRowsTogether = kGatedRows;
   template <class Block>
   static const int8_t* projection(const Block& op) {
     return op.projection8;
@@ -13,33 +15,34 @@ struct Gated {
 template <>
 struct Gated<true> {
   using Type = int16_t;
-  static constexpr int kTogether = 1;
+  static constexpr int kRowsTogether = 1;
   template <class Block>
   static const int16_t* projection(const Block& op) {
     return op.projection16;
   }
 };
 
-// Where the bytes of a row of values stand.
+// The quantized row that belongs to a row of values. Both rings have the same shape.
 template <class E>
-DIFFWAVE_INLINE uint8_t* bytes_of(const Ring<uint8_t>& bytes, const Ring<E>& values, const E* row) {
-  return bytes.rows + (row - values.rows);
+DIFFWAVE_INLINE uint8_t* int8_row(const Ring<uint8_t>& quantized, const Ring<E>& values, const E* row) {
+  return quantized.rows + (row - values.rows);
 }
 
-// A panel of y of one row.
-template <class E, class Scratch, class At>
-DIFFWAVE_INLINE void store_y(const QuantizedBlock<E>& op, const Scratch& scratch, const At& row, int half, int c,
+// Stores a panel of y and y8 of one row of a pair.
+template <class E, class Scratch, class Pair>
+DIFFWAVE_INLINE void store_y(const QuantizedBlock<E>& op, const Scratch& scratch, const Pair& row, int half, int c,
                              Vec y) {
   store(row.y[half] + c, y);
   if (!op.y8.rows) return;
-  uint8_t* const y8 = row.wanted[half] ? bytes_of(op.y8, op.y, row.y[half]) : scratch.unwanted8;
+  uint8_t* const y8 = row.needed[half] ? int8_row(op.y8, op.y, row.y[half]) : scratch.discarded8;
   store(y8 + c, y * broadcast(op.y_scale));
 }
 
-template <int C, class E, class Scratch, class At>
-DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& scratch, const At* at, long first,
+// Projects int8 gated rows to y and the skip sum: one panel, the register tile of pairs from `first` on.
+template <int C, class E, class Scratch, class Pair>
+DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& scratch, const Pair* pairs, long first,
                                    int panel, int half) {
-  using Rows = Gated<kWords>;
+  using Rows = Gated<kInt16Products>;
   const int channels = C ? C : op.channels, c = panel * kWidth;
   const auto weight = Rows::projection(op) + static_cast<long>(panel) * 2 * kWidth * channels;
   const typename Rows::Type* gated = scratch.gated[half] + first * channels;
@@ -48,39 +51,40 @@ DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& s
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     acc[r][0] = start;
-    acc[r][1] = load_sum(op, at[first + r].skip[half], c);
+    acc[r][1] = load_sum(op, pairs[first + r].skip[half], c);
   }
-  accumulate<2, C, Rows::kTogether>(acc, gated, channels, weight, channels);
+  accumulate<2, C, Rows::kRowsTogether>(acc, gated, channels, weight, channels);
   keep_in_registers(acc);
   const Vec root = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    const At& row = at[first + r];
+    const Pair& row = pairs[first + r];
     const Vec y = fma(to_float(acc[r][0]), scale, fma(load(row.x[1 + half] + c), root, bias));
     store_y(op, scratch, row, half, c, y);
     store_sum(op, row.skip[half], c, acc[r][1]);
   }
 }
 
-template <class E, class K>
-void finish_bytes(const QuantizedBlock<E>& op, const PairedRows<K>& at, int half, long length) {
-  finish_row(op.y, at.y[half], at.time[half], length, op.edges);
-  if (op.y8.rows) finish_row(op.y8, bytes_of(op.y8, op.y, at.y[half]), at.time[half], length, op.edges8);
+template <class E, class Conditioner>
+void finish_int8(const QuantizedBlock<E>& op, const WinogradPair<Conditioner>& pair, int half, long length) {
+  finish_row(op.y, pair.y[half], pair.time[half], length, op.edges);
+  if (op.y8.rows) finish_row(op.y8, int8_row(op.y8, op.y, pair.y[half]), pair.time[half], length, op.edges8);
 }
 
 template <class E>
-void pad_bytes(const QuantizedBlock<E>& op, Rows rows) {
+void pad_int8(const QuantizedBlock<E>& op, Rows rows) {
   pad_after(op.y, rows, op.edges);
   if (op.y8.rows) pad_after(op.y8, rows, op.edges8);
 }
 
-// A layer whose input is kept as it is: that of fp32, but that it adds to the skip sum in that sum's unit.
+// A layer of an int8 network that is not quantized: fp32, except that its skip outputs are rounded to the unit of the
+// int32 skip sum.
 template <class E>
-struct KeptPairs : Fp32Pairs {
+struct WinogradUnquantized : WinogradFp32 {
   using Block = QuantizedBlock<E>;
 
   template <int C>
-  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const At* at, long first, int panel,
+  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
                                       int half) {
     const int channels = C ? C : op.channels, c = panel * kWidth;
     const float* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
@@ -88,47 +92,47 @@ struct KeptPairs : Fp32Pairs {
     Vec acc[kRows][2];
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      acc[r][0] = fma(load(at[first + r].x[1 + half] + c), root, bias);
+      acc[r][0] = fma(load(pairs[first + r].x[1 + half] + c), root, bias);
       acc[r][1] = broadcast(0.0f);
     }
     accumulate<2, C>(acc, scratch.gated[half] + first * channels, channels, weight, channels);
-    VecInt sums[kRows];  // all of them before any is stored: the last rows of a register tile may be one row
+    VecInt sums[kRows];  // load all before storing any: the last pair may stand in a register tile several times
 #pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) sums[r] = sum(to_int(acc[r][1]), load_sum(op, at[first + r].skip[half], c));
+    for (int r = 0; r < kRows; ++r) sums[r] = sum(to_int(acc[r][1]), load_sum(op, pairs[first + r].skip[half], c));
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      store_y(op, scratch, at[first + r], half, c, acc[r][0]);
-      store_sum(op, at[first + r].skip[half], c, sums[r]);
+      store_y(op, scratch, pairs[first + r], half, c, acc[r][0]);
+      store_sum(op, pairs[first + r].skip[half], c, sums[r]);
     }
   }
 
-  static void finish(const Block& op, const At& at, int half, long length) { finish_bytes(op, at, half, length); }
-  static void pad(const Block& op, Rows rows) { pad_bytes(op, rows); }
+  static void finish(const Block& op, const Pair& pair, int half, long length) { finish_int8(op, pair, half, length); }
+  static void pad(const Block& op, Rows rows) { pad_int8(op, rows); }
 };
 
-// A layer whose input is bytes, on the tiers that multiply words. Sums and differences of bytes are words, and so are
-// those of their weights. The weights of m2 and m3 are kept whole; what is shared of both, which is even, is halved. So
-// the sums of products are those of quantized_block.inl, bit by bit.
+// A quantized layer on tiers that multiply int16. The transformed inputs (sums and differences of uint8) and the
+// transformed weights (sums of int8) fit int16. The weights of m2 and m3 are stored without the factor 1/2; m2 + m3 and
+// m2 - m3, which are even, are halved instead. The sums are therefore bit-identical to those of direct_int8.inl.
 template <class E>
-struct WordPairs {
+struct WinogradInt8 {
   using Block = QuantizedBlock<E>;
-  using Scratch = PairedScratch<int16_t, int32_t, int16_t>;
-  using At = PairedRows<int8_t>;
+  using Scratch = WinogradScratch<int16_t, int32_t, int16_t>;
+  using Pair = WinogradPair<int8_t>;
 
   static Ring<int8_t> conditioner(const Block& op) {
     return op.conditioner8.rows ? op.conditioner8 : Ring<int8_t>{nullptr, 1, 0};
   }
   static const int16_t* dilated(const Block& op) { return op.dilated16; }
 
-  DIFFWAVE_INLINE void mix(const Block& op, const At& at, const Scratch& scratch, long pair) {
-    const auto a = bytes_of(op.x8, op.x, at.x[0]), b = bytes_of(op.x8, op.x, at.x[1]);
-    const auto c = bytes_of(op.x8, op.x, at.x[2]), e = bytes_of(op.x8, op.x, at.x[3]);
+  DIFFWAVE_INLINE void transform_input(const Block& op, const Pair& pair, const Scratch& scratch, long index) {
+    const auto a = int8_row(op.x8, op.x, pair.x[0]), b = int8_row(op.x8, op.x, pair.x[1]);
+    const auto c = int8_row(op.x8, op.x, pair.x[2]), e = int8_row(op.x8, op.x, pair.x[3]);
     for (long k = 0; k < op.channels; k += kWidth)
-      mix_words(a + k, b + k, c + k, e + k, scratch.mixed, pair * op.channels + k);
+      transform_input_int16(a + k, b + k, c + k, e + k, scratch.transformed, index * op.channels + k);
   }
 
   template <int C>
-  DIFFWAVE_INLINE void gated_half(const Block& op, const Scratch& scratch, const At* at, long first, int panel,
+  DIFFWAVE_INLINE void gated_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
                                   int half) {
     const int channels = C ? C : op.channels;
     const long c = panel * 2L * kWidth;
@@ -144,21 +148,21 @@ struct WordPairs {
       const VecInt shift0 = load(op.conditioner_shift + c), shift1 = load(op.conditioner_shift + c + kWidth);
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
-        const int8_t* row = at[first + r].conditioner[half] + c;
+        const int8_t* row = pairs[first + r].conditioner[half] + c;
         acc[r][0] = add_shifted(load(row), shift0, acc[r][0]);
         acc[r][1] = add_shifted(load(row + kWidth), shift1, acc[r][1]);
       }
     }
-    add_product<C>(acc, op.dilated16, scratch.mixed, channels, first, panel, half == 0 ? 0 : 3);
+    add_product<C>(acc, op.dilated16, scratch.transformed, channels, first, panel, half == 0 ? 0 : 3);
     store_gated_panel(scratch.gated[half] + first * channels, channels, panel, acc, op.dilated_scale + c, *op.gate);
   }
 
   template <int C>
-  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const At* at, long first, int panel,
+  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
                                       int half) {
-    project_gated<C>(op, scratch, at, first, panel, half);
+    project_gated<C>(op, scratch, pairs, first, panel, half);
   }
 
-  static void finish(const Block& op, const At& at, int half, long length) { finish_bytes(op, at, half, length); }
-  static void pad(const Block& op, Rows rows) { pad_bytes(op, rows); }
+  static void finish(const Block& op, const Pair& pair, int half, long length) { finish_int8(op, pair, half, length); }
+  static void pad(const Block& op, Rows rows) { pad_int8(op, rows); }
 };

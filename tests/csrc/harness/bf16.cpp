@@ -1,5 +1,5 @@
-// A bf16 tier for any processor: the sweep's bf16 instances can be tested where no real tier has them. As in
-// vec_bf16.inl, a vector of weights holds two inputs for every lane.
+// An emulated bf16 tier for any processor, to test bf16 where no real tier supports it. As in vec_bf16.inl, a vector of
+// weights holds two inputs per lane.
 #include "cpu/isa/tier.h"
 
 namespace diffwave::emulated {
@@ -7,7 +7,7 @@ namespace {
 
 #include "cpu/isa/vec_generic.inl"
 #include "cpu/isa/vec_fp32.inl"
-#include "cpu/isa/vec_bytes.inl"
+#include "cpu/isa/vec_gate_scalar.inl"
 
 DIFFWAVE_INLINE Vec load(const Bf16* p) { return Vec{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
 DIFFWAVE_INLINE void store(Bf16* p, Vec v) {
@@ -31,7 +31,7 @@ DIFFWAVE_INLINE Vec dot(Vec acc, Vec x, Vec w, const Bf16*) {
 DIFFWAVE_INLINE Vec quotient(Vec a, Vec b, const Bf16*) { return a / b; }
 DIFFWAVE_INLINE Vec exp2_fraction(Vec f, const Bf16*) { return exp2_fraction(f, static_cast<const float*>(nullptr)); }
 
-#include "cpu/isa/operations.inl"
+#include "cpu/isa/all_kernels.inl"
 
 }  // namespace
 

@@ -1,10 +1,10 @@
-// The kinds of cases.
+// The kinds of test cases: each compares two computations of the same result.
 #pragma once
 
 #include <exception>
 #include <thread>
 
-#include "operations.h"
+#include "check_operations.h"
 
 namespace harness {
 
@@ -13,58 +13,58 @@ long reach_of(const Job<E>& job) {
   return std::max(job.network->reach, 1L);
 }
 
-// Barriers cost the more the more threads share the processors: the tiles are then so large that there are few.
+// Draws the tile's rows. With more threads, barriers are slower, so tiles are larger and fewer.
 template <class E>
-void draw_rows(Random& random, const Job<E>& job, Way& way) {
+void draw_rows(Random& random, const Job<E>& job, Execution& execution) {
   const long S = static_cast<long>(job.steps.size()), N = static_cast<long>(job.network->layers.size());
-  const long barriers = way.threads == 1 ? 3000 : way.threads == 2 ? 200 : 60;
+  const long barriers = execution.threads == 1 ? 3000 : execution.threads == 2 ? 200 : 60;
   const long tiles = std::max(barriers / (S * (N + 1)), 1L);
-  const long least = (job.length + reach_of(job)) / tiles / way.threads / kUnit + 1;
-  way.rows = kUnit * random.spread(std::min(least, 32L), 32);
+  const long least = (job.length + reach_of(job)) / tiles / execution.threads / kUnit + 1;
+  execution.rows = kUnit * random.spread(std::min(least, 32L), 32);
 }
 
 template <class E>
-Way random_way(Random& random, const Job<E>& job) {
-  Way way;
-  way.threads = static_cast<int>(random.chance(70) ? random.between(1, 2) : random.between(3, 8));
-  way.seed = random.next();
-  draw_rows(random, job, way);
-  return way;
+Execution random_execution(Random& random, const Job<E>& job) {
+  Execution execution;
+  execution.threads = static_cast<int>(random.chance(70) ? random.between(1, 2) : random.between(3, 8));
+  execution.seed = random.next();
+  draw_rows(random, job, execution);
+  return execution;
 }
 
 template <class E>
-Way tiled(Random& random, const Job<E>& job) {
-  return random_way(random, job);
+Execution tiled(Random& random, const Job<E>& job) {
+  return random_execution(random, job);
 }
 
 template <class E>
-void split(Random& random, const Job<E>& job, Way& way) {
+void split(Random& random, const Job<E>& job, Execution& execution) {
   const size_t S = job.steps.size();
   if (S < 2) return;
   const size_t first = static_cast<size_t>(random.between(1, static_cast<long>(S) - 1));
-  way.parts = {first, S - first};
+  execution.parts = {first, S - first};
 }
 
 template <class E>
-Way streamed(Random& random, const Job<E>& job) {
-  Way way = random_way(random, job);
-  way.grows = random.chance(85);
-  way.hold = random.chance(50) ? Hold::kTile : Hold::kStep;
-  if (random.chance(30)) split(random, job, way);
-  return way;
+Execution streamed(Random& random, const Job<E>& job) {
+  Execution execution = random_execution(random, job);
+  execution.grows = random.chance(85);
+  execution.hold = random.chance(50) ? Hold::kTile : Hold::kStep;
+  if (random.chance(30)) split(random, job, execution);
+  return execution;
 }
 
 template <class E>
-Way in_two_sweeps(Random& random, const Job<E>& job) {
-  Way way = random_way(random, job);
-  split(random, job, way);
-  way.at_once = random.chance(50);
-  way.hold = static_cast<Hold>(random.below(3));
-  return way;
+Execution in_two_sweeps(Random& random, const Job<E>& job) {
+  Execution execution = random_execution(random, job);
+  split(random, job, execution);
+  execution.at_once = random.chance(50);
+  execution.hold = static_cast<Hold>(random.below(3));
+  return execution;
 }
 
 template <class E>
-Way any(Random& random, const Job<E>& job) {
+Execution any(Random& random, const Job<E>& job) {
   switch (random.below(3)) {
     case 0:
       return tiled(random, job);
@@ -77,65 +77,67 @@ Way any(Random& random, const Job<E>& job) {
 
 template <class E>
 Floats reference(const Job<E>& job) {
-  const Floats x = run(job, in_one_piece(job));
-  expect_finite(x, "in one piece");
+  const Floats x = run(job, single_tile(job));
+  expect_finite(x, "in a single tile");
   return x;
 }
 
 template <class E>
-void check_way(const Job<E>& job, const Way& way) {
-  compare(reference(job), run(job, way), way.description());
+void check_execution(const Job<E>& job, const Execution& execution) {
+  compare(reference(job), run(job, execution), execution.description());
 }
 
-// Sweeps that end before their audio does leave nothing behind for those after them.
+// An abandoned sweep does not affect later ones, which reuse its memory.
 template <class E>
 void check_abandoned(Random& random, const Job<E>& job) {
   const Floats expected = reference(job);
-  Way way = any(random, job);
+  Execution execution = any(random, job);
   for (long i = random.between(1, 2); i > 0; --i) {
-    Way stopped = way;
+    Execution stopped = execution;
     stopped.stop_after = random.spread(1, 20) - 1;
     run(job, stopped);
-    way = any(random, job);
+    execution = any(random, job);
   }
-  compare(expected, run(job, way), "after some that were abandoned, " + way.description());
+  compare(expected, run(job, execution), "after abandoned sweeps, " + execution.description());
 }
 
-// One network, several sweeps of it in as many threads, of which some are abandoned.
+// Concurrent sweeps of one network in several threads, some of them abandoned.
 template <class E>
 void check_together(Random& random, const Job<E>& job) {
   const Floats expected = reference(job);
-  std::vector<Way> ways(static_cast<size_t>(random.between(2, 4)));
-  for (Way& way : ways) {
-    way = any(random, job);
-    way.threads = static_cast<int>(random.pick({1, 1, 1, 2, 2, 3}));
-    if (random.chance(20)) way.stop_after = random.spread(1, 20) - 1;
+  std::vector<Execution> executions(static_cast<size_t>(random.between(2, 4)));
+  for (Execution& execution : executions) {
+    execution = any(random, job);
+    execution.threads = static_cast<int>(random.pick({1, 1, 1, 2, 2, 3}));
+    if (random.chance(20)) execution.stop_after = random.spread(1, 20) - 1;
   }
-  std::vector<Floats> got(ways.size());
-  std::vector<std::exception_ptr> errors(ways.size());
+  std::vector<Floats> got(executions.size());
+  std::vector<std::exception_ptr> errors(executions.size());
   std::vector<std::thread> threads;
-  for (size_t i = 0; i < ways.size(); ++i)
+  for (size_t i = 0; i < executions.size(); ++i)
     threads.emplace_back([&, i] {
       try {
-        got[i] = run(job, ways[i]);
+        got[i] = run(job, executions[i]);
       } catch (...) {
         errors[i] = std::current_exception();
       }
     });
   for (std::thread& thread : threads) thread.join();
-  for (size_t i = 0; i < ways.size(); ++i) {
+  for (size_t i = 0; i < executions.size(); ++i) {
     if (errors[i]) std::rethrow_exception(errors[i]);
-    if (ways[i].stop_after < 0) compare(expected, got[i], "together with others, " + ways[i].description());
+    if (executions[i].stop_after < 0)
+      compare(expected, got[i], "concurrent with others, " + executions[i].description());
   }
 }
 
-enum Kind { kOperation, kComposed, kTiled, kStreamed, kSplit, kAbandoned, kTogether, kKinds };
+enum Kind { kOperation, kComposed, kTiled, kStreamed, kSplit, kAbandoned, kRowsTogether, kKinds };
 constexpr const char* kNames[kKinds] = {"operation", "composed", "tiled", "streamed", "split", "abandoned", "together"};
 
 inline Kind random_kind(Random& random) {
-  return static_cast<Kind>(random.pick({kOperation, kOperation, kOperation, kOperation, kComposed, kTiled,    kTiled,
-                                        kTiled,     kTiled,     kStreamed,  kStreamed,  kStreamed, kStreamed, kStreamed,
-                                        kStreamed,  kSplit,     kSplit,     kAbandoned, kTogether, kTogether}));
+  return static_cast<Kind>(
+      random.pick({kOperation, kOperation, kOperation, kOperation, kComposed,     kTiled,       kTiled,
+                   kTiled,     kTiled,     kStreamed,  kStreamed,  kStreamed,     kStreamed,    kStreamed,
+                   kStreamed,  kSplit,     kSplit,     kAbandoned, kRowsTogether, kRowsTogether}));
 }
 
 template <class E>
@@ -144,15 +146,15 @@ void check(Kind kind, Random& random, const Job<E>& job) {
     case kOperation:
       return check_operation(random, job);
     case kComposed:
-      // A sweep quantizes rows before they are rounded for the ring, an operation what it is handed.
-      if (!job.network->quantized.empty()) return;
-      return compare(composed(job), reference(job), "a sweep, expected what single operations give");
+      // Int8 differs: a sweep quantizes rows before they are rounded for the ring, a single operation afterwards.
+      if (job.network->int8()) return;
+      return compare(composed(job), reference(job), "a sweep, expected the result of single operations");
     case kTiled:
-      return check_way(job, tiled(random, job));
+      return check_execution(job, tiled(random, job));
     case kStreamed:
-      return check_way(job, streamed(random, job));
+      return check_execution(job, streamed(random, job));
     case kSplit:
-      return check_way(job, in_two_sweeps(random, job));
+      return check_execution(job, in_two_sweeps(random, job));
     case kAbandoned:
       return check_abandoned(random, job);
     default:

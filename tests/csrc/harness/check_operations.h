@@ -1,11 +1,11 @@
-// Single operations: a stretch of the signal gives what the whole signal gives there, though it is computed in other
-// register tiles; and all of them, one after the other, give what a sweep gives.
+// Checks of single operations. A part of the signal gives the same bytes as the whole signal, although the register
+// tiles differ. All operations in sequence give the same bytes as a sweep.
 #pragma once
 
 #include "compare.h"
 #include "cpu/noise.h"
-#include "cpu/operations.h"
-#include "journey.h"
+#include "cpu/whole_signal.h"
+#include "step_pipeline.h"
 
 namespace harness {
 
@@ -22,17 +22,18 @@ inline Span random_part(Random& random, long length) {
 
 inline float value_of(float value, float) { return value; }
 inline float value_of(diffwave::Bf16 value, float) { return diffwave::to_float(value); }
-inline float value_of(uint8_t value, float scale) { return static_cast<float>(value - diffwave::kZero) / scale; }
+inline float value_of(uint8_t value, float scale) { return static_cast<float>(value - diffwave::kZeroPoint) / scale; }
 
-// Rows of the upsampled mel by themselves, in a ring of T.
+// Computes some rows of the upsampled mel in a ring of T.
 template <class T, class E>
-Floats upsampled(Random& random, const Network<E>& network, size_t upsampler, const diffwave::Mel& mel, Span wanted) {
-  Ring<T> ring{nullptr, wanted.size() + random.below(20), network.mel_width()};
+Floats upsampled(Random& random, const Network<E>& network, size_t upsampler, const diffwave::Mel& mel,
+                 Span part_span) {
+  Ring<T> ring{nullptr, part_span.size() + random.below(20), network.mel_width()};
   const std::unique_ptr<T[]> rows(new T[static_cast<size_t>(Ring<T>::elements(ring.capacity, ring.width))]);
   ring.rows = rows.get();
-  diffwave::upsample_mel(network, upsampler, mel, wanted.first, wanted.last, ring);
+  diffwave::upsample_mel(network, upsampler, mel, part_span.first, part_span.last, ring);
   Floats got;
-  for (long t = wanted.first; t < wanted.last; ++t)
+  for (long t = part_span.first; t < part_span.last; ++t)
     for (long m = 0; m < network.bands; ++m) got.push_back(value_of(ring.at(t)[m], network.mel_scale));
   return got;
 }
@@ -47,15 +48,15 @@ void check_upsample_mel(Random& random, const Job<E>& job, int layer) {
   diffwave::run_upsample_mel(network, layer, window.from_step(0).mel, whole.data());
   expect_finite(whole, "upsample_mel");
 
-  const Span wanted = random_part(random, job.length);
-  const auto [low, high] = diffwave::frames_of(network.strides, wanted.first, wanted.last);
+  const Span part_span = random_part(random, job.length);
+  const auto [low, high] = diffwave::frames_of(network.strides, part_span.first, part_span.last);
   window.open(random, job, job.x, {}, {std::max(low, 0L), std::min(high, job.frames)}, {});
   diffwave::Mel mel = window.from_step(0).mel;
   mel.frames = job.frames;
-  const size_t upsampler = network.upsamplers.size() == 1 ? 0 : static_cast<size_t>(layer);
-  const Floats got = network.quantized.empty() ? upsampled<E>(random, network, upsampler, mel, wanted)
-                                               : upsampled<uint8_t>(random, network, upsampler, mel, wanted);
-  compare(part(whole, wanted, M), got, "upsample_mel");
+  const size_t upsampler = network.shared_upsampler() ? 0 : static_cast<size_t>(layer);
+  const Floats got = network.int8() ? upsampled<uint8_t>(random, network, upsampler, mel, part_span)
+                                    : upsampled<E>(random, network, upsampler, mel, part_span);
+  compare(part(whole, part_span, M), got, "upsample_mel");
 }
 
 template <class E>
@@ -69,8 +70,8 @@ void check_project_conditioner(Random& random, const Job<E>& job, int layer) {
   const Floats mel = random.values(static_cast<size_t>(job.length * M));
   const Floats whole = run({0, job.length}, mel);
   expect_finite(whole, "project_conditioner");
-  const Span wanted = random_part(random, job.length);
-  compare(part(whole, wanted, width), run(wanted, mel), "project_conditioner");
+  const Span part_span = random_part(random, job.length);
+  compare(part(whole, part_span, width), run(part_span, mel), "project_conditioner");
 }
 
 template <class E>
@@ -83,8 +84,8 @@ void check_input_projection(Random& random, const Job<E>& job) {
   };
   const Floats whole = run({0, job.length});
   expect_finite(whole, "input_projection");
-  const Span wanted = random_part(random, job.length);
-  compare(part(whole, wanted, C), run(wanted), "input_projection");
+  const Span part_span = random_part(random, job.length);
+  compare(part(whole, part_span, C), run(part_span), "input_projection");
 }
 
 template <class E>
@@ -98,62 +99,64 @@ void check_output_head(Random& random, const Job<E>& job) {
   };
   const Floats whole = run({0, job.length});
   expect_finite(whole, "output_head");
-  const Span wanted = random_part(random, job.length);
-  compare(part(whole, wanted, 1), run(wanted), "output_head");
+  const Span part_span = random_part(random, job.length);
+  compare(part(whole, part_span, 1), run(part_span), "output_head");
 }
 
-// Threads share the pairs of a tile without a gap, and none has much more to do than another: no byte would tell.
+// Checks that threads divide the Winograd pairs of a tile without gaps and evenly. Results do not depend on the
+// division, so comparing bytes does not test it.
 inline void check_shares(Random& random, long d) {
   const long from = random.below(5000);
-  const diffwave::PairedTile tile{from, from + random.between(1, 2000), d};
+  const diffwave::WinogradTile tile{from, from + random.between(1, 2000), d};
   const int size = static_cast<int>(random.between(1, 16));
   long next = tile.pairs().begin, total = 0, most = 0;
   for (int rank = 0; rank < size; ++rank) {
-    const diffwave::Pairs own = tile.share(rank, size);
-    if (own.begin != next) throw Difference("share: pairs left out or twice");
-    next = own.end;
+    const diffwave::PairRange share = tile.share(rank, size);
+    if (share.begin != next) throw Difference("share: expected adjacent shares, got a gap or an overlap");
+    next = share.end;
     long products = 0;
-    for (long pair = own.begin; pair < own.end; ++pair) {
-      const long t = diffwave::first_of_pair(pair, d);
+    for (long pair = share.begin; pair < share.end; ++pair) {
+      const long t = diffwave::first_row_of_pair(pair, d);
       const int rows = (t >= tile.from && t < tile.to) + (t + d >= tile.from && t + d < tile.to);
       products += rows ? 2 + 2 * rows : 0;
     }
     total += products;
     most = std::max(most, products);
   }
-  if (next != tile.pairs().end) throw Difference("share: pairs left out at the end");
-  // Both ends of a share are at the nearest register tile.
-  if (most > total / size + 6 * kUnit + 6) throw Difference("share: one thread has too much to do");
+  if (next != tile.pairs().end) throw Difference("share: expected all pairs, got none for the last of them");
+  // Both ends of a share are rounded to the nearest register tile.
+  if (most > total / size + 6 * kUnit + 6) throw Difference("share: expected even work, got too much for one thread");
 }
 
-// Away from the ends that the part has and the whole has not.
+// Compares only rows that lie at least a dilation away from the ends of the part, except where the whole signal ends
+// too.
 template <class E>
 void check_residual_block(Random& random, const Job<E>& job, int layer) {
   const long C = job.network->channels, L = job.length, d = job.network->layers[static_cast<size_t>(layer)].dilation;
   const Floats h = random.values(static_cast<size_t>(L * C)), skip = random.values(h.size());
   const Floats conditioner = random.values(static_cast<size_t>(L * 2 * C)), bias = random.values(size_t(C), 0.25);
-  const bool given = job.has_mel() || random.chance(50);
+  const bool with_conditioner = job.has_mel() || random.chance(50);
   const auto run = [&](Span span) {
     Floats y = part(h, span, C), sum = part(skip, span, C);
-    const Floats exact = given ? part(conditioner, span, 2 * C) : Floats();
-    diffwave::run_residual_block(*job.network, layer, given ? exact.data() : nullptr, bias.data(), span.size(),
-                                 y.data(), sum.data());
+    const Floats values = with_conditioner ? part(conditioner, span, 2 * C) : Floats();
+    diffwave::run_residual_block(*job.network, layer, with_conditioner ? values.data() : nullptr, bias.data(),
+                                 span.size(), y.data(), sum.data());
     y.insert(y.end(), sum.begin(), sum.end());
     return y;
   };
   const Floats whole = run({0, L});
   expect_finite(whole, "residual_block");
-  Span wanted = random_part(random, L);
-  const auto& bytes = job.network->quantized;
-  const bool paired = bytes.empty() ? job.network->paired() : job.network->paired(bytes[static_cast<size_t>(layer)]);
-  if (paired) check_shares(random, d);
-  if (paired) wanted.first -= wanted.first % (2 * d);  // there the same rows are pairs
-  if (job.network->reflect && wanted.size() <= d) wanted = {0, L};
-  const Floats got = run(wanted);
-  const long from = wanted.first ? d : 0, to = wanted.size() - (wanted.last < L ? d : 0);
+  Span part_span = random_part(random, L);
+  if (job.network->uses_winograd(static_cast<size_t>(layer))) {
+    check_shares(random, d);
+    part_span.first -= part_span.first % (2 * d);  // so that the same rows form pairs
+  }
+  if (job.network->reflect && part_span.size() <= d) part_span = {0, L};
+  const Floats got = run(part_span);
+  const long from = part_span.first ? d : 0, to = part_span.size() - (part_span.last < L ? d : 0);
   if (from >= to) return;
   for (long half = 0; half < 2; ++half)
-    compare(whole.data() + (half * L + wanted.first + from) * C, got.data() + (half * wanted.size() + from) * C,
+    compare(whole.data() + (half * L + part_span.first + from) * C, got.data() + (half * part_span.size() + from) * C,
             static_cast<size_t>((to - from) * C), half ? "residual_block: skip" : "residual_block: h");
 }
 
@@ -174,8 +177,8 @@ void check_operation(Random& random, const Job<E>& job) {
   }
 }
 
-// The sweep's audio by whole operations, for a network without a mel: with one, the operations scale the conditioner
-// back and forth.
+// Computes a sweep's audio by single operations. Only for networks without a mel: single operations rescale a mel's
+// conditioner, which changes its rounding.
 template <class E>
 Floats composed(const Job<E>& job) {
   const long L = job.length, C = job.network->channels;

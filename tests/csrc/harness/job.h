@@ -1,4 +1,4 @@
-// What a case computes: a random network, and an utterance for it. How it is computed is in journey.h.
+// The input of a test case: a random network and an utterance. step_pipeline.h defines how it is computed.
 #pragma once
 
 #include <deque>
@@ -14,7 +14,7 @@ using diffwave::Network;
 using diffwave::Operations;
 using diffwave::Step;
 
-// Random weights under which activations stay near 1. They are needed only until the network has packed them.
+// Random weights for which activations stay near 1. The network copies them when it is constructed.
 struct Model {
   diffwave::Parameters p;
   std::deque<Floats> arrays;
@@ -73,8 +73,10 @@ struct Job {
   std::shared_ptr<const Network<E>> network;
   std::vector<Step> steps;
   long length = 0, frames = 0, repeat = 1;
-  Floats x, mel, noise, scale;  // [L], [M][frames], [S or S - 1][L] or none, for `repeat` samples each or none
-  Floats conditioner_rows;      // [N][2C], of a label, or none
+  Floats x, mel;            // [L], [M][frames]
+  Floats noise;             // [S or S - 1][L], or empty
+  Floats scale;             // one value per `repeat` samples, or empty
+  Floats conditioner_rows;  // [N][2C] of a label, or empty
 
   Job(Random& random, const Operations<E>& operations, bool with_mel);
   Job(Random& random, const Operations<E>& operations) : Job(random, operations, random.chance(70)) {}
@@ -122,7 +124,7 @@ void Job<E>::draw_steps(Random& random) {
   if (random.chance(20)) steps.back().sigma = 0.2f;
 }
 
-// So that a case costs about a millisecond, and now and then some.
+// Chooses a length for which a case takes about a millisecond, occasionally ten.
 template <class E>
 void Job<E>::draw_length(Random& random) {
   const long C = network->channels, N = static_cast<long>(network->layers.size()), S = static_cast<long>(steps.size());
@@ -148,7 +150,7 @@ std::string Job<E>::description() const {
     text += network->upsamplers.size() == 1 ? " shared" : " for each layer";
   }
   text += "; " + number(length) + " samples, " + number(steps.size()) + " steps";
-  if (!noise.empty()) text += ", noise given";
+  if (!noise.empty()) text += ", noise provided";
   if (!scale.empty()) text += ", scaled by " + number(repeat);
   if (!conditioner_rows.empty()) text += ", a label";
   return text;

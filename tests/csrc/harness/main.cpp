@@ -1,9 +1,9 @@
-// Random cases for csrc/cpu: whatever the tiles, threads and windows, the bytes are the same. Prints how many cases of
-// each kind there were, or the first that differs, which `--case` repeats.
+// Random test cases for csrc/cpu: results do not depend on tiles, threads or windows, to the last bit. Prints the
+// number of cases of each kind, or the first failure, which `--case` repeats.
 //
 //   harness --cases N --seed S [--seconds MAX] [--tier NAME]
 //   harness --case SEED [--tier NAME]
-//   harness --overrun piece | signal      for the test of the fence: writes past a piece, reads past a signal
+//   harness --overrun piece | signal      tests the fences: writes past a piece of memory, reads past a signal
 #include <chrono>
 #include <cstdio>
 #include <map>
@@ -17,7 +17,7 @@ Operations<Bf16> bf16();
 namespace harness {
 namespace {
 
-// One of the two precisions of a tier.
+// One precision of a tier.
 struct Target {
   std::string name;
   Operations<float> fp32;
@@ -30,10 +30,10 @@ std::vector<Target> targets(const std::string& tier) {
     const std::string name = target.name.substr(0, target.name.find(' '));
     if (tier.empty() || tier == name || tier == target.name) all.push_back(target);
   };
-  for (const diffwave::Tier& one : diffwave::tiers()) {
-    if (!one.supported) continue;
-    add({one.name + std::string(" fp32"), one.fp32, {}});
-    if (one.bf16.width) add({one.name + std::string(" bf16"), {}, one.bf16});
+  for (const diffwave::Tier& candidate : diffwave::tiers()) {
+    if (!candidate.supported) continue;
+    add({candidate.name + std::string(" fp32"), candidate.fp32, {}});
+    if (candidate.bf16.width) add({candidate.name + std::string(" bf16"), {}, candidate.bf16});
   }
   add({"emulated bf16", {}, diffwave::emulated::bf16()});
   return all;
@@ -47,10 +47,10 @@ struct Options {
 };
 
 Options parse(int count, char** arguments) {
-  std::map<std::string, std::string> given;
-  for (int i = 1; i + 1 < count; i += 2) given[arguments[i]] = arguments[i + 1];
+  std::map<std::string, std::string> values;
+  for (int i = 1; i + 1 < count; i += 2) values[arguments[i]] = arguments[i + 1];
   Options options;
-  for (const auto& [name, value] : given) {
+  for (const auto& [name, value] : values) {
     if (name == "--seed" || name == "--case") options.seed = std::stoull(value);
     if (name == "--cases") options.cases = std::stol(value);
     if (name == "--case") options.cases = 1;
@@ -88,10 +88,10 @@ Kind run_case(uint64_t seed, const std::vector<Target>& targets) {
   return kind;
 }
 
-// Returns if nothing notices.
-int overrun(const std::string& what) {
+// Returns only if the overrun goes unnoticed.
+int overrun(const std::string& target) {
   constexpr size_t kCount = 3 * diffwave::kAlignment;
-  if (what == "piece") {
+  if (target == "piece") {
     diffwave::Arena sizes;
     for (int i = 0; i < 2; ++i) sizes.take<char>(kCount);
     const diffwave::Buffer buffer(sizes.used());
@@ -114,7 +114,7 @@ int run_cases(const Options& options) {
   using Clock = std::chrono::steady_clock;
   const std::vector<Target> all = targets(options.tier);
   if (all.empty()) {
-    std::printf("no tier '%s' on this processor\n", options.tier.c_str());
+    std::printf("--tier: expected one of this processor, got '%s'\n", options.tier.c_str());
     return 2;
   }
   const auto start = Clock::now();

@@ -1,4 +1,4 @@
-// Everything that a case draws follows from its seed.
+// The random number generator of a test case. All that a case draws follows from its seed.
 #pragma once
 
 #include <algorithm>
@@ -23,18 +23,18 @@ class Random {
     return z ^ (z >> 31);
   }
   long below(long count) { return static_cast<long>(next() % static_cast<uint64_t>(count)); }
-  long between(long low, long high) { return low + below(high - low + 1); }  // both included
+  long between(long low, long high) { return low + below(high - low + 1); }  // inclusive
   bool chance(int percent) { return below(100) < percent; }
   long pick(std::initializer_list<long> values) { return values.begin()[below(static_cast<long>(values.size()))]; }
   double fraction() { return static_cast<double>(next() >> 11) * 0x1p-53; }
 
-  // Small ones as often as large ones, by their order of magnitude.
+  // Log-uniform: every order of magnitude is equally likely.
   long spread(long low, long high) {
     const double ratio = static_cast<double>(high + 1) / static_cast<double>(low);
     return std::min(high, static_cast<long>(static_cast<double>(low) * std::pow(ratio, fraction())));
   }
 
-  // Of the given variance and mean 0.
+  // Uniform values of mean 0 and the given variance.
   Floats values(size_t count, double variance = 1.0) {
     Floats out(count);
     const float width = static_cast<float>(std::sqrt(12.0 * variance) * 0x1p-24);

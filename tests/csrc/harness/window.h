@@ -1,5 +1,5 @@
-// The part of an utterance that a sweep is given: copies of exactly the size that was asked for, each in an allocation
-// of its own, so that a read or write past what a tile may use is one past an allocation.
+// The window of an utterance that a sweep reads. Each signal is a copy in an allocation of exactly the permitted size,
+// so that a sanitizer detects any access outside of what a tile may use.
 #pragma once
 
 #include <limits>
@@ -21,7 +21,7 @@ struct Span {
   }
 };
 
-// Of the noise and its scale: which steps, and which samples of them.
+// The steps and samples of the noise in a window, and the samples of its scale.
 struct NoiseSpan {
   Span steps, samples;
 };
@@ -33,7 +33,7 @@ class Window {
     samples_ = samples;
     frames_ = frames;
     x_ = copy(x.data() + samples.first, samples.size());
-    at_hand_.x = {x_.get(), samples.first};
+    bound_.x = {x_.get(), samples.first};
     open_mel(random, job, frames);
     open_noise(job, noise);
     open_scale(job, noise.samples);
@@ -52,9 +52,9 @@ class Window {
     return x_ && samples_.holds(samples) && frames_.holds(frames);
   }
 
-  // For the sweep whose first step is number `first` of all.
+  // The window of the sweep whose first step has index `first`.
   diffwave::Window from_step(size_t first) const {
-    diffwave::Window window = at_hand_;
+    diffwave::Window window = bound_;
     if (window.noise.data) window.noise.data += static_cast<long>(first) * window.noise_stride;
     return window;
   }
@@ -73,30 +73,30 @@ class Window {
     return memory;
   }
 
-  // Band by band or frame by frame, with or without gaps, the frames in either direction.
+  // Copies the mel in a random memory layout: bands or frames contiguous, with or without gaps, frames in either order.
   template <class E>
   void open_mel(Random& random, const Job<E>& job, Span frames) {
-    at_hand_.mel = {};
+    bound_.mel = {};
     const long M = job.network->bands, F = frames.size();
     if (M == 0 || F == 0) return;
     const bool by_band = random.chance(50), backwards = random.chance(20);
     const long gap = random.below(3);
     const long band = by_band ? F + gap : 1, frame = by_band ? 1 : M + gap;
     mel_ = space((M - 1) * band + (F - 1) * frame + 1);
-    at_hand_.mel = {mel_.get(), band, frame, F, frames.first};
+    bound_.mel = {mel_.get(), band, frame, F, frames.first};
     if (backwards) {
-      at_hand_.mel.data += (F - 1) * frame;
-      at_hand_.mel.frame_stride = -frame;
+      bound_.mel.data += (F - 1) * frame;
+      bound_.mel.frame_stride = -frame;
     }
-    float* const to = mel_.get() + (at_hand_.mel.data - mel_.get());
+    float* const to = mel_.get() + (bound_.mel.data - mel_.get());
     for (long m = 0; m < M; ++m)
       for (long f = 0; f < F; ++f)
-        to[m * band + f * at_hand_.mel.frame_stride] = job.mel[static_cast<size_t>(m * job.frames + frames.first + f)];
+        to[m * band + f * bound_.mel.frame_stride] = job.mel[static_cast<size_t>(m * job.frames + frames.first + f)];
   }
 
   template <class E>
   void open_noise(const Job<E>& job, NoiseSpan noise) {
-    at_hand_.noise = {};
+    bound_.noise = {};
     const long W = noise.samples.size();
     const long rows = std::min(noise.steps.last, static_cast<long>(job.noise.size()) / job.length) - noise.steps.first;
     if (rows <= 0) return;
@@ -104,21 +104,21 @@ class Window {
     for (long row = 0; row < rows; ++row)
       std::copy_n(job.noise.data() + (noise.steps.first + row) * job.length + noise.samples.first, W,
                   noise_.get() + row * W);
-    at_hand_.noise = {noise_.get(), noise.samples.first};
-    at_hand_.noise_stride = rows == 1 ? 0 : W;
+    bound_.noise = {noise_.get(), noise.samples.first};
+    bound_.noise_stride = rows == 1 ? 0 : W;
   }
 
   template <class E>
   void open_scale(const Job<E>& job, Span samples) {
-    at_hand_.scale = {};
+    bound_.scale = {};
     if (job.scale.empty()) return;
     const long first = samples.first / job.repeat;
     const long count = samples.size() ? (samples.last - 1) / job.repeat + 1 - first : 0;
     scale_ = copy(job.scale.data() + first, count);
-    at_hand_.scale = {scale_.get(), first, job.repeat};
+    bound_.scale = {scale_.get(), first, job.repeat};
   }
 
-  diffwave::Window at_hand_;
+  diffwave::Window bound_;
   Memory x_, mel_, noise_, scale_;
   Span samples_, frames_;
 };

@@ -1,0 +1,38 @@
+// The division of a tile's rows among the threads of a team.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels.h"
+#include "residual_block/winograd_pairs.h"
+
+namespace diffwave {
+
+// The part that thread `rank` of `size` computes of a tile. Rows inside the audio are divided evenly; rows before it
+// belong to the first thread, rows after it to the last.
+struct Share {
+  Rows tile;
+  int rank, size;
+
+  // The thread's rows, in units of kUnit unless it is alone.
+  Rows rows() const {
+    const long first = tile.begin, count = tile.end - tile.begin, units = count / kUnit;
+    const long from = std::clamp(-first / kUnit, 0L, units);
+    const long to = std::clamp((tile.length - first + kUnit - 1) / kUnit, from, units);
+    const auto bound = [&](long part) { return first + (from + (to - from) * part / size) * kUnit; };
+    return {rank == 0 ? first : bound(rank), rank + 1 == size ? first + count : bound(rank + 1), tile.length};
+  }
+
+  // The share of the same tile in a layer that is `delay` rows later.
+  Share delayed(long delay) const { return {{tile.begin - delay, tile.end - delay, tile.length}, rank, size}; }
+
+  // For Winograd, a thread computes the rows of its pairs instead, out of all rows of the tile.
+  PairRange pairs(long dilation) const {
+    return WinogradTile{std::max(tile.begin, 0L), std::min(tile.end, tile.length), dilation}.share(rank, size);
+  }
+  Rows rows_of_pairs() const {
+    return {std::max(tile.begin, 0L), rank + 1 == size ? tile.end : std::min(tile.end, tile.length), tile.length};
+  }
+};
+
+}  // namespace diffwave
