@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
 import numpy as np
@@ -33,7 +34,12 @@ def is_torch(value: object) -> bool:
 
 def dtype_name(value: Any) -> str:
     """Return the element type of an array or a tensor as one word: "float32", "bfloat16", "object"."""
-    return str(value.dtype).removeprefix("torch.")
+    return _name_of(value.dtype)
+
+
+@lru_cache(maxsize=64)  # NumPy composes a new string for every query, and Python keeps thousands of them
+def _name_of(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def to_numpy(value: Any, name: str, dtypes: tuple[str, ...], hint: str = "") -> npt.NDArray[Any]:
