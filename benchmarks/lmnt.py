@@ -1,8 +1,8 @@
-"""LMNT's model as a PyTorch module, what every peer runs: operation by operation, under LMNT's own names.
+"""LMNT's model as a PyTorch module that every baseline runs, operation by operation and with LMNT's names.
 
-`published` is LMNT's own code, from the package diffwave (extra `bench`); the module here computes the same
-(tests/benchmarks/test_peers.py). It differs in what exporting wants: the step biases come in from outside, and so, if
-hoisted, do the conditioners.
+`published` is LMNT's own code, from the package diffwave (extra `bench`). The module here computes the same
+(tests/benchmarks/test_baselines.py). It differs where exporting requires it: the step biases are inputs, and so are the
+conditioners if hoisted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from engine.checkpoint.load import Checkpoint
 
 
 class Network(nn.Module):
-    """One evaluation of the network: x [B,L], d [N,C] and the mel [B,M,T] to eps [B,L].
-
-    Args:
-        checkpoint: whose weights.
-        hoisted: instead of the mel take every layer's conditioner [B,2C,L], N arguments, from `conditioners`.
-    """
+    """One evaluation of the network: x [B,L], d [N,C] and the mel [B,M,T] to eps [B,L]."""
 
     def __init__(self, checkpoint: Checkpoint, hoisted: bool = False) -> None:
+        """Copy the weights.
+
+        Args:
+            checkpoint: the network.
+            hoisted: take N conditioners [B,2C,L], from `conditioners`, instead of the mel.
+        """
         super().__init__()
         config, C = checkpoint.config, checkpoint.config.residual_channels
         self.hoisted = hoisted
@@ -35,29 +36,37 @@ class Network(nn.Module):
         self.residual_layers = nn.ModuleList(ResidualBlock(C, bands, dilation) for dilation in config.dilations)
         self.skip_projection = nn.Conv1d(C, C, 1)
         self.output_projection = nn.Conv1d(C, 1, 1)
-        own = self.state_dict()
-        self.load_state_dict({key: torch.tensor(value) for key, value in checkpoint.tensors.items() if key in own})
+        names = self.state_dict()
+        self.load_state_dict({key: torch.tensor(value) for key, value in checkpoint.tensors.items() if key in names})
         self.eval()
 
-    def forward(self, x: Tensor, d: Tensor, *given: Tensor) -> Tensor:
-        """The mel or N conditioners are `given`."""
+    def forward(self, x: Tensor, d: Tensor, *conditions: Tensor) -> Tensor:
+        """Predict eps.
+
+        Args:
+            x: [B,L].
+            d: step biases [N,C].
+            *conditions: the mel or, if hoisted, N conditioners.
+        """
         layers = self.residual_layers
-        conditioners = given if self.hoisted else [self.spectrogram_upsampler(*given)] * len(layers)
+        conditioners = conditions if self.hoisted else [self.spectrogram_upsampler(*conditions)] * len(layers)
         h, total = functional.relu(self.input_projection(x[:, None])), None
         for i, layer in enumerate(layers):
             h, skip = layer(h, conditioners[i], d[i])
             total = skip if total is None else total + skip
+        assert total is not None
         hidden = functional.relu(self.skip_projection(total * math.sqrt(1.0 / len(layers))))
-        return self.output_projection(hidden)[:, 0]
+        eps: Tensor = self.output_projection(hidden)[:, 0]
+        return eps
 
     def conditioners(self, mel: Tensor) -> list[Tensor]:
-        """What a hoisted network wants."""
+        """Return the conditions of a hoisted network."""
         mel_up = self.spectrogram_upsampler(mel)
-        return [layer.conditioner_projection(mel_up) for layer in self.residual_layers]
+        return [layer.conditioner_projection(mel_up) for layer in self.residual_layers]  # type: ignore[operator]
 
 
 class Upsampler(nn.Module):
-    """[B,M,T] -> [B,M,T*hop]."""
+    """The mel upsampler: [B,M,T] to [B,M,T*hop]."""
 
     def __init__(self, strides: tuple[int, ...]) -> None:
         super().__init__()
@@ -74,7 +83,10 @@ class Upsampler(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """h [B,C,L], the upsampled mel [B,M,L] or, without bands, the conditioner [B,2C,L], and d [C] -> h, skip."""
+    """A layer: h [B,C,L], the upsampled mel [B,M,L] and d [C] to the next h and skip.
+
+    Without bands, the conditioner [B,2C,L] takes the place of the upsampled mel.
+    """
 
     def __init__(self, C: int, bands: int, dilation: int) -> None:
         super().__init__()
@@ -91,9 +103,12 @@ class ResidualBlock(nn.Module):
 
 
 def published(checkpoint: Checkpoint) -> nn.Module:
-    """LMNT's own module: x [B,L], mel [B,M,T] and t [1] to eps [B,1,L]. ImportError without the package diffwave.
+    """Return LMNT's own module: x [B,L], mel [B,M,T] and t [1] to eps [B,1,L].
 
-    `diffwave.model` itself needs PyTorch alone; torchaudio, which the package asks for, is not imported.
+    `diffwave.model` itself needs PyTorch alone; torchaudio, a dependency of the package, is not imported.
+
+    Raises:
+        ImportError: the package diffwave is not installed.
     """
     from diffwave.model import DiffWave
     from diffwave.params import AttrDict
@@ -106,6 +121,6 @@ def published(checkpoint: Checkpoint) -> nn.Module:
         "n_mels": config.n_mels,
         "noise_schedule": list(config.train_schedule),
     }
-    model = DiffWave(AttrDict(sizes))
+    model: nn.Module = DiffWave(AttrDict(sizes))
     model.load_state_dict({key: torch.tensor(value) for key, value in checkpoint.tensors.items()})
     return model.eval()

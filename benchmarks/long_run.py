@@ -1,11 +1,13 @@
-"""How much memory an hour of audio takes: streams a mel of any length to a WAV file and prints the peak.
+"""Memory of an hour of audio: streams a mel of any length to a WAV file and prints the peak.
 
     python -m benchmarks.long_run --minutes 60
     python -m benchmarks.long_run --minutes 60 --channels 16 --layers 4    # random weights: minutes instead of hours
 
-The resident memory is the process's own account (/proc/self/status), its peak reset after the voice is loaded; pages of
-the mel file and of the WAV file that count towards it are in the figures. Linux only.
+The resident memory is the process's own figure (/proc/self/status); its peak is reset after the voice is loaded. It
+includes pages of the mel file and of the WAV file. Linux only.
 """
+
+from __future__ import annotations
 
 import argparse
 import hashlib
@@ -13,36 +15,39 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import engine
 from engine.audio.mel_files import read_mel_in_pieces
 from engine.audio.pcm import writing_wav
+from engine.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.cli.progress import progress_bar
 from engine.config import BASE
-from engine.voice import BUNDLED
 
 MIB = 1 << 20
 
 
-def resident(field="VmRSS"):
-    """Bytes of this process in memory; VmHWM is the most there were."""
+def resident(field: str = "VmRSS") -> int:
+    """Return the resident memory of this process in bytes; the field VmHWM is its peak."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"/proc/self/status has no {field}")
 
 
-def reset_peak():
+def reset_peak() -> None:
+    """Reset the peak of the resident memory to its present value."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def write_long_mel(path, frames):
-    """The demo mel again and again, written without holding it."""
+def write_long_mel(path: Path, frames: int) -> None:
+    """Write the demo mel repeatedly, without holding the whole in memory."""
     demo = np.load(BUNDLED.with_name("demo_mel.npy"))
     mel = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(demo), frames))
     for begin in range(0, frames, demo.shape[1]):
@@ -51,15 +56,29 @@ def write_long_mel(path, frames):
     mel.flush()
 
 
-def run(voice, path, out, steps=6, schedule=None):
-    """Streams a mel file to a WAV file. Returns what was measured."""
+def run(
+    voice: engine.Voice, path: Path, out: Path, steps: int | str = 6, schedule: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Stream a mel file to a WAV file.
+
+    Args:
+        voice: on the CPU.
+        path: of the mel.
+        out: the WAV file.
+        steps: see `Voice.vocode`.
+        schedule: see `Voice.vocode`.
+
+    Returns:
+        The lengths in seconds, the memory in MiB, and a digest of the audio.
+    """
     frames, pieces = read_mel_in_pieces(path)
-    total, samples, digest, quarters = frames * voice.hop, 0, hashlib.sha256(), []
+    total, samples, digest = frames * voice.hop, 0, hashlib.sha256()
+    quarters: list[int] = []
     loaded = resident()
     reset_peak()
     begin = time.perf_counter()
     with writing_wav(out, voice.sample_rate) as write, progress_bar(sys.stderr) as progress:
-        for chunk in voice.stream(pieces, steps, schedule=schedule):
+        for chunk in voice.stream(pieces, steps=steps, schedule=schedule):
             write(chunk)
             digest.update(chunk.tobytes())
             samples += len(chunk)
@@ -76,20 +95,24 @@ def run(voice, path, out, steps=6, schedule=None):
         "threads": voice.threads,
         "mib_after_load": loaded / MIB,
         "mib_peak_growth": (resident("VmHWM") - loaded) / MIB,
-        "mib_peak_growth_at_each_quarter": [one / MIB for one in quarters],
+        "mib_peak_growth_at_each_quarter": [growth / MIB for growth in quarters],
         "sha256": digest.hexdigest(),
     }
 
 
-def main():
+def main() -> None:
+    """Measure and print the figures as JSON."""
+    assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--steps", default=6, type=lambda text: text if text == "full" else int(text))
-    parser.add_argument("--channels", type=int, help="random weights instead of the bundled voice, of this width")
-    parser.add_argument("--layers", type=int, default=BASE.residual_layers, help="and of so many layers")
-    parser.add_argument("--schedule", type=float, nargs="+", help="betas of your own instead of --steps")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--precision", default="fp32", help="fp32 unless told otherwise")
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of the audio (default: 60)")
+    parser.add_argument(
+        "--steps", default=6, type=lambda text: text if text == "full" else int(text), help="6 (default) or full"
+    )
+    parser.add_argument("--channels", type=int, help="random weights of this width instead of the bundled voice")
+    parser.add_argument("--layers", type=int, default=BASE.residual_layers, help="number of their layers")
+    parser.add_argument("--schedule", type=float, nargs="+", help="betas, instead of --steps")
+    parser.add_argument("--threads", type=int, help="default: one per processor")
+    parser.add_argument("--precision", default="fp32", help="default: fp32")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = None

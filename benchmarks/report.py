@@ -1,7 +1,7 @@
-"""What a run of the benchmarks says: as JSON, in words, and as the README's table.
+"""The report of a benchmark run: for the terminal, as a Markdown table and as an HTML page.
 
-python -m benchmarks.report FILE                       # the Markdown of what `pytest --benchmark --results=FILE` wrote
-python -m benchmarks.report FILE [CURVES] --html OUT   # the page; curves from what `engine bench --json CURVES` wrote
+python -m benchmarks.report FILE                       # Markdown, from the JSON of `pytest --benchmark --results=FILE`
+python -m benchmarks.report FILE [CURVES] --html OUT   # HTML, with the curves of `engine bench --json CURVES`
 """
 
 from __future__ import annotations
@@ -12,81 +12,91 @@ import os
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from benchmarks.paths import RESULTS
+from benchmarks.committed import EAGER, PREDICTED, Results, Row, caveats
+from benchmarks.figures.markdown import bullets, table
 from engine.audio.metrics import RealTime
-from engine.cli.bench.figures import disturbed
 from engine.cli.bench.machine import SCHEMA
-from engine.cli.bench.machine import environment as common
+from engine.cli.bench.machine import environment as engine_environment
 from engine.cli.bench.page import html
 
-PREDICTED = RESULTS / "gpu-predicted.json"
-EAGER = "PyTorch eager fp32"
 TARGET = 5.0  # times real time
-PACKAGES = ("torch", "diffwave", "onnxruntime", "openvino", "nncf")  # whose versions matter
+PACKAGES = {  # whose versions are recorded
+    "torch": "PyTorch",
+    "diffwave": "LMNT's diffwave",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "nncf": "NNCF",
+}
 PAPER = "the paper's BASE in 6 steps ran 5.6x real time on a V100"
-Results = dict[str, Any]
 
 
 def environment(load: Iterable[float]) -> Results:
-    """As `engine bench` writes it, and what the peers are."""
-    found = common(load)
-    peers = {name: version for name in PACKAGES if (version := _version(name))}
+    """Return the header of a results file, as `engine bench` writes it, with the versions of the baselines."""
+    common = engine_environment(load)
+    baselines = {name: version for name in PACKAGES if (version := _version(name))}
     openmp = f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}"
-    return {**found, "versions": {**found["versions"], **peers}, "openmp": openmp}
+    return {**common, "versions": {**common["versions"], **baselines}, "openmp": openmp}
 
 
 def section(results: Results) -> list[str]:
-    """The lines for the terminal."""
+    """Return the lines for the terminal."""
     lines = [*_setting(results), f"clock   {results['clock']}", f"target  {TARGET:g}x real time ({PAPER})"]
     if results["calls"]:
-        lines += ["", "one after the other (not to be compared with each other on a busy machine)"]
+        lines += ["", "single calls, one engine after the other (on a busy machine they are not comparable)"]
         for row in results["calls"]:
             lines.append(f"  {row['case']:<10} {row['contender']:<28} {RealTime(*_totals(row))}")
-    for duel in results["duels"]:
-        lines += ["", f"taking turns, {duel['case']} of audio"]
-        lines += [f"  {_fixed(cells)}" for cells in [_HEAD, *(_cells(row) for row in duel["rows"])]]
-        lines += [f"  {name}: not measured: {why}" for name, why in duel["skipped"].items()]
+    for comparison in results["duels"]:
+        lines += ["", f"comparison (engines alternate), {comparison['case']} of audio"]
+        lines += [f"  {_fixed(cells)}" for cells in [_HEAD, *(_cells(row) for row in comparison["rows"])]]
+        lines += [f"  {name}: not measured: {reason}" for name, reason in comparison["skipped"].items()]
     if results["duels"]:
-        lines += ["", *(f"{head:<7} {text}" for head, text in _NOTES), *_disturbed(results)]
+        lines += ["", *(f"{head:<14} {text}" for head, text in _NOTES), *caveats(results)]
     return lines
 
 
 def markdown(results: Results) -> str:
-    """The README's table."""
+    """Return the table of all comparisons, with notes and caveats.
+
+    The first comparison shows every entry; the others this engine, PyTorch and the fastest baseline.
+
+    Raises:
+        ValueError: the results are of another schema.
+    """
     if results["schema"] != SCHEMA:
         raise ValueError(f"schema: expected {SCHEMA}, got {results['schema']}")
-    lines = [
-        "| audio | " + " | ".join(_HEAD) + " |",
-        "|---|---|" + "---:|" * (len(_HEAD) - 1),
-    ]
-    for number, duel in enumerate(results["duels"]):
-        shown = duel["rows"] if number == 0 else _chosen(duel["rows"])
-        lines += [f"| {duel['case']} | " + " | ".join(_cells(row)) + " |" for row in shown]
-    return "\n".join([*lines, "", *(f"- {line}" for line in _prose(results))])
+    rows = []
+    for number, comparison in enumerate(results["duels"]):
+        shown = comparison["rows"] if number == 0 else _chosen(comparison["rows"])
+        rows += [(comparison["case"], *_cells(row)) for row in shown]
+    return f"{table(('audio', *_HEAD), rows, align='ll')}\n\n{bullets(_prose(results))}"
 
 
 _HEAD = (
-    *("contender", "rounds", "seconds p20 / p50 / p80", "RTF", "x real time"),
-    *("share", "peak GFLOP/s", "x eager", "SNR dB"),
+    *("engine", "rounds", "seconds p20 / p50 / p80", "RTF", "x real time"),
+    *("share of peak", "peak GFLOP/s", "x eager", "SNR dB"),
 )
 _NOTES = (
-    ("RTF", "sum of work / sum of audio over the rounds; x real time is its inverse"),
+    ("RTF", 'seconds of work per second of audio, over all rounds; "x real time" is its inverse'),
     (
-        "share",
-        "the residual layers' multiply-accumulates alone per second, counted one by one whoever saves some, of the "
-        "peak beside each call; median",
+        "Share of peak",
+        "residual-layer MAC/s divided by the peak measured beside each call (median); MACs are those of the direct "
+        "convolution, so Winograd's savings count as speed",
     ),
-    ("peak", "2 x multiply-accumulates per second on registers alone, before and after each call; median"),
-    ("eager", "PyTorch, same weights, mel, noise and threads, the conditioner in every step; median of ratios"),
-    ("SNR", "against this engine's fp32 audio of the same noise; * fails its accuracy gate"),
+    ("Peak", "multiply-accumulates on registers alone, 2 FLOP each, measured before and after each call (median)"),
+    (
+        "x eager",
+        "speed-up over LMNT's code in PyTorch with the same weights, mel, noise and threads, which computes the "
+        "conditioner in every step (median of ratios)",
+    ),
+    ("SNR", "against this engine's fp32 audio of the same noise; * fails its accuracy gate, so it has no speed-up"),
 )
 
 
-def _cells(row: Results) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     speed = RealTime(*_totals(row))
     seconds = " / ".join(f"{row['seconds'][name]:.2f}" for name in ("p20", "p50", "p80"))
+    failed = row["passed"] is False
     return (
         row["contender"],
         str(row["rounds"]),
@@ -95,24 +105,24 @@ def _cells(row: Results) -> tuple[str, ...]:
         f"{speed.times:.2f}",
         f"{row['share_of_peak']['p50']:.0%}" if row["share_of_peak"] else "-",
         f"{row['peak_gflops']['p50']:.0f}" if row["peak_gflops"] else "-",
-        f"{row['times_eager']['p50']:.1f}",
-        ("-" if row["snr_db"] is None else f"{row['snr_db']:.0f}") + "*" * (row["passed"] is False),
+        "-" if failed else f"{row['times_eager']['p50']:.1f}",
+        ("-" if row["snr_db"] is None else f"{row['snr_db']:.0f}") + "*" * failed,
     )
 
 
-def _chosen(rows: Sequence[Results]) -> list[Results]:
-    """For a short table: this engine, the fastest peer that passes its gate, and PyTorch."""
-    others = [row for row in rows if row["peer"]]
-    best = min((row for row in others if row["passed"]), key=lambda row: row["seconds"]["p50"])
-    return [row for row in rows if not row["peer"] or row in (best, others[0])]
+def _chosen(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a short table: this engine, PyTorch, and the fastest baseline that passes its gate."""
+    baselines = [row for row in rows if row["peer"]]
+    best = min((row for row in baselines if row["passed"]), key=lambda row: float(row["seconds"]["p50"]))
+    return [row for row in rows if not row["peer"] or row in (best, baselines[0])]
 
 
 def _fixed(cells: Iterable[str]) -> str:
-    widths = (28, 7, 25, 8, 12, 6, 13, 8, 7)
+    widths = (28, 7, 25, 8, 12, 14, 13, 8, 7)
     return "".join(f"{cell:<{w}}" if w == 28 else f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
 
 
-def _totals(row: Results) -> tuple[float, float]:
+def _totals(row: Row) -> tuple[float, float]:
     return row["audio_seconds"], row["work_seconds"]
 
 
@@ -131,40 +141,31 @@ def _setting(results: Results) -> list[str]:
 def _prose(results: Results) -> list[str]:
     machine = results["machine"]
     return [
-        f"{results['network']}, {results['steps']} steps, {results['threads']} threads of {machine['cpu']} "
+        f"Run: {results['network']}, {results['steps']} steps, {results['threads']} threads of {machine['cpu']} "
         f"({machine['cores']} cores, load {machine['load_at_start'][0]} at the start), {results['date'][:10]}, "
-        f"commit {results['commit']}, {_runtimes(results)} with {results['openmp']}.",
-        f"The clock holds {results['clock']}.",
-        *(f"{head[0].upper()}{head[1:]}: {text}." for head, text in _NOTES),
+        f"commit {results['commit']}, {_runtimes(results)}, {results['openmp']}.",
+        f"Clock: {results['clock']}.",
+        *(f"{head}: {text}.".replace("; *", "; \\*") for head, text in _NOTES),
         f"Accuracy gate: {_worst(results)}.",
         f"Target: {TARGET:g}x real time; {PAPER}.",
-        *_disturbed(results),
+        *caveats(results),
     ]
 
 
 def _worst(results: Results) -> str:
-    """What the gate found over all cases: of PyTorch, and of each precision of this engine."""
-    rows = [row for duel in results["duels"] for row in duel["rows"]]
-    eager = max(row["error"] for duel in results["duels"] for row in duel["rows"] if row["contender"] == EAGER)
-    found = [f"fp32 within {eager:.1g} of PyTorch's peak amplitude"]
+    """Return the worst accuracy over all cases: of fp32 against PyTorch, of the other precisions against fp32."""
+    rows = [row for comparison in results["duels"] for row in comparison["rows"]]
+    error = max(row["error"] for row in rows if row["contender"] == EAGER)
+    parts = [f"fp32 within {error:.1g} of PyTorch's peak amplitude"]
     for precision in dict.fromkeys(row["precision"] for row in rows if not row["peer"] and row["snr_db"] is not None):
         least = min(row["snr_db"] for row in rows if row["contender"] == precision)
-        found.append(f"{precision} at {least:.0f} dB SNR against fp32")
-    return ", ".join(found)
+        parts.append(f"{precision} at {least:.0f} dB SNR against fp32")
+    return ", ".join(parts)
 
 
 def _runtimes(results: Results) -> str:
-    names = {"torch": "PyTorch", "diffwave": "LMNT's diffwave", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-    names["nncf"] = "NNCF"
     versions = results["versions"]
-    return ", ".join(f"{name} {versions[key]}" for key, name in names.items() if key in versions)
-
-
-def _disturbed(results: Results) -> list[str]:
-    """One sentence when the machine was not quiet: then the figures of this run are not for quoting."""
-    if not disturbed(results):
-        return []
-    return ["DISTURBED: the peak itself varied by more than a tenth between rounds; repeat on a quiet machine"]
+    return ", ".join(f"{name} {versions[key]}" for key, name in PACKAGES.items() if key in versions)
 
 
 def _version(package: str) -> str | None:
@@ -175,7 +176,13 @@ def _version(package: str) -> str | None:
 
 
 def page(results: Results, curves: Results | None = None, predicted: Path = PREDICTED) -> str:
-    """The HTML page: the duels, the curves of the same run or of another, and what is predicted for GPUs."""
+    """Return the HTML page: the comparisons, the curves and the prediction for GPUs.
+
+    Args:
+        results: of the comparisons, and of the curves if there are no others.
+        curves: results of another run, whose curves are shown instead.
+        predicted: JSON of the prediction.
+    """
     other = {} if curves is None else {name: curves[name] for name in ("curves", "accuracy", "left_out")}
     if curves is not None:
         load = " ".join(map(str, curves["machine"]["load_at_start"]))
@@ -184,11 +191,11 @@ def page(results: Results, curves: Results | None = None, predicted: Path = PRED
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Print the Markdown table, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", metavar="FILE", type=Path)
-    parser.add_argument("curves", metavar="CURVES", type=Path, nargs="?")
-    parser.add_argument("--html", metavar="OUT", type=Path)
+    parser.add_argument("file", metavar="FILE", type=Path, help="JSON of pytest --benchmark --results=FILE")
+    parser.add_argument("curves", metavar="CURVES", type=Path, nargs="?", help="JSON of engine bench --json")
+    parser.add_argument("--html", metavar="OUT", type=Path, help="write an HTML page instead")
     arguments = parser.parse_args(argv)
     results, *curves = (json.loads(path.read_text()) for path in (arguments.file, arguments.curves) if path)
     if arguments.html:

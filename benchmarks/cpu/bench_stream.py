@@ -1,58 +1,69 @@
-"""Streams beside the whole-utterance call: what they cost, when their audio comes. A plain run uses a few frames."""
+"""Streams beside the whole-utterance call: their cost and their latency.
+
+A plain run of pytest uses a few frames.
+"""
+
+from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import engine
-from benchmarks import streaming
-from benchmarks.bench_vocode import SEED, mels_for
+from benchmarks.cpu import streaming
+from benchmarks.cpu.bench_vocode import SEED, VoiceOf, mels_for
+from engine.bundled import BUNDLED
+from engine.checks.arrays import FloatArray
 from engine.errors import UnavailableError
-from engine.voice import BUNDLED
 
 ROUNDS = 5
-# Two steps, so that slower machines keep up, too: it shows the stream, not the sound.
+# Two steps let slower machines keep up; they show the stream, not the sound.
 SCHEDULES = {"6 steps": None, "2 steps": (0.01, 0.5)}
 PIECES = (1, 16)  # frames
 
 
 @pytest.mark.benchmark(group="streams, 1 thread")
-def test_overhead(benchmark, checkpoint, kept):
-    """One thread, one utterance: the same audio in one call, and streamed from pieces."""
+def test_overhead(benchmark: Any, results: dict[str, Any]) -> None:
+    """Time one utterance on one thread, in one call and streamed in pieces: the audio is the same."""
     frames = 86 if benchmark.enabled else 4
     mel = mels_for("4 s", True)[0][:, :frames]
     voice = engine.load(BUNDLED if BUNDLED.is_file() else None, device="cpu", precision="fp32", threads=1)
-    made = {}
+    audio: dict[str, FloatArray] = {}
 
-    def of(name, call):
-        def run():
-            made[name] = call()
+    def recorded(name: str, call: Callable[[], FloatArray]) -> Callable[[], None]:
+        def run() -> None:
+            audio[name] = call()
 
         return run
 
-    contenders = {"vocode": of("vocode", lambda: voice.vocode(mel, seed=SEED))}
-    contenders["stream, whole mel"] = of("whole", lambda: np.concatenate(list(voice.stream(mel, seed=SEED))))
-    for size in PIECES:
+    def streamed(pieces: Callable[[], Any]) -> Callable[[], FloatArray]:
+        return lambda: np.concatenate(list(voice.stream(pieces(), seed=SEED)))
 
-        def call(size=size):
-            return np.concatenate(list(voice.stream(streaming.in_pieces(mel, size), seed=SEED)))
-
-        contenders[f"stream, pieces of {size}"] = of(size, call)
-    rows = benchmark.pedantic(
-        streaming.rows_in_turns, (contenders, ROUNDS if benchmark.enabled else 1), warmup_rounds=0
-    )
-    assert len({audio.tobytes() for audio in made.values()}) == 1  # what was timed is the same audio
+    sources: dict[str, Callable[[], FloatArray]] = {
+        "vocode": lambda: voice.vocode(mel, seed=SEED),
+        "stream, whole mel": streamed(lambda: mel),
+        **{
+            f"stream, pieces of {size}": streamed(lambda size=size: streaming.in_pieces(mel, size))  # type: ignore[misc]
+            for size in PIECES
+        },
+    }
+    calls = {name: recorded(name, call) for name, call in sources.items()}
+    rounds = ROUNDS if benchmark.enabled else 1
+    rows = benchmark.pedantic(streaming.time_alternately, (calls, rounds), warmup_rounds=0)
+    assert len({samples.tobytes() for samples in audio.values()}) == 1  # every timed call computes the same audio
     title = f"{frames * voice.hop / voice.sample_rate:.1f} s, 1 thread, {voice.choice.isa} {voice.choice.precision}"
-    kept["streams"].append({"title": title, "threads": 1, "precision": voice.choice.precision, "rows": rows})
+    results["streams"].append({"title": title, "threads": 1, "precision": voice.choice.precision, "rows": rows})
 
 
 @pytest.mark.parametrize("steps", SCHEDULES)
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.benchmark(group="first audio")
-def test_first_audio(benchmark, voice_of, kept, precision, steps):
-    """From a front-end that writes mel frames at the speed of speech, and from a mel that is there already."""
+def test_first_audio(benchmark: Any, voice_of: VoiceOf, results: dict[str, Any], precision: str, steps: str) -> None:
+    """Time streams from a front-end that writes frames at the speed of speech, and from a complete mel."""
     try:
         voice = voice_of(precision)
     except UnavailableError as error:
@@ -64,15 +75,15 @@ def test_first_audio(benchmark, voice_of, kept, precision, steps):
     expected = voice.vocode(mel, seed=SEED, schedule=schedule)
     vocode_ms = 1000 * (time.perf_counter() - begin)
 
-    def run(make):
+    def run(source: Callable[[float], Iterable[FloatArray] | FloatArray]) -> streaming.Timeline:
         begin = time.perf_counter()
-        chunks = voice.stream(make(begin), seed=SEED, schedule=schedule)
+        chunks = voice.stream(source(begin), seed=SEED, schedule=schedule)
         return streaming.timeline(chunks, voice.sample_rate, begin)
 
     line = benchmark.pedantic(run, (lambda begin: streaming.paced(mel, 1, pace, begin),), rounds=1)
-    for source, one in (("paced", line), ("at once", run(lambda begin: mel))):
-        assert round(one[-1][1] * voice.sample_rate) == len(expected)
-        kept["streams"].append(
+    for source, points in (("paced", line), ("at once", run(lambda begin: mel))):
+        assert round(points[-1][1] * voice.sample_rate) == len(expected)
+        results["streams"].append(
             {
                 "title": f"{source} mel, {steps}, {voice.choice.isa} {precision}, {voice.threads} threads",
                 "source": source,
@@ -81,23 +92,23 @@ def test_first_audio(benchmark, voice_of, kept, precision, steps):
                 "threads": voice.threads,
                 "audio_seconds": len(expected) / voice.sample_rate,
                 "vocode_ms": vocode_ms,
-                **streaming.played(one),
+                **streaming.played(points),
             }
         )
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.benchmark(group="cancelling")
-def test_cancelling(benchmark, kept, count):
-    """From setting the event, in the middle of the work, to Cancelled."""
+def test_cancelling(benchmark: Any, results: dict[str, Any], count: int) -> None:
+    """Time from setting the event, in the middle of the work, to Cancelled."""
     voice, mel = engine.load(device="cpu", precision="fp32", threads=count), mels_for("4 s", True)[0]
     random = np.random.default_rng(0)
 
-    def once():
-        event, at = threading.Event(), []
+    def cancel() -> float:
+        event, times = threading.Event(), []
 
-        def fire():
-            at.append(time.perf_counter())
+        def fire() -> None:
+            times.append(time.perf_counter())
             event.set()
 
         timer = threading.Timer(0.2 + 0.1 * random.random(), fire)
@@ -105,17 +116,17 @@ def test_cancelling(benchmark, kept, count):
         with pytest.raises(engine.Cancelled):
             for _ in voice.stream(mel, cancel=event):
                 pass
-        return 1000 * (time.perf_counter() - at[0])
+        return 1000 * (time.perf_counter() - times[0])
 
-    laps = benchmark.pedantic(lambda: [once() for _ in range(12 if benchmark.enabled else 1)])
+    times = benchmark.pedantic(lambda: [cancel() for _ in range(12 if benchmark.enabled else 1)])
     title = f"cancelling, 6 steps, {voice.choice.isa} {voice.choice.precision}, {count} threads"
-    kept["streams"].append({"title": title, "threads": count, "cancelled_ms": laps})
+    results["streams"].append({"title": title, "threads": count, "cancelled_ms": times})
 
 
-def test_a_player_waits_where_there_is_nothing_to_play():
-    """Chunks of 1 s at 1, 1.5 and 4 s: it plays from 1 to 3, waits a second, and ends at 5."""
-    found = streaming.played([(1.0, 1.0), (1.5, 2.0), (4.0, 3.0)])
-    assert (found["first_audio_ms"], found["underruns"]) == (1000.0, 1)
-    assert found["waited_ms"] == pytest.approx(1000.0)
-    assert found["played"] == [(1.0, 0.0), (3.0, 2.0), (4.0, 2.0), (5.0, 3.0)]
+def test_a_player_waits_while_its_buffer_is_empty() -> None:
+    """Chunks of 1 s arrive at 1, 1.5 and 4 s: the player plays from 1 to 3, waits a second, and ends at 5."""
+    figures = streaming.played([(1.0, 1.0), (1.5, 2.0), (4.0, 3.0)])
+    assert (figures["first_audio_ms"], figures["underruns"]) == (1000.0, 1)
+    assert figures["waited_ms"] == pytest.approx(1000.0)
+    assert figures["played"] == [(1.0, 0.0), (3.0, 2.0), (4.0, 2.0), (5.0, 3.0)]
     assert streaming.played([(0.5, 9.0)])["underruns"] == 0

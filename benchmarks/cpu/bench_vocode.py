@@ -1,28 +1,38 @@
-"""Whole `Voice.vocode` calls in 6 steps, alone and in turns with peers. A plain run uses a few frames, once.
+"""Whole `Voice.vocode` calls in 6 steps, alone and compared with baselines.
 
-There PyTorch, the only peer then, has one thread: its barriers can take seconds beside a busy neighbour.
+A plain run of pytest uses a few frames, once, and PyTorch as the only baseline. PyTorch has one thread there: beside a
+busy neighbor, the barriers of several threads can take seconds.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import duel, peers
+from benchmarks.cpu import baselines, compare
+from engine import Voice
+from engine.bundled import BUNDLED
+from engine.checkpoint.load import Checkpoint
+from engine.checks.arrays import FloatArray
 from engine.cli.bench.figures import quantiles
 from engine.errors import UnavailableError
 from engine.kernels import cpu, registry
-from engine.voice import BUNDLED
 
-# Items, frames of each, frames in a plain run.
-CASES = {"4 s": (1, 344, 4), "0.5 s": (1, 43, 2), "8 x 0.5 s": (8, 43, 1)}
+# Items and frames of each, when timed and in a plain run.
+CASES = {"4 s": ((1, 344), (1, 2)), "0.5 s": ((1, 43), (1, 1)), "8 x 0.5 s": ((8, 43), (2, 1))}
 SEED, ROUNDS = 1, 7
-SPEECH = 100  # the demo begins with silence, whose SNR says little
+SPEECH = 100  # frame; the demo begins with silence, whose SNR says little
+PEAK_SECONDS = 0.2
+VoiceOf = Callable[[str], Voice]
 
 
-def mels_for(case, earnest):
-    items, frames, few = CASES[case]
-    frames = frames if earnest else few
+def mels_for(case: str, timed: bool) -> FloatArray:
+    """Return the mels [B,M,T] of a case; short ones for a plain run."""
+    items, frames = CASES[case][0 if timed else 1]
     demo = BUNDLED.with_name("demo_mel.npy")
     mel = np.load(demo) if demo.is_file() else np.random.default_rng(0).random((80, 324), dtype=np.float32)
     starts = [SPEECH + 20 * i for i in range(items)]
@@ -32,7 +42,7 @@ def mels_for(case, earnest):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("precision", registry.CPU_PRECISIONS)
 @pytest.mark.benchmark(group="vocode, 6 steps")
-def test_vocode(benchmark, voice_of, kept, precision, case):
+def test_vocode(benchmark: Any, voice_of: VoiceOf, results: dict[str, Any], precision: str, case: str) -> None:
     try:
         voice = voice_of(precision)
     except UnavailableError as error:
@@ -41,73 +51,92 @@ def test_vocode(benchmark, voice_of, kept, precision, case):
     audio = benchmark(voice.vocode, mels, seed=SEED)
     assert audio.shape == (len(mels), mels.shape[2] * voice.hop)
     assert np.isfinite(audio).all() and audio.std() > 0
-    keep(benchmark, kept, case, precision, audio.size / voice.sample_rate)
+    record(benchmark, results, case, precision, audio.size / voice.sample_rate)
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.benchmark(group="one duel: all rounds, contenders and measurements of the peak")
-def test_duel(benchmark, checkpoint, exported, voice_of, kept, case):
-    """The precisions of this engine and its peers; the accuracy gate goes first."""
-    earnest = benchmark.enabled
-    task = peers.Task(checkpoint, mels_for(case, earnest), SEED, voice_of(duel.FP32).threads if earnest else 1)
-    own = contestants(voice_of, task, 0.2 if earnest else 0.01)
-    # A peer takes up to half a minute for 4 s of audio, so they sit out most of those rounds.
-    others, audio, skipped = rivals(own, exported, task, 3 if case != "0.5 s" else 1, earnest)
-    contenders = [*own, *others]
-    duel.gate(contenders, {**{one.name: one.call() for one in own}, **audio})
-    laps, audio = benchmark.pedantic(duel.run, (contenders, ROUNDS if earnest else 1))
-    gated = duel.gate(contenders, audio)  # what was timed must be right, too
+@pytest.mark.benchmark(group="comparison: all rounds, entries and measurements of the peak")
+def test_comparison(
+    benchmark: Any,
+    checkpoint: Checkpoint,
+    exported: baselines.Exported,
+    voice_of: VoiceOf,
+    results: dict[str, Any],
+    case: str,
+) -> None:
+    """Compare the precisions of this engine with the baselines, after the accuracy gate."""
+    timed = benchmark.enabled
+    threads = voice_of(compare.FP32).threads if timed else 1
+    task = baselines.Task(checkpoint, mels_for(case, timed), SEED, threads)
+    engines = engine_entries(voice_of, task, PEAK_SECONDS if timed else 0.01)
+    # A baseline takes up to half a minute for 4 s of audio, so it runs in every third round only.
+    others, audio, skipped = baseline_entries(engines, exported, task, 3 if case != "0.5 s" else 1, timed)
+    entries = [*engines, *others]
+    compare.gate(entries, {**{entry.name: entry.call() for entry in engines}, **audio})
+    timings, audio = benchmark.pedantic(compare.run, (entries, ROUNDS if timed else 1))
+    accuracy = compare.gate(entries, audio)  # the timed audio must be right, too
     config, samples = checkpoint.config, task.noise[0].size
-    work = duel.layer_work(config, len(task), samples)
-    rows = duel.rows(contenders, laps, gated, work, samples / config.sample_rate)
-    kept["duels"].append({"case": case, "rows": rows, "skipped": skipped})
+    work = compare.layer_work(config, len(task), samples)
+    rows = compare.rows(entries, timings, accuracy, work, samples / config.sample_rate)
+    results["duels"].append({"case": case, "rows": rows, "skipped": skipped})
 
 
-def contestants(voice_of, task, peak_seconds):
-    """This engine in every precision that this machine has."""
+def engine_entries(voice_of: VoiceOf, task: baselines.Task, peak_seconds: float) -> list[compare.Entry]:
+    """Return this engine in every precision that this machine has."""
 
-    def contender(voice):
+    def entry(voice: Voice) -> compare.Entry:
         choice = voice.choice
-        return duel.Contender(
+        return compare.Entry(
             choice.precision,
             choice.precision,
             lambda: voice.vocode(task.mels, seed=SEED),
             lambda: cpu.peak(choice.isa, choice.precision, voice.threads, peak_seconds),
         )
 
-    found = []
+    entries = []
     for precision in registry.CPU_PRECISIONS:
         with suppress(UnavailableError):
-            found.append(contender(voice_of(precision)))
-    return found
+            entries.append(entry(voice_of(precision)))
+    return entries
 
 
-def rivals(own, exported, task, patience, earnest):
-    """The peers, what they made in their first call, and who cannot take part, and why."""
-    peaks = {one.precision: one.peak for one in own}
-    found, audio, skipped = [], {}, {}
-    for peer in peers.PEERS if earnest else peers.PEERS[:1]:
-        if peer.precision not in peaks:  # what a processor has to emulate takes minutes and says nothing
-            skipped[peer.name] = f"there is no {peer.precision} here, see 'engine doctor'"
+def baseline_entries(
+    engines: list[compare.Entry], exported: baselines.Exported, task: baselines.Task, every: int, timed: bool
+) -> tuple[list[compare.Entry], dict[str, FloatArray], dict[str, str]]:
+    """Return the baselines, the audio of their first calls, and the reasons of those that cannot run.
+
+    Args:
+        engines: entries of this engine.
+        exported: the network.
+        task: the audio to compute.
+        every: see `compare.Entry`.
+        timed: False for PyTorch alone.
+    """
+    peaks = {entry.precision: entry.peak for entry in engines}
+    entries, audio, skipped = [], {}, {}
+    for baseline in baselines.BASELINES if timed else baselines.BASELINES[:1]:
+        if baseline.precision not in peaks:  # an emulated precision takes minutes and says nothing
+            skipped[baseline.name] = f"there is no {baseline.precision} here, see 'engine doctor'"
             continue
-        made = peers.prepared(peer, exported, task)
-        if isinstance(made, str):
-            skipped[peer.name] = made
+        prepared = baselines.prepare(baseline, exported, task)
+        if isinstance(prepared, str):
+            skipped[baseline.name] = prepared
             continue
-        call, audio[peer.name] = made
-        peak = peaks[peer.precision]
-        found.append(duel.Contender(peer.name, peer.precision, call, peak, patience, True, peer.conditioner))
-    return found, audio, skipped
+        call, audio[baseline.name] = prepared
+        peak = peaks[baseline.precision]
+        entries.append(compare.Entry(baseline.name, baseline.precision, call, peak, every, True, baseline.conditioner))
+    return entries, audio, skipped
 
 
-def keep(benchmark, kept, case, contender, audio_seconds):
+def record(benchmark: Any, results: dict[str, Any], case: str, precision: str, audio_seconds: float) -> None:
+    """Add the row of a single call to the results."""
     benchmark.extra_info["audio_seconds"] = audio_seconds
     if benchmark.enabled:
         seconds = benchmark.stats["data"]
-        kept["calls"].append(
+        results["calls"].append(
             {
                 "case": case,
-                "contender": contender,
+                "contender": precision,
                 "rounds": len(seconds),
                 "audio_seconds": audio_seconds * len(seconds),
                 "work_seconds": sum(seconds),

@@ -1,6 +1,6 @@
-"""Contenders take turns: a neighbour on the machine can halve any figure for minutes, so only rounds compare.
+"""Comparison of engines that alternate: a neighbor on the machine can halve any figure for minutes.
 
-The peak is measured right before and after every call, and an accuracy gate goes first: a fast wrong answer is no
+The peak is measured right before and after every call. The accuracy gate runs first: a fast wrong answer is no
 speed-up.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from benchmarks.report import EAGER
+from benchmarks.committed import EAGER, Row
 from engine.audio.metrics import snr
 from engine.checks.arrays import FloatArray
 from engine.cli.bench.figures import quantiles
@@ -21,23 +20,23 @@ from engine.config import Config
 from tests.support.tolerances import relative_error
 
 FP32, BF16 = "fp32", "bf16"
-FP32_ERROR = 3e-4  # of the peak amplitude: what two orders of summation make of 6 steps
-OWN_SNR = {BF16: 35.0, "int8": 20.0}  # dB, against fp32
-PEER_SNR = {BF16: 25.0}
+FP32_ERROR = 3e-4  # relative to the peak amplitude: two orders of summation over 6 steps
+ENGINE_SNR = {BF16: 35.0, "int8": 20.0}  # dB against fp32, at least
+BASELINE_SNR = {BF16: 25.0}
 
 
 @dataclass(frozen=True)
-class Contender:
-    """Who takes part.
+class Entry:
+    """One engine in one precision.
 
     Attributes:
-        name: of the row.
-        precision: of its arithmetic: which gate it must pass.
-        call: the work that is timed; returns the audio [B,L].
-        peak: measures the ceiling of that precision, multiply-accumulates per second; None where nothing can.
-        every: it takes part in rounds 0, every, 2 * every, ...
-        peer: not this engine.
-        conditioner: computed "once" a call, or in "every step".
+        name: of its row.
+        precision: of its arithmetic; selects the accuracy gate.
+        call: the timed work; returns audio [B,L].
+        peak: measures the peak of that precision in multiply-accumulates per second; None where it cannot be measured.
+        every: it runs in rounds 0, every, 2 * every, ...
+        baseline: not this engine.
+        conditioner: computed "once" per call or in "every step".
     """
 
     name: str
@@ -45,99 +44,112 @@ class Contender:
     call: Callable[[], FloatArray]
     peak: Callable[[], float] | None
     every: int = 1
-    peer: bool = False
+    baseline: bool = False
     conditioner: str = "once"
 
 
 @dataclass(frozen=True)
-class Lap:
-    """One call: its seconds, and the peak beside it in multiply-accumulates per second, if there is one."""
+class Timing:
+    """One call.
+
+    Attributes:
+        seconds: wall time.
+        peak: mean of the peaks before and after, in multiply-accumulates per second; None where not measured.
+    """
 
     seconds: float
     peak: float | None
 
 
-def gate(contenders: Sequence[Contender], audio: Mapping[str, FloatArray]) -> dict[str, dict[str, Any]]:
-    """Compare everybody's audio, made from the same mels and noise, with that of this engine in fp32.
+def gate(entries: Sequence[Entry], audio: Mapping[str, FloatArray]) -> dict[str, Row]:
+    """Check the audio of all entries, computed from the same mels and noise, against this engine's fp32.
+
+    Args:
+        entries: this engine's fp32 among them.
+        audio: [B,L] by entry.
 
     Returns:
-        by name: error, relative to the peak; snr_db, None for fp32 itself; passed, None where no gate is set.
+        By entry: error, relative to the peak; snr_db, None for fp32 itself; passed, None where no gate is set.
 
     Raises:
-        AssertionError: a precision of this engine, or PyTorch in fp32, does not pass. Any other peer is only marked.
+        AssertionError: a precision of this engine or PyTorch fp32 fails. Other baselines are only marked.
     """
-    found = {}
-    for one in contenders:
-        error, db = relative_error(audio[one.name], audio[FP32]), snr(audio[FP32], audio[one.name])
-        floor = (PEER_SNR if one.peer else OWN_SNR).get(one.precision)
-        passed = error < FP32_ERROR if one.precision == FP32 else None if floor is None else db >= floor
-        assert passed is not False or (one.peer and one.name != EAGER), (
-            f"{one.name} has an SNR of {db:.3g} dB against fp32 and differs by {error:.2g} of its peak"
+    results = {}
+    for entry in entries:
+        error, db = relative_error(audio[entry.name], audio[FP32]), snr(audio[FP32], audio[entry.name])
+        floor = (BASELINE_SNR if entry.baseline else ENGINE_SNR).get(entry.precision)
+        passed = error < FP32_ERROR if entry.precision == FP32 else None if floor is None else db >= floor
+        assert passed is not False or (entry.baseline and entry.name != EAGER), (
+            f"{entry.name} has an SNR of {db:.3g} dB against fp32 and differs by {error:.2g} of its peak"
         )
-        found[one.name] = {"error": error, "snr_db": db if np.isfinite(db) else None, "passed": passed}
-    return found
+        results[entry.name] = {"error": error, "snr_db": db if np.isfinite(db) else None, "passed": passed}
+    return results
 
 
-def run(contenders: Sequence[Contender], rounds: int) -> tuple[dict[str, dict[int, Lap]], dict[str, FloatArray]]:
-    """Let everybody run once per round, another one first each time: who follows whom costs or saves some.
+def run(entries: Sequence[Entry], rounds: int) -> tuple[dict[str, dict[int, Timing]], dict[str, FloatArray]]:
+    """Run every entry once per round, in an order that rotates: an entry's predecessor affects its time.
+
+    Args:
+        entries: run in their order, rotated by one in each round.
+        rounds: how many.
 
     Returns:
-        the laps by name and round, and everybody's last audio.
+        The timings by entry and round, and each entry's last audio.
     """
-    laps: dict[str, dict[int, Lap]] = {one.name: {} for one in contenders}
+    timings: dict[str, dict[int, Timing]] = {entry.name: {} for entry in entries}
     audio = {}
     for number in range(rounds):
-        present = [one for one in contenders if number % one.every == 0]
+        present = [entry for entry in entries if number % entry.every == 0]
         first = number % max(1, len(present))
-        for one in present[first:] + present[:first]:
-            before = one.peak() if one.peak else None
+        for entry in present[first:] + present[:first]:
+            before = entry.peak() if entry.peak else None
             begin = time.perf_counter()
-            audio[one.name] = one.call()
+            audio[entry.name] = entry.call()
             seconds = time.perf_counter() - begin
-            laps[one.name][number] = Lap(seconds, (before + one.peak()) / 2 if one.peak and before else None)
-    return laps, audio
+            peak = (before + entry.peak()) / 2 if entry.peak and before else None
+            timings[entry.name][number] = Timing(seconds, peak)
+    return timings, audio
 
 
 def rows(
-    contenders: Sequence[Contender],
-    laps: Mapping[str, Mapping[int, Lap]],
-    gated: Mapping[str, Mapping[str, Any]],
+    entries: Sequence[Entry],
+    timings: Mapping[str, Mapping[int, Timing]],
+    accuracy: Mapping[str, Row],
     work: float,
     audio_seconds: float,
-) -> list[dict[str, Any]]:
-    """A row of figures per contender, in their order.
+) -> list[Row]:
+    """Return a row of figures per entry; only rounds that PyTorch shares enter the speed-up over it.
 
     Args:
-        contenders: who took part.
-        laps: from `run`.
-        gated: from `gate`.
+        entries: in the order of the rows.
+        timings: from `run`.
+        accuracy: from `gate`.
         work: multiply-accumulates of the residual layers in one call.
         audio_seconds: of one call.
     """
-    table = []
-    for one in contenders:
-        own = laps[one.name]
-        both = [number for number in own if number in laps[EAGER]]
-        peaks = [lap for lap in own.values() if lap.peak]
+    eager, table = timings[EAGER], []
+    for entry in entries:
+        calls = timings[entry.name]
+        peaks = [(timing.seconds, timing.peak) for timing in calls.values() if timing.peak]
         table.append(
             {
-                "contender": one.name,
-                "precision": one.precision,
-                "peer": one.peer,
-                "conditioner": one.conditioner,
-                "rounds": len(own),
-                "audio_seconds": audio_seconds * len(own),
-                "work_seconds": sum(lap.seconds for lap in own.values()),
-                "seconds": quantiles([lap.seconds for lap in own.values()]),
-                "peak_gflops": quantiles([2e-9 * lap.peak for lap in peaks]) if peaks else None,
-                "share_of_peak": quantiles([work / lap.seconds / lap.peak for lap in peaks]) if peaks else None,
-                "times_eager": quantiles([laps[EAGER][n].seconds / own[n].seconds for n in both]),
-                **gated[one.name],
+                "contender": entry.name,
+                "precision": entry.precision,
+                "peer": entry.baseline,
+                "conditioner": entry.conditioner,
+                "rounds": len(calls),
+                "audio_seconds": audio_seconds * len(calls),
+                "work_seconds": sum(timing.seconds for timing in calls.values()),
+                "seconds": quantiles([timing.seconds for timing in calls.values()]),
+                "peak_gflops": quantiles([2e-9 * peak for _, peak in peaks]) if peaks else None,
+                "share_of_peak": quantiles([work / seconds / peak for seconds, peak in peaks]) if peaks else None,
+                "times_eager": quantiles([eager[n].seconds / calls[n].seconds for n in calls if n in eager]),
+                **accuracy[entry.name],
             }
         )
     return table
 
 
 def layer_work(config: Config, steps: int, samples: int) -> float:
-    """Multiply-accumulates of the residual layers alone: 3 taps of C x 2C and one C x 2C per layer and sample."""
+    """Return the multiply-accumulates of the residual layers: 3 taps of C x 2C and one C x 2C per layer and sample."""
     return float(steps * config.residual_layers * 8 * config.residual_channels**2 * samples)

@@ -1,30 +1,35 @@
-"""What streaming costs and when its audio comes: measured, and in words."""
+"""Streams: their cost and latency, and the lines of the report."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from engine.checks.arrays import FloatArray
 from engine.cli.bench.figures import quantiles
 
 Results = dict[str, Any]
-Timeline = list[tuple[float, float]]  # seconds since the first frame was wanted, seconds of audio by then
+Timeline = list[tuple[float, float]]  # seconds since the first frame was requested, seconds of audio until then
 
 
-def rows_in_turns(contenders: dict[str, Callable[[], Any]], rounds: int) -> list[Results]:
-    """Each contender once per round, in turns; seconds, and their ratio to the first one's of the same round."""
-    laps: dict[str, list[float]] = {name: [] for name in contenders}
+def time_alternately(calls: dict[str, Callable[[], Any]], rounds: int) -> list[Results]:
+    """Time each call once per round.
+
+    Returns:
+        A row per call: its seconds, and their ratio to the first call's of the same round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
-        for name, call in contenders.items():
+        for name, call in calls.items():
             begin = time.perf_counter()
             call()
-            laps[name].append(time.perf_counter() - begin)
-    first = np.array(laps[next(iter(laps))])
+            times[name].append(time.perf_counter() - begin)
+    first = np.array(times[next(iter(times))])
     return [
         {
             "contender": name,
@@ -32,20 +37,25 @@ def rows_in_turns(contenders: dict[str, Callable[[], Any]], rounds: int) -> list
             "seconds": quantiles(seconds),
             "times_vocode": quantiles((np.array(seconds) / first).tolist()),
         }
-        for name, seconds in laps.items()
+        for name, seconds in times.items()
     ]
 
 
-def in_pieces(mel: npt.NDArray[np.float32], frames: int) -> Iterator[npt.NDArray[np.float32]]:
-    """A mel, so many frames at a time."""
+def in_pieces(mel: FloatArray, frames: int) -> Iterator[FloatArray]:
+    """Yield a mel [M,T] in pieces of this many frames."""
     for begin in range(0, mel.shape[1], frames):
         yield mel[:, begin : begin + frames]
 
 
-def paced(
-    mel: npt.NDArray[np.float32], frames: int, seconds_per_frame: float, begin: float
-) -> Iterator[npt.NDArray[np.float32]]:
-    """The same as from a front-end that writes at the speed of speech: a piece comes when its last frame is spoken."""
+def paced(mel: FloatArray, frames: int, seconds_per_frame: float, begin: float) -> Iterator[FloatArray]:
+    """Yield a mel in pieces at the speed of speech: each piece when its last frame has been spoken.
+
+    Args:
+        mel: [M,T].
+        frames: of each piece.
+        seconds_per_frame: of speech.
+        begin: of the first frame, by `time.perf_counter`.
+    """
     for number, piece in enumerate(in_pieces(mel, frames)):
         due = begin + (number * frames + piece.shape[1]) * seconds_per_frame
         time.sleep(max(0.0, due - time.perf_counter()))
@@ -53,24 +63,24 @@ def paced(
 
 
 def timeline(chunks: Iterator[Any], sample_rate: int, begin: float) -> Timeline:
-    """When how much audio was there."""
-    found, samples = [], 0
+    """Return when each chunk arrived, and how much audio there was then."""
+    points, samples = [], 0
     for chunk in chunks:
         samples += len(chunk)
-        found.append((time.perf_counter() - begin, samples / sample_rate))
-    return found
+        points.append((time.perf_counter() - begin, samples / sample_rate))
+    return points
 
 
 def played(line: Timeline) -> Results:
-    """A player that starts with the first chunk and plays at 1x, waiting where there is nothing to play.
+    """Simulate a player that starts with the first chunk, plays at 1x and waits when its buffer is empty.
 
     Returns:
-        first_audio_ms: until the first chunk; underruns: how often it had to wait; waited_ms: for how long in all;
-        played: its own timeline.
+        first_audio_ms, until the first chunk; underruns, how often it waited; waited_ms, in all; produced, the line
+        itself; played, the player's own timeline.
     """
     clock, position, underruns, waited, path = line[0][0], 0.0, 0, 0.0, [(line[0][0], 0.0)]
     for (_, have), (arrival, _) in pairwise(line):
-        empty = clock + have - position  # when what there is will have been played
+        empty = clock + have - position  # when the player reaches the end of its buffer
         clock, position = empty, have
         if arrival > empty + 1e-3:
             underruns += 1
@@ -88,23 +98,23 @@ def played(line: Timeline) -> Results:
 
 
 def lines(streams: Sequence[Results]) -> list[str]:
-    """For the terminal."""
-    made = []
-    for one in streams:
-        if "rows" in one:
-            made += ["", f"{one['title']}: seconds p50, times vocode p50 of ratios"]
-            made += [
+    """Return the lines for the terminal."""
+    output = []
+    for run in streams:
+        if "rows" in run:
+            output += ["", f"{run['title']}: seconds (median), time relative to vocode (median of ratios)"]
+            output += [
                 f"  {row['contender']:<32} {row['seconds']['p50']:8.3f} {row['times_vocode']['p50']:8.3f}"
-                for row in one["rows"]
+                for row in run["rows"]
             ]
-        elif "cancelled_ms" in one:
-            laps = one["cancelled_ms"]
-            made += ["", f"{one['title']}: {np.median(laps):.0f} ms in the median, {max(laps):.0f} ms at most"]
+        elif "cancelled_ms" in run:
+            times = run["cancelled_ms"]
+            output += ["", f"{run['title']}: median {median(times):.0f} ms, longest {max(times):.0f} ms"]
         else:
-            made += [
+            output += [
                 "",
-                f"{one['title']}: first audio after {one['first_audio_ms']:.0f} ms, "
-                f"{one['underruns']} underruns, {one['waited_ms']:.0f} ms waited, "
-                f"{one['audio_seconds']:.2f} s of audio; the whole-utterance call took {one['vocode_ms']:.0f} ms",
+                f"{run['title']}: first audio after {run['first_audio_ms']:.0f} ms, {run['underruns']} underruns, "
+                f"{run['waited_ms']:.0f} ms of waiting, {run['audio_seconds']:.2f} s of audio; one vocode call takes "
+                f"{run['vocode_ms']:.0f} ms",
             ]
-    return made
+    return output

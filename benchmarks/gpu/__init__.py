@@ -1,1 +1,1 @@
-"""Benchmarks that need a GPU, and the roofline that predicts one."""
+"""Speed on a GPU, and the roofline model that predicts it."""

@@ -1,22 +1,27 @@
-"""`pytest --benchmark -m gpu benchmarks/gpu/bench_training.py`: whole steps of a training on a GPU, batches and all.
+"""`pytest --benchmark -m gpu benchmarks/gpu/bench_training.py`: whole steps of a training on a GPU, with batches.
 
-A step ends when its losses are on the CPU. A plain run, and a machine without a GPU, skips all of it.
+A step ends when its losses are on the CPU. A plain run of pytest, and a machine without a GPU, skips all of it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.kernels import cuda
+from engine.kernels import device as gpu_device
 
-OBSTACLE = cuda.obstacle()
+OBSTACLE = gpu_device.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
 WARM_UP, ROUNDS = 10, 50
+Workload = tuple[Any, int, list[tuple[Any, ...]], tuple[str, ...]]  # recipe, batch, clips, classes
 
 
-def voice():
-    """16 crops of 32 frames for BASE."""
+def voice() -> Workload:
+    """Return 16 crops of 32 frames for BASE."""
     from engine.training.settings import read_recipe
 
     recipe = read_recipe("voice")
@@ -27,8 +32,8 @@ def voice():
     return replace(recipe, data=replace(recipe.data, frames=32)), 16, clips, ()
 
 
-def digits():
-    """32 clips of 0.64 s for the digits' network, with 64 channels."""
+def digits() -> Workload:
+    """Return 32 clips of 0.64 s for the digits' network, with 64 channels."""
     from engine.training.settings import read_recipe
 
     recipe = read_recipe("digits")
@@ -40,8 +45,8 @@ def digits():
 
 @pytest.mark.benchmark(group="training, a step on a GPU")
 @pytest.mark.parametrize("layers", ["fused, bf16", "PyTorch's, bf16", "PyTorch's, fp32"])
-@pytest.mark.parametrize("task", [voice, digits], ids=lambda task: task.__name__)
-def test_step(benchmark, monkeypatch, task, layers):
+@pytest.mark.parametrize("workload", [voice, digits], ids=lambda workload: workload.__name__)
+def test_step(benchmark: Any, monkeypatch: pytest.MonkeyPatch, workload: Callable[[], Workload], layers: str) -> None:
     import torch
 
     from engine.training import trainer
@@ -50,10 +55,10 @@ def test_step(benchmark, monkeypatch, task, layers):
 
     if not benchmark.enabled:
         pytest.skip("timed only with --benchmark")
-    recipe, batch, clips, classes = task()
+    recipe, batch, clips, classes = workload()
     recipe = replace(recipe, training=replace(recipe.training, batch=batch))
     if "fused" not in layers:
-        monkeypatch.setattr(trainer, "fused_obstacle", lambda *of: "not wanted here")
+        monkeypatch.setattr(trainer, "fused_obstacle", lambda *arguments: "disabled by the benchmark")
     dtype = torch.bfloat16 if "bf16" in layers else torch.float32
     corpus = Corpus([Clip(*clip) for clip in clips], (), classes, 0)
     training = trainer.Trainer(recipe, corpus, Processes(0, 1, torch.device("cuda")), dtype)

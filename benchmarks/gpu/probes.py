@@ -1,4 +1,4 @@
-"""Two programs whose speed is known, as Triton kernels: a large bf16 product and a copy; they test `roofline.py`."""
+"""Two Triton programs with published rates, a large bf16 product and a copy, on which `roofline.py` is validated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 import triton
 import triton.language as tl
 
-from benchmarks.gpu.roofline import Work, cost_of
+from benchmarks.gpu.launch_model import Work, cost_of
 from engine.kernels.triton.build import Kernel, kernel
 from tests.gpu.devices import compile_once, program_of
 from tests.gpu.ptx.counters import Counters
 from tests.gpu.ptx.machine import Machine
 
 SIZE = 8192  # rows and columns of the product
-COUNTED = 512  # of its inner dimension that are executed for counting
+COUNTED = 512  # executed part of its inner dimension; the counts are scaled
 COPIED = 1 << 30  # elements of two bytes
 
 
@@ -31,7 +31,7 @@ def product(
     DEPTH: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """``c = a b``, one tile: a [*, inner], b [inner, columns], c [*, columns]."""
+    """Compute one tile of ``c = a b``: a [*, inner], b [inner, columns], c [*, columns]."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     depth = tl.arange(0, DEPTH)
@@ -46,21 +46,21 @@ def product(
 
 @triton.jit
 def copy(source_ptr, target_ptr, COUNT: tl.constexpr):
-    """COUNT elements a program."""
-    at = tl.program_id(0) * COUNT + tl.arange(0, COUNT)
-    tl.store(target_ptr + at, tl.load(source_ptr + at))
+    """Copy COUNT elements per program."""
+    index = tl.program_id(0) * COUNT + tl.arange(0, COUNT)
+    tl.store(target_ptr + index, tl.load(source_ptr + index))
 
 
 def product_work(capability: int) -> tuple[Work, float]:
-    """The launch for SIZE^3, and its floating-point operations."""
+    """Return the launch of the whole product and its floating-point operations."""
     types = {"a_ptr": "*bf16", "b_ptr": "*bf16", "c_ptr": "*bf16", "inner": "i32", "columns": "i32"}
     tile = {"ROWS": 128, "COLUMNS": 256, "DEPTH": 64, "STAGES": 3}
-    made = kernel(product, types, tile, 8)
+    program = kernel(product, types, tile, 8)
     machine = Machine(1 << 25)
     a, b, c = (machine.put(torch.ones(shape).bfloat16()) for shape in ((128, COUNTED), (COUNTED, 256), (128, 256)))
-    counters = executed(machine, made, capability, (a, b, c, COUNTED, 256))
+    counters = executed(machine, program, capability, (a, b, c, COUNTED, 256))
     flops = 2.0 * 128 * 256 * COUNTED
-    part = cost_of(made, capability, counters, 1, flops)
+    part = cost_of(program, capability, counters, 1, flops)
     whole = SIZE / COUNTED
     counts = {name: getattr(part, name) * whole for name in ("flops", "instructions", "floats", "shared", "l2")}
     programs = (SIZE // 128) * (SIZE // 256)
@@ -68,22 +68,22 @@ def product_work(capability: int) -> tuple[Work, float]:
 
 
 def copy_work(capability: int) -> tuple[Work, float]:
-    """The launch for COPIED elements, and the bytes that it reads and writes."""
-    made = kernel(copy, {"source_ptr": "*fp16", "target_ptr": "*fp16"}, {"COUNT": 8192}, 4)
+    """Return the launch of the whole copy and its bytes, read and written."""
+    program = kernel(copy, {"source_ptr": "*fp16", "target_ptr": "*fp16"}, {"COUNT": 8192}, 4)
     machine = Machine(1 << 20)
     source, target = (machine.put(torch.ones(8192).half()) for _ in range(2))
-    counters = executed(machine, made, capability, (source, target))
+    counters = executed(machine, program, capability, (source, target))
     moved = 4.0 * COPIED
-    return Work(cost_of(made, capability, counters, 1, 0.0), COPIED // 8192, moved, 0.0, 0.0), moved
+    return Work(cost_of(program, capability, counters, 1, 0.0), COPIED // 8192, moved, 0.0, 0.0), moved
 
 
-def executed(machine: Machine, made: Kernel, capability: int, arguments: tuple[object, ...]) -> Counters:
-    """The counts of one program."""
-    counters, compiled = Counters(), compile_once(made, capability)
+def executed(machine: Machine, program: Kernel, capability: int, arguments: tuple[object, ...]) -> Counters:
+    """Execute one program and return its counts."""
+    counters, compiled = Counters(), compile_once(program, capability)
     machine.launch(
         program_of(compiled.asm["ptx"]),
         1,
-        32 * made.warps,
+        32 * program.warps,
         arguments,
         shared_bytes=compiled.metadata.shared,
         checks=False,

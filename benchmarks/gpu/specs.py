@@ -1,4 +1,4 @@
-"""What a GPU is to the model in `roofline.py`: datasheet figures, and assumptions beside them, each with its source."""
+"""The GPUs that `roofline.py` models: datasheet figures and assumptions, each with its source."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ class Gpu:
     """One card.
 
     Attributes:
-        name: as NVIDIA calls it, without "NVIDIA".
-        capability: what kernels are compiled for.
+        name: NVIDIA's, without "NVIDIA".
+        capability: that kernels are compiled for.
         multiprocessors: how many.
-        ghz: boost clock, at which the datasheet's rates hold.
+        ghz: boost clock, for which the datasheet's rates hold.
         tensor_tflops: dense, fp16 or bf16 with fp32 sums.
-        dram_gbytes: bytes per second of device memory, in 1e9.
-        l2_mbytes: size of the second-level cache.
-        l2_gbytes: bytes per second out of it, in 1e9: an assumption. A100: 5120 a clock, the whitepaper's peak; H100:
-            the same per clock, microbenchmarks range from 5700 up; RTX 4090: microbenchmarks; L4: in proportion.
-        fp32_lanes: results per clock and multiprocessor of fp32 arithmetic.
-        launch_us: from the end of one kernel to the first instruction of the next inside a CUDA graph: an assumption,
-            1 to 2 in published traces.
+        dram_gbytes: bandwidth of device memory in 1e9 bytes per second.
+        l2_mbytes: size of the second-level cache in 1e6 bytes.
+        l2_gbytes: read bandwidth of that cache in 1e9 bytes per second, an assumption. A100: 5120 bytes per clock, the
+            whitepaper's peak; H100: the same per clock, microbenchmarks range from 5700 up; RTX 4090: microbenchmarks;
+            L4: in proportion.
+        fp32_lanes: fp32 results per clock and multiprocessor.
+        launch_us: from the end of one kernel to the first instruction of the next inside a CUDA graph, an assumption;
+            published traces show 1 to 2.
         source: of the datasheet's figures.
     """
 
@@ -45,31 +46,31 @@ GPUS = (
     Gpu("L4", 89, 58, 2.04, 121, 300, 48, 2000, 128, 1.5, "NVIDIA L4 datasheet (half of its figure with sparsity)"),
 )
 
-# Per clock and multiprocessor, the same in all of these (CUDA C++ programming guide, arithmetic instructions).
+# Per clock and multiprocessor, the same for all of these (CUDA C++ programming guide, arithmetic instructions).
 ISSUE_SLOTS = 4
 SPECIAL_LANES = 16
 SHARED_BYTES = 128
 
-# Assumptions: name -> (value, why). They hold for every kernel alike.
+# Assumptions by name: value and source. They hold for every kernel.
 ASSUMPTIONS = {
     "pipe_efficiency": (
         0.85,
-        "no pipe is kept busy all the time, and clocks sink under load; large products reach 0.8 of the datasheet",
+        "no pipe is busy all the time, and clocks drop under load; large products reach 0.8 of the datasheet",
     ),
     "dram_efficiency": (0.9, "published copies: 3.0 of 3.35 TB/s on an H100, 1.8 of 2.04 on an A100"),
-    "l2_efficiency": (0.9, "as of device memory; a guess, 0.6 to 0.9"),
+    "l2_efficiency": (0.9, "as for device memory; a guess, 0.6 to 0.9"),
     "l2_residency": (
         0.7,
-        "of the L2: so much of what a launch touches, rows and conditioner, is still there for the next; a guess",
+        "share of the L2 in which data of one launch, rows and conditioner, stays for the next; a guess",
     ),
-    "memory_latency_us": (0.6, "of one dependent access to device memory under load; microbenchmarks, 0.4 to 0.8"),
+    "memory_latency_us": (0.6, "one dependent access to device memory under load; microbenchmarks, 0.4 to 0.8"),
     "dependent_accesses": (
         4,
-        "one after the other in a program: its length, the first rows, the conditioner, the skip sum",
+        "accesses of a program one after the other: its length, the first rows, the conditioner, the skip sum",
     ),
 }
 
 
 def assumed(name: str) -> float:
-    """The value of an assumption."""
+    """Return the value of an assumption."""
     return float(ASSUMPTIONS[name][0])

@@ -1,1 +1,1 @@
-"""Measurements of sound quality."""
+"""Sound quality of the bundled networks."""

@@ -1,7 +1,7 @@
-"""A small classifier of spoken digits, trained on real recordings, which judges generated ones.
+"""A small classifier of spoken digits, trained on real recordings, that judges generated ones.
 
-It hears log-mels, 40 bands every 10 ms, and knows 64 features of a clip before it decides on one of ten digits. It is
-trained with noise and other levels beside the clean clips, so that what it says of a noisy clip means something.
+It maps log-mels, 40 bands every 10 ms, to 64 features of a clip and these to ten digits. Its training clips are varied
+in level and noise, so that its judgment of a noisy clip means something.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ EPOCHS, BATCH, SEED = 7, 32, 0
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """Recordings [n, SAMPLES], zeros behind each, and what they are."""
+    """Recordings and their digits.
+
+    Attributes:
+        audio: [n, SAMPLES], padded with zeros at the end.
+        digit: [n].
+        names: file stems.
+    """
 
     audio: FloatArray
     digit: npt.NDArray[np.int64]
@@ -35,7 +41,11 @@ class Clips:
 
 
 def read_digits(folder: Path) -> tuple[Clips, Clips]:
-    """The free spoken digit dataset, DIGIT_NAME_INDEX.flac or .wav: (train, test), test being index 0 to 4."""
+    """Read the free spoken digit dataset, DIGIT_NAME_INDEX.flac or .wav.
+
+    Returns:
+        The training and the test split; the test split is index 0 to 4.
+    """
     files = sorted(path for path in folder.iterdir() if path.suffix in (".flac", ".wav"))
     parts: tuple[list[Path], list[Path]] = ([], [])
     for file in files:
@@ -45,7 +55,7 @@ def read_digits(folder: Path) -> tuple[Clips, Clips]:
 
 
 def fitted(audio: FloatArray) -> FloatArray:
-    """[SAMPLES] what begins where the sound begins, its peak 0.9; longer audio loses its end."""
+    """Return [SAMPLES] that begin at the onset of the sound, with a peak of 0.9; longer audio is cut."""
     loud = np.flatnonzero(np.abs(audio) > 0.02 * np.abs(audio).max())
     sound = audio[max(loud[0] - 80, 0) : loud[-1] + 80] if len(loud) else audio
     out = np.zeros(SAMPLES, np.float32)
@@ -55,7 +65,7 @@ def fitted(audio: FloatArray) -> FloatArray:
 
 
 class Classifier(nn.Module):
-    """[B,SAMPLES] to 64 features, and those to ten digits."""
+    """A convolutional network from [B,SAMPLES] to 64 features and to ten digits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +79,8 @@ class Classifier(nn.Module):
         self.features = nn.Linear(48 * (BANDS // 8), 64)
         self.digits = nn.Linear(64, 10)
 
-    def hear(self, audio: Tensor) -> Tensor:
-        """[B,SAMPLES] -> [B,64]."""
+    def embed(self, audio: Tensor) -> Tensor:
+        """Return the features [B,64] of clips [B,SAMPLES]."""
         spectrum = torch.stft(audio, WINDOW, HOP, window=self.window, return_complex=True).abs()
         rows = torch.log((self.filters @ spectrum).clamp(min=1e-3))[:, None] / 3 + 1
         for convolution in self.convolutions:
@@ -78,12 +88,13 @@ class Classifier(nn.Module):
         return torch.tanh(self.features(rows.amax(dim=3).flatten(1)))
 
     def forward(self, audio: Tensor) -> Tensor:
-        """[B,SAMPLES] -> [B,10]."""
-        return self.digits(functional.dropout(self.hear(audio), 0.3, self.training))
+        """Return the logits [B,10] of clips [B,SAMPLES]."""
+        logits: Tensor = self.digits(functional.dropout(self.embed(audio), 0.3, self.training))
+        return logits
 
 
 def train(clips: Clips) -> Classifier:
-    """A classifier of these recordings; the same one each time."""
+    """Train a classifier on recordings; it is the same one each time."""
     torch.manual_seed(SEED)
     random = np.random.default_rng(SEED)
     model = Classifier()
@@ -94,8 +105,8 @@ def train(clips: Clips) -> Classifier:
         order = random.permutation(len(clips.audio))
         for begin in range(0, len(order), BATCH):
             chosen = order[begin : begin + BATCH]
-            heard = torch.from_numpy(_varied(clips.audio[chosen], random))
-            loss = functional.cross_entropy(model(heard), torch.from_numpy(clips.digit[chosen]), label_smoothing=0.05)
+            audio = torch.from_numpy(_varied(clips.audio[chosen], random))
+            loss = functional.cross_entropy(model(audio), torch.from_numpy(clips.digit[chosen]), label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -104,9 +115,9 @@ def train(clips: Clips) -> Classifier:
 
 
 def judge(model: Classifier, audio: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(probabilities [n,10], features [n,64]) of clips [n,SAMPLES]."""
+    """Return the probabilities [n,10] and the features [n,64] of clips [n,SAMPLES]."""
     with torch.no_grad():
-        features = torch.cat([model.hear(part) for part in torch.from_numpy(audio).split(64)])
+        features = torch.cat([model.embed(part) for part in torch.from_numpy(audio).split(64)])
         return model.digits(features).softmax(1).double().numpy(), features.double().numpy()
 
 
@@ -124,10 +135,10 @@ def _clips(files: Sequence[Path]) -> Clips:
 
 
 def _filters() -> FloatArray:
-    """[BANDS, WINDOW/2+1] triangles, evenly spaced on the mel scale (HTK) from 60 Hz to 3800 Hz."""
+    """Return [BANDS, WINDOW/2+1] triangles, evenly spaced on the mel scale (HTK) from 60 Hz to 3800 Hz."""
     ends = 2595 * np.log10(1 + np.array([60.0, 3800.0]) / 700)
-    centres = 700 * (10 ** (np.linspace(*ends, BANDS + 2) / 2595) - 1)
+    centers = 700 * (10 ** (np.linspace(*ends, BANDS + 2) / 2595) - 1)
     frequency = np.arange(WINDOW // 2 + 1) * RATE / WINDOW
-    low, mid, high = (centres[i : i + BANDS, None] for i in range(3))
+    low, mid, high = (centers[i : i + BANDS, None] for i in range(3))
     rising, falling = (frequency - low) / (mid - low), (high - frequency) / (high - mid)
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Which rounding takes int8 from fp32: each kind alone, in a copy of the network in PyTorch.
+"""The SNR that each rounding of int8 costs: one kind at a time, in a copy of the network in PyTorch.
 
 python -m benchmarks.quality.rounding [--model FILE] [--mels FILE.npy ...]
 
 Needs PyTorch. Without --mels, the demo's. A line per kind: the SNR of eps in every step, the noisiest first, each from
-the x that fp32 had there. "engine" is int8 itself; "all" is the copy with every rounding, and should be close to it.
+the x of fp32. "engine" is the engine's int8; "all" is the copy with every rounding, and should be close to it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from engine.audio.metrics import snr
 from engine.bundled import BUNDLED
 from engine.calibration import trajectory
 from engine.checkpoint.load import load_checkpoint
+from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import build_schedule
@@ -30,7 +31,7 @@ from engine.kernels import reference
 
 KINDS = (
     "gated rows",
-    "gated rows of the first layer of bytes",
+    "gated rows of the first int8 layer",
     "inputs of layers",
     "weights of convolutions",
     "weights of residuals",
@@ -43,34 +44,35 @@ FRAMES = 64  # of every mel, from its middle
 
 
 def rounded(values: Tensor, unit: Tensor | float) -> Tensor:
-    """To the nearest multiple of unit that a signed byte can count."""
+    """Round to multiples of a unit, clipped to the range of int8."""
     return (values / unit).round().clamp(-127, 127) * unit
 
 
 def units(weight: Tensor) -> Tensor:
-    """[rows,1,1]: 127 of them are the largest of a row."""
+    """Return the unit [rows,1,1] of each row of weights: 127 of them are its largest value."""
     return weight.abs().amax((1, 2), keepdim=True) / 127.0
 
 
 class Copy:
-    """A vocoder's network with some of the roundings that int8 has.
-
-    Args:
-        weights: from `reference.to_tensors`.
-        config: calibrated.
-        kinds: of KINDS.
-    """
+    """A vocoder's network with some of int8's roundings."""
 
     def __init__(self, weights: Mapping[str, Tensor], config: Config, kinds: Collection[str]) -> None:
+        """Round the weights.
+
+        Args:
+            weights: from `reference.to_tensors`.
+            config: calibrated.
+            kinds: of KINDS.
+        """
         self.config, self.kinds, self.weights = config, kinds, dict(weights)
         C = config.residual_channels
-        places = [f"residual_layers.{i}." for i in range(config.residual_layers)]
-        self.dilated = [weights[f"{place}dilated_conv.weight"] for place in places]
-        self.outputs = [weights[f"{place}output_projection.weight"].clone() for place in places]
-        skip = torch.stack([units(output[C:]) for output in self.outputs]).amax(0)  # one for the sum of all layers
+        layers = [f"residual_layers.{i}." for i in range(config.residual_layers)]
+        self.dilated = [weights[f"{layer}dilated_conv.weight"] for layer in layers]
+        self.outputs = [weights[f"{layer}output_projection.weight"].clone() for layer in layers]
+        skip = torch.stack([units(output[C:]) for output in self.outputs]).amax(0)  # shared: skips are summed in int32
         for i, output in enumerate(self.outputs):
             if "weights of conditioners" in kinds:
-                key = f"{places[i]}conditioner_projection.weight"
+                key = f"{layers[i]}conditioner_projection.weight"
                 self.weights[key] = rounded(weights[key], units(weights[key]))
             if not config.int8_ranges[i]:
                 continue
@@ -82,8 +84,9 @@ class Copy:
                 output[C:] = rounded(output[C:], skip)
 
     def conditioners(self, mel: Tensor) -> list[Tensor]:
-        """[1,2C,L] of every layer, for a mel [1,M,T]."""
-        config, found = self.config, []
+        """Return the conditioner [1,2C,L] of every layer for a mel [1,M,T]."""
+        config = self.config
+        conditioners = []
         ranges = torch.tensor(config.int8_conditioner_ranges).reshape(config.residual_layers, -1, 1)
         for i in range(config.residual_layers):
             layer = None if config.shared_upsampler else i
@@ -91,27 +94,33 @@ class Copy:
                 stretched = reference.upsample_mel(mel, self.weights, config.upsample_strides, layer)
                 if "upsampled mel" in self.kinds:
                     stretched = rounded(stretched, config.int8_mel_range / 127.0)
-            place = f"residual_layers.{i}."
-            projected = functional.conv1d(stretched, self.weights[f"{place}conditioner_projection.weight"])
+            name = f"residual_layers.{i}."
+            projected = functional.conv1d(stretched, self.weights[f"{name}conditioner_projection.weight"])
             if "conditioners" in self.kinds and config.int8_ranges[i]:
-                own = units(self.weights[f"{place}dilated_conv.weight"])[:, 0] * config.int8_ranges[i] / 127.0
-                projected = rounded(projected, own * 2.0 ** (ranges[i] / (127.0 * own)).clamp(min=1.0).log2().ceil())
-            bias = self.weights[f"{place}conditioner_projection.bias"] + self.weights[f"{place}dilated_conv.bias"]
-            found.append(projected + bias[:, None])
-        return found
+                unit = units(self.weights[f"{name}dilated_conv.weight"])[:, 0] * config.int8_ranges[i] / 127.0
+                projected = rounded(projected, unit * 2.0 ** (ranges[i] / (127.0 * unit)).clamp(min=1.0).log2().ceil())
+            bias = self.weights[f"{name}conditioner_projection.bias"] + self.weights[f"{name}dilated_conv.bias"]
+            conditioners.append(projected + bias[:, None])
+        return conditioners
 
     def predict_noise(self, x: Tensor, d: Tensor, conditioners: Sequence[Tensor]) -> Tensor:
-        """Eps [1,L] from x [1,L] and the step biases d [N,C]."""
+        """Return eps [1,L].
+
+        Args:
+            x: [1,L].
+            d: step biases [N,C].
+            conditioners: N x [1,2C,L].
+        """
         config, weights = self.config, self.weights
         h = reference.input_projection(x, weights["input_projection.weight"], weights["input_projection.bias"])
         skips = torch.zeros_like(h)
-        bytes_ = [i for i, limit in enumerate(config.int8_ranges) if limit]
-        gates = {i for i in bytes_ if "gated rows" in self.kinds}
-        if "gated rows of the first layer of bytes" in self.kinds:
-            gates.add(bytes_[0])
+        int8_layers = [i for i, limit in enumerate(config.int8_ranges) if limit]
+        gates = {i for i in int8_layers if "gated rows" in self.kinds}
+        if "gated rows of the first int8 layer" in self.kinds:
+            gates.add(int8_layers[0])
         for i, dilation in enumerate(config.dilations):
             x_i = h
-            if "inputs of layers" in self.kinds and i in bytes_:
+            if "inputs of layers" in self.kinds and i in int8_layers:
                 x_i = rounded(h, config.int8_ranges[i] / 127.0)
             convolved = functional.conv1d(x_i + d[i][:, None], self.dilated[i], padding=dilation, dilation=dilation)
             gate, filtered = (convolved + conditioners[i]).chunk(2, dim=1)
@@ -122,44 +131,56 @@ class Copy:
             residual, skip = functional.conv1d(z, self.outputs[i], bias).chunk(2, dim=1)
             h, skips = (h + residual) * 0.5**0.5, skips + skip
         head = [
-            weights[f"{name}.{of}"] for name in ("skip_projection", "output_projection") for of in ("weight", "bias")
+            weights[f"{name}.{part}"]
+            for name in ("skip_projection", "output_projection")
+            for part in ("weight", "bias")
         ]
         return reference.output_head(skips, *head, config.residual_layers)
 
 
 @torch.inference_mode()
-def measure(model: str | Path, mels: Sequence[np.ndarray]) -> dict[str, list[float]]:
-    """The mean SNR in dB of every step, for "engine", "all", each of KINDS, and for the copy without any ("none")."""
+def measure(model: str | Path, mels: Sequence[FloatArray]) -> dict[str, list[float]]:
+    """Measure the mean SNR in dB of every step, for each rounding alone.
+
+    Args:
+        model: a calibrated vocoder.
+        mels: [M,T] each.
+
+    Returns:
+        By rounding: "engine" for int8 itself, "none", "all", and each of KINDS.
+    """
     checkpoint = load_checkpoint(model)
     config, plan = checkpoint.config, build_schedule(checkpoint.config)
     if not config.int8_ranges or not config.n_mels:
-        sys.exit("rounding: expected a calibrated vocoder; run engine convert --calibrate")
+        sys.exit("rounding: --model: expected a calibrated vocoder; run engine convert --calibrate")
     if config.padding != "zeros" or config.step_bias_in_residual or config.signal_std:
-        sys.exit(f"rounding: the copy knows LMNT's network alone, and this one is {config.family}'s")
-    exact, bytes_ = (engine.load(model, "cpu", precision) for precision in ("fp32", "int8"))
+        sys.exit(f"rounding: --model: expected a network of LMNT's architecture, got {config.family}'s")
+    exact, int8 = (engine.load(model, device="cpu", precision=precision) for precision in ("fp32", "int8"))
     weights = reference.to_tensors(checkpoint.tensors, torch.float32)
     d = torch.from_numpy(step_biases(checkpoint.tensors, config, plan.t).astype(np.float32))
     runs = {"none": (), "all": KINDS, **{kind: (kind,) for kind in KINDS}}
     copies = {name: Copy(weights, config, kinds) for name, kinds in runs.items()}
-    found: dict[str, list[list[float]]] = {name: [] for name in ("engine", *runs)}
+    snrs: dict[str, list[list[float]]] = {name: [] for name in ("engine", *runs)}
     for seed, mel in enumerate(mels):
         conditioners = {name: copy.conditioners(torch.from_numpy(mel)[None]) for name, copy in copies.items()}
-        rows: dict[str, list[float]] = {name: [] for name in found}
+        rows: dict[str, list[float]] = {name: [] for name in snrs}
         for step, (t, x) in enumerate(trajectory(exact, plan, mel, seed)):
-            eps = exact.predict_noise(x, t, mel)
-            rows["engine"].append(snr(eps, bytes_.predict_noise(x, t, mel)))
+            eps = exact.predict_noise(x, t, mel=mel)
+            rows["engine"].append(snr(eps, int8.predict_noise(x, t, mel=mel)))
             for name, copy in copies.items():
-                got = copy.predict_noise(torch.from_numpy(x)[None], d[step], conditioners[name])
-                rows[name].append(snr(eps, got[0].numpy()))
+                predicted = copy.predict_noise(torch.from_numpy(x)[None], d[step], conditioners[name])
+                rows[name].append(snr(eps, predicted[0].numpy()))
         for name, row in rows.items():
-            found[name].append(row)
-    return {name: np.mean(rows, axis=0).tolist() for name, rows in found.items()}
+            snrs[name].append(row)
+    return {name: np.mean(rows, axis=0).tolist() for name, rows in snrs.items()}
 
 
 def main() -> None:
+    """Print the SNR of each rounding."""
+    assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a calibrated checkpoint; without it, the bundled voice")
-    parser.add_argument("--mels", type=Path, nargs="+", help=".npy files; without them, the demo's mel")
+    parser.add_argument("--model", type=Path, help="a calibrated checkpoint (default: the bundled voice)")
+    parser.add_argument("--mels", type=Path, nargs="+", help=".npy files (default: the demo's mel)")
     options = parser.parse_args()
     model = options.model or BUNDLED
     mels = []

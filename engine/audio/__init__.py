@@ -1,1 +1,17 @@
-"""WAV files, mel spectrograms and audio metrics."""
+"""Audio files, mel spectrograms and audio metrics."""
+
+from engine.audio.metrics import RealTime, snr
+from engine.audio.spectrogram import MelSettings, mel, mel_settings
+from engine.audio.wav import read_audio, read_wav, resample, write_wav
+
+__all__ = [
+    "MelSettings",
+    "RealTime",
+    "mel",
+    "mel_settings",
+    "read_audio",
+    "read_wav",
+    "resample",
+    "snr",
+    "write_wav",
+]

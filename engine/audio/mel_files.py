@@ -1,10 +1,10 @@
-"""What the command line reads and writes beside WAV files and checkpoints: mels, and where results may go."""
+"""Mel files: NumPy arrays, safetensors and raw frames from a pipe."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,26 +16,36 @@ from engine.checks.arrays import FloatArray
 from engine.errors import InputError
 from engine.output_files import replacing
 
-NUMPY = b"\x93NUMPY"  # how an .npy file begins
+NPY_MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
 PIECE = 1024  # frames
 
 
 def is_wav(path: Path) -> bool:
-    """Whether a file is, or by its name wants to be, a WAV file; InputError when it cannot be read."""
+    """Return whether a file is a WAV file by its content or its suffix.
+
+    Args:
+        path: an existing file.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     return _start(path)[:4] == b"RIFF" or path.suffix.lower() == ".wav"
 
 
 def read_mel(path: Path) -> FloatArray:
-    """The mel [M, T] in an .npy, .npz or .safetensors file; the content decides which it is.
+    """Read a mel [M, T] from an .npy, .npz or .safetensors file.
 
-    Of several arrays the one called "mel" is taken. A leading axis of 1 is dropped; float16 and float64 become
-    float32. Bands and values are for `Voice.vocode` to check. No pickle is ever loaded.
+    The content decides the format, not the suffix. Of several arrays the one called "mel" is taken. A leading axis of 1
+    is dropped. float16 and float64 become float32. `Voice.vocode` checks bands and values. No pickle is ever loaded.
+
+    Args:
+        path: the file.
 
     Raises:
-        InputError: unreadable, damaged, another format, or not one array of floats with two axes.
+        InputError: the file is unreadable or damaged, has another format, or is not one array of floats with two axes.
     """
     start = _start(path)
-    if start[:6] == NUMPY:
+    if start[:6] == NPY_MAGIC:
         array = _load(path, "an .npy array", _from_npy)
     elif start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         array = _load(path, "an .npz archive", _from_npz)
@@ -50,11 +60,21 @@ def read_mel(path: Path) -> FloatArray:
 
 
 def read_mel_in_pieces(path: Path) -> tuple[int, Iterator[FloatArray]]:
-    """The number of frames of a mel as `read_mel` takes it, and the mel [M, n] piece by piece.
+    """Read a mel in pieces of at most `PIECE` frames.
 
-    An .npy file is mapped into memory, anew for every piece: pages of a map stay in memory once they were read.
+    An .npy file is mapped into memory again for every piece, because the pages of a map stay in memory once they were
+    read.
+
+    Args:
+        path: a file that `read_mel` reads.
+
+    Returns:
+        The number of frames T, and an iterator of pieces [M, n].
+
+    Raises:
+        InputError: as `read_mel`.
     """
-    if _start(path)[:6] == NUMPY:
+    if _start(path)[:6] == NPY_MAGIC:
 
         def whole() -> npt.NDArray[Any]:
             return _as_mel(path, _load(path, "an .npy array", _from_mapped_npy))
@@ -69,10 +89,14 @@ def read_mel_in_pieces(path: Path) -> tuple[int, Iterator[FloatArray]]:
 
 
 def read_raw_mel(file: BinaryIO, bands: int) -> Iterator[FloatArray]:
-    """Mel frames [M, n] from a pipe as they come: little-endian float32, the bands of a frame together.
+    """Yield mel frames [M, n] from a pipe as they arrive.
+
+    Args:
+        file: little-endian float32 values; the bands of a frame stand together.
+        bands: M.
 
     Raises:
-        InputError: it ends within a frame.
+        InputError: the input ends within a frame.
     """
     size, rest = 4 * bands, b""
     while block := file.read1(64 * size):  # type: ignore[attr-defined]
@@ -82,7 +106,21 @@ def read_raw_mel(file: BinaryIO, bands: int) -> Iterator[FloatArray]:
             yield np.frombuffer(rest[:whole], "<f4").reshape(-1, bands).T.astype(np.float32)
             rest = rest[whole:]
     if rest:
-        raise InputError(f"stdin: expected whole frames of {bands} float32, got {len(rest)} bytes more")
+        raise InputError(f"stdin: expected whole frames of {bands} float32 values, got {len(rest)} bytes more")
+
+
+def write_mel(path: Path, mel: FloatArray) -> None:
+    """Write an .npy file, which appears under its name only when it is complete.
+
+    Args:
+        path: the file.
+        mel: float32 [M, T].
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replacing(path) as file:
+        np.save(file, mel, allow_pickle=False)
 
 
 def _as_mel(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -100,14 +138,8 @@ def _as_float32(array: npt.NDArray[Any]) -> FloatArray:
         return array.astype(np.float32, copy=False)
 
 
-def write_mel(path: Path, mel: FloatArray) -> None:
-    """Write an .npy file, which appears under its name only when it is complete; OSError when it cannot be."""
-    with replacing(path) as file:
-        np.save(file, mel, allow_pickle=False)
-
-
 def _start(path: Path) -> bytes:
-    """The first 9 bytes of a regular, non-empty file."""
+    """Return the first 9 bytes of a regular, non-empty file."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -123,7 +155,7 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _load(path: Path, expected: str, read: Any) -> npt.NDArray[Any]:
+def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> npt.NDArray[Any]:
     try:
         array: npt.NDArray[Any] = read(path)
         return array
@@ -145,22 +177,22 @@ def _from_mapped_npy(path: Path) -> Any:
 def _from_npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as archive:
         names = [name.removesuffix(".npy") for name in archive.zip.namelist() if name.endswith(".npy")]
-        return archive[_choose(path, names)]
+        return archive[_select(path, names)]
 
 
 def _from_safetensors(path: Path) -> Any:
     with safe_open(path, framework="numpy") as content:
-        name = _choose(path, list(content.keys()))
+        name = _select(path, list(content.keys()))
         dtype = content.get_slice(name).get_dtype()
-        if dtype not in ("F16", "F32", "F64"):  # the library cannot give NumPy all of the others
+        if dtype not in ("F16", "F32", "F64"):  # safetensors cannot return all other types as NumPy arrays
             raise InputError(f"{path}: {name!r:.80}: expected F16, F32 or F64, got {dtype}")
         return content.get_tensor(name)
 
 
-def _choose(path: Path, names: Sequence[str]) -> str:
+def _select(path: Path, names: Sequence[str]) -> str:
     if "mel" in names or len(names) == 1:
         return "mel" if "mel" in names else names[0]
     if not names:
         raise InputError(f"{path}: expected an array, got a file without any")
-    listed = ", ".join(f"{name!r:.80}" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
-    raise InputError(f"{path}: expected one array, or one called 'mel', got {len(names)}: {listed}")
+    shown = ", ".join(f"{name!r:.80}" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+    raise InputError(f"{path}: expected one array, or one called 'mel', got {len(names)}: {shown}")

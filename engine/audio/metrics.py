@@ -1,4 +1,4 @@
-"""How fast a run was, in words, and how near two signals are."""
+"""Speed relative to real time, and the signal-to-noise ratio of two signals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from engine.errors import InputError
 
 @dataclass(frozen=True)
 class RealTime:
-    """The audio that was made and the time it took, both in seconds.
+    """The length of generated audio and the time that generating it took.
 
     Attributes:
-        audio_seconds: length of the audio, finite, >= 0.
-        work_seconds: wall time, finite, >= 0.
+        audio_seconds: length of the audio in seconds, finite, >= 0.
+        work_seconds: wall time in seconds, finite, >= 0.
     """
 
     audio_seconds: float
@@ -36,35 +36,42 @@ class RealTime:
 
     @property
     def times(self) -> float:
-        """Times real time: audio / work, above 1 when faster than real time; infinite when no time passed."""
+        """Speed relative to real time: audio / work, above 1 when faster; infinite when no time passed."""
         return self.audio_seconds / self.work_seconds if self.work_seconds else math.inf
 
     def __str__(self) -> str:
-        """For example "3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time"; no ratio when a side is 0."""
-        text = f"{_digits(self.audio_seconds, 3)} s of audio in {_digits(self.work_seconds, 2)} s"
+        """Return for example "3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time"; no ratio if a time is 0."""
+        text = f"{_format(self.audio_seconds, 3)} s of audio in {_format(self.work_seconds, 2)} s"
         if self.audio_seconds and self.work_seconds:
-            text += f": RTF {_digits(self.rtf, 2)}, {_digits(self.times, 2)}x real time"
+            text += f": RTF {_format(self.rtf, 2)}, {_format(self.times, 2)}x real time"
         return text
 
 
 def snr(signal: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """``10 log10(sum signal^2 / sum (signal - other)^2)`` in dB, both without their mean, which nobody hears.
+    """Compute the signal-to-noise ratio ``10 log10(sum signal^2 / sum (signal - other)^2)`` in dB.
 
-    Infinite where both are the same.
+    The mean of each signal is subtracted first, because a constant offset is inaudible.
+
+    Args:
+        signal: the reference, of any shape.
+        other: the signal to compare with it, of the same shape.
+
+    Returns:
+        The ratio in dB; infinity if both are equal.
     """
-    wanted, got = (np.asarray(values, np.float64) for values in (signal, other))
-    assert wanted.shape == got.shape, f"shape {got.shape}, expected {wanted.shape}"
-    wanted, got = wanted - wanted.mean(), got - got.mean()
+    reference, compared = (np.asarray(values, np.float64) for values in (signal, other))
+    assert reference.shape == compared.shape, f"shape {compared.shape}, expected {reference.shape}"
+    reference, compared = reference - reference.mean(), compared - compared.mean()
     with np.errstate(divide="ignore"):
-        return float(10.0 * np.log10(np.sum(wanted**2) / np.sum((wanted - got) ** 2)))
+        return float(10.0 * np.log10(np.sum(reference**2) / np.sum((reference - compared) ** 2)))
 
 
-def _digits(value: float, count: int) -> str:
-    """Value to count significant digits, plain from 0.0001 to a million and with an exponent beyond."""
+def _format(value: float, digits: int) -> str:
+    """Round to significant digits; use an exponent below 0.0001 and from a million on."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    rounded = f"{value:.{count - 1}e}"  # rounded first: 9.96 has as many decimals as 10
+    rounded = f"{value:.{digits - 1}e}"  # rounded first: 9.96 in two digits is 10, which has no decimals
     exponent = int(rounded.partition("e")[2])
     if not -4 <= exponent < 6:
         return rounded
-    return f"{value:.{max(0, count - 1 - exponent)}f}"
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"

@@ -1,4 +1,4 @@
-"""16-bit audio, as it is written: whole, or chunk by chunk while it is made."""
+"""Writers of 16-bit PCM audio, chunk by chunk: WAV files and raw samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +17,32 @@ from engine.output_files import replacing
 PCM = 1
 MAX_DATA = 2**32 - 1 - 36  # bytes: the RIFF header counts in 32 bits
 
+Samples: TypeAlias = npt.NDArray[np.float32 | np.float64]
 
-def pcm16(samples: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int16]:
-    """round(32768 * clip(samples, -1, 1)), at most 32767, little-endian."""
-    quantised: npt.NDArray[np.int16] = np.minimum(np.rint(np.clip(samples, -1.0, 1.0) * 32768.0), 32767.0).astype("<i2")
-    return quantised
+
+def pcm16(samples: Samples) -> npt.NDArray[np.int16]:
+    """Quantize samples to round(32768 * clip(samples, -1, 1)), at most 32767, little-endian.
+
+    Args:
+        samples: floats of any shape.
+
+    Returns:
+        int16 of the same shape.
+    """
+    quantized: npt.NDArray[np.int16] = np.minimum(np.rint(np.clip(samples, -1.0, 1.0) * 32768.0), 32767.0).astype("<i2")
+    return quantized
 
 
 @contextmanager
-def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Callable[[Any], None]]:
-    """A function that appends samples [n] to a 16-bit mono WAV file, which appears when the block ends.
+def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Callable[[Samples], None]]:
+    """Open a 16-bit mono WAV file and yield a function that appends samples [n] to it.
 
-    The file is written beside its name and takes it when it is complete (`engine.output_files.replacing`); on any exception
-    nothing is left behind. Memory does not grow with its length.
+    The file appears under its name when the block ends (`engine.output_files.replacing`). On any exception no file is
+    left behind. Memory does not grow with the length of the file.
+
+    Args:
+        path: the WAV file.
+        sample_rate: in Hz.
 
     Raises:
         InputError: more samples than a WAV file can hold.
@@ -39,11 +52,11 @@ def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Call
     with replacing(path) as file:
         file.write(_header(0, sample_rate))
 
-        def write(samples: Any) -> None:
+        def write(samples: Samples) -> None:
             nonlocal size
             size += 2 * len(samples)
             if size > MAX_DATA:
-                raise InputError(f"audio: expected at most {MAX_DATA // 2} samples (a WAV file's limit), got more")
+                raise InputError(f"audio: expected at most {MAX_DATA // 2} samples (the limit of WAV files), got more")
             file.write(pcm16(samples).tobytes())
 
         yield write
@@ -52,10 +65,14 @@ def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Call
 
 
 @contextmanager
-def writing_pcm(file: BinaryIO) -> Iterator[Callable[[Any], None]]:
-    """A function that writes samples [n] to a pipe as 16-bit little-endian numbers, at once."""
+def writing_pcm(file: BinaryIO) -> Iterator[Callable[[Samples], None]]:
+    """Yield a function that writes samples [n] as 16-bit little-endian integers and flushes them at once.
 
-    def write(samples: Any) -> None:
+    Args:
+        file: a pipe or a file, open for writing.
+    """
+
+    def write(samples: Samples) -> None:
         file.write(pcm16(samples).tobytes())
         file.flush()
 

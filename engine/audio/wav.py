@@ -1,4 +1,7 @@
-"""Audio files: WAV in and out with NumPy only; FLAC, Ogg, MP3 and resampling through the extra `audio`."""
+"""Audio files and resampling.
+
+WAV files are read and written with NumPy alone. FLAC, Ogg, MP3, AIFF and resampling need the extra `audio`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,21 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.audio.pcm import MAX_DATA, PCM, writing_wav
+from engine.audio.pcm import MAX_DATA, PCM, Samples, writing_wav
 from engine.checks.arguments import check_sample_rate
 from engine.checks.arrays import FloatArray, to_numpy
 from engine.errors import InputError, UnavailableError
 
+if TYPE_CHECKING:
+    import torch
+
 FLOAT, EXTENSIBLE = 3, 0xFFFE
 BITS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
-FORMATS = {  # of WAV files, beside these two
+FORMATS = {  # names of WAV format tags that soundfile reads, for messages
     2: "Microsoft ADPCM",
     6: "A-law",
     7: "mu-law",
@@ -26,56 +32,77 @@ FORMATS = {  # of WAV files, beside these two
     49: "GSM",
     85: "MP3",
 }
-SIGNATURES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b"ID3": "MP3"}  # what soundfile is asked to read
-UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writing into a pipe leaves in the header
-MAX_COUNT = 2**63 - 1  # what libsndfile says of a stream that does not
-BLOCK = 2**20  # samples per read: a header may claim any length, memory grows with what is really there
+SIGNATURES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b"ID3": "MP3"}  # formats that soundfile reads
+UNKNOWN_SIZE = 0xFFFFFFFF  # the size in the header of a WAV file that was written into a pipe
+MAX_COUNT = 2**63 - 1  # libsndfile's number of samples for a stream of unknown length
+BLOCK = 2**20  # samples per read: a header may claim any length, memory grows with the samples that exist
 
 
 def read_audio(path: str | os.PathLike[str], *, mix: bool = False) -> tuple[FloatArray, int]:
-    """Read a recording: WAV always; FLAC, Ogg, MP3 and AIFF with the extra `audio`. The content decides which it is.
+    """Read a recording of one channel.
+
+    WAV files are always readable; FLAC, Ogg, MP3 and AIFF need the extra `audio`. The content decides the format, not
+    the suffix.
 
     Args:
-        path: of the file.
-        mix: average several channels into one. Otherwise they are refused: the mean of two microphones, or of a
-            voice and its echo, is not always what one wants.
+        path: the file.
+        mix: average several channels into one. Otherwise several channels raise an error, because the mean of two
+            microphones, or of a voice and its echo, may not be intended.
 
     Returns:
-        (float32 [n], sample rate in Hz). Integer formats lie in [-1, 1], float formats are taken as they are, and
-        decoded Ogg and MP3 may overshoot 1 a little. n may be 0.
+        (float32 [n], sample rate in Hz). Integer formats lie in [-1, 1]. The values of float formats do not change.
+        Decoded Ogg and MP3 may exceed 1 a little. n may be 0.
 
     Raises:
-        InputError: unreadable, not audio, damaged or truncated, or several channels without `mix`.
+        InputError: the file is unreadable, not audio, damaged or truncated, or has several channels without `mix`.
         UnavailableError: the format needs soundfile, which is not installed.
     """
     samples, rate = read_channels(path)
     if samples.shape[1] != 1 and not mix:
         raise InputError(
-            f"path: {os.fspath(path)!r}: expected one channel, got {samples.shape[1]}; pick one, or average them with "
-            "mix=True"
+            f"path: {os.fspath(path)!r}: expected one channel, got {samples.shape[1]}; extract one, or average them "
+            "with mix=True"
         )
-    return mixed(samples), rate
+    return to_mono(samples), rate
 
 
 def read_channels(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
-    """As `read_audio`, with all channels: float32 [n, channels]."""
+    """Read a recording with all its channels.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (float32 [n, channels], sample rate in Hz), otherwise as `read_audio`.
+
+    Raises:
+        InputError: the file is unreadable, not audio, damaged or truncated.
+        UnavailableError: the format needs soundfile, which is not installed.
+    """
     content = _content(path)
     try:
         if content[:4] == b"RIFF":
             header = _header(content)
             if header.tag in BITS:
                 return _samples(header), header.rate
-            return _through_soundfile(content, header.format)
+            return _read_with_soundfile(content, header.format)
         name = _encoding(content[:4])
         if name is not None:
-            return _through_soundfile(content, name)
+            return _read_with_soundfile(content, name)
         raise InputError(f"expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that starts with {content[:4]!r}")
     except (InputError, UnavailableError) as error:
         raise type(error)(f"path: {os.fspath(path)!r}: {error}") from None
 
 
-def mixed(samples: FloatArray) -> FloatArray:
-    """The mean of all channels: float32 [n] from [n, channels]."""
+def to_mono(samples: FloatArray) -> FloatArray:
+    """Average all channels.
+
+    Args:
+        samples: float32 [n, channels].
+
+    Returns:
+        float32 [n].
+    """
     if samples.shape[1] == 1:
         return samples[:, 0]
     mono: FloatArray = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
@@ -83,7 +110,11 @@ def mixed(samples: FloatArray) -> FloatArray:
 
 
 def is_encoded(path: Path) -> bool:
-    """Whether a file, by its content, is audio that is not WAV; False as well when it cannot be read."""
+    """Return whether the content of a file is audio in another format than WAV; False if it cannot be read.
+
+    Args:
+        path: the file.
+    """
     try:
         with open(path, "rb") as file:
             start = file.read(4)
@@ -92,80 +123,87 @@ def is_encoded(path: Path) -> bool:
     return _encoding(start) is not None
 
 
-def resample(audio: Any, sample_rate: int, target: int) -> FloatArray:
-    """The same sound at another sample rate, with soxr's high quality: a linear-phase low pass of 20 bits.
+def resample(audio: Samples | torch.Tensor, sample_rate: int, target: int) -> FloatArray:
+    """Convert audio to another sample rate with soxr's high quality, a linear-phase low pass of 20 bits.
 
     Args:
-        audio: [n], float32 or float64, numpy or torch.
-        sample_rate: of audio, in Hz.
-        target: of the result, in Hz.
+        audio: [n], float32 or float64, NumPy or torch.
+        sample_rate: the rate of the audio in Hz.
+        target: the rate of the result in Hz.
 
     Returns:
-        float32 [about n * target / sample_rate]; where the wave is steep it may overshoot 1 a little.
+        float32 [about n * target / sample_rate]; steep waves may exceed 1 a little.
 
     Raises:
-        InputError: an argument is impossible.
-        UnavailableError: soxr is not installed (the extra `audio`) and the rates differ.
+        InputError: an argument has an impossible value.
+        UnavailableError: the rates differ, and soxr (the extra `audio`) is not installed.
     """
     samples = to_numpy(audio, "audio", ("float32", "float64"))
     if samples.ndim != 1:
         raise InputError(f"audio: expected one channel of shape [n], got shape {samples.shape}")
-    source, wanted = check_sample_rate(sample_rate), check_sample_rate(target)
+    source, target = check_sample_rate(sample_rate), check_sample_rate(target)
     samples = samples.astype(np.float32, copy=False)
-    if source == wanted:
+    if source == target:
         return samples
     try:
         import soxr
     except ImportError:
         raise UnavailableError(
-            f"resampling from {source} to {wanted} Hz needs soxr: pip install soxr (the extra 'audio')"
+            f"resampling from {source} to {target} Hz needs soxr: pip install soxr (the extra 'audio')"
         ) from None
-    result: FloatArray = soxr.resample(samples, source, wanted)
+    result: FloatArray = soxr.resample(samples, source, target)
     return result
 
 
 def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
-    """Read a mono WAV file without any extra: PCM of 8, 16, 24 or 32 bits or float, plain or WAVE_FORMAT_EXTENSIBLE.
+    """Read a mono WAV file without any extra.
 
-    A sample q of b bits becomes q / 2^(b-1), so the audio lies in [-1, 1]; floats are taken as they are. Parsed here
-    because the standard library's `wave` reads extensible files, common for 24 bits, only from Python 3.12 on.
+    The formats are PCM of 8, 16, 24 or 32 bits and float, plain or WAVE_FORMAT_EXTENSIBLE. A sample q of b bits becomes
+    q / 2^(b-1), so the audio lies in [-1, 1]. The values of float formats do not change.
+
+    Args:
+        path: the file.
 
     Returns:
         (float32 [n], sample rate in Hz). n may be 0.
 
     Raises:
-        InputError: unreadable, not a WAV file, truncated, several channels, or compressed (the format is named).
+        InputError: the file is unreadable, not a WAV file, truncated or compressed, or has several channels.
     """
+    # The standard library's `wave` reads extensible files, which are common for 24 bits, only from Python 3.12 on.
     content = _content(path)
     try:
         header = _header(content)
         if header.tag not in BITS:
             raise InputError(f"expected PCM or float, got {header.format}; convert it to 16-bit PCM")
         if header.channels != 1:
-            raise InputError(f"expected one channel, got {header.channels}; pick or mix one first")
+            raise InputError(f"expected one channel, got {header.channels}; extract or mix one first")
         return _samples(header)[:, 0], header.rate
     except InputError as error:
         raise InputError(f"path: {os.fspath(path)!r}: {error}") from None
 
 
-def write_wav(path: str | os.PathLike[str], audio: Any, sample_rate: int) -> None:
-    """Write 16-bit mono PCM: q = round(32768 * clip(audio, -1, 1)), at most 32767. `read_wav` inverts it.
+def write_wav(path: str | os.PathLike[str], audio: Samples | torch.Tensor, sample_rate: int) -> None:
+    """Write a 16-bit mono WAV file: q = round(32768 * clip(audio, -1, 1)), at most 32767.
 
-    The file appears under its name only when it is complete (`engine.output_files.replacing`).
+    `read_wav` is the inverse. The file appears under its name only when it is complete
+    (`engine.output_files.replacing`).
 
     Args:
-        path: where to, a regular file or nothing yet, in an existing directory.
-        audio: [n], finite float32 or float64, numpy or torch.
+        path: a regular file, or no file yet, in an existing directory.
+        audio: [n], finite float32 or float64, NumPy or torch.
         sample_rate: in Hz.
 
     Raises:
-        InputError: audio or sample_rate is impossible, or path cannot be written.
+        InputError: audio or sample_rate has an impossible value, or path cannot be written.
     """
     samples = to_numpy(audio, "audio", ("float32", "float64"))
     if samples.ndim != 1:
         raise InputError(f"audio: expected one channel of shape [n], got shape {samples.shape}")
     if samples.size * 2 > MAX_DATA:
-        raise InputError(f"audio: expected at most {MAX_DATA // 2} samples (a WAV file's limit), got {samples.size}")
+        raise InputError(
+            f"audio: expected at most {MAX_DATA // 2} samples (the limit of WAV files), got {samples.size}"
+        )
     if not np.isfinite(samples).all():
         raise InputError("audio: expected finite values, got NaN or infinity")
     rate = check_sample_rate(sample_rate)
@@ -174,14 +212,14 @@ def write_wav(path: str | os.PathLike[str], audio: Any, sample_rate: int) -> Non
             for begin in range(0, len(samples), BLOCK):
                 write(samples[begin : begin + BLOCK])
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"path: cannot write {path!r:.300}: {_reason(error)}") from error
+        raise InputError(f"path: {path!r:.300}: cannot write it: {_reason(error)}") from error
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
     try:
         return Path(path).read_bytes()
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"path: cannot read {path!r:.300}: {_reason(error)}") from error
+        raise InputError(f"path: {path!r:.300}: cannot read it: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -189,20 +227,21 @@ def _reason(error: Exception) -> str:
 
 
 def _encoding(start: bytes) -> str | None:
-    """The name of what a file's first 4 bytes announce, None for what soundfile is not asked to read."""
+    """Return the name of the format of a file's first 4 bytes, None for a format that soundfile does not read."""
     if start[:1] == b"\xff" and len(start) == 4 and start[1] & 0xE6 == 0xE2:  # an MPEG frame of layer III
         return "MP3"
     return next((name for signature, name in SIGNATURES.items() if start.startswith(signature)), None)
 
 
-def _through_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
+def _read_with_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
     try:
         import soundfile
-    except (ImportError, OSError):  # OSError: without the library that it wraps
+    except (ImportError, OSError):  # OSError: libsndfile, which it wraps, is missing
         raise UnavailableError(f"reading {name} needs soundfile: pip install soundfile (the extra 'audio')") from None
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]
-        def seekable(self) -> bool:  # else read() seeks after each block: inexact in MP3, an error in a cut FLAC
+        # A seekable file is sought after each block, which is inexact in MP3 and fails in a truncated FLAC.
+        def seekable(self) -> bool:
             return False
 
     try:
@@ -221,7 +260,7 @@ def _through_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
 
 @dataclass(frozen=True)
 class _Header:
-    """Of a WAV file: its fmt chunk and where the audio is."""
+    """The fmt chunk and the audio bytes of a WAV file."""
 
     tag: int
     channels: int
@@ -251,10 +290,10 @@ def _header(content: bytes) -> _Header:
 
 
 def _samples(header: _Header) -> FloatArray:
-    """Float32 [n, channels] of a WAV file whose tag is PCM or FLOAT."""
+    """Decode the audio of a WAV file whose tag is PCM or FLOAT to float32 [n, channels]."""
     if header.bits not in BITS[header.tag]:
-        *most, last = BITS[header.tag]
-        expected = ", ".join(map(str, most)) + f" or {last}"
+        *others, last = BITS[header.tag]
+        expected = ", ".join(map(str, others)) + f" or {last}"
         raise InputError(f"expected {expected} bits per sample, got {header.bits}")
     if header.channels == 0:
         raise InputError("expected one channel, got 0")
@@ -271,22 +310,23 @@ def _samples(header: _Header) -> FloatArray:
 
 
 def _chunks(content: bytes) -> dict[bytes, memoryview]:
-    """The first chunk of each name, up to and with the audio."""
-    view, at, chunks = memoryview(content), 12, dict[bytes, memoryview]()
-    while at + 8 <= len(content) and b"data" not in chunks:
-        name, size = struct.unpack_from("<4sI", content, at)
-        at += 8
+    """Return the first chunk of each name, up to and including the audio."""
+    view, offset, chunks = memoryview(content), 12, dict[bytes, memoryview]()
+    while offset + 8 <= len(content) and b"data" not in chunks:
+        name, size = struct.unpack_from("<4sI", content, offset)
+        offset += 8
+        rest = len(content) - offset
         if name == b"data" and size == UNKNOWN_SIZE:
-            size = len(content) - at
-        if size > len(content) - at:
-            raise InputError(f"expected {size} bytes in chunk {name!r}, got {len(content) - at}: the file is truncated")
-        chunks.setdefault(name, view[at : at + size])
-        at += size + size % 2
+            size = rest
+        if size > rest:
+            raise InputError(f"expected {size} bytes in chunk {name!r}, got {rest}: the file is truncated")
+        chunks.setdefault(name, view[offset : offset + size])
+        offset += size + size % 2
     return chunks
 
 
 def _decode(data: memoryview, bits: int) -> FloatArray:
-    if bits == 8:  # the only unsigned one
+    if bits == 8:  # the only unsigned format
         return (np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
     if bits == 24:
         words = np.zeros((len(data) // 3, 4), np.uint8)

@@ -1,4 +1,4 @@
-"""The commands that need no mel: generate, denoise and interpolate."""
+"""The commands without a mel: `engine generate`, `engine denoise` and `engine interpolate`."""
 
 from __future__ import annotations
 
@@ -8,92 +8,155 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.audio.metrics import RealTime
 from engine.audio.wav import write_wav
 from engine.checks.arguments import check_count
 from engine.checks.arrays import FloatArray
-from engine.cli.options import add_output, add_runtime, at_rate, load, read_recording, steps
+from engine.cli.options import (
+    Group,
+    add_execution,
+    add_model,
+    add_output,
+    add_recording,
+    add_seed,
+    at_rate,
+    load,
+    read_recording,
+)
+from engine.cli.parsing import Commands, Parser, integer, number, steps
 from engine.cli.progress import progress_bar
 from engine.errors import InputError
 from engine.output_files import check_folder, check_output
+from engine.sampling.item import Progress
 from engine.voice import Voice
 
-Add = Callable[[str, Callable[[argparse.Namespace], None], str, str, str], argparse.ArgumentParser]
+
+def add_command(commands: Commands) -> None:
+    """Add `generate`, `denoise` and `interpolate` to the program.
+
+    Args:
+        commands: the program's commands.
+    """
+    _add_generate(commands)
+    _add_denoise(commands)
+    _add_interpolate(commands)
 
 
-def add_commands(add: Add) -> None:
-    """Add them to the program; `add` takes a name, what runs it, a line, a paragraph and examples."""
-    generate = add("generate", _generate, "make sound from nothing: a spoken digit that you name", *_GENERATE)
-    generate.add_argument(
-        "--label", metavar="NAME", help="what to say: a class of the network or its first word (default: any)"
+def _add_generate(commands: Commands) -> None:
+    parser = commands.add(
+        "generate",
+        _generate,
+        usage="-o OUT [--label NAME] [OPTION ...]",
+        summary="generate sound without a mel, such as spoken digits",
+        description=_GENERATE,
+        examples=_GENERATE_EXAMPLES,
+        names={"samples": "--seconds"},
     )
-    generate.add_argument(
+    files = parser.add_argument_group("output")
+    add_output(files, "OUT", "a folder for the clips, created if missing; or a .wav file for one clip")
+    files.add_argument("-n", type=integer, default=1, metavar="N", help="number of clips (default: 1)")
+    _add_network(parser, "digits")
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--label", metavar="NAME", help="a class of the network, or its first word (default: any)")
+    sampling.add_argument(
         "--guidance",
-        type=float,
+        type=number,
         metavar="W",
-        help="how far to go towards the label: 1 for no further than the network does (default: the network's own)",
+        help="weight of classifier-free guidance; 1 is none, more strengthens the label (default: that of CKPT)",
     )
-    generate.add_argument("-n", type=int, default=1, metavar="N", help="how many clips (default: 1)")
-    output = "a folder for the clips, created if missing; or with -n 1 a .wav file"
-    add_output(generate, "OUT", output)
-    _add_model(generate, "digits")
-    generate.add_argument("--seconds", type=float, metavar="S", help="length of a clip (default: the training clips')")
-    generate.add_argument(
-        "--steps", type=steps, default="full", metavar="full|6", help="the training's schedule (full) or the fast one"
+    sampling.add_argument(
+        "--seconds", type=number, metavar="S", help="length of a clip (default: that of the training clips)"
     )
-    _add_seed(generate)
-    add_runtime(generate)
+    sampling.add_argument(
+        "--steps",
+        type=steps,
+        default="full",
+        metavar="full|6",
+        help="full for the training schedule, 6 for the fast schedule (default: full)",
+    )
+    add_seed(sampling, "seed of the noise; clip i has the seed N + i")
+    add_execution(parser)
 
-    denoise = add("denoise", _denoise, "take noise out of a recording of what a network knows", *_DENOISE)
-    denoise.add_argument("input", metavar="IN", type=Path, help="a recording (.wav, .flac, .ogg, .mp3)")
-    add_output(denoise, "OUT.wav", "the clean recording: 16-bit mono WAV")
-    _add_model(denoise, "digits-unconditional")
-    denoise.add_argument(
-        "-t", type=int, default=25, metavar="T", help="the step at which to enter (default: 25); higher for more noise"
-    )
-    _add_known_label(denoise)
-    _add_seed(denoise)
-    add_runtime(denoise)
 
-    interpolate = add("interpolate", _interpolate, "make a sound between two recordings", *_INTERPOLATE)
+def _add_denoise(commands: Commands) -> None:
+    parser = commands.add(
+        "denoise",
+        _denoise,
+        usage="IN -o OUT.wav [OPTION ...]",
+        summary="remove noise from a recording of sounds that a network knows",
+        description=_DENOISE,
+        examples=_DENOISE_EXAMPLES,
+        names={"audio": "input"},
+    )
+    files = parser.add_argument_group("input and output")
+    add_recording(files, "input")
+    add_output(files, "OUT.wav", "the denoised recording, a 16-bit mono WAV file")
+    _add_network(parser, "digits-unconditional")
+    sampling = parser.add_argument_group("sampling")
+    _add_step(sampling, 25, "step of the reverse process at which the recording enters; higher for more noise")
+    _add_known_label(sampling)
+    add_seed(sampling)
+    add_execution(parser)
+
+
+def _add_interpolate(commands: Commands) -> None:
+    parser = commands.add(
+        "interpolate",
+        _interpolate,
+        usage="A B -o OUT.wav [OPTION ...]",
+        summary="interpolate between two recordings",
+        description=_INTERPOLATE,
+        examples=_INTERPOLATE_EXAMPLES,
+    )
+    files = parser.add_argument_group("input and output")
     for name in ("a", "b"):
-        interpolate.add_argument(name, metavar=name.upper(), type=Path, help="a recording (.wav, .flac, .ogg, .mp3)")
-    add_output(interpolate, "OUT.wav", "what lies between: 16-bit mono WAV")
-    _add_model(interpolate, "digits-unconditional")
-    interpolate.add_argument("--weight", type=float, default=0.5, metavar="W", help="of B, 0 to 1 (default: 0.5)")
-    interpolate.add_argument(
-        "-t", type=int, default=50, metavar="T", help="the step at which they are mixed (default: 50)"
-    )
-    _add_known_label(interpolate)
-    _add_seed(interpolate)
-    add_runtime(interpolate)
+        add_recording(files, name, name.upper())
+    add_output(files, "OUT.wav", "the interpolated recording, a 16-bit mono WAV file")
+    _add_network(parser, "digits-unconditional")
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--weight", type=number, default=0.5, metavar="W", help="weight of B, 0 to 1 (default: 0.5)")
+    _add_step(sampling, 50, "step of the diffusion at which A and B are mixed")
+    _add_known_label(sampling)
+    add_seed(sampling)
+    add_execution(parser)
+
+
+def _add_network(parser: Parser, default: str) -> None:
+    add_model(parser.add_argument_group("network"), default)
+
+
+def _add_step(group: Group, default: int, text: str) -> None:
+    group.add_argument("-t", type=integer, default=default, metavar="T", help=f"{text} (default: {default})")
+
+
+def _add_known_label(group: Group) -> None:
+    group.add_argument("--label", metavar="NAME", help="the class of the sound; required for a network with classes")
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    target: Path = arguments.output
+    output: Path = arguments.output
     count = check_count(arguments.n, "-n")
-    alone = target.suffix.lower() == ".wav" and not target.is_dir()
-    if alone and count > 1:
-        raise InputError(f"-o: expected a folder for {count} clips, got {str(target)!r}")
-    if alone:
-        check_output(target, ".wav")
+    single = output.suffix.lower() == ".wav" and not output.is_dir()
+    if single and count > 1:
+        raise InputError(f"-o: expected a folder for {count} clips, got {str(output)!r}")
+    if single:
+        check_output(output, ".wav")
     else:
-        check_folder(target)
-    voice = load(arguments)
-    if voice.config.n_mels:
-        raise InputError("--model: this network wants a mel; use 'engine vocode'")
-    names = voice.classes_of(count, arguments.label, arguments.seed)
-    targets = [target] if alone else [target / name for name in _names(names or ["clip"] * count)]
-    if not alone and target.is_dir():
-        for one in targets:
-            check_output(one, ".wav")
+        check_folder(output)
+    voice = _load_without_mel(arguments, "use 'engine vocode'")
+    if arguments.seconds is None and not voice.config.clip_samples:
+        raise InputError("--seconds: expected the length of a clip, which this checkpoint does not record, got none")
+    names = voice.classes_of(n=count, label=arguments.label, seed=arguments.seed)
+    files = [output] if single else [output / name for name in _file_names(names or ["clip"] * count)]
+    if not single and output.is_dir():
+        for file in files:
+            check_output(file, ".wav")
     with progress_bar(sys.stderr) as progress:
         begin = time.perf_counter()
         audio = voice.generate(
-            count,
-            names or None,
+            n=count,
+            label=names or None,
             guidance=arguments.guidance,
             seconds=arguments.seconds,
             steps=arguments.steps,
@@ -101,124 +164,133 @@ def _generate(arguments: argparse.Namespace) -> None:
             progress=progress,
         )
         seconds = time.perf_counter() - begin
-    if alone:
-        write_wav(str(target), audio[0], voice.sample_rate)
+    if single:
+        write_wav(str(output), audio[0], voice.sample_rate)
     else:
-        _write_all(target, targets, audio, voice.sample_rate)
-    print(f"wrote {targets[0]}" if count == 1 else f"wrote {count} clips: {targets[0]} to {targets[-1].name}")
+        _write_clips(output, files, audio, voice.sample_rate)
+    print(f"wrote {files[0]}" if count == 1 else f"wrote {count} clips: {files[0]} to {files[-1].name}")
     print(RealTime(audio.size / voice.sample_rate, seconds))
 
 
 def _denoise(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, ".wav", arguments.input)
     recording = read_recording(arguments.input)
-    voice = load(arguments)
+    voice = _load_without_mel(arguments, "Voice.denoise in Python takes a mel")
     audio = at_rate(arguments.input, *recording, voice.sample_rate)
-    options = {"seed": arguments.seed, "label": arguments.label}
-    _write(arguments, voice, lambda progress: voice.denoise(audio, arguments.t, progress=progress, **options))
+
+    def denoise(progress: Progress | None) -> FloatArray:
+        return voice.denoise(audio, t=arguments.t, label=arguments.label, seed=arguments.seed, progress=progress)
+
+    _run_and_write(arguments, voice, denoise)
 
 
 def _interpolate(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, ".wav", arguments.a)
     check_output(arguments.output, ".wav", arguments.b)
     recordings = [(path, read_recording(path)) for path in (arguments.a, arguments.b)]
-    voice = load(arguments)
+    voice = _load_without_mel(arguments, "use one that needs none")
     a, b = (at_rate(path, *recording, voice.sample_rate) for path, recording in recordings)
     if len(a) != len(b):
-        raise InputError(f"{arguments.b}: expected {len(a)} samples as {arguments.a} has, got {len(b)}")
-    options = {"seed": arguments.seed, "label": arguments.label}
-    weight, t = arguments.weight, arguments.t
-    _write(arguments, voice, lambda progress: voice.interpolate(a, b, weight, t, progress=progress, **options))
+        raise InputError(f"{arguments.b}: expected {len(a)} samples, the length of {arguments.a}, got {len(b)}")
+
+    def interpolate(progress: Progress | None) -> FloatArray:
+        return voice.interpolate(
+            a,
+            b,
+            weight=arguments.weight,
+            t=arguments.t,
+            label=arguments.label,
+            seed=arguments.seed,
+            progress=progress,
+        )
+
+    _run_and_write(arguments, voice, interpolate)
 
 
-def _write(arguments: argparse.Namespace, voice: Voice, make: Callable[[Any], FloatArray]) -> None:
+def _load_without_mel(arguments: argparse.Namespace, remedy: str) -> Voice:
+    voice = load(arguments)
+    if voice.config.n_mels:
+        raise InputError(f"--model: expected a network without a mel, got one that takes a mel; {remedy}")
+    return voice
+
+
+def _run_and_write(arguments: argparse.Namespace, voice: Voice, work: Callable[[Progress | None], FloatArray]) -> None:
     with progress_bar(sys.stderr) as progress:
         begin = time.perf_counter()
-        audio = make(progress)
+        audio = work(progress)
         seconds = time.perf_counter() - begin
     write_wav(str(arguments.output), audio, voice.sample_rate)
     print(f"wrote {arguments.output}")
     print(RealTime(len(audio) / voice.sample_rate, seconds))
 
 
-def _write_all(folder: Path, targets: Sequence[Path], audio: FloatArray, rate: int) -> None:
-    """Every clip, or on any exception none, and no folder that was not there."""
-    made = not folder.is_dir()
+def _write_clips(folder: Path, files: Sequence[Path], audio: FloatArray, rate: int) -> None:
+    """Write all clips; on any exception leave no clip, and no folder that did not exist."""
+    created = not folder.is_dir()
     written: list[Path] = []
     try:
-        if made:
+        if created:
             folder.mkdir()
-        for target, row in zip(targets, audio, strict=True):
-            write_wav(str(target), row, rate)
-            written.append(target)
+        for file, clip in zip(files, audio, strict=True):
+            write_wav(str(file), clip, rate)
+            written.append(file)
     except BaseException:
-        for target in written:
-            target.unlink(missing_ok=True)
-        if made and folder.is_dir():
+        for file in written:
+            file.unlink(missing_ok=True)
+        if created and folder.is_dir():
             folder.rmdir()
         raise
 
 
-def _names(classes: Sequence[str]) -> list[str]:
-    """Names of files: the class, and the number of the clip."""
+def _file_names(classes: Sequence[str]) -> list[str]:
+    """Return the name of each clip's file: its class and its number."""
     width = max(2, len(str(len(classes) - 1)))
     words = [re.sub(r"[^\w.-]+", "-", name).strip("-.")[:40] or "class" for name in classes]
     return [f"{word}-{number:0{width}}.wav" for number, word in enumerate(words)]
 
 
-def _add_model(command: argparse.ArgumentParser, default: str) -> None:
-    text = f"a bundled network or a checkpoint (default: {default})"
-    command.add_argument("--model", default=default, metavar="NAME|CKPT", help=text)
+_GENERATE = """\
+The sound starts from noise. For a network with classes, such as the bundled
+spoken digits, --label selects a class: its whole name, or its first word. A
+first word may select several classes; each clip gets one of them by its seed.
+'engine info CKPT' lists the classes.
 
+The files of a folder are named by class and number, such as 7-00.wav. Files of
+these names are replaced. The last line reports the speed, as 'engine vocode'
+does.
+"""
 
-def _add_known_label(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--label", metavar="NAME", help="what is said, for a network with classes")
+_GENERATE_EXAMPLES = """\
+engine generate --label 7 -n 4 -o out
+engine generate -n 10 -o out --seed 100
+engine generate --label 3 -o three.wav --steps 6
+engine generate -n 2 -o out --model checkpoint.pkl --seconds 1.5
+"""
 
+_DENOISE = """\
+The network needs no training for this. The recording enters the reverse
+process T steps before its end, as if its noise were that of the process. It
+works for sounds of the kind that the network generates.
 
-def _add_seed(command: argparse.ArgumentParser) -> None:
-    text = "of the noise: the same seed, the same audio (default: 0); clip i has the seed N + i"
-    command.add_argument("--seed", type=int, default=0, metavar="N", help=text)
+The recording is resampled to the network's rate if needed (extra 'audio').
+Networks that take a mel cannot be used here; Voice.denoise in Python takes a
+mel.
+"""
 
+_DENOISE_EXAMPLES = """\
+engine denoise noisy.wav -o clean.wav
+engine denoise noisy.wav -o clean.wav -t 40
+engine denoise noisy.wav -o clean.wav --model checkpoint.pkl -t 25
+"""
 
-_GENERATE = (
-    """\
-Make sound from noise alone. With a network that knows classes, such as the bundled spoken digits, --label says which:
-the class's whole name, or its first word, which may mean several, of which each clip gets one by its seed. 'engine
-info' says which there are. The clips of a folder are called by class and number, 7-00.wav; files of these names are
-replaced. The last line says how fast it was, as 'engine vocode' does.
-""",
-    """\
-examples:
-  engine generate --label 7 -n 4 -o out
-  engine generate -n 10 -o out --seed 100
-  engine generate --label 3 -o three.wav --steps 6
-  engine generate -n 2 -o out --model checkpoint.pkl --seconds 1.5
-""",
-)
+_INTERPOLATE = """\
+A and B are recordings of equal length. Both are diffused to step T with the
+same noise and mixed, and the reverse process removes the noise. The recordings
+are resampled to the network's rate if needed (extra 'audio').
+"""
 
-_DENOISE = (
-    """\
-Take noise out of a recording with a network that never learnt to: the recording enters the reverse process T steps
-before its end, as if its noise were the process's own. It works for sounds of the kind that the network makes.
-The recording is resampled to the network's rate if need be (extra 'audio'). A network with a mel cannot be used here;
-Voice.denoise takes one.
-""",
-    """\
-examples:
-  engine denoise noisy.wav -o clean.wav
-  engine denoise noisy.wav -o clean.wav -t 40
-  engine denoise noisy.wav -o clean.wav --model checkpoint.pkl -t 25
-""",
-)
-
-_INTERPOLATE = (
-    """\
-Make a sound between two recordings of equal length: noise is added to both as in T steps of training, they are mixed,
-and the network takes the noise out again. Recordings are resampled to the network's rate if need be (extra 'audio').
-""",
-    """\
-examples:
-  engine interpolate three.wav seven.wav -o between.wav
-  engine interpolate three.wav seven.wav -o between.wav --model checkpoint.pkl --weight 0.3 -t 80
-""",
-)
+_INTERPOLATE_EXAMPLES = """\
+engine interpolate three.wav seven.wav -o between.wav
+engine interpolate three.wav seven.wav -o between.wav --weight 0.3 -t 80
+engine interpolate a.wav b.wav -o between.wav --model checkpoint.pkl
+"""

@@ -1,20 +1,60 @@
-"""What a checkpoint is and how this machine runs it, in words: the text of `engine info`."""
+"""The command `engine info`: a checkpoint, and how this machine runs it."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from pathlib import Path
 
-from engine.checkpoint.load import Checkpoint
+from engine.bundled import path_of
+from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.cli.options import add_execution, add_mel_kind, load
+from engine.cli.parsing import Commands
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
-from engine.diffusion.labels import listed
+from engine.diffusion.labels import list_names
 from engine.kernels import cpu
 from engine.voice import Voice
 
 
+def add_command(commands: Commands) -> None:
+    """Add `info` to the program.
+
+    Args:
+        commands: the program's commands.
+    """
+    parser = commands.add(
+        "info",
+        _run,
+        usage="[CKPT] [OPTION ...]",
+        summary="describe a checkpoint and how this machine runs it",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "model",
+        metavar="CKPT",
+        nargs="?",
+        help="a checkpoint, or the name of a bundled network (default: voice)",
+    )
+    add_mel_kind(network)
+    add_execution(parser)
+
+
 def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
-    """The file, the network, what was chosen for it and the tiers of this build, a line each."""
+    """Return a line for each property of the file and the network, each choice for it, and each tier of this build.
+
+    Args:
+        path: the checkpoint's file.
+        checkpoint: its content.
+        voice: the loaded network.
+    """
     return "\n".join([*_file_lines(path, checkpoint), "", "on this machine:", *_machine_lines(voice)])
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    path = path_of(arguments.model)
+    print(describe(path, load_checkpoint(path, arguments.mel_kind), load(arguments)))
 
 
 def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
@@ -23,13 +63,13 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     size = f"C={config.residual_channels}, N={config.residual_layers}, cycle {config.dilation_cycle}"
     mel = f"{config.n_mels} bands of kind {config.mel_kind or 'unknown'}, a frame every {config.hop} samples"
-    without = "none: a class is asked for instead" if config.classes else "none: the network is unconditional"
-    ways = _ways(config)
+    without = "none: conditioned on a class" if config.classes else "none: the network is unconditional"
+    differences = _differences(config)
     return [
         f"file         {path}",
         f"size         {length:,} bytes",
         f"sha256       {checksum}",
-        f"family       {config.family}{': ' if ways else ''}{', '.join(ways)}",
+        f"family       {config.family}{': ' if differences else ''}{', '.join(differences)}",
         f"network      {_preset(config)}: {size}, {parameters:,} parameters",
         f"mel          {mel if config.n_mels else without}",
         *([f"classes      {_classes(config)}"] if config.classes else []),
@@ -37,7 +77,7 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         *([f"clips        {_clips(config)}"] if config.clip_samples else []),
         f"sample rate  {config.sample_rate} Hz",
         f"training     {_schedule(config.train_schedule)}",
-        f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'none of its own'}",
+        f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'no schedule of its own'}",
         f"needs        {'; '.join(_needs(config))}",
     ]
 
@@ -51,22 +91,22 @@ def _size_and_sha256(path: Path) -> tuple[int, str]:
     return length, checksum.hexdigest()
 
 
-def _ways(config: Config) -> list[str]:
-    """What this network does otherwise than LMNT's."""
-    ways = {
+def _differences(config: Config) -> list[str]:
+    """Return how this network differs from LMNT's."""
+    differences = {
         "an upsampler per layer": not config.shared_upsampler,
-        "sinusoids of the step itself": config.step_embedding == "sinusoid",
-        "reflecting padding": config.padding == "reflect",
-        "the step in the residual": config.step_bias_in_residual,
+        "sinusoidal embedding of the step": config.step_embedding == "sinusoid",
+        "reflection padding": config.padding == "reflect",
+        "step bias in the residual": config.step_bias_in_residual,
         "no clamp": not config.clamp,
         "noise scaled by a prior": config.prior,
     }
-    return [way for way, does in ways.items() if does]
+    return [text for text, applies in differences.items() if applies]
 
 
 def _classes(config: Config) -> str:
     names = config.classes
-    return f"{len(names)}: {listed(names)}"
+    return f"{len(names)}: {list_names(names)}"
 
 
 def _clips(config: Config) -> str:
@@ -74,30 +114,36 @@ def _clips(config: Config) -> str:
 
 
 def _needs(config: Config) -> list[str]:
-    """What one must bring to hear it."""
+    """Return the inputs that the network needs, and the options that pass them."""
     if not config.n_mels:
-        wanted = ["label="] * bool(config.classes) + ["seconds="] * (not config.clip_samples)
-        needs = [f"no mel: generate({', '.join(wanted)})"]
+        options = ["--label"] * bool(config.classes) + ["--seconds"] * (not config.clip_samples)
+        needs = ["no mel: 'engine generate'" + (f" with {' and '.join(options)}" if options else "")]
     elif config.mel_kind is None:
-        needs = ["a mel of a kind that the file does not say (mel= or --mel-kind does)"]
+        needs = ["a mel of a kind that the file does not record: pass --mel-kind"]
     else:
         needs = [f"a mel of kind {config.mel_kind}"]
-    return needs + ["energy_min or std (PriorGrad)"] * (config.prior and not config.energy_min)
+    return needs + ["--energy-min (PriorGrad)"] * (config.prior and not config.energy_min)
 
 
 def _machine_lines(voice: Voice) -> list[str]:
     lines = [f"  {line}" for line in voice.explain().splitlines()]
-    for name, supported, requires, precisions in cpu.tiers():
-        what = f"available, {', '.join(precisions)}" if supported else f"unavailable, needs {requires}"
-        lines.append(f"  tier {name:<10}  {what}")
+    for name, supported, requirement, precisions in cpu.tiers():
+        text = f"available, {', '.join(precisions)}" if supported else f"unavailable, needs {requirement}"
+        lines.append(f"  tier {name:<10}  {text}")
     return lines
 
 
 def _preset(config: Config) -> str:
-    """The paper's name for a network of these sizes (table 1); its training schedules vary."""
+    """Return the paper's name for a network of these sizes (table 1); the training schedule may differ."""
 
-    def sizes(of: Config) -> tuple[object, ...]:
-        return of.residual_channels, of.residual_layers, of.dilation_cycle, of.n_mels, of.upsample_strides
+    def sizes(preset: Config) -> tuple[object, ...]:
+        return (
+            preset.residual_channels,
+            preset.residual_layers,
+            preset.dilation_cycle,
+            preset.n_mels,
+            preset.upsample_strides,
+        )
 
     names = {
         sizes(BASE): "DiffWave BASE",
@@ -105,9 +151,24 @@ def _preset(config: Config) -> str:
         sizes(SC09): "DiffWave for SC09",
         sizes(SC09_THIN): "DiffWave for SC09, deep and thin",
     }
-    return names.get(sizes(config), "DiffWave of its own size")
+    return names.get(sizes(config), "DiffWave of another size")
 
 
 def _schedule(betas: tuple[float, ...]) -> str:
     steps = "1 step" if len(betas) == 1 else f"{len(betas)} steps"
     return f"{steps}, beta {betas[0]:g} to {betas[-1]:g}"
+
+
+_DESCRIPTION = """\
+The output names the network, its mel, its schedules and its classes; then the
+device, instruction set and precision that this machine would choose for it,
+with the reasons, and all tiers of this build. The options are those of 'engine
+vocode' and show their effect on the choice.
+"""
+
+_EXAMPLES = """\
+engine info
+engine info voice.safetensors
+engine info digits
+engine info --precision fp32 --isa avx2
+"""

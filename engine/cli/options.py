@@ -1,4 +1,4 @@
-"""What the commands share: reading recordings, loading as the options say, telling the user."""
+"""Options that several commands share, and the work behind them: load a network, read a recording."""
 
 from __future__ import annotations
 
@@ -8,23 +8,34 @@ from contextlib import suppress
 from pathlib import Path
 
 import engine
-from engine.audio.wav import mixed, read_channels, resample
+from engine.audio.wav import read_channels, resample, to_mono
 from engine.checks.arrays import FloatArray
+from engine.cli.parsing import integer
 from engine.config import MEL_KINDS
 from engine.errors import InputError, UnavailableError
 from engine.kernels import registry
 from engine.voice import Voice
 
+Group = argparse._ArgumentGroup  # what add_argument_group returns
+
 
 def say(message: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr.
+
+    Args:
+        message: the text; line breaks become spaces.
+    """
     if sys.stderr is not None:
-        with suppress(OSError):  # nobody is left to tell
+        with suppress(OSError):  # stderr is closed
             print("engine: " + " ".join(message.splitlines()), file=sys.stderr)
 
 
 def load(arguments: argparse.Namespace) -> Voice:
-    """The network that the options of `add_runtime` and ``--model`` ask for."""
+    """Load the network that `--model` and the options of `add_execution` select.
+
+    Args:
+        arguments: the parsed command line.
+    """
     return engine.load(
         arguments.model,
         device=arguments.device,
@@ -36,59 +47,132 @@ def load(arguments: argparse.Namespace) -> Voice:
 
 
 def read_recording(path: Path) -> tuple[FloatArray, int]:
-    """One channel of a recording and its sample rate."""
+    """Read one channel of a recording; several channels are averaged, with a line on stderr.
+
+    Args:
+        path: an audio file.
+
+    Returns:
+        (float32 [n], sample rate in Hz).
+    """
     samples, rate = read_channels(str(path))
     if samples.shape[1] > 1:
-        say(f"{path}: {samples.shape[1]} channels were mixed into one")
-    return mixed(samples), rate
+        say(f"{path}: mixed {samples.shape[1]} channels into one")
+    return to_mono(samples), rate
 
 
-def at_rate(path: Path, samples: FloatArray, rate: int, wanted: int) -> FloatArray:
-    """The recording at the rate that a network wants; InputError where it cannot be resampled."""
-    if rate == wanted:
+def at_rate(path: Path, samples: FloatArray, rate: int, target: int) -> FloatArray:
+    """Return a recording at the sample rate of a network; resampling prints a line on stderr.
+
+    Args:
+        path: the recording's file, for messages.
+        samples: float32 [n].
+        rate: the rate of the samples in Hz.
+        target: the rate of the network in Hz.
+
+    Raises:
+        InputError: the rates differ, and soxr is not installed.
+    """
+    if rate == target:
         return samples
     try:
-        samples = resample(samples, rate, wanted)
+        samples = resample(samples, rate, target)
     except UnavailableError:
         raise InputError(
-            f"{path}: this network wants {wanted} Hz and the recording has {rate} Hz; resample it, for example "
-            f"with 'sox IN.wav -r {wanted} OUT.wav' or 'ffmpeg -i IN.wav -ar {wanted} OUT.wav', or install the extra "
+            f"{path}: expected {target} Hz, the rate of this network, got {rate} Hz; resample it, for example with "
+            f"'sox IN.wav -r {target} OUT.wav' or 'ffmpeg -i IN.wav -ar {target} OUT.wav', or install the extra "
             "'audio' (pip install soxr)"
         ) from None
-    say(f"{path}: resampled from {rate} to {wanted} Hz")
+    say(f"{path}: resampled from {rate} to {target} Hz")
     return samples
 
 
-def add_output(command: argparse.ArgumentParser, name: str, text: str) -> None:
-    """The option -o."""
-    text += "; written beside its name first, so it is never half there"
-    command.add_argument("-o", "--output", metavar=name, type=Path, required=True, help=text)
+def add_recording(group: Group, destination: str, metavar: str = "IN") -> None:
+    """Add a positional argument for a recording.
+
+    Args:
+        group: receives the argument.
+        destination: the attribute of the parsed arguments.
+        metavar: its name in the help.
+    """
+    group.add_argument(destination, metavar=metavar, type=Path, help="a recording (.wav, .flac, .ogg, .mp3)")
 
 
-def add_runtime(command: argparse.ArgumentParser) -> None:
-    """The options that say where and how a network runs."""
-    command.add_argument(
-        "--device", default="auto", metavar="cpu|cuda", help="where (default: auto, a GPU if one can be used)"
+def add_output(group: Group, metavar: str, text: str) -> None:
+    """Add the option -o.
+
+    Args:
+        group: receives the option.
+        metavar: the name of the value in the help.
+        text: the help.
+    """
+    group.add_argument("-o", "--output", metavar=metavar, type=Path, required=True, help=text)
+
+
+def add_seed(group: Group, text: str = "seed of the noise; the same seed gives the same audio") -> None:
+    """Add the option --seed.
+
+    Args:
+        group: receives the option.
+        text: the help, without the default.
+    """
+    group.add_argument("--seed", type=integer, default=0, metavar="N", help=f"{text} (default: 0)")
+
+
+def add_model(group: Group, default: str | None) -> None:
+    """Add the option --model.
+
+    Args:
+        group: receives the option.
+        default: the name of a bundled network, None for the voice.
+    """
+    text = f"a checkpoint, or the name of a bundled network (default: {default or 'voice'})"
+    group.add_argument("--model", default=default, metavar="CKPT", help=text)
+
+
+def add_mel_kind(group: Group) -> None:
+    """Add the option --mel-kind.
+
+    Args:
+        group: receives the option.
+    """
+    kinds = f"{', '.join(MEL_KINDS[:-1])} or {MEL_KINDS[-1]}"
+    text = f"kind of mel of CKPT, if its file does not record it: {kinds}"
+    group.add_argument("--mel-kind", choices=MEL_KINDS, metavar="KIND", help=text)
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select the device and the arithmetic.
+
+    Args:
+        parser: of a command.
+    """
+    group = parser.add_argument_group("execution")
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda or cuda:N; auto is a GPU if there is one (default: auto)",
     )
-    command.add_argument(
+    on_cpu, on_gpu = (", ".join(reversed(names)) for names in (registry.CPU_PRECISIONS, registry.GPU_PRECISIONS))
+    group.add_argument(
         "--precision",
         choices=("auto", *reversed(registry.PRECISIONS)),
         default="auto",
-        help="of the arithmetic (default: auto, the fastest of the device)",
+        metavar="PRECISION",
+        help=f"on a CPU {on_cpu} (calibrated checkpoints); on a GPU {on_gpu}; auto is the fastest (default: auto)",
     )
-    command.add_argument("--threads", type=int, metavar="N", help="of a CPU (default: one per processor it may use)")
-    command.add_argument("--isa", metavar="TIER", help="instruction set (default: the best; see 'engine info')")
+    add_threads(group)
+    group.add_argument(
+        "--isa", metavar="TIER", help="instruction set; 'engine info' lists them (default: the best of this machine)"
+    )
 
 
-def add_mel_kind(command: argparse.ArgumentParser) -> None:
-    """The option --mel-kind."""
-    text = "the kind of mel that CKPT wants, where its file does not say"
-    command.add_argument("--mel-kind", choices=MEL_KINDS, help=text)
+def add_threads(group: Group) -> None:
+    """Add the option --threads.
 
-
-def steps(text: str) -> int | str:
-    """The type of --steps."""
-    try:
-        return text if text == "full" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number of steps, or full, got {text!r:.80}") from None
+    Args:
+        group: receives the option.
+    """
+    text = "maximum number of CPU threads (default: one per available processor)"
+    group.add_argument("--threads", type=integer, metavar="N", help=text)

@@ -1,4 +1,4 @@
-"""A progress bar for whoever watches; nothing for a pipe or a file."""
+"""A progress bar on a terminal, and none in a pipe or a file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-INTERVAL = 0.1  # seconds between two drawings: drawing must cost the work nothing
-MAX_WIDTH = 30  # of the bar: with times of hours beside it, still within 80 columns
+INTERVAL = 0.1  # seconds between two drawings, so that drawing takes no time from the work
+MAX_WIDTH = 30  # columns of the bar: with times of hours beside it, the line has less than 80
 
 
 @contextmanager
 def progress_bar(
     stream: TextIO | None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[float], None] | None]:
-    """A function to call with the fraction done, which draws; None unless the stream is a terminal.
+    """Yield a function that draws the fraction done; None unless the stream is a terminal.
 
-    The bar is one line, and is erased at the end and on every exception, so that no message runs into it.
+    The bar is one line. It is erased at the end and on every exception, so that messages begin on an empty line.
+
+    Args:
+        stream: stderr, None if it is closed.
+        clock: the time in seconds.
     """
     if stream is None or not stream.isatty():
         yield None
@@ -46,7 +50,7 @@ def _line(fraction: float, elapsed: float, columns: int) -> str:
     text = f" {100 * fraction:3.0f} %, {_time(elapsed)} elapsed"
     if fraction > 0:
         text += f", {_time(elapsed / fraction - elapsed)} remaining"
-    # In the last column a terminal would wrap, and the next drawing begin one line lower.
+    # A character in the last column makes a terminal wrap; the next drawing would begin one line lower.
     width = min(MAX_WIDTH, columns - 1 - len(text) - 2)
     if width < 4:
         return text[1 : max(columns, 1)]

@@ -1,12 +1,16 @@
-"""Every peer computes the same network. Those that are not installed are skipped; compiling them is slow."""
+"""Every baseline computes the same network. The ones that are not installed are skipped; compiling is slow."""
+
+from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import lmnt, peers
+from benchmarks import lmnt
+from benchmarks.cpu import baselines
 from engine import Voice
 from engine.checkpoint.load import Checkpoint
 from engine.diffusion.embedding import step_biases
@@ -22,46 +26,48 @@ SLOW = ("compile", "int8")
 
 
 @cache
-def checkpoint():
+def checkpoint() -> Checkpoint:
     return Checkpoint(SMALL, random_network(SMALL, 1))
 
 
 @cache
-def exported():
-    return peers.Exported(checkpoint(), MEL)
+def exported() -> baselines.Exported:
+    return baselines.Exported(checkpoint(), MEL)
 
 
 @pytest.mark.parametrize(
-    "peer",
+    "baseline",
     [
-        pytest.param(one, id=one.name, marks=[pytest.mark.slow] * any(word in one.name for word in SLOW))
-        for one in peers.PEERS
+        pytest.param(item, id=item.name, marks=[pytest.mark.slow] * any(word in item.name for word in SLOW))
+        for item in baselines.BASELINES
     ],
 )
-def test_the_same_audio(peer):
-    for module in peer.needs:
+def test_the_same_audio(baseline: baselines.Baseline) -> None:
+    for module in baseline.needs:
         pytest.importorskip(module)
     mels = np.stack([MEL[:, :3], MEL[:, 3:6]])
-    made = peers.prepared(peer, exported(), peers.Task(checkpoint(), mels, 5, 1))
-    assert not isinstance(made, str), made
+    prepared = baselines.prepare(baseline, exported(), baselines.Task(checkpoint(), mels, 5, 1))
+    assert not isinstance(prepared, str), prepared
     expected = Voice(checkpoint(), registry.select("cpu", "fp32"), 1).vocode(mels, seed=5)
-    for audio in (made[0](), made[1]):
-        assert relative_error(audio, expected) < ERRORS[peer.precision]
+    call, first = prepared
+    for audio in (call(), first):
+        assert relative_error(audio, expected) < ERRORS[baseline.precision]
 
 
-def test_who_cannot_take_part_says_why():
-    task = peers.Task(checkpoint(), MEL[None, :, :1], 5, 1)
-    absent = peers.Peer("absent", "fp32", ("no_such_module",), lambda exported, task: lambda: MEL)
-    assert peers.prepared(absent, exported(), task) == "No module named 'no_such_module'; pip install '.[bench]'"
+def test_unavailable_baseline_gives_its_reason() -> None:
+    task = baselines.Task(checkpoint(), MEL[None, :, :1], 5, 1)
+    absent = baselines.Baseline("absent", "fp32", ("no_such_module",), lambda exported, task: lambda: MEL)
+    assert baselines.prepare(absent, exported(), task) == "No module named 'no_such_module'; pip install '.[bench]'"
 
-    def broken(exported, task):
+    def build(exported: Any, task: Any) -> Any:
         raise ValueError("no\ncompiler")
 
-    assert peers.prepared(peers.Peer("broken", "fp32", (), broken), exported(), task) == "ValueError: no compiler"
+    broken = baselines.Baseline("broken", "fp32", (), build)
+    assert baselines.prepare(broken, exported(), task) == "ValueError: no compiler"
 
 
-def test_the_model_is_lmnts():
-    """Against what LMNT's own code computed; and against that code itself, where it is installed."""
+def test_the_model_is_lmnts() -> None:
+    """Compare with recorded output of LMNT's own code, and with that code itself where it is installed."""
     found, case = shared_example("lmnt")
     x, mel, t = (torch.as_tensor(case[name]) for name in ("x", "mel", "t"))
     d = torch.from_numpy(step_biases(found.tensors, found.config, (float(t),))[0]).float()
@@ -69,5 +75,5 @@ def test_the_model_is_lmnts():
         eps = lmnt.Network(found)(x, d, mel)
         assert relative_error(eps, case["eps"]) < TOLERANCES["fixture_eps_fp32"]
         pytest.importorskip("diffwave")
-        own = lmnt.published(found)(x, mel, t.float().reshape(1))[:, 0]
-        assert relative_error(eps, own) < TOLERANCES["fixture_eps_fp32"]
+        published = lmnt.published(found)(x, mel, t.float().reshape(1))[:, 0]
+        assert relative_error(eps, published) < TOLERANCES["fixture_eps_fp32"]

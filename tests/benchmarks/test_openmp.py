@@ -1,4 +1,4 @@
-"""PyTorch's threads, a rival's in the benchmarks, do not spin while they wait."""
+"""PyTorch's threads do not spin while they wait, so that a baseline is not slowed down."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ import pytest
 
 from tests.support.paths import ROOT
 
-COLLECT = ["--benchmark", "--collect-only", "-p", "no:cacheprovider", "-s", "benchmarks/bench_vocode.py"]
+# The options at the root, then torch; and the same as pytest does it.
+IMPORT = ["-c", "import conftest, torch"]
+COLLECT = ["-m", "pytest", "--benchmark", "--collect-only", "-p", "no:cacheprovider", "-s", "benchmarks/cpu"]
 
 
-def collect(command):
-    """What it and its OpenMP runtime print, with nothing in the environment that asks for a policy."""
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command with OpenMP's diagnostics, in an environment that sets no policy."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "PYTEST_"))}
     environment = {**kept, "OMP_DISPLAY_ENV": "verbose"}
     return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_openmp_itself_was_told_to_wait_passively():
-    done = collect(["-m", "pytest", *COLLECT])
+@pytest.mark.parametrize("command", [IMPORT, pytest.param(COLLECT, marks=pytest.mark.slow)], ids=["import", "pytest"])
+def test_openmp_waits_passively(command: list[str]) -> None:
+    done = run(command)
     assert done.returncode == 0, done.stdout + done.stderr
     spins = re.findall(r"GOMP_SPINCOUNT = '(\w+)'", done.stdout + done.stderr)
     if not spins:
-        pytest.skip("no GNU OpenMP here, which alone says how long it spins")
-    assert set(spins) == {"0"}  # as it would be 300000 had it not been told
+        pytest.skip("no GNU OpenMP here, which alone prints how long it spins")
+    assert set(spins) == {"0"}  # the default is 300000
 
 
-def test_benchmarks_are_refused_where_openmp_was_loaded_before():
-    done = collect(["-c", f"import torch, sys, pytest; sys.exit(pytest.main({COLLECT!r}))"])
+def test_benchmarks_are_refused_where_torch_is_imported_already() -> None:
+    """A module of that name is enough, and a folder without tests: only the options at the root are read."""
+    early = "import sys, types; sys.modules['torch'] = types.ModuleType('torch'); import pytest"
+    done = run(["-c", f"{early}; sys.exit(pytest.main(['--benchmark', '--collect-only', 'csrc']))"])
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "expected to set OMP_WAIT_POLICY before torch is imported" in done.stderr
+    assert "expected OMP_WAIT_POLICY to be set before torch is imported" in done.stderr

@@ -28,30 +28,33 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     for name, config in (("digits", LABELLED), ("digits-unconditional", PLAIN)):
         save_checkpoint(tmp_path / f"{name}.safetensors", Checkpoint(config, random_network(config, 1)))
     monkeypatch.setattr(bundled, "ASSETS", tmp_path)
-    api.bundled.cache_clear()
+    api.bundled_voice.cache_clear()
     yield tmp_path
-    api.bundled.cache_clear()
+    api.bundled_voice.cache_clear()
 
 
 def test_generate(stand_ins: Path) -> None:
     voice = engine.load("digits")
     audio = engine.generate(n=4, label=3, seed=5)
-    assert audio.shape == (4, 60) and audio.tobytes() == voice.generate(4, 3, seed=5).tobytes()
-    six = engine.generate(2, ["4", 3], "digits", 5, 6, seconds=0.01)
-    assert six.tobytes() == voice.generate(2, ["4", 3], steps=6, seed=5, seconds=0.01).tobytes()
+    assert audio.shape == (4, 60) and audio.tobytes() == voice.generate(n=4, label=3, seed=5).tobytes()
+    six = engine.generate(n=2, label=["4", 3], model="digits", seed=5, steps=6, seconds=0.01)
+    assert six.tobytes() == voice.generate(n=2, label=["4", 3], steps=6, seed=5, seconds=0.01).tobytes()
     assert engine.generate(model="digits-unconditional").shape == (1, 60)
-    assert engine.generate(4, 3, seed=5, guidance=1).tobytes() == audio.tobytes()
+    assert engine.generate(n=4, label=3, seed=5, guidance=1).tobytes() == audio.tobytes()
     path = stand_ins / "digits.safetensors"
     for model in (path, str(path)):
-        assert engine.generate(4, 3, model=model, seed=5).tobytes() == audio.tobytes()
+        assert engine.generate(n=4, label=3, model=model, seed=5).tobytes() == audio.tobytes()
 
 
 def test_denoise_and_interpolate(stand_ins: Path) -> None:
     voice, (a, b) = engine.load("digits-unconditional"), np.float32(0.2 * np.random.default_rng(0).random((2, 60)))
-    assert engine.denoise(a, seed=2).tobytes() == voice.denoise(a, 25, seed=2).tobytes()
-    assert engine.denoise(a, 9, "digits", label=4).tobytes() == engine.load("digits").denoise(a, 9, label=4).tobytes()
-    assert engine.interpolate(a, b, seed=2).tobytes() == voice.interpolate(a, b, 0.5, 50, seed=2).tobytes()
-    assert engine.interpolate(a, b, 0.1, 9).tobytes() == voice.interpolate(a, b, 0.1, 9).tobytes()
+    assert engine.denoise(a, seed=2).tobytes() == voice.denoise(a, t=25, seed=2).tobytes()
+    assert (
+        engine.denoise(a, t=9, model="digits", label=4).tobytes()
+        == engine.load("digits").denoise(a, t=9, label=4).tobytes()
+    )
+    assert engine.interpolate(a, b, seed=2).tobytes() == voice.interpolate(a, b, weight=0.5, t=50, seed=2).tobytes()
+    assert engine.interpolate(a, b, weight=0.1, t=9).tobytes() == voice.interpolate(a, b, weight=0.1, t=9).tobytes()
 
 
 def test_bundled_networks_are_loaded_once_and_files_anew(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +66,8 @@ def test_bundled_networks_are_loaded_once_and_files_anew(stand_ins: Path, monkey
 
     monkeypatch.setattr(api, "load", counting)
     for _ in range(2):
-        engine.generate(1, 3, steps=6)
-        engine.generate(1, 3, stand_ins / "digits.safetensors", steps=6)
+        engine.generate(n=1, label=3, steps=6)
+        engine.generate(n=1, label=3, model=stand_ins / "digits.safetensors", steps=6)
     assert seen == ["digits", stand_ins / "digits.safetensors", stand_ins / "digits.safetensors"]
 
 
@@ -72,7 +75,7 @@ def test_bundled_networks_are_loaded_once_and_files_anew(stand_ins: Path, monkey
 def test_the_bundled_digits() -> None:
     config = load_checkpoint(bundled.path_of("digits")).config
     assert {name.split()[0] for name in config.classes} == set("0123456789") and config.clip_samples
-    audio = engine.generate(1, 3, steps=6, samples=config.clip_samples // 8)
+    audio = engine.generate(n=1, label=3, steps=6, samples=config.clip_samples // 8)
     assert np.isfinite(audio).all() and audio.std() > 0
 
 

@@ -149,11 +149,11 @@ def test_a_sweep_can_go_on_in_a_forked_child(wait: float) -> None:
 def test_a_fork_while_another_thread_works(voice: Voice) -> None:
     mel, done = a_mel(LONG), threading.Event()
     expected = voice.vocode(mel).tobytes()
-    voice.vocode(a_mel(1), "full")  # the schedule is computed once, by NumPy, whose BLAS cannot be forked at work
+    voice.vocode(a_mel(1), steps="full")  # the schedule is computed once, by NumPy, whose BLAS cannot be forked at work
 
     def busy() -> None:
         while not done.is_set():
-            voice.vocode(a_mel(50), "full")
+            voice.vocode(a_mel(50), steps="full")
 
     threads = [threading.Thread(target=busy) for _ in range(2)]
     for thread in threads:

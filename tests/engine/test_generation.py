@@ -15,7 +15,7 @@ import engine
 from engine import InputError, Voice
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import SC09, Config
-from engine.diffusion.labels import choose
+from engine.diffusion.labels import resolve_labels
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import reference
@@ -86,7 +86,7 @@ def recording(*shape: int) -> Array:
 
 
 def exact(name: str, start: Any, steps: int, seeds: list[int], labels: Any = None, mel: Any = None) -> Any:
-    """The reference's last so many steps of the training schedule from start [B,L], with the seeds' noise."""
+    """Run the reference's last steps of the training schedule from start [B, L], with the noise of the seeds."""
     plan = build_schedule(NETWORKS[name], "full").last(steps)
     z = np.array([[normal(seed, n, 0, start.shape[1]) for seed in seeds] for n in range(1, steps)])
     z = z.reshape(steps - 1, *start.shape)
@@ -105,16 +105,16 @@ def test_a_batch_of_mixed_labels_is_the_reference(load: Any, isa: str, precision
     voice = load("labelled", isa=isa, precision=precision)
     plan, x, z = build_schedule(LABELLED, 6), gaussian(4, 150), gaussian(5, 4, 150)
     tensors = reference.to_tensors(random_network(LABELLED, 0), torch.float64)
-    numbers = torch.tensor([CLASSES.index(one) for one in labels])
-    given = None, plan, torch.tensor(x).double(), torch.tensor(z).double()
-    expected = reference.sample(tensors, LABELLED, *given, labels=numbers)
-    audio = voice.generate(4, labels, steps=6, noise=(x, z))
+    numbers = torch.tensor([CLASSES.index(label) for label in labels])
+    inputs = None, plan, torch.tensor(x).double(), torch.tensor(z).double()
+    expected = reference.sample(tensors, LABELLED, *inputs, labels=numbers)
+    audio = voice.generate(n=4, label=labels, steps=6, noise=(x, z))
     assert audio.shape == (4, 150) and audio.dtype == np.float32
     assert relative_error(audio, expected) < TOLERANCES[f"network_audio_{precision}"]
-    other = voice.generate(4, "0 ann", steps=6, noise=(x, z))
+    other = voice.generate(n=4, label="0 ann", steps=6, noise=(x, z))
     assert relative_error(other[0], audio[0]) > 0.05 and other[1].tobytes() == audio[1].tobytes()
     eps = voice.predict_noise(x, 20.25, label=labels)
-    expected = reference.predict_noise(tensors, LABELLED, given[2], 20.25, labels=numbers)
+    expected = reference.predict_noise(tensors, LABELLED, inputs[2], 20.25, labels=numbers)
     assert relative_error(eps, expected) < TOLERANCES[f"network_eps_{precision}"]
 
 
@@ -124,48 +124,51 @@ def test_neither_threads_nor_batches_change_a_byte(load: Any, precision: str) ->
         labels = (["0 ben", 1, 2, "1 ann", 0])[:n]
         options: dict[str, Any] = {"samples": length, "schedule": [1e-3, 0.02, 0.2]}
         alone = load("labelled", precision=precision, threads=1)
-        expected = [alone.generate(1, label, seed=7 + i, **options).tobytes() for i, label in enumerate(labels)]
+        expected = [alone.generate(n=1, label=label, seed=7 + i, **options).tobytes() for i, label in enumerate(labels)]
         assert len(set(expected)) == n
         for threads in (2, 3):
             voice = load("labelled", precision=precision, threads=threads)
-            assert [row.tobytes() for row in voice.generate(n, labels, seed=7, **options)] == expected
-            backwards = voice.generate(n, labels[::-1], seed=list(range(7, 7 + n))[::-1], **options)
+            assert [row.tobytes() for row in voice.generate(n=n, label=labels, seed=7, **options)] == expected
+            backwards = voice.generate(n=n, label=labels[::-1], seed=list(range(7, 7 + n))[::-1], **options)
             assert [row.tobytes() for row in backwards] == expected[::-1]
 
 
 def test_an_sc09_checkpoint_of_philsyns_speaks(tmp_path: Path) -> None:
     """At the paper's hyper-parameters but for the channels."""
     sizes = {name: getattr(SC09, name) for name in ("residual_layers", "dilation_cycle", "train_schedule")}
-    made = random_checkpoint(tmp_path, "philsyn_unconditional", seed=2, **sizes)
-    voice, plan = engine.load(made.path, precision="fp32", device="cpu"), build_schedule(made.config, 6)
+    checkpoint = random_checkpoint(tmp_path, "philsyn_unconditional", seed=2, **sizes)
+    voice, plan = engine.load(checkpoint.path, precision="fp32", device="cpu"), build_schedule(checkpoint.config, 6)
     assert (voice.sample_rate, voice.config.clip_samples) == (16000, 16000)
     x, z = gaussian(1, 300), gaussian(5, 1, 300)
-    given = None, plan, torch.tensor(x).double(), torch.tensor(z).double()
-    expected = reference.sample(reference.to_tensors(made.tensors, torch.float64), made.config, *given)
+    inputs = None, plan, torch.tensor(x).double(), torch.tensor(z).double()
+    expected = reference.sample(reference.to_tensors(checkpoint.tensors, torch.float64), checkpoint.config, *inputs)
     assert relative_error(voice.generate(steps=6, noise=(x, z)), expected) < TOLERANCES["network_audio_fp32"]
 
 
 def test_a_class_is_drawn_from_the_items_seed(labelled: Voice) -> None:
-    drawn = labelled.classes_of(8, 1, seed=3)
-    assert drawn == [CLASSES[i] for i in choose(CLASSES, 1, range(3, 11)) if i is not None]
+    drawn = labelled.classes_of(n=8, label=1, seed=3)
+    assert drawn == [CLASSES[i] for i in resolve_labels(CLASSES, 1, range(3, 11)) if i is not None]
     assert set(drawn) == {"1 ann", "1 ben"}
-    audio = labelled.generate(8, 1, steps=6, samples=50, seed=3)
-    assert audio.tobytes() == labelled.generate(8, drawn, steps=6, samples=50, seed=3).tobytes()
+    audio = labelled.generate(n=8, label=1, steps=6, samples=50, seed=3)
+    assert audio.tobytes() == labelled.generate(n=8, label=drawn, steps=6, samples=50, seed=3).tobytes()
     assert audio[5].tobytes() == labelled.generate(label="1", steps=6, samples=50, seed=8)[0].tobytes()
-    anything = labelled.generate(8, steps=6, samples=50, seed=3)
+    anything = labelled.generate(n=8, steps=6, samples=50, seed=3)
     assert (
         anything.tobytes()
-        == labelled.generate(8, labelled.classes_of(8, seed=3), steps=6, samples=50, seed=3).tobytes()
+        == labelled.generate(n=8, label=labelled.classes_of(n=8, seed=3), steps=6, samples=50, seed=3).tobytes()
     )
-    given = gaussian(2, 50), gaussian(5, 2, 50)  # the noise is given, so the seed only draws the class
-    one, other = (labelled.generate(2, 0, steps=6, noise=given, seed=seed) for seed in ([0, 0], [2**63] * 2))
-    assert labelled.classes_of(1, 0, 0) != labelled.classes_of(1, 0, 2**63) and one.tobytes() != other.tobytes()
+    noise = gaussian(2, 50), gaussian(5, 2, 50)  # with own noise, the seed only draws the class
+    first, other = (labelled.generate(n=2, label=0, steps=6, noise=noise, seed=seed) for seed in ([0, 0], [2**63] * 2))
+    assert (
+        labelled.classes_of(n=1, label=0, seed=0) != labelled.classes_of(n=1, label=0, seed=2**63)
+        and first.tobytes() != other.tobytes()
+    )
 
 
 def test_a_network_without_classes_has_none_to_draw(plain: Voice) -> None:
-    assert plain.classes_of(3) == []
+    assert plain.classes_of(n=3) == []
     with pytest.raises(InputError, match="label: this network has no classes; expected None, got '7'"):
-        plain.generate(1, "7")
+        plain.generate(n=1, label="7")
     with pytest.raises(InputError, match="label: this network has no classes"):
         plain.predict_noise(gaussian(9), 3, label=0)
 
@@ -200,7 +203,7 @@ def test_length(plain: Voice, options: dict[str, Any], length: int) -> None:
         ("plain", {"samples": 0}, "samples: expected an integer from 1"),
         ("plain", {"n": 0}, "n: expected an integer from 1"),
         ("labelled", {"label": 3}, "label: expected one of '0', '1', '2', or a whole name such as '0 ann', got 3"),
-        ("labelled", {"label": [0, 1]}, r"label: expected one, or one per item \(1\), got 2"),
+        ("labelled", {"label": [0, 1]}, r"label: expected one label, or one per item \(1\), got 2"),
         ("reflect", {"samples": 8}, "samples: this network pads by reflection and needs more than 8 samples, got 8"),
         ("vocoder", {}, r"generate: this network wants a mel; use vocode\(mel\)"),
     ],
@@ -215,9 +218,9 @@ def test_one_evaluation_wants_one_class(labelled: Voice) -> None:
     assert (
         labelled.predict_noise(x, 3, label="0 ann").tobytes() != labelled.predict_noise(x, 3, label="2 ann").tobytes()
     )
-    with pytest.raises(InputError, match=r"label: this network has classes and wants one of '0'.*, got None"):
+    with pytest.raises(InputError, match=r"label: this network has classes; expected one of '0'.*, got None"):
         labelled.predict_noise(x, 3)
-    with pytest.raises(InputError, match="label: expected one class, got 0, which is 2 of them: '0 ann', '0 ben'"):
+    with pytest.raises(InputError, match="label: expected one class, got 0, which matches 2 classes: '0 ann', '0 ben'"):
         labelled.predict_noise(x, 3, label=0)
 
 
@@ -230,7 +233,7 @@ def test_explain_says_how_many_classes(labelled: Voice, plain: Voice) -> None:
     assert "6 classes" in labelled.explain() and "no mel" in plain.explain()
 
 
-# Recordings made clean
+# Denoising
 
 
 @pytest.mark.parametrize("t", [1, 2, 7, 50])
@@ -240,20 +243,22 @@ def test_denoising_is_the_end_of_the_reverse_process(load: Any, name: str, t: in
     before = audio.copy()
     mel = np.random.default_rng(1).random((2, 20, 9), np.float32) if name == "vocoder" else None
     label = ["2 ben", "0 ann"] if NETWORKS[name].classes else None
-    clean = voice.denoise(audio, t, seed=[9, 4], label=label, mel=mel)
+    clean = voice.denoise(audio, t=t, seed=[9, 4], label=label, mel=mel)
     expected = exact(name, audio, t, [9, 4], [5, 0] if label else None, mel)
     assert clean.shape == audio.shape and clean.dtype == np.float32
     assert relative_error(clean, expected) < TOLERANCES["network_audio_fp32"]
     np.testing.assert_array_equal(audio, before)
-    one = voice.denoise(audio[1], t, seed=4, label="0 ann" if label else None, mel=None if mel is None else mel[1])
-    assert one.tobytes() == clean[1].tobytes() and one.shape == (144,)
+    single = voice.denoise(audio[1], t=t, seed=4, label="0 ann" if label else None, mel=None if mel is None else mel[1])
+    assert single.tobytes() == clean[1].tobytes() and single.shape == (144,)
 
 
 def test_denoising_keeps_tensors_and_reports_progress(plain: Voice) -> None:
     audio, seen = recording(100), []
     expected = plain.denoise(audio, seed=3)
     assert (
-        expected.tobytes() == plain.denoise(audio, 25, seed=3).tobytes() != plain.denoise(audio, 26, seed=3).tobytes()
+        expected.tobytes()
+        == plain.denoise(audio, t=25, seed=3).tobytes()
+        != plain.denoise(audio, t=26, seed=3).tobytes()
     )
     tensor = plain.denoise(torch.from_numpy(audio), seed=3, progress=seen.append)
     assert isinstance(tensor, torch.Tensor) and tensor.numpy().tobytes() == expected.tobytes()
@@ -275,7 +280,7 @@ def test_denoising_keeps_tensors_and_reports_progress(plain: Voice) -> None:
         ("plain", recording(2, 9), {"seed": [1]}, r"seed: expected one seed per item \(2\), got 1"),
         ("plain", recording(9), {"mel": 1}, "mel: this network takes none"),
         ("plain", recording(9), {"label": 1}, "label: this network has no classes"),
-        ("labelled", recording(9), {}, "label: this network has classes and wants one of .*, got None"),
+        ("labelled", recording(9), {}, "label: this network has classes; expected one of .*, got None"),
         ("labelled", recording(9), {"label": 5}, "label: expected one of .*, got 5"),
         ("vocoder", recording(32), {}, r"mel: this network wants one, \[B, 20, T\], got None"),
         ("vocoder", recording(32), {"mel": np.zeros((20, 3), "f4")}, r"audio: expected \[1, 48\] for this mel"),
@@ -289,7 +294,7 @@ def test_denoise_refuses(load: Any, name: str, audio: Any, options: dict[str, An
         load(name).denoise(audio, **options)
 
 
-# Recordings mixed
+# Interpolation
 
 
 @pytest.mark.parametrize(("weight", "t"), [(0.5, 50), (0.25, 7), (0.0, 1), (1.0, 20)])
@@ -301,18 +306,18 @@ def test_interpolation_is_its_formula(load: Any, name: str, weight: float, t: in
     eps = np.array([normal(seed, 0, 0, 90) for seed in seeds], np.float64)
     diffused = [np.sqrt(level) * x.astype(np.float64) + np.sqrt(1.0 - level) * eps for x in (a, b)]
     start = (1.0 - weight) * diffused[0] + weight * diffused[1]
-    made = voice.interpolate(a, b, weight, t, seed=5, label=label)
+    mixture = voice.interpolate(a, b, weight=weight, t=t, seed=5, label=label)
     expected = exact(name, start, t, seeds, [2, 2] if label else None)
-    assert made.shape == a.shape and made.dtype == np.float32
-    assert relative_error(made, expected) < TOLERANCES["network_audio_fp32"]
-    assert voice.interpolate(a[1], b[1], weight, t, seed=6, label=label).tobytes() == made[1].tobytes()
+    assert mixture.shape == a.shape and mixture.dtype == np.float32
+    assert relative_error(mixture, expected) < TOLERANCES["network_audio_fp32"]
+    assert voice.interpolate(a[1], b[1], weight=weight, t=t, seed=6, label=label).tobytes() == mixture[1].tobytes()
 
 
 def test_the_ends_of_an_interpolation_know_one_recording(plain: Voice) -> None:
     a, b, c = recording(90), recording(91)[:90], recording(92)[:90]
-    same = [plain.interpolate(a, other, 0.0).tobytes() for other in (b, c)]
-    assert same[0] == same[1] == plain.interpolate(b, a, 1.0, 50, seed=0).tobytes()
-    assert plain.interpolate(a, b).tobytes() == plain.interpolate(a, b, 0.5, 50, seed=0).tobytes() != same[0]
+    same = [plain.interpolate(a, other, weight=0.0).tobytes() for other in (b, c)]
+    assert same[0] == same[1] == plain.interpolate(b, a, weight=1.0, t=50, seed=0).tobytes()
+    assert plain.interpolate(a, b).tobytes() == plain.interpolate(a, b, weight=0.5, t=50, seed=0).tobytes() != same[0]
     tensor = plain.interpolate(torch.from_numpy(a), torch.from_numpy(b))
     assert isinstance(tensor, torch.Tensor) and tensor.numpy().tobytes() == plain.interpolate(a, b).tobytes()
 
@@ -325,20 +330,25 @@ def test_the_ends_of_an_interpolation_know_one_recording(plain: Voice) -> None:
         ("plain", (recording(9), recording(9) * np.nan), "b: expected finite values"),
         ("plain", (recording(9) * 20000, recording(9)), r"a: expected samples in about \[-1, 1\]"),
         ("plain", (None, recording(9)), "a: expected a numpy array or a torch tensor, got NoneType"),
-        ("plain", (recording(9), recording(9), 1.5), "weight: expected a number from 0 to 1, got 1.5"),
-        ("plain", (recording(9), recording(9), float("nan")), "weight: expected a number from 0 to 1, got nan"),
-        ("plain", (recording(9), recording(9), "x"), "weight: expected a number from 0 to 1, got 'x'"),
-        ("plain", (recording(9), recording(9), 0.5, 51), "t: expected an integer from 1 to 50, got 51"),
-        ("labelled", (recording(9), recording(9)), "label: this network has classes and wants one"),
+        ("plain", (recording(9), recording(9), {"weight": 1.5}), "weight: expected a number from 0 to 1, got 1.5"),
+        (
+            "plain",
+            (recording(9), recording(9), {"weight": float("nan")}),
+            "weight: expected a number from 0 to 1, got nan",
+        ),
+        ("plain", (recording(9), recording(9), {"weight": "x"}), "weight: expected a number from 0 to 1, got 'x'"),
+        ("plain", (recording(9), recording(9), {"t": 51}), "t: expected an integer from 1 to 50, got 51"),
+        ("labelled", (recording(9), recording(9)), "label: this network has classes; expected one"),
         ("vocoder", (recording(16), recording(16)), "interpolate: this network wants a mel"),
     ],
 )
 def test_interpolate_refuses(load: Any, name: str, arguments: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
-        load(name).interpolate(*arguments)
+        a, b, *options = arguments
+        load(name).interpolate(a, b, **(options[0] if options else {}))
 
 
-def test_loading_leaves_the_file_as_it_is(load: Any, tmp_path: Path) -> None:
+def test_loading_does_not_change_the_file(load: Any, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "x.safetensors", Checkpoint(LABELLED, random_network(LABELLED, 0)))
     voice = engine.load(tmp_path / "x.safetensors")
     assert voice.config == LABELLED and voice.generate(label=0, steps=6).tobytes() == (

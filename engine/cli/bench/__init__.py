@@ -1,1 +1,1 @@
-"""The command ``engine bench``: how fast and how large this engine is on this machine, and how both grow."""
+"""The command `engine bench`: speed and memory on this machine as the work grows."""

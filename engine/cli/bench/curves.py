@@ -1,4 +1,7 @@
-"""Time, speed and memory as work grows: over length, threads, batch, steps and channels, as far as it is affordable."""
+"""Curves of time, speed and memory over the length of the audio, threads, batch size, steps and channels.
+
+Points that would take too long are left out and named.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +22,33 @@ from engine.errors import CheckpointError, UnavailableError
 from engine.kernels import registry
 
 SEED = 1
-# What a point costs besides its calls: a process, packed weights, a first call.
-OVERHEAD = 0.6
+OVERHEAD = 0.6  # seconds of a point besides its calls: starting a process, packing weights, a first call
 AXES = ("length", "threads", "batch", "steps", "channels")
 Measure = Callable[[Point, int, float], Row]
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured.
+    """The points to measure, and the time for them.
 
     Attributes:
-        values: per axis; seconds, threads (none for 1, 2, 4, ... all), items, steps, channels. All axes but the length
-            are about audio of the first length.
-        every_precision: on every axis; else the fastest, and of the others one point.
-        per_call: seconds that one call may take.
-        in_all: seconds that all of it may take.
-        rounds: calls of a point, at most; and beyond the first only as many as fit in
-        repeated: seconds.
-        peak_seconds: of each measurement of the peak.
+        values: per axis: seconds, threads (empty for 1, 2, 4, ... all), items, steps, channels. All axes but the
+            length use audio of the first length.
+        every_precision: whether every precision is measured on every axis. Otherwise the fastest is, and one point of
+            each other precision.
+        call_seconds: the most seconds of one call.
+        total_seconds: the most seconds of the whole measurement.
+        rounds: the most calls of a point.
+        repeat_seconds: the most seconds of all calls of a point after its first.
+        peak_seconds: the duration of each measurement of the peak.
     """
 
     values: Mapping[str, Sequence[float]]
     every_precision: bool
-    per_call: float
-    in_all: float
+    call_seconds: float
+    total_seconds: float
     rounds: int
-    repeated: float
+    repeat_seconds: float
     peak_seconds: float
 
 
@@ -57,14 +60,18 @@ _ALL: dict[str, Sequence[float]] = {
     "channels": (32, 64, 128, 256),
 }
 _FEW: dict[str, Sequence[float]] = {
-    **{"length": (0.5, 1, 2), "threads": (), "batch": (1, 4), "steps": (2, 6), "channels": (32, 64)}
+    "length": (0.5, 1, 2),
+    "threads": (),
+    "batch": (1, 4),
+    "steps": (2, 6),
+    "channels": (32, 64),
 }
 QUICK = Extent(_FEW, False, 2.0, 14.0, 1, 0.0, 0.05)
 DEFAULT = Extent(_ALL, True, 4.0, 90.0, 3, 4.0, 0.1)
 THOROUGH = Extent(_ALL, True, math.inf, math.inf, 5, 20.0, 0.2)
 
 
-def measured(
+def measure_curves(
     extent: Extent,
     model: str | None = None,
     threads: int | None = None,
@@ -72,24 +79,37 @@ def measured(
     measure: Measure | None = None,
     precisions: Sequence[str] = registry.CPU_PRECISIONS,
 ) -> dict[str, Any]:
-    """All of it: the rows of the curves, each precision's SNR, and what was left out and why.
+    """Measure the curves of all precisions, and their SNR.
+
+    Args:
+        extent: the points, and the time for them.
+        model: a checkpoint or a bundled network; None for the voice.
+        threads: the most threads; None for all processors.
+        progress: called with the fraction done.
+        measure: measures one point; None for `in_fresh_process`.
+        precisions: those to measure.
+
+    Returns:
+        A result file: the rows of the curves, each precision's SNR, and the points left out with the reasons.
 
     Raises:
-        CheckpointError, InputError: the model cannot be measured.
+        CheckpointError: the model cannot be loaded.
+        InputError: the model cannot be measured.
     """
     measure = measure or in_fresh_process
     load, begin = load_average(), time.perf_counter()
     config = load_checkpoint(path_of(model)).config
     check(config)
-    most = cores() if threads is None else threads
-    found, left_out, rows = {}, {}, []
+    threads = cores() if threads is None else threads
+    rows: dict[Point, Row] = {}
+    left_out: dict[str, str] = {}
     frames = _frames(config, extent.values["length"][0])
-    base = {p: Point(p, most, frames, model=model) for p in registry.CPU_PRECISIONS if p in precisions}
+    base = {p: Point(p, threads, frames, model=model) for p in registry.CPU_PRECISIONS if p in precisions}
     rates: dict[str, float] = {}
     for precision, point in base.items():
         try:
-            found[point] = measure(point, extent.rounds, extent.peak_seconds)
-            rates[precision] = point.work(config) / most / found[point]["seconds"]["p50"]
+            rows[point] = measure(point, extent.rounds, extent.peak_seconds)
+            rates[precision] = point.work(config) / threads / rows[point]["seconds"]["p50"]
         except (UnavailableError, CheckpointError) as error:
             left_out[precision] = str(error)
     places = [place for place in _places(extent, config, base, list(rates)) if place[2].precision in rates]
@@ -97,59 +117,66 @@ def measured(
     def cost(point: Point) -> float:
         return point.work(config) / point.threads / rates[point.precision]
 
-    dear = []
-    points = sorted({point for *_, point in places} - set(found), key=cost)
+    too_long = []
+    points = sorted({point for *_, point in places} - set(rows), key=cost)
     for number, point in enumerate(points, start=1):
-        each, left = cost(point), extent.in_all - (time.perf_counter() - begin) - OVERHEAD
-        if each > min(extent.per_call, left):
-            dear.append(point)
+        estimate, left = cost(point), extent.total_seconds - (time.perf_counter() - begin) - OVERHEAD
+        if estimate > min(extent.call_seconds, left):
+            too_long.append(point)
             continue
+        rounds = max(1, min(extent.rounds, int(extent.repeat_seconds / estimate)))
         try:
-            found[point] = measure(point, max(1, min(extent.rounds, int(extent.repeated / each))), extent.peak_seconds)
+            rows[point] = measure(point, rounds, extent.peak_seconds)
         except (UnavailableError, CheckpointError) as error:
             left_out[_name(point, config)] = str(error)
         if progress is not None:
             progress(sum(map(cost, points[:number])) / sum(map(cost, points)))
-    for axis, value, point in places:
-        if point in found:
-            rows.append({"axis": axis, "value": value, **found[point]})
-    for point in dear:
-        left_out[_name(point, config)] = f"about {cost(point):.0f} s a call: {_DEAR}"
+    for point in too_long:
+        left_out[_name(point, config)] = f"about {cost(point):.0f} s a call; {_TOO_LONG}"
     return {
         **environment(load),
-        "network": f"C={config.residual_channels} N={config.residual_layers}, {_whose(model)}",
+        "network": f"C={config.residual_channels} N={config.residual_layers}, {_origin(model)}",
         "steps": FAST,
-        "threads": most,
-        "curves": rows,
-        "accuracy": _accuracy(model, most, frames, list(rates)),
+        "threads": threads,
+        "curves": [{"axis": axis, "value": value, **rows[point]} for axis, value, point in places if point in rows],
+        "accuracy": _accuracy(model, threads, frames, list(rates)),
         "left_out": left_out,
     }
 
 
 def lines(results: Mapping[str, Any]) -> list[str]:
-    """The table for the terminal."""
+    """Return the table for the terminal.
+
+    Args:
+        results: the return value of `measure_curves`.
+    """
     machine, versions = results["machine"], results["versions"]
-    made = [
+    accuracy = [f"{entry['precision']} {entry['snr_db']:.0f} dB" for entry in results["accuracy"]]
+    table = [
         f"{results['network']}, on {machine['cpu']} ({machine['tiers'][-1]}), {machine['cores']} cores, "
         f"load at start {' '.join(map(str, machine['load_at_start']))}",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"clock: {results['clock']}",
-        "SNR against fp32: "
-        + (", ".join(f"{one['precision']} {one['snr_db']:.0f} dB" for one in results["accuracy"]) or "nothing else"),
+        f"SNR against fp32: {', '.join(accuracy) or 'no other precision'}",
     ]
     for axis in AXES:
         rows = [row for row in results["curves"] if row["axis"] == axis]
         if rows:
-            made += ["", _line(_UNITS[axis], "precision", "seconds", "RTF", "x real time", "share", "peak", "memory")]
-            made += [_line(*_cells(row)) for row in rows]
-    share = "share: of the residual layers' multiply-accumulates, counted one by one whoever saves some, in the peak"
-    made += ["", f"{share} measured beside each call, GFLOP/s"]
-    dear = [name for name, why in results["left_out"].items() if why.endswith(_DEAR)]
-    made += [f"left out: {name}: {why}" for name, why in results["left_out"].items() if name not in dear]
-    return made + ([f"left out: {len(dear)} points that take longer: {_DEAR}"] if dear else [])
+            table += ["", _line(_UNITS[axis], "precision", "seconds", "RTF", "x real time", "share", "peak", "memory")]
+            table += [_line(*_cells(row)) for row in rows]
+    table += [
+        "",
+        "share: residual-layer multiply-accumulates per second, divided by the peak measured next to each call.",
+        "They are those of the direct convolution, so Winograd's savings count as speed. peak: in GFLOP/s.",
+    ]
+    too_long = [name for name, reason in results["left_out"].items() if reason.endswith(_TOO_LONG)]
+    table += [f"left out: {name}: {reason}" for name, reason in results["left_out"].items() if name not in too_long]
+    return table + (
+        [f"left out: {len(too_long)} points that take too long; pass --thorough to measure them"] if too_long else []
+    )
 
 
-_DEAR = "--thorough takes the time"
+_TOO_LONG = "pass --thorough to measure it"
 _UNITS = {"length": "seconds", "threads": "threads", "batch": "items", "steps": "steps", "channels": "channels"}
 
 
@@ -173,19 +200,19 @@ def _line(*cells: str) -> str:
 def _places(
     extent: Extent, config: Config, base: Mapping[str, Point], precisions: Sequence[str]
 ) -> list[tuple[str, float, Point]]:
-    """(axis, value, point): a point may stand on several axes and is measured once."""
-    found = []
+    """Return the points of every axis as (axis, value, point); a point on several axes is measured once."""
+    places = []
     for axis in AXES:
         for number, precision in enumerate(precisions):
-            one = base[precision]
-            values = extent.values[axis] or _doubled(one.threads)
+            point = base[precision]
+            values = extent.values[axis] or _doubled(point.threads)
             for value in values if extent.every_precision or number == 0 else values[:1]:
                 if axis == "length" or extent.every_precision or number == 0:
-                    found.append((axis, value, _at(one, axis, value, config)))
-    return found
+                    places.append((axis, value, _point_on(axis, value, point, config)))
+    return places
 
 
-def _at(point: Point, axis: str, value: float, config: Config) -> Point:
+def _point_on(axis: str, value: float, point: Point, config: Config) -> Point:
     if axis == "length":
         return replace(point, frames=_frames(config, value))
     if axis == "channels":
@@ -205,12 +232,12 @@ def _frames(config: Config, seconds: float) -> int:
 
 
 def _accuracy(model: str | None, threads: int, frames: int, precisions: Sequence[str]) -> list[dict[str, Any]]:
-    """Each precision's audio against that of fp32, from the same noise."""
+    """Return the SNR of each precision's audio against that of fp32, from the same noise."""
     audio = {}
     for precision in ("fp32", *(p for p in precisions if p != "fp32")):
         voice = engine.load(model, device="cpu", precision=precision, threads=threads)
         audio[precision] = voice.vocode(mel_of(voice.config, frames), seed=SEED)
-    return [{"precision": p, "snr_db": snr(audio["fp32"], one)} for p, one in audio.items() if p != "fp32"]
+    return [{"precision": p, "snr_db": snr(audio["fp32"], samples)} for p, samples in audio.items() if p != "fp32"]
 
 
 def _name(point: Point, config: Config) -> str:
@@ -218,5 +245,5 @@ def _name(point: Point, config: Config) -> str:
     return f"{point.precision}, {size}, {point.threads} threads, C={point.channels or config.residual_channels}"
 
 
-def _whose(model: str | None) -> str:
+def _origin(model: str | None) -> str:
     return "the bundled voice" if model is None else "a network of the user's"

@@ -1,4 +1,4 @@
-"""What many laps say in one figure."""
+"""Statistics of repeated measurements."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from typing import Any
 
 import numpy as np
 
-QUIET = 0.9  # p20 of the peak over its p80 on a machine without neighbours, at least
+QUIET = 0.9  # least ratio of the peak's p20 to its p80 on a machine without other load
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """The 20th, 50th and 80th percentile."""
+    """Return the 20th, 50th and 80th percentile under the keys p20, p50 and p80.
+
+    Args:
+        values: measurements, at least one.
+    """
     return dict(zip(("p20", "p50", "p80"), np.quantile(values, (0.2, 0.5, 0.8)).tolist(), strict=True))
 
 
 def disturbed(results: Mapping[str, Any]) -> bool:
-    """Whether the peak itself varied between the rounds of a row, as it does not on a quiet machine."""
-    rows = [row for duel in results.get("duels", ()) for row in duel["rows"]] + list(results.get("curves", ()))
-    peaks = [row["peak_gflops"] for row in rows if row["peak_gflops"]]
+    """Return whether the processor's peak varied between the rounds of a row more than on a quiet machine.
+
+    Args:
+        results: the JSON of `engine bench` or of benchmarks/.
+    """
+    rows = [row for comparison in results.get("duels", ()) for row in comparison["rows"]]
+    peaks = [row["peak_gflops"] for row in [*rows, *results.get("curves", ())] if row["peak_gflops"]]
     return any(peak["p20"] < QUIET * peak["p80"] for peak in peaks)

@@ -1,4 +1,4 @@
-"""What figures depend on besides the code; nothing that names the machine or its user."""
+"""The machine and the versions behind a measurement, without the names of the host and its user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ CLOCK = (
 
 
 def environment(load: Iterable[float]) -> dict[str, Any]:
-    """The head of every result that is written; `load` is that of before the work, from `load_average`."""
+    """Return the first entries of every result file.
+
+    Args:
+        load: the `load_average` before the work.
+    """
     return {
         "schema": SCHEMA,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -45,17 +49,17 @@ def environment(load: Iterable[float]) -> dict[str, Any]:
 
 
 def load_average() -> tuple[float, ...]:
-    """Over 1, 5 and 15 minutes; nothing where the system does not count it."""
+    """Return the load over 1, 5 and 15 minutes; an empty tuple where the system does not count it."""
     return os.getloadavg() if hasattr(os, "getloadavg") else ()
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def commit() -> str:
-    """Of the checkout that this file belongs to; "unknown" where it is installed elsewhere."""
+    """Return the commit of the checkout that holds this file; "unknown" outside a checkout."""
     file = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:

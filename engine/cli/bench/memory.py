@@ -1,4 +1,4 @@
-"""How much memory this process holds, by the system's own account."""
+"""Memory of this process, as the system counts it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _STATUS = Path("/proc/self/status")
 
 
 def resident() -> int:
-    """Bytes in memory now; without /proc the most there were, 0 where the system does not count."""
+    """Return the bytes in memory now; without /proc the most so far, or 0 where the system does not count them."""
     return _status("VmRSS") if _STATUS.is_file() else _high_water()
 
 
-def most() -> int:
-    """The most bytes there were since `forget_most`; since the process began, without /proc."""
+def peak() -> int:
+    """Return the most bytes in memory since `reset_peak`; without /proc since the process began."""
     return _status("VmHWM") if _STATUS.is_file() else _high_water()
 
 
-def forget_most() -> None:
-    """Count the most from here on, where the system can."""
+def reset_peak() -> None:
+    """Reset the value of `peak`, where the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,4 +1,4 @@
-"""The report: one HTML page with everything in it, made from the JSON of ``engine bench`` or of `benchmarks/`."""
+"""The report: one HTML page without external files, from the JSON of `engine bench` or of benchmarks/."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from engine.cli.bench.plot import Axis, Series, bars, lines, number
 
 Results = Mapping[str, Any]
 COLORS = {"int8": "#2f855a", "bf16": "#1b6ca8", "fp32": "#b7791f"}
-PEER = {"int8": "#9cc9b0", "bf16": "#9bbfe0", "fp32": "#e0c48f"}
-CARDS = ("#1b6ca8", "#c0504d", "#4f8f3a", "#8057a5")
+BASELINE_COLORS = {"int8": "#9cc9b0", "bf16": "#9bbfe0", "fp32": "#e0c48f"}
+GPU_COLORS = ("#1b6ca8", "#c0504d", "#4f8f3a", "#8057a5")
 MIB = 2**20
 _LABELS = {
     "length": Axis("seconds of audio", log=True),
@@ -26,14 +26,17 @@ _LABELS = {
 
 
 def html(results: Results) -> str:
-    """The page. Parts that the results do not have are left out.
+    """Return the page; parts that the results do not have are left out.
+
+    Args:
+        results: the parsed JSON.
 
     Raises:
-        ValueError: the JSON is of another version.
+        ValueError: the JSON has another schema.
     """
     if results.get("schema") != SCHEMA:
         raise ValueError(f"schema: expected {SCHEMA}, got {results.get('schema')}")
-    body = [*_head(results), *_duels(results), *_curves(results), *_predictions(results), *_left_out(results)]
+    body = [*_head(results), *_comparisons(results), *_curves(results), *_predictions(results), *_left_out(results)]
     return "\n".join([_TOP, *body, "</main></body></html>\n"])
 
 
@@ -48,22 +51,25 @@ def _head(results: Results) -> list[str]:
         "clock": results["clock"],
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
-    made = [f"<h1>DiffWave on {escape(machine['cpu'])}</h1>", *_headline(results), f"<dl>{rows}</dl>"]
+    head = [f"<h1>DiffWave on {escape(machine['cpu'])}</h1>", *_headline(results), f"<dl>{rows}</dl>"]
     if disturbed(results):
-        made.append("<p class=warning>The machine was not quiet: its own peak varied by more than a tenth.</p>")
-    return made
+        head.append("<p class=warning>The machine was not quiet: its peak varied by more than a tenth.</p>")
+    return head
 
 
 def _headline(results: Results) -> list[str]:
     if results.get("duels"):
-        duel = results["duels"][0]
-        best = min((row for row in duel["rows"] if not row["peer"]), key=_median)
-        rivals = [row for row in duel["rows"] if row["peer"] and row["passed"]]
-        beside = ""
-        if rivals:
-            rival = min(rivals, key=_median)
-            beside = f"; the fastest peer that passes its gate, {rival['contender']}, at {_times(rival):.2f}x"
-        return [_lead(f"{duel['case']} of audio in {best['contender']}: {_times(best):.2f}x real time{beside}.")]
+        comparison = results["duels"][0]
+        best = min((row for row in comparison["rows"] if not row["peer"]), key=_median)
+        baselines = [row for row in comparison["rows"] if row["peer"] and row["passed"]]
+        fastest = ""
+        if baselines:
+            baseline = min(baselines, key=_median)
+            fastest = (
+                f"; the fastest baseline that passes its accuracy gate, {baseline['contender']}, "
+                f"at {_times(baseline):.2f}x"
+            )
+        return [_lead(f"{comparison['case']} of audio in {best['contender']}: {_times(best):.2f}x real time{fastest}.")]
     rows = [row for row in results.get("curves", ()) if row["axis"] == "length"]
     if not rows:
         return []
@@ -75,11 +81,11 @@ def _lead(words: str) -> str:
     return f"<p class=lead>{escape(words)}</p>"
 
 
-def _duels(results: Results) -> list[str]:
-    made = []
-    for duel in results.get("duels", ()):
-        rows = sorted(duel["rows"], key=_median)
-        made.append(f"<h2>Taking turns: {escape(duel['case'])} of audio</h2>")
+def _comparisons(results: Results) -> list[str]:
+    parts = []
+    for comparison in results.get("duels", ()):
+        rows = sorted(comparison["rows"], key=_median)
+        parts.append(f"<h2>Speed of {escape(comparison['case'])} of audio, measured in turns</h2>")
         plots = [
             bars("times real time", "x", [(_name(r), _times(r), _color(r)) for r in rows]),
             bars(
@@ -89,15 +95,16 @@ def _duels(results: Results) -> list[str]:
             ),
             _scatter([(_name(r), _times(r), r["snr_db"], _color(r)) for r in rows]),
         ]
-        made += [_grid(plots), _table(_DUEL, [_duel_cells(row) for row in rows])]
-        made += [f"<p>Not measured: {escape(name)}: {escape(why)}.</p>" for name, why in duel["skipped"].items()]
-    if made:
-        made.append(f"<p>{_NOTES}</p>")
-    return made
+        parts += [_grid(plots), _table(_COMPARISON, [_comparison_cells(row) for row in rows])]
+        skipped = comparison["skipped"].items()
+        parts += [f"<p>Not measured: {escape(name)}: {escape(reason)}.</p>" for name, reason in skipped]
+    if parts:
+        parts.append(f"<p>{_NOTES}</p>")
+    return parts
 
 
 def _scatter(points: Sequence[tuple[str, float, float | None, str]]) -> str:
-    """Accuracy against speed; what has no SNR is the reference itself and stands with the best."""
+    """Plot accuracy against speed; the reference, which has no SNR, is drawn at the best of the others."""
     best = max((db for _, _, db, _ in points if db is not None), default=0.0)
     series = [
         Series(
@@ -113,36 +120,41 @@ def _curves(results: Results) -> list[str]:
     rows = list(results.get("curves", ()))
     if not rows:
         return []
-    made = ["<h2>As work grows</h2>", "<p>A real-time factor below 1 is faster than real time.</p>"]
+    parts = ["<h2>Growth with the work</h2>", "<p>A real-time factor below 1 is faster than real time.</p>"]
     if results.get("curves_run"):
-        made.append(f"<p>A run of its own: {escape(results['curves_run'])} at the start.</p>")
+        parts.append(f"<p>From another run: {escape(results['curves_run'])} at the start.</p>")
     speed, costs = [], []
     for axis in AXES:
-        own = [row for row in rows if row["axis"] == axis]
-        if len({row["value"] for row in own}) < 2:
+        selected = [row for row in rows if row["axis"] == axis]
+        if len({row["value"] for row in selected}) < 2:
             continue
         grows = axis in ("steps", "channels")
         speed.append(
-            _lines("real-time factor", axis, own, Axis("RTF", grows, not grows), lambda row: row["rtf"]["p50"])
+            _lines("real-time factor", axis, selected, Axis("RTF", grows, not grows), lambda row: row["rtf"]["p50"])
         )
-        costs.append(_lines("time of a call", axis, own, Axis("seconds", log=True), _median))
-        costs.append(_lines("memory of a call", axis, own, Axis("MiB", zero=True), lambda r: r["memory_bytes"] / MIB))
-    made.append(_grid(speed))
+        costs.append(_lines("time of a call", axis, selected, Axis("seconds", log=True), _median))
+        costs.append(
+            _lines("memory of a call", axis, selected, Axis("MiB", zero=True), lambda r: r["memory_bytes"] / MIB)
+        )
+    parts.append(_grid(speed))
     longest = {row["precision"]: row for row in rows if row["axis"] == "length"}
     shares = [(p, 100 * row["share_of_peak"]["p50"], COLORS.get(p, "#555")) for p, row in longest.items()]
     plots = [bars("share of the processor's peak, longest audio", "%", shares)]
     if not results.get("duels"):
         base = {row["precision"]: 1 / row["rtf"]["p50"] for row in rows if row["axis"] == "length"}
-        snr = {one["precision"]: one["snr_db"] for one in results["accuracy"]}
+        snr = {entry["precision"]: entry["snr_db"] for entry in results["accuracy"]}
         plots.append(_scatter([(p, times, snr.get(p), COLORS.get(p, "#555")) for p, times in base.items()]))
-    made.append(_grid(plots))
-    made += ["<h2>What it costs</h2>", "<p>Memory is the most that the process held above what it held before.</p>"]
-    made.append(_grid(costs))
+    parts.append(_grid(plots))
+    parts += [
+        "<h2>Time and memory</h2>",
+        "<p>Memory is the peak of the process during the calls minus its size before.</p>",
+    ]
+    parts.append(_grid(costs))
     table = _table(_POINT, [_cells(row) for row in rows])
-    return [*made, f"<details><summary>All points</summary>{table}</details>"]
+    return [*parts, f"<details><summary>All points</summary>{table}</details>"]
 
 
-def _lines(what: str, axis: str, rows: Sequence[Results], y: Axis, value: Any) -> str:
+def _lines(quantity: str, axis: str, rows: Sequence[Results], y: Axis, value: Any) -> str:
     series = []
     for precision in dict.fromkeys(row["precision"] for row in rows):
         points = sorted((row["value"], value(row)) for row in rows if row["precision"] == precision)
@@ -150,51 +162,52 @@ def _lines(what: str, axis: str, rows: Sequence[Results], y: Axis, value: Any) -
     if y.label == "RTF":
         values = [row["value"] for row in rows]
         series.append(Series("real time", [(min(values), 1.0), (max(values), 1.0)], "#8a8f98", True, True, False))
-    return lines(f"{what} over {axis}", _LABELS[axis], y, series)
+    return lines(f"{quantity} over {axis}", _LABELS[axis], y, series)
 
 
 def _predictions(results: Results) -> list[str]:
-    found = results.get("gpu_predicted")
-    if not found:
+    predicted = results.get("gpu_predicted")
+    if not predicted:
         return []
     series = []
-    for card, color in zip(dict.fromkeys(row["gpu"] for row in found["rows"]), CARDS, strict=False):
-        rows = [row for row in found["rows"] if (row["gpu"], row["network"], row["items"]) == (card, "BASE", 1)]
+    for gpu, color in zip(dict.fromkeys(row["gpu"] for row in predicted["rows"]), GPU_COLORS, strict=False):
+        rows = [row for row in predicted["rows"] if (row["gpu"], row["network"], row["items"]) == (gpu, "BASE", 1)]
         points = sorted((row["seconds"], row["times_real_time"]) for row in rows)
-        series.append(Series(card, points, color, dashed=True))
+        series.append(Series(gpu, points, color, dashed=True))
     return [
         "<h2>Predicted for GPUs: not measured</h2>",
-        "<p>What a model of the machine says of the compiled kernels, BASE in 6 steps in fp16; no GPU has run it.</p>",
+        "<p>Predictions of a performance model for the compiled kernels, BASE in 6 steps in fp16; no GPU ran them.</p>",
         _grid([lines("PREDICTED", Axis("seconds of audio", log=True), Axis("times", log=True), series, True)]),
     ]
 
 
 def _left_out(results: Results) -> list[str]:
-    found = results.get("left_out")
-    if not found:
+    left_out = results.get("left_out")
+    if not left_out:
         return []
-    items = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in found.items())
-    return [f"<details><summary>Left out ({len(found)})</summary><ul>{items}</ul></details>"]
+    items = "".join(f"<li>{escape(name)}: {escape(reason)}</li>" for name, reason in left_out.items())
+    return [f"<details><summary>Left out ({len(left_out)})</summary><ul>{items}</ul></details>"]
 
 
-_DUEL = ("contender", "conditioner", "seconds p20 / p50 / p80", "x real time", "share", "x eager", "SNR dB")
+_COMPARISON = ("entry", "conditioner", "seconds p20 / p50 / p80", "x real time", "share", "x eager", "SNR dB")
 _POINT = ("axis", "value", "precision", "seconds p20 / p50 / p80", "RTF", "share", "MiB")
 _NOTES = (
-    "Everybody makes audio from the same mels and noise, on as many threads, in turns. SNR is against this engine's "
-    "fp32 audio; * fails its accuracy gate; fp32 itself has none. The share is that of the residual layers' "
-    "multiply-accumulates, counted one by one whoever saves some, in the peak measured beside each call. A conditioner "
-    "computed once is this engine's way; peers compute it in every step unless their row says otherwise."
+    "All entries compute audio from the same mels and noise, on the same number of threads, in turns. The SNR compares "
+    "with this engine's fp32 audio, which itself has none; * fails its accuracy gate. Share of peak: residual-layer "
+    "multiply-accumulates per second divided by the peak measured next to each call. They are those of the direct "
+    "convolution, so Winograd's savings count as speed. This engine computes the conditioner once; baselines compute "
+    "it in every step unless their row says otherwise."
 )
 
 
-def _duel_cells(row: Results) -> tuple[str, ...]:
+def _comparison_cells(row: Results) -> tuple[str, ...]:
     return (
         row["contender"],
         row["conditioner"],
         _spread(row["seconds"]),
         f"{_times(row):.2f}",
         f"{row['share_of_peak']['p50']:.0%}" if row["share_of_peak"] else "-",
-        f"{row['times_eager']['p50']:.1f}",
+        "-" if row["passed"] is False else f"{row['times_eager']['p50']:.1f}",
         ("-" if row["snr_db"] is None else f"{row['snr_db']:.0f}") + "*" * (row["passed"] is False),
     )
 
@@ -221,7 +234,7 @@ def _name(row: Results) -> str:
 
 
 def _color(row: Results) -> str:
-    return (PEER if row["peer"] else COLORS).get(row["precision"], "#555")
+    return (BASELINE_COLORS if row["peer"] else COLORS).get(row["precision"], "#555")
 
 
 def _grid(plots: Sequence[str]) -> str:
@@ -237,7 +250,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 _TOP = """<!doctype html>
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">
-<title>DiffWave: how fast</title><style>
+<title>DiffWave: speed</title><style>
 body{margin:0;background:#fff;color:#1f2933;font:16px/1.5 system-ui,sans-serif}
 main{max-width:1040px;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.6rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.2rem;margin:2.5rem 0 .5rem}

@@ -1,4 +1,4 @@
-"""Plots as SVG text: lines, points and bars. Labels stand beside what they name; nothing is drawn by a script."""
+"""Plots as SVG text: lines, points and bars, without scripts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 320, 58, 16, 58, 46
-BAR, NAME, NAMES = 24, 14, 186  # height of a bar with its gap and of a name, width of a name
-LETTER = 6.6  # width of one, about
+BAR, NAME, NAMES = 24, 14, 186  # height of a bar with its gap, height of a name, width of the column of names
+LETTER = 6.6  # average width of a letter
 INK, QUIET, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 
 
 @dataclass(frozen=True)
 class Series:
-    """What one colour shows.
+    """The points of one color.
 
     Attributes:
-        name: of it.
-        points: (x, y), in the order in which a line joins them.
-        color: of line, marks and name.
-        joined: by a line.
-        dashed: the line.
-        marked: every point.
+        name: the label.
+        points: (x, y), in the order of the line.
+        color: of the line, the marks and the name.
+        joined: whether a line joins the points.
+        dashed: whether the line is dashed.
+        marked: whether every point has a mark.
     """
 
     name: str
@@ -36,14 +36,24 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: what it says, whether equal distances are equal factors, and whether it begins at 0."""
+    """One axis.
+
+    Attributes:
+        label: the name of the quantity.
+        log: whether the scale is logarithmic.
+        zero: whether the axis begins at 0.
+    """
 
     label: str
     log: bool = False
     zero: bool = False
 
     def range(self, values: Sequence[float]) -> tuple[float, float]:
-        """Its ends, a little beyond the values."""
+        """Return the ends of the axis, a little beyond the values.
+
+        Args:
+            values: the coordinates of all points.
+        """
         low, high = min(values), max(values)
         if self.log:
             return low / 1.15, high * 1.15
@@ -52,55 +62,85 @@ class Axis:
         return (0.0 if self.zero else low - beyond), high + beyond
 
     def ticks(self, low: float, high: float) -> list[float]:
-        """Round numbers within, seven or fewer."""
+        """Return round numbers between the ends, seven or fewer.
+
+        Args:
+            low: the lower end.
+            high: the upper end.
+        """
         if not self.log:
             step = _round_step((high - low) / 5)
             return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for multiples in ((1, 2, 5), (1,)):
-            found = [m * 10.0**p for p in powers for m in multiples if low <= m * 10.0**p <= high]
-            if len(found) <= 7:
+            ticks = [m * 10.0**p for p in powers for m in multiples if low <= m * 10.0**p <= high]
+            if len(ticks) <= 7:
                 break
-        return found
+        return ticks
 
     def place(self, low: float, high: float) -> Callable[[float], float]:
-        """value -> 0 .. 1 between the ends."""
+        """Return the function from a value to its position, 0 at the lower end and 1 at the upper.
+
+        Args:
+            low: the lower end.
+            high: the upper end.
+        """
         if self.log:
             return lambda value: math.log(value / low) / math.log(high / low)
         return lambda value: (value - low) / (high - low)
 
 
 def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], names_at_right: bool = False) -> str:
-    """A plot of series over common axes, their names above it or, each beside its last point, at its right."""
-    points = [point for one in series for point in one.points]
+    """Plot series over common axes.
+
+    Args:
+        title: the heading.
+        x: the horizontal axis.
+        y: the vertical axis.
+        series: one or more.
+        names_at_right: write each name beside the last point of its series; otherwise the names stand above.
+
+    Returns:
+        An svg element.
+    """
+    points = [point for entry in series for point in entry.points]
     x_ends, y_ends = x.range([a for a, _ in points]), y.range([b for _, b in points])
     across, up = x.place(*x_ends), y.place(*y_ends)
     right = WIDTH - (NAMES if names_at_right else RIGHT)
 
-    def at(a: float, b: float) -> tuple[float, float]:
+    def place(a: float, b: float) -> tuple[float, float]:
         return LEFT + across(a) * (right - LEFT), HEIGHT - BOTTOM - up(b) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
     for tick in y.ticks(*y_ends):
-        _, row = at(x_ends[0], tick)
+        _, row = place(x_ends[0], tick)
         parts.append(f'<path d="M{LEFT} {row:.1f}H{right}" stroke="{GRID}"/>')
         parts.append(_text(LEFT - 7, row + 4, number(tick), "end", QUIET))
     for tick in x.ticks(*x_ends):
-        column, _ = at(tick, y_ends[0])
+        column, _ = place(tick, y_ends[0])
         parts.append(f'<path d="M{column:.1f} {HEIGHT - BOTTOM}v5" stroke="{QUIET}"/>')
         parts.append(_text(column, HEIGHT - BOTTOM + 19, number(tick), "middle", QUIET))
     parts.append(f'<path d="M{LEFT} {HEIGHT - BOTTOM}H{right}" stroke="{QUIET}"/>')
     parts.append(_text((LEFT + right) / 2, HEIGHT - 8, x.label, "middle", QUIET))
     parts.append(_text(LEFT - 7, TOP - 12, y.label, "end" if len(y.label) < 8 else "start", QUIET))
-    places = [[at(*point) for point in one.points] for one in series]
-    for one, own in zip(series, places, strict=True):
-        parts += _series(one, own)
+    places = [[place(*point) for point in entry.points] for entry in series]
+    for entry, entry_places in zip(series, places, strict=True):
+        parts += _series(entry, entry_places)
     parts += _at_right(series, places, right) if names_at_right else _above(series)
     return _svg(title, HEIGHT, parts)
 
 
 def bars(title: str, unit: str, rows: Sequence[tuple[str, float, str]]) -> str:
-    """Horizontal bars: (name, value, color), the value at the end of each."""
+    """Plot horizontal bars with the value at the end of each.
+
+    Args:
+        title: the heading.
+        unit: appended to each value.
+        rows: (name, value, color).
+
+    Returns:
+        An svg element.
+    """
     most = max(value for _, value, _ in rows)
     width, parts = WIDTH - NAMES - RIGHT - 52, []
     for place, (name, value, color) in enumerate(rows):
@@ -112,42 +152,46 @@ def bars(title: str, unit: str, rows: Sequence[tuple[str, float, str]]) -> str:
 
 
 def number(value: float) -> str:
-    """With three significant digits at most, thousands apart."""
+    """Format a value with at most three significant digits and a comma between thousands.
+
+    Args:
+        value: any finite number.
+    """
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
 
 
-def _series(one: Series, places: Sequence[tuple[float, float]]) -> list[str]:
+def _series(series: Series, places: Sequence[tuple[float, float]]) -> list[str]:
     parts = []
-    if one.joined and len(places) > 1:
+    if series.joined and len(places) > 1:
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-        dash = ' stroke-dasharray="5 4"' if one.dashed else ""
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{one.color}" stroke-width="2"{dash}/>')
-    if one.marked:
-        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{one.color}"/>' for a, b in places]
+        dash = ' stroke-dasharray="5 4"' if series.dashed else ""
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{series.color}" stroke-width="2"{dash}/>')
+    if series.marked:
+        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{series.color}"/>' for a, b in places]
     return parts
 
 
 def _above(series: Sequence[Series]) -> list[str]:
-    """From the right, so that the axis has its name at the left."""
+    """Write the names above the plot from the right; the name of the axis stands at the left."""
     parts, column = [], float(WIDTH - RIGHT)
-    for one in reversed(series):
-        column -= LETTER * len(one.name)
-        parts.append(_text(column, TOP - 12, one.name, "start", one.color))
-        parts.append(f'<circle cx="{column - 9:.1f}" cy="{TOP - 16}" r="4" fill="{one.color}"/>')
+    for entry in reversed(series):
+        column -= LETTER * len(entry.name)
+        parts.append(_text(column, TOP - 12, entry.name, "start", entry.color))
+        parts.append(f'<circle cx="{column - 9:.1f}" cy="{TOP - 16}" r="4" fill="{entry.color}"/>')
         column -= 26
     return parts
 
 
 def _at_right(series: Sequence[Series], places: Sequence[Sequence[tuple[float, float]]], right: float) -> list[str]:
-    """One below the other, with a thin line from each to its point."""
+    """Write the names in a column at the right, with a thin line from each to its last point."""
     parts = []
     order = sorted(range(len(series)), key=lambda i: places[i][-1][1])
     row = 0.0
     bottom = HEIGHT - BOTTOM - NAME * (len(order) - 1)
-    for number_, i in enumerate(order):
+    for position, i in enumerate(order):
         (a, b), color = places[i][-1], series[i].color
-        row = max(row + NAME, min(b, bottom + NAME * number_), TOP - 10.0)
+        row = max(row + NAME, min(b, bottom + NAME * position), TOP - 10.0)
         parts.append(f'<path d="M{a:.1f} {b:.1f}L{right:.1f} {row:.1f}" stroke="{color}" stroke-width="0.7"/>')
         parts.append(_text(right + 5, row + 4, series[i].name, "start", INK))
     return parts
@@ -161,8 +205,8 @@ def _svg(title: str, height: float, parts: Sequence[str]) -> str:
     return "\n".join([head, _text(8, 20, title, "start", INK, ' font-weight="600" font-size="14"'), *parts, "</svg>"])
 
 
-def _text(x: float, y: float, words: str, anchor: str, color: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}"{more}>{escape(words)}</text>'
+def _text(x: float, y: float, words: str, anchor: str, color: str, attributes: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}"{attributes}>{escape(words)}</text>'
 
 
 def _round_step(step: float) -> float:

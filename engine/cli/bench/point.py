@@ -1,7 +1,7 @@
-"""One measured point: so much audio in one precision, its time, its share of the peak and its memory.
+"""One measured point: its time, its share of the processor's peak and its memory.
 
-``python -m engine.cli.bench.point`` reads one as JSON and writes the row: in a process of its own, what another point left
-in memory is not counted.
+``python -m engine.cli.bench.point`` reads a point as JSON and writes its row. In a process of its own, the memory of
+other points is not counted.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.kernels import cpu, registry
 from engine.voice import Voice
 
-FAST = 6  # steps, by the network's own schedule
+FAST = 6  # steps of the network's fast schedule
 WARM_UP = 4  # frames
-SPEECH = 100  # where it begins in the demo
+SPEECH = 100  # the frame of the demo mel at which speech begins
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Point:
-    """What is measured.
+    """The parameters of a measured vocode call.
 
     Attributes:
         precision: one of `registry.CPU_PRECISIONS`.
-        threads: of the call.
-        frames: of each mel.
-        items: in the batch.
+        threads: the number of threads.
+        frames: the frames of each mel.
+        items: the batch size.
         steps: 6 for the network's fast schedule, any other number for `even_schedule`.
         channels: C of a network with random weights; None for the model itself.
         model: a checkpoint or a bundled network; None for the voice.
@@ -56,20 +56,34 @@ class Point:
     model: str | None = None
 
     def work(self, config: Config) -> float:
-        """Multiply-accumulates of the residual layers: 3 taps of C x 2C and one C x 2C per layer, sample and step.
+        """Return the multiply-accumulates of the residual layers as a direct convolution.
 
-        Counted one by one: Winograd's products in fp32 are fewer, so its share of the peak may pass 1.
+        They are 3 taps of C x 2C and one C x 2C per layer, sample and step. Winograd computes fewer products, so its
+        share of the peak may exceed 1.
+
+        Args:
+            config: the hyper-parameters of the model.
         """
         C, samples = self.channels or config.residual_channels, self.items * self.frames * config.hop
         return float(self.steps * config.residual_layers * 8 * C**2 * samples)
 
 
 def measure(point: Point, rounds: int, peak_seconds: float) -> Row:
-    """The row of a point: its fields, seconds of a call, the peak beside each, the memory that the calls took.
+    """Measure a point.
+
+    Args:
+        point: the parameters of the call.
+        rounds: the number of timed calls.
+        peak_seconds: the duration of each measurement of the peak.
+
+    Returns:
+        The row: the fields of the point, the seconds of a call, the peak measured next to each call, the memory of the
+        calls.
 
     Raises:
         UnavailableError: this machine lacks the precision.
-        CheckpointError, InputError: as `engine.load`; the network takes no mel, or noise by a prior.
+        CheckpointError: the model cannot be loaded.
+        InputError: the network takes no mel, or has a prior.
     """
     checkpoint = _checkpoint(point)
     choice = registry.select("cpu", point.precision, calibrated=bool(checkpoint.config.int8_ranges))
@@ -79,14 +93,14 @@ def measure(point: Point, rounds: int, peak_seconds: float) -> Row:
     schedule = None if point.steps == FAST else even_schedule(config, point.steps)
     voice.vocode(mel[:1, :, :WARM_UP], schedule=schedule)
     before = memory.resident()
-    memory.forget_most()
+    memory.reset_peak()
     seconds, peaks = [], [cpu.peak(choice.isa, point.precision, point.threads, peak_seconds)]
     for _ in range(rounds):
         begin = time.perf_counter()
         voice.vocode(mel, schedule=schedule)
         seconds.append(time.perf_counter() - begin)
         peaks.append(cpu.peak(choice.isa, point.precision, point.threads, peak_seconds))
-    beside = [(a + b) / 2 for a, b in pairwise(peaks)]
+    adjacent_peaks = [(a + b) / 2 for a, b in pairwise(peaks)]
     audio = mel.shape[0] * mel.shape[2] * voice.hop / voice.sample_rate
     work = point.work(config)
     return {
@@ -95,43 +109,78 @@ def measure(point: Point, rounds: int, peak_seconds: float) -> Row:
         "rounds": rounds,
         "audio_seconds": audio,
         "seconds": quantiles(seconds),
-        "rtf": quantiles([one / audio for one in seconds]),
-        "peak_gflops": quantiles([2e-9 * one for one in beside]),
-        "share_of_peak": quantiles([work / one / peak for one, peak in zip(seconds, beside, strict=True)]),
-        "memory_bytes": max(0, memory.most() - before),
+        "rtf": quantiles([duration / audio for duration in seconds]),
+        "peak_gflops": quantiles([2e-9 * peak for peak in adjacent_peaks]),
+        "share_of_peak": quantiles(
+            [work / duration / peak for duration, peak in zip(seconds, adjacent_peaks, strict=True)]
+        ),
+        "memory_bytes": max(0, memory.peak() - before),
     }
 
 
 def in_fresh_process(point: Point, rounds: int, peak_seconds: float) -> Row:
-    """`measure`, in a process of its own. UnavailableError with its last words where it fails."""
+    """Measure a point in a process of its own.
+
+    Args:
+        point: see `measure`.
+        rounds: see `measure`.
+        peak_seconds: see `measure`.
+
+    Raises:
+        UnavailableError: the process failed; the message is the last line of its stderr.
+    """
     request = {"point": asdict(point), "rounds": rounds, "peak_seconds": peak_seconds}
     command = [sys.executable, "-m", "engine.cli.bench.point"]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}: not enough memory?"]
-        raise UnavailableError(words[-1])
-    row: Row = json.loads(done.stdout)
+    process = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or [f"ended by signal {-process.returncode}: not enough memory?"]
+        raise UnavailableError(lines[-1])
+    row: Row = json.loads(process.stdout)
     return row
 
 
 def even_schedule(config: Config, steps: int) -> tuple[float, ...]:
-    """Betas of any number of steps over the whole training: -log alpha_bar grows by one factor from step to step."""
+    """Return betas of any number of steps that cover the training schedule.
+
+    -log alpha_bar grows by the same factor from step to step.
+
+    Args:
+        config: the hyper-parameters of the network.
+        steps: the number of betas.
+    """
     decays = -np.cumsum(np.log1p(-np.array(config.train_schedule)))
-    wanted = np.geomspace(decays[0], decays[-1], steps)
-    return tuple((-np.expm1(-np.diff(wanted, prepend=0.0))).tolist())
+    spaced = np.geomspace(decays[0], decays[-1], steps)
+    return tuple((-np.expm1(-np.diff(spaced, prepend=0.0))).tolist())
 
 
 def check(config: Config) -> None:
-    """InputError where a network cannot be measured."""
-    if not config.n_mels or config.prior:
-        raise InputError("model: expected a network with a mel and without a prior")
+    """Check that a network can be measured.
+
+    Args:
+        config: the hyper-parameters of the network.
+
+    Raises:
+        InputError: the network takes no mel, or has a prior.
+    """
+    if not config.n_mels:
+        raise InputError("model: expected a network with a mel, got one without")
+    if config.prior:
+        raise InputError("model: expected a network without a prior, got PriorGrad's")
 
 
 def mel_of(config: Config, frames: int) -> FloatArray:
-    """[M,frames] of the demo again and again; silence for another front-end than its own."""
+    """Return the speech of the demo mel, repeated; zeros for a network of another kind of mel.
+
+    Args:
+        config: the hyper-parameters of the network.
+        frames: the number of frames.
+
+    Returns:
+        float32 [M, frames].
+    """
     demo = ASSETS / "demo_mel.npy"
-    own = demo.is_file() and config.mel_kind == "lmnt" and config.n_mels == 80
-    mel = np.load(demo) if own else np.zeros((config.n_mels, 1), np.float32)
+    fits = demo.is_file() and config.mel_kind == "lmnt" and config.n_mels == 80
+    mel = np.load(demo) if fits else np.zeros((config.n_mels, 1), np.float32)
     return np.take(mel, np.arange(SPEECH, SPEECH + frames), axis=1, mode="wrap")
 
 
@@ -140,12 +189,12 @@ def _checkpoint(point: Point) -> Checkpoint:
     check(checkpoint.config)
     if point.channels is None:
         return checkpoint
-    own, rng = checkpoint.config, np.random.default_rng(0)
-    widest = own.int8_conditioner_ranges and (max(own.int8_conditioner_ranges),)
-    ranges = widest * (own.residual_layers * 2 * point.channels)
-    config = replace(own, residual_channels=point.channels, int8_conditioner_ranges=ranges)
-    # The time does not depend on the weights, as long as the activations stay near 1.
+    original, rng = checkpoint.config, np.random.default_rng(0)
+    widest = original.int8_conditioner_ranges and (max(original.int8_conditioner_ranges),)
+    ranges = widest * (original.residual_layers * 2 * point.channels)
+    config = replace(original, residual_channels=point.channels, int8_conditioner_ranges=ranges)
 
+    # The time does not depend on the weights, as long as the activations stay near 1.
     def random(shape: tuple[int, ...]) -> FloatArray:
         scale = 0.1 if len(shape) == 1 else math.prod(shape[1:]) ** -0.5
         return rng.standard_normal(shape, np.float32) * np.float32(scale)

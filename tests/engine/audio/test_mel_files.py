@@ -1,3 +1,5 @@
+"""Mel files: every format, and files that are not mels."""
+
 from __future__ import annotations
 
 import os
@@ -20,7 +22,7 @@ from engine.errors import InputError
 MEL = np.random.default_rng(0).random((5, 7)).astype(np.float32)
 
 
-def saved(path: Path, array: npt.NDArray[Any], name: str = "mel") -> Path:
+def save_array(path: Path, array: npt.NDArray[Any], name: str = "mel") -> Path:
     if path.suffix == ".npy":
         np.save(path, array)
     elif path.suffix == ".npz":
@@ -35,13 +37,13 @@ def saved(path: Path, array: npt.NDArray[Any], name: str = "mel") -> Path:
 @pytest.mark.parametrize("lead", [(), (1,)])
 def test_every_format(tmp_path: Path, suffix: str, dtype: str, lead: tuple[int, ...]) -> None:
     array = MEL.astype(dtype).reshape(lead + MEL.shape)
-    mel = read_mel(saved(tmp_path / f"m{suffix}", array, "anything"))
+    mel = read_mel(save_array(tmp_path / f"m{suffix}", array, "anything"))
     assert mel.dtype == np.float32
     np.testing.assert_array_equal(mel, MEL.astype(dtype).astype(np.float32))
 
 
 def test_the_content_decides_the_format(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_mel(saved(tmp_path / "m.npy", MEL).rename(tmp_path / "m.safetensors")), MEL)
+    np.testing.assert_array_equal(read_mel(save_array(tmp_path / "m.npy", MEL).rename(tmp_path / "m.safetensors")), MEL)
     assert not is_wav(tmp_path / "m.safetensors")
     (tmp_path / "recording").write_bytes(b"RIFF1234WAVE")
     (tmp_path / "DAMAGED.WAV").write_bytes(b"nothing")
@@ -49,20 +51,20 @@ def test_the_content_decides_the_format(tmp_path: Path) -> None:
 
 
 def test_big_endian_and_fortran_order(tmp_path: Path) -> None:
-    mel = read_mel(saved(tmp_path / "m.npy", np.asfortranarray(MEL.astype(">f8"))))
+    mel = read_mel(save_array(tmp_path / "m.npy", np.asfortranarray(MEL.astype(">f8"))))
     assert mel.dtype == np.float32 and mel.dtype.isnative
     np.testing.assert_array_equal(mel, MEL)
 
 
-def test_too_large_for_float32_becomes_infinite_without_a_warning(
+def test_values_beyond_float32_become_infinite_without_a_warning(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    assert np.isinf(read_mel(saved(tmp_path / "m.npy", np.full((5, 7), 1e300)))).all()
+    assert np.isinf(read_mel(save_array(tmp_path / "m.npy", np.full((5, 7), 1e300)))).all()
     assert not recwarn.list
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_one_of_several_arrays(tmp_path: Path, suffix: str) -> None:
+def test_the_array_called_mel_is_taken(tmp_path: Path, suffix: str) -> None:
     save = np.savez if suffix == ".npz" else lambda path, **arrays: save_file(arrays, path)
     path = tmp_path / f"m{suffix}"
     save(path, other=np.zeros((5, 7), np.float32), mel=MEL)
@@ -90,11 +92,11 @@ def test_one_of_several_arrays(tmp_path: Path, suffix: str) -> None:
 )
 def test_impossible_arrays(tmp_path: Path, array: npt.NDArray[Any], message: str) -> None:
     with pytest.raises(InputError, match=rf"m\.npy: .*{message}"):
-        read_mel(saved(tmp_path / "m.npy", array))
+        read_mel(save_array(tmp_path / "m.npy", array))
 
 
 class Trap:
-    """Unpickled, it says so."""
+    """An object that records when it is unpickled."""
 
     sprung: list[str] = []  # noqa: RUF012
 
@@ -115,8 +117,8 @@ def test_no_pickle_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
-def test_every_truncation_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = saved(tmp_path / f"m{suffix}", MEL)
+def test_every_truncation_raises(tmp_path: Path, suffix: str) -> None:
+    path = save_array(tmp_path / f"m{suffix}", MEL)
     content = path.read_bytes()
     for cut in {0, 1, 8, 9, 20, len(content) // 2, len(content) - 4, len(content) - 1}:
         path.write_bytes(content[:cut])
@@ -158,7 +160,7 @@ def test_other_files(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{tmp_path / name}: ")
 
 
-def test_a_mel_is_written_whole(tmp_path: Path) -> None:
+def test_write_mel(tmp_path: Path) -> None:
     write_mel(tmp_path / "m.npy", MEL)
     np.testing.assert_array_equal(np.load(tmp_path / "m.npy"), MEL)
     (tmp_path / "ordinary").touch()
@@ -167,7 +169,7 @@ def test_a_mel_is_written_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_nothing_half_written_stays(
+def test_an_interrupted_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, call: str
 ) -> None:
     (tmp_path / "m.npy").write_bytes(b"old")

@@ -1,3 +1,5 @@
+"""Real-time factors, and their text."""
+
 from __future__ import annotations
 
 import math
@@ -34,7 +36,7 @@ def test_ratios() -> None:
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf, -math.inf])
-def test_impossible_times_are_refused(bad: float) -> None:
+def test_impossible_times(bad: float) -> None:
     with pytest.raises(InputError, match="audio_seconds: expected a finite number of seconds >= 0, got"):
         RealTime(bad, 1.0)
     with pytest.raises(InputError, match="work_seconds"):

@@ -1,4 +1,4 @@
-"""16-bit audio chunk by chunk: the file of the whole, and nothing half-written."""
+"""16-bit audio in chunks: bit-identical to a whole file, and no incomplete files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AUDIO = np.sin(np.arange(1000) / 7).astype(np.float32) * 1.2
 
 
 @pytest.mark.parametrize("sizes", [(1000,), (1, 0, 999), (300, 300, 300, 100)])
-def test_chunks_make_the_file_of_the_whole(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+def test_chunks_give_the_same_file(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     write_wav(tmp_path / "whole.wav", AUDIO, 22050)
     with writing_wav(tmp_path / "chunks.wav", 22050) as write:
         for chunk in np.split(AUDIO, np.cumsum(sizes)[:-1]):
@@ -27,13 +27,13 @@ def test_chunks_make_the_file_of_the_whole(tmp_path: Path, sizes: tuple[int, ...
     assert rate == 22050 and len(samples) == 1000
 
 
-def test_an_empty_file_is_a_wav_file(tmp_path: Path) -> None:
+def test_a_file_without_samples(tmp_path: Path) -> None:
     with writing_wav(tmp_path / "a.wav", 8000):
         pass
     assert len(read_wav(tmp_path / "a.wav")[0]) == 0
 
 
-def test_nothing_is_left_of_an_interrupted_file(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt), writing_wav(tmp_path / "a.wav", 22050) as write:
         write(AUDIO)
@@ -42,7 +42,7 @@ def test_nothing_is_left_of_an_interrupted_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.wav").read_bytes() == b"old"
 
 
-def test_a_file_that_would_be_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_longer_than_the_format_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcm, "MAX_DATA", 2000)
     with writing_wav(tmp_path / "a.wav", 22050) as write:
         write(AUDIO)
@@ -52,7 +52,7 @@ def test_a_file_that_would_be_too_long_is_refused(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "b.wav").exists()
 
 
-def test_raw_samples_go_out_at_once() -> None:
+def test_raw_samples_are_flushed() -> None:
     class Pipe(io.BytesIO):
         flushed = 0
 

@@ -1,3 +1,5 @@
+"""Mel spectrograms against the formula, against torch.stft and against published fixtures."""
+
 from __future__ import annotations
 
 import math
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.audio.spectrogram import BLOCK, KINDS, mel, settings
+from engine.audio.spectrogram import BLOCK, KINDS, mel, mel_settings
 from engine.config import MEL_KINDS, Config
 from engine.errors import InputError
 from tests.support.banks import direct_bank
@@ -32,7 +34,7 @@ def direct_filter_bank(rate: int) -> np.ndarray:
 
 
 def through_torch(audio: np.ndarray, rate: int, kind: str, n_mels: int = 80, fmax: float = 8000.0) -> np.ndarray:
-    """The logarithmic kinds as their own code has them, in float64."""
+    """Compute the logarithmic kinds as in their published code, in float64."""
     x = torch.from_numpy(audio).double()
     window = torch.hann_window(1024, dtype=torch.float64)
     options = {"window": window, "return_complex": True}
@@ -49,7 +51,7 @@ def through_torch(audio: np.ndarray, rate: int, kind: str, n_mels: int = 80, fma
 
 @pytest.mark.parametrize("kind", ["lmnt", "tacotron"])
 @pytest.mark.parametrize("clip", CLIPS)
-def test_the_fixtures(clip: str, kind: str) -> None:
+def test_against_the_fixtures(clip: str, kind: str) -> None:
     soundfile = pytest.importorskip("soundfile")
     fixture, speech = SHARED / f"fixtures/mel/{clip}.npz", SHARED / f"data/ljspeech16/{clip}.flac"
     if not fixture.exists() or not speech.exists():
@@ -61,7 +63,7 @@ def test_the_fixtures(clip: str, kind: str) -> None:
     assert np.abs(got - expected).max() <= TOLERANCES["mel_fixture" if kind == "lmnt" else "mel_fixture_log"]
 
 
-def test_one_frame_against_a_slow_dft() -> None:
+def test_frames_against_a_direct_dft() -> None:
     audio = noise(4096).astype(np.float64)
     t = np.arange(1024)
     window = np.sin(np.pi * t / 1024) ** 2
@@ -98,7 +100,7 @@ def test_every_frame_against_torch_stft(n: int) -> None:
 @pytest.mark.parametrize("frequency", [200.0, 1000.0, 4000.0, 9000.0])
 def test_a_sine_peaks_in_its_band(frequency: float) -> None:
     low, high = (2595 * math.log10(1 + f / 700) for f in (20.0, RATE / 2))
-    band = (2595 * math.log10(1 + frequency / 700) - low) / (high - low) * 81 - 1  # the band centred on frequency
+    band = (2595 * math.log10(1 + frequency / 700) - low) / (high - low) * 81 - 1  # the band centered on the frequency
     audio = 0.5 * np.sin(2 * np.pi * frequency * np.arange(RATE) / RATE)
     peaks = mel(audio, RATE)[:, 4:-4].argmax(axis=0)
     assert np.abs(peaks - band).max() <= 1
@@ -116,7 +118,7 @@ def test_audio_is_clipped_before_the_transform() -> None:
     np.testing.assert_array_equal(mel(audio, RATE), mel(audio.clip(-1, 1), RATE))
 
 
-def test_the_callers_audio_is_left_alone_and_may_be_strided() -> None:
+def test_the_audio_is_not_changed_and_may_be_strided() -> None:
     stereo = np.stack([noise(4000, seed=1) * 1.9, noise(4000, seed=2)], axis=1)
     before = stereo.copy()
     got = mel(stereo[:, 0], RATE)
@@ -128,7 +130,7 @@ def test_the_callers_audio_is_left_alone_and_may_be_strided() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_torch_in_torch_out(dtype: torch.dtype) -> None:
+def test_a_tensor_gives_a_tensor(dtype: torch.dtype) -> None:
     audio = torch.from_numpy(noise(4000)).to(dtype)
     got = mel(audio.requires_grad_(), RATE)
     assert isinstance(got, torch.Tensor) and got.dtype == torch.float32 and not got.requires_grad
@@ -157,13 +159,13 @@ def test_torch_in_torch_out(dtype: torch.dtype) -> None:
         (-np.full(1000, 3.0), r"audio: expected values in \[-1, 1\], got -3 to -3"),
     ],
 )
-def test_bad_audio_is_refused(audio: object, message: str) -> None:
+def test_impossible_audio(audio: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         mel(audio, RATE)
 
 
 @pytest.mark.parametrize("rate", [0, -1, 999, 400000, 22050.0, True, "22050", None])
-def test_bad_sample_rate_is_refused(rate: object) -> None:
+def test_impossible_sample_rates(rate: object) -> None:
     with pytest.raises(InputError, match="sample_rate: expected an integer from 1000 to 384000 Hz"):
         mel(noise(1000), rate)  # type: ignore[arg-type]
 
@@ -175,7 +177,7 @@ LOG_KINDS = ["tacotron", "hifigan", "speechbrain"]
 @pytest.mark.parametrize("n", [513, 1000, 1280, 5000, 256 * (BLOCK + 3) - 1, 256 * (2 * BLOCK)])
 def test_the_logarithmic_kinds_against_torch_stft(kind: str, n: int) -> None:
     audio = noise(n, seed=n)
-    audio[: n // 2] *= 1e-5  # reaches the floors
+    audio[: n // 2] *= 1e-5  # quiet enough for the floors
     expected = through_torch(audio, RATE, kind)
     got = mel(audio, RATE, kind)
     assert got.shape == expected.shape == (80, n // 256 if kind == "hifigan" else 1 + n // 256)
@@ -194,19 +196,19 @@ def test_sizes(kind: str, rate: int, n_mels: int, fmax: float) -> None:
     assert len(mel(audio, rate, "lmnt", n_mels=n_mels)) == n_mels
 
 
-def test_fmin_is_where_the_bands_begin() -> None:
+def test_bands_begin_at_fmin() -> None:
     audio = 0.5 * np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)
     for kind in MEL_KINDS:
         low, high = mel(audio, RATE, kind)[:, 40], mel(audio, RATE, kind, fmin=1000)[:, 40]
         assert low.max() - high.max() > (0.3 if kind == "lmnt" else 3)
 
 
-def test_the_kinds_differ_as_their_sources_say() -> None:
+def test_differences_between_the_kinds() -> None:
     audio = noise(5000)
-    # torchaudio and librosa place the bins of an odd rate differently, and of an even one alike
+    # torchaudio and librosa place the bins differently for odd rates only
     np.testing.assert_array_equal(mel(audio, RATE, "tacotron"), mel(audio, RATE, "speechbrain"))
     assert np.abs(mel(audio, 16001, "tacotron") - mel(audio, 16001, "speechbrain")).max() > 1e-5
-    # hifigan's frame t lies between the centred frames t and t + 1
+    # hifigan's frame t lies between the centered frames t and t + 1
     assert mel(audio, RATE, "hifigan").shape[1] + 1 == mel(audio, RATE, "tacotron").shape[1]
     shifted = mel(np.concatenate([noise(128, 9), audio]), RATE, "tacotron")[:, 4:15]
     np.testing.assert_allclose(mel(audio, RATE, "hifigan")[:, 3:14], shifted, atol=1e-3)
@@ -223,14 +225,14 @@ def test_only_lmnt_clips_the_audio() -> None:
         assert np.abs(mel(audio, RATE, kind) - mel(audio.clip(-1, 1), RATE, kind)).max() > 1e-3
 
 
-def test_memory_is_bounded_by_the_result() -> None:
+def test_memory_does_not_grow_with_the_audio() -> None:
     audio = noise(256 * 20000)
     for kind in MEL_KINDS:
         tracemalloc.start()
         result = mel(audio, RATE, kind)
         peak = tracemalloc.get_traced_memory()[1] - result.nbytes
         tracemalloc.stop()
-        assert peak < min(audio.nbytes, 20e6)  # not even a copy of the audio
+        assert peak < min(audio.nbytes, 20e6)  # less than a copy of the audio
 
 
 @pytest.mark.parametrize("kind", MEL_KINDS)
@@ -262,7 +264,7 @@ def test_the_shortest_audio(kind: str) -> None:
         ({"n_mels": None}, "n_mels: expected"),
     ],
 )
-def test_bad_sizes_are_refused(options: dict[str, Any], message: str) -> None:
+def test_impossible_sizes(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         mel(noise(1000), **{"sample_rate": RATE, **options})
 
@@ -274,18 +276,21 @@ def test_kinds() -> None:
             mel(noise(1000), RATE, kind=kind)  # type: ignore[arg-type]
 
 
-def test_settings_are_what_a_checkpoint_wants() -> None:
-    assert settings(Config()) == {"kind": "lmnt", "n_mels": 80, "fmax": None}
-    assert settings(Config(mel_kind="tacotron")) == {"kind": "tacotron", "n_mels": 80, "fmax": None}
+def test_settings_of_a_checkpoint() -> None:
+    assert mel_settings(Config()) == {"kind": "lmnt", "n_mels": 80, "fmax": None}
+    assert mel_settings(Config(mel_kind="tacotron")) == {"kind": "tacotron", "n_mels": 80, "fmax": None}
     amphion = Config(family="amphion", mel_kind="hifigan", sample_rate=24000, n_mels=100)
-    assert settings(amphion) == {"kind": "hifigan", "n_mels": 100, "fmax": 12000.0}
+    assert mel_settings(amphion) == {"kind": "hifigan", "n_mels": 100, "fmax": 12000.0}
     audio = noise(3000)
-    got = mel(audio, amphion.sample_rate, **settings(amphion))
+    got = mel(audio, amphion.sample_rate, **mel_settings(amphion))
     assert np.abs(got - through_torch(audio, 24000, "hifigan", 100, 12000)).max() <= TOLERANCES["mel_formula_log"]
     for config, message in (
-        (Config(n_mels=0, upsample_strides=(), mel_kind=None), "unconditional and takes no mel"),
-        (Config(mel_kind=None), "does not say which kind of mel"),
-        (Config(upsample_strides=(16, 20)), "a mel frame every 320 samples, a recording gives 256"),
+        (
+            Config(n_mels=0, upsample_strides=(), mel_kind=None),
+            "config: expected a network that takes a mel, got an unconditional one",
+        ),
+        (Config(mel_kind=None), "config: expected a checkpoint that records its kind of mel, got one without"),
+        (Config(upsample_strides=(16, 20)), "config: expected a hop of 256 samples, got 320"),
     ):
         with pytest.raises(InputError, match=message):
-            settings(config)
+            mel_settings(config)

@@ -1,3 +1,5 @@
+"""WAV files, other formats through soundfile, and resampling."""
+
 from __future__ import annotations
 
 import os
@@ -45,7 +47,7 @@ def extension(tag: int, bits: int) -> bytes:
 
 
 @pytest.mark.parametrize("width", VALUES)
-def test_reads_what_the_standard_library_writes(tmp_path: Path, width: int) -> None:
+def test_files_of_the_standard_library(tmp_path: Path, width: int) -> None:
     raw, expected = VALUES[width]
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setnchannels(1)
@@ -59,7 +61,7 @@ def test_reads_what_the_standard_library_writes(tmp_path: Path, width: int) -> N
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32"])
 @pytest.mark.parametrize("container", ["WAV", "WAVEX"])
-def test_reads_what_libsndfile_writes(tmp_path: Path, container: str, subtype: str) -> None:
+def test_files_of_libsndfile(tmp_path: Path, container: str, subtype: str) -> None:
     soundfile = pytest.importorskip("soundfile")
     source = np.random.default_rng(0).uniform(-1, 1, 999).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", source, RATE, format=container, subtype=subtype)
@@ -69,7 +71,7 @@ def test_reads_what_libsndfile_writes(tmp_path: Path, container: str, subtype: s
 
 @pytest.mark.parametrize("kind", ["f4", "f8"])
 @pytest.mark.parametrize("tag", [3, 0xFFFE])
-def test_float_files_are_taken_as_they_are(tmp_path: Path, kind: str, tag: int) -> None:
+def test_float_values_do_not_change(tmp_path: Path, kind: str, tag: int) -> None:
     values = np.array([0, -1, 0.1, 1.5, -3e38], kind)
     bits = values.itemsize * 8
     extra = extension(3, bits) if tag == 0xFFFE else b""
@@ -80,7 +82,7 @@ def test_float_files_are_taken_as_they_are(tmp_path: Path, kind: str, tag: int) 
         np.testing.assert_array_equal(samples, values.astype(np.float32))
 
 
-def test_writes_what_the_standard_library_reads(tmp_path: Path) -> None:
+def test_the_standard_library_reads_the_file(tmp_path: Path) -> None:
     source = np.array([0, 0.5, -0.5, 1, -1, 2.5, -2.5, 1 / 32768, 0.6 / 32768, -0.6 / 32768], np.float32)
     write_wav(tmp_path / "a.wav", source, 16000)
     with wave.open(str(tmp_path / "a.wav")) as file:
@@ -91,18 +93,18 @@ def test_writes_what_the_standard_library_reads(tmp_path: Path) -> None:
 
 
 def test_every_16_bit_value_survives_a_round_trip(tmp_path: Path) -> None:
-    every = (np.arange(-32768, 32768) / 32768).astype(np.float32)
-    write_wav(tmp_path / "a.wav", every, RATE)
-    np.testing.assert_array_equal(read_wav(tmp_path / "a.wav")[0], every)
+    values = (np.arange(-32768, 32768) / 32768).astype(np.float32)
+    write_wav(tmp_path / "a.wav", values, RATE)
+    np.testing.assert_array_equal(read_wav(tmp_path / "a.wav")[0], values)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.float32), np.zeros(5), torch.zeros(5), np.zeros(10)[::2]])
-def test_other_audio_is_written(tmp_path: Path, samples: Any) -> None:
+def test_empty_strided_and_torch_audio(tmp_path: Path, samples: Any) -> None:
     write_wav(tmp_path / "a.wav", samples, RATE)
     assert read_wav(tmp_path / "a.wav")[0].tolist() == [0.0] * len(samples)
 
 
-def test_odd_chunks_streams_and_padding_are_understood(tmp_path: Path) -> None:
+def test_odd_chunks_pipes_and_extensible_formats(tmp_path: Path) -> None:
     path, data = tmp_path / "a.wav", struct.pack("<3h", 1, 2, 3)
     expected = [1 / 32768, 2 / 32768, 3 / 32768]
     path.write_bytes(riff((b"LIST", b"odd"), fmt(extra=b"\0\0"), (b"fact", b"1234"), (b"data", data), (b"id3 ", b"x")))
@@ -143,14 +145,14 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_FILES, ids=range(len(BAD_FILES)))
-def test_bad_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_impossible_files(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "bad.wav").write_bytes(content)
     with pytest.raises(InputError, match=message) as caught:
         read_wav(tmp_path / "bad.wav")
     assert "bad.wav" in str(caught.value)
 
 
-def test_no_cut_of_a_good_file_does_harm(tmp_path: Path) -> None:
+def test_every_truncation_raises(tmp_path: Path) -> None:
     good = riff((b"LIST", b"odd"), fmt(), DATA)
     for cut in range(len(good)):
         (tmp_path / "a.wav").write_bytes(good[:cut])
@@ -160,7 +162,7 @@ def test_no_cut_of_a_good_file_does_harm(tmp_path: Path) -> None:
 
 def test_unreadable_paths(tmp_path: Path) -> None:
     for path in (tmp_path / "none.wav", tmp_path, "a\0b", 5, None):
-        with pytest.raises(InputError, match="path: cannot read"):
+        with pytest.raises(InputError, match=r"path: .*cannot read it: "):
             read_wav(path)  # type: ignore[arg-type]
 
 
@@ -175,13 +177,13 @@ def test_unreadable_paths(tmp_path: Path) -> None:
         (np.broadcast_to(np.float32(0), (2**31,)), "audio: expected at most 2147483629 samples"),
     ],
 )
-def test_bad_audio_is_refused(tmp_path: Path, samples: Any, message: str) -> None:
+def test_impossible_audio(tmp_path: Path, samples: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         write_wav(tmp_path / "a.wav", samples, RATE)
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_rates_and_paths_are_refused(tmp_path: Path) -> None:
+def test_impossible_rates_and_paths(tmp_path: Path) -> None:
     silence = np.zeros(5, np.float32)
     with pytest.raises(InputError, match="sample_rate"):
         write_wav(tmp_path / "a.wav", silence, 0)
@@ -200,7 +202,7 @@ def test_bad_rates_and_paths_are_refused(tmp_path: Path) -> None:
         ("a\0b", "null"),
         (None, "not NoneType|got NoneType"),
     ):
-        with pytest.raises(InputError, match=f"path: cannot write .*({message})"):
+        with pytest.raises(InputError, match=f"path: .*: cannot write it: .*({message})"):
             write_wav(path, silence, RATE)  # type: ignore[arg-type]
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     assert {p.name for p in tmp_path.iterdir()} == {"file", "fifo", "to_directory"}
@@ -218,17 +220,17 @@ def test_a_directory_without_permission(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     result = subprocess.run([sys.executable, "-c", code], cwd=closed, env=environment, capture_output=True, text=True)
-    assert result.stdout.strip() == "path: cannot write 'a.wav': Permission denied", result.stderr
+    assert result.stdout.strip() == "path: 'a.wav': cannot write it: Permission denied", result.stderr
     assert not list(closed.iterdir())
 
 
-def test_the_file_has_ordinary_permissions(tmp_path: Path) -> None:
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     (tmp_path / "ordinary").touch()
     write_wav(tmp_path / "a.wav", np.zeros(5), RATE)
     assert (tmp_path / "a.wav").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
-def test_files_and_links_are_replaced_and_their_targets_kept(tmp_path: Path) -> None:
+def test_links_are_replaced_and_their_targets_kept(tmp_path: Path) -> None:
     old, link, dangling = tmp_path / "old.wav", tmp_path / "link.wav", tmp_path / "dangling.wav"
     old.write_bytes(b"old")
     link.symlink_to(old)
@@ -237,7 +239,7 @@ def test_files_and_links_are_replaced_and_their_targets_kept(tmp_path: Path) -> 
         write_wav(path, np.zeros(5), RATE)
         assert not path.is_symlink() and len(read_wav(path)[0]) == 5
     assert old.read_bytes() == b"old" and not (tmp_path / "nowhere").exists()
-    with open(old, "rb") as reader:  # who reads the old file goes on reading it
+    with open(old, "rb") as reader:  # an open reader keeps the old file
         write_wav(old, np.zeros(5), RATE)
         assert reader.read() == b"old"
     assert len(read_wav(old)[0]) == 5
@@ -245,7 +247,7 @@ def test_files_and_links_are_replaced_and_their_targets_kept(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_nothing_half_written_stays(
+def test_an_interrupted_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, call: str
 ) -> None:
     (tmp_path / "a.wav").write_bytes(b"old")
@@ -298,7 +300,7 @@ def test_other_formats_through_soundfile(
         np.testing.assert_array_equal(read_audio(path)[0], samples)
 
 
-def test_flac_is_exact_and_mixing_is_the_mean(tmp_path: Path) -> None:
+def test_flac_is_exact_and_mixing_averages(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     source = np.random.default_rng(0).uniform(-1, 1, (3000, 3)).astype(np.float32)
     for kind, subtype in (("FLAC", "PCM_16"), ("WAV", "PCM_16"), ("WAV", "FLOAT")):
@@ -307,7 +309,7 @@ def test_flac_is_exact_and_mixing_is_the_mean(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_audio(path, mix=True)[0], exact.mean(axis=1).astype(np.float32))
 
 
-def test_wav_needs_no_extra_and_the_others_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formats_that_need_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {kind: encoded(tmp_path / f"a.{kind}", recording(), kind) for kind in ("FLAC", "OGG", "MP3", "AIFF")}
     paths["mu-law"] = encoded(tmp_path / "a.wav", recording(), "WAV", "ULAW")
     stereo = (recording(100, 2) * 32768).astype("<i2")
@@ -323,7 +325,7 @@ def test_wav_needs_no_extra_and_the_others_name_it(tmp_path: Path, monkeypatch: 
         )
 
 
-def test_nothing_of_the_extra_is_imported_with_the_engine() -> None:
+def test_the_engine_does_not_import_the_extras() -> None:
     code = "import sys, engine, engine.cli.main; print({'soundfile', 'soxr', 'librosa', 'scipy'} & set(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -331,7 +333,7 @@ def test_nothing_of_the_extra_is_imported_with_the_engine() -> None:
 
 
 @pytest.mark.parametrize("kind", ["FLAC", "MP3"])
-def test_truncated_encodings_are_refused(tmp_path: Path, kind: str) -> None:
+def test_truncated_encodings(tmp_path: Path, kind: str) -> None:
     path = encoded(tmp_path / "a", np.random.default_rng(0).uniform(-0.5, 0.5, 60000), kind)
     content = path.read_bytes()
     for cut in (5, 60, len(content) // 2, len(content) - 1000):
@@ -341,7 +343,7 @@ def test_truncated_encodings_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("claimed", [0, 2**36 - 1])
-def test_a_lying_header_costs_no_memory(tmp_path: Path, claimed: int) -> None:
+def test_a_header_with_a_false_length(tmp_path: Path, claimed: int) -> None:
     path = encoded(tmp_path / "a.flac", recording(), "FLAC")
     content = bytearray(path.read_bytes())
     # STREAMINFO's last 36 bits before the checksum count the samples; 0 stands for an unknown number.
@@ -354,7 +356,7 @@ def test_a_lying_header_costs_no_memory(tmp_path: Path, claimed: int) -> None:
         assert len(read_audio(path)[0]) == 5000
 
 
-def test_what_is_not_audio_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_audio(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     for content in (b"", b"\x93NUMPY\1\0", b"\xff\xfe\0\0", b"\x89PNG", b"\xff", b"RIFX1234WAVE", b"ftypM4A "):
         path.write_bytes(content)
@@ -368,23 +370,23 @@ def test_what_is_not_audio_is_refused(tmp_path: Path) -> None:
             read_audio(path)
     assert not is_encoded(tmp_path) and not is_encoded(tmp_path / "none")
     for missing in (tmp_path / "none.wav", tmp_path, None):
-        with pytest.raises(InputError, match="path: cannot read"):
+        with pytest.raises(InputError, match=r"path: .*cannot read it: "):
             read_audio(missing)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("source", "target"), [(44100, 22050), (16000, 22050), (22050, 24000), (48000, 8000)])
-def test_resampling_keeps_the_sound(source: int, target: int) -> None:
+def test_resampling_a_sine(source: int, target: int) -> None:
     pytest.importorskip("soxr")
     audio = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(source) / source + 1)
     expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(target) / target + 1)
-    for given in (audio, audio.astype(np.float32), torch.from_numpy(audio)):
-        got = resample(given, source, target)
+    for source_audio in (audio, audio.astype(np.float32), torch.from_numpy(audio)):
+        got = resample(source_audio, source, target)
         assert isinstance(got, np.ndarray) and got.dtype == np.float32 and abs(len(got) - target) <= 1
         middle = slice(500, -500)
         assert np.abs(got[:target] - expected[: len(got)])[middle].max() <= TOLERANCES["resampled_sine"]
 
 
-def test_what_a_low_rate_cannot_hold_is_removed() -> None:
+def test_resampling_removes_what_would_alias() -> None:
     pytest.importorskip("soxr")
     audio = np.sin(2 * np.pi * 9000 * np.arange(44100) / 44100)
     assert np.abs(resample(audio, 44100, 16000)[500:-500]).max() < 1e-4
@@ -400,7 +402,7 @@ def test_resampling_without_soxr(monkeypatch: pytest.MonkeyPatch) -> None:
         resample(audio, RATE, 16000)
 
 
-def test_bad_resampling_is_refused() -> None:
+def test_impossible_resampling() -> None:
     audio = recording()[:, 0]
     for arguments, message in (
         (([0.0], RATE, 16000), "audio: expected a numpy array"),

@@ -1,3 +1,5 @@
+"""The progress bar."""
+
 from __future__ import annotations
 
 import io
@@ -26,8 +28,8 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def drawn(terminal: Terminal) -> list[str]:
-    """The lines as they replaced each other."""
+def drawn_lines(terminal: Terminal) -> list[str]:
+    """Return the lines in the order in which they replaced each other."""
     assert "\n" not in terminal.getvalue()
     return terminal.getvalue().split("\r")[1:]
 
@@ -43,14 +45,14 @@ def test_percent_elapsed_and_remaining(columns: pytest.MonkeyPatch) -> None:
         progress(0.5)
         clock.now += 100
         progress(1.0)
-    lines = drawn(terminal)
+    lines = drawn_lines(terminal)
     assert lines[0] == "[" + 30 * "." + "]   0 %, 0:00 elapsed"
     assert lines[1] == "[" + 7 * "#" + 23 * "." + "]  25 %, 0:30 elapsed, 1:30 remaining"
     assert lines[2] == "[" + 15 * "#" + 15 * "." + "]  50 %, 1:00:00 elapsed, 1:00:00 remaining"
     assert lines[3].rstrip() == "[" + 30 * "#" + "] 100 %, 1:01:40 elapsed, 0:00 remaining"
 
 
-def test_it_is_erased_even_by_an_exception(columns: pytest.MonkeyPatch) -> None:
+def test_an_exception_erases_the_bar(columns: pytest.MonkeyPatch) -> None:
     terminal, clock = Terminal(), Clock()
     with pytest.raises(KeyboardInterrupt), progress_bar(terminal, clock) as progress:
         assert progress is not None
@@ -59,24 +61,24 @@ def test_it_is_erased_even_by_an_exception(columns: pytest.MonkeyPatch) -> None:
         clock.now += 1
         progress(0.95)
         raise KeyboardInterrupt
-    first, second, blank, end = drawn(terminal)
+    first, second, blank, end = drawn_lines(terminal)
     assert first.endswith("2:12:40 remaining") and second.rstrip().endswith("0:02 remaining")
     assert len(second) == len(first)  # the shorter line covers the longer one
     assert blank == " " * len(second.rstrip()) and end == ""
 
 
-def test_it_draws_rarely(columns: pytest.MonkeyPatch) -> None:
+def test_the_interval_of_drawings(columns: pytest.MonkeyPatch) -> None:
     terminal, clock = Terminal(), Clock()
     with progress_bar(terminal, clock) as progress:
         assert progress is not None
         for n in range(1000):
             clock.now = 100 + n * 1e-3
             progress(n / 1000)
-    assert len(drawn(terminal)) - 2 == pytest.approx(1 / INTERVAL, abs=1)
+    assert len(drawn_lines(terminal)) - 2 == pytest.approx(1 / INTERVAL, abs=1)
 
 
 @pytest.mark.parametrize("width", [1, 10, 40, 50, 79, 200])
-def test_it_never_wraps(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_the_line_never_wraps(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setattr("engine.cli.progress.shutil.get_terminal_size", lambda: os.terminal_size((width, 24)))
     terminal, clock = Terminal(), Clock()
     with progress_bar(terminal, clock) as progress:
@@ -84,10 +86,10 @@ def test_it_never_wraps(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
         for fraction in (0.0, 0.5, 1.0):
             clock.now += 5000
             progress(fraction)
-    assert max(map(len, drawn(terminal))) < max(width, 2)
+    assert max(map(len, drawn_lines(terminal))) < max(width, 2)
 
 
-def test_silent_anywhere_but_on_a_terminal() -> None:
+def test_no_bar_without_a_terminal() -> None:
     pipe = io.StringIO()
     with progress_bar(pipe) as progress:
         assert progress is None

@@ -1,4 +1,4 @@
-"""Which tile of which step runs next, and how many steps share a sweep: on sweeps that only take notes."""
+"""The order of tiles and steps, and the steps per sweep, on sweeps that only record their calls."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ REACH, TILE = 31, 96
 NETWORK: Any = SimpleNamespace(config=SimpleNamespace(reach=REACH))
 
 
-class Notes:
-    """A sweep that checks the order of its tiles and does nothing."""
+class Recorder:
+    """A sweep that records its tiles and computes nothing."""
 
     tile = TILE
     bytes = 0
@@ -38,13 +38,13 @@ class Notes:
 
 
 def five_steps(length: int | None) -> tuple[StepPipeline, list[tuple[int, int, int]]]:
-    """Five steps in two sweeps."""
+    """Return five steps in two sweeps, and the list of their calls."""
     calls: list[tuple[int, int, int]] = []
-    return StepPipeline(NETWORK, [(Notes(calls, 0), 3), (Notes(calls, 3), 2)], length), calls
+    return StepPipeline(NETWORK, [(Recorder(calls, 0), 3), (Recorder(calls, 3), 2)], length), calls
 
 
 def check(calls: list[tuple[int, int, int]], length: int) -> None:
-    """Every step took in every sample and reach more, tile after tile, after the step before it had made it final."""
+    """Check that every step took every sample and `reach` more, in order, once the step before it was final there."""
     taken = [None] * 5
     for step, begin, rows in calls:
         assert rows % UNIT == 0 and 0 < rows <= TILE
@@ -57,37 +57,37 @@ def check(calls: list[tuple[int, int, int]], length: int) -> None:
 
 @pytest.mark.parametrize("length", [1, 11, 12, 95, 96, 97, 500])
 def test_a_pipeline_of_known_length(length: int) -> None:
-    one, calls = five_steps(length)
-    while one.advance():
-        assert one.final == min(max(one.begin - 5 * REACH, 0), length)
+    steps, calls = five_steps(length)
+    while steps.advance():
+        assert steps.final == min(max(steps.begin - 5 * REACH, 0), length)
     check(calls, length)
-    assert one.final == length and one.lag == 5 * REACH and one.mel_lag == 3 * REACH
+    assert steps.final == length and steps.lag == 5 * REACH and steps.mel_lag == 3 * REACH
 
 
 @pytest.mark.parametrize("pieces", [[1] * 60, [300], [13, 200, 1, 1, 96, 7], [5]])
 def test_a_pipeline_of_unknown_length_goes_as_far_as_its_input(pieces: list[int]) -> None:
-    one, calls = five_steps(None)
+    steps, calls = five_steps(None)
     available = 0
     for piece in pieces:
         available += piece
-        while one.advance(available):
-            assert one.begin <= available
-        assert available - one.begin < UNIT
-    one.end(available)
-    assert [sweep.length for sweep in one.sweeps] == [available] * 2  # type: ignore[attr-defined]
-    while one.advance():
+        while steps.advance(available):
+            assert steps.begin <= available
+        assert available - steps.begin < UNIT
+    steps.end(available)
+    assert [sweep.length for sweep in steps.sweeps] == [available] * 2  # type: ignore[attr-defined]
+    while steps.advance():
         pass
     check(calls, available)
 
 
 def test_cancelling_stops_before_the_next_step() -> None:
-    for asked in range(1, 12):
-        one, calls = five_steps(500)
-        answers = iter([False] * (asked - 1) + [True])
+    for question in range(1, 12):
+        steps, calls = five_steps(500)
+        answers = iter([False] * (question - 1) + [True])
         with pytest.raises(Cancelled):
-            while one.advance(None, lambda: next(answers)):  # noqa: B023
+            while steps.advance(None, lambda: next(answers)):  # noqa: B023
                 pass
-        assert len(calls) == asked - 1
+        assert len(calls) == question - 1
 
 
 SIZES = {
@@ -102,7 +102,7 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize(("isa", "precision"), targets())
 def test_working_memory_is_bounded(isa: str, precision: str, name: str) -> None:
-    """Of one call, for audio of any length: whatever the threads, some number of steps per sweep fits."""
+    """Some number of steps per sweep fits the budget, for audio of any length and any number of threads."""
     config, steps = SIZES[name]
     net = network_of(config, isa, precision)
     for threads in (1, 2, 4, 8, 16):
@@ -115,7 +115,7 @@ def test_working_memory_is_bounded(isa: str, precision: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("threads", "at_once"), [(128, False), (32, True), (64, True), (128, True)])
-def test_where_nothing_fits_the_fewest_bytes_are_taken(threads: int, at_once: bool) -> None:
+def test_a_tight_budget_takes_the_fewest_bytes(threads: int, at_once: bool) -> None:
     net, steps = network_of(LARGE, "generic", "fp32"), 6
     taken = {
         count: (steps // count if at_once else 1) * net.sweep_bytes(count, None, threads)
@@ -126,7 +126,7 @@ def test_where_nothing_fits_the_fewest_bytes_are_taken(threads: int, at_once: bo
     assert taken[steps_per_sweep(net, steps, threads, None, at_once)] == min(taken.values())
 
 
-def test_what_a_sweep_says_it_takes_is_what_it_takes() -> None:
+def test_sweep_bytes_are_those_of_the_sweep() -> None:
     net = network_of(replace(BASE, residual_layers=4, residual_channels=16), "generic", "fp32")
     for length in (None, 700):
         d, terms = np.zeros((3, 4, 16), np.float32), np.zeros((3, 3), np.float32)
@@ -134,8 +134,8 @@ def test_what_a_sweep_says_it_takes_is_what_it_takes() -> None:
         assert sweep.bytes == net.sweep_bytes(3, length, 2)
 
 
-@pytest.mark.parametrize("allowance", [1 << 20, 3 << 20])
-def test_the_allowance_changes_no_byte(monkeypatch: pytest.MonkeyPatch, allowance: int) -> None:
+@pytest.mark.parametrize("budget", [1 << 20, 3 << 20])
+def test_the_budget_changes_no_byte(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     config = replace(BASE, residual_layers=6, residual_channels=16, dilation_cycle=5)
     net = network_of(config, "generic", "fp32")
     plan = build_schedule(config)
@@ -149,7 +149,7 @@ def test_the_allowance_changes_no_byte(monkeypatch: pytest.MonkeyPatch, allowanc
         return out.tobytes()
 
     expected = audio()
-    monkeypatch.setattr(pipeline, "WORKING_MEMORY", allowance)
+    monkeypatch.setattr(pipeline, "WORKING_MEMORY", budget)
     assert steps_per_sweep(net, 6, 1, item.length, at_once=False) < 6
     assert audio() == expected
 
@@ -161,13 +161,13 @@ def test_steps_keep_their_numbers() -> None:
     class Net:
         config = Config()
 
-        def sweep(self, d: Any, terms: Any, *, noise_step: int, **_: Any) -> Notes:
+        def sweep(self, d: Any, terms: Any, *, noise_step: int, **_: Any) -> Recorder:
             seen.append(noise_step)
-            return Notes([], 0)
+            return Recorder([], 0)
 
     steps = steps_of(update_terms(BASE, build_schedule(BASE, "full")), np.zeros((50, 30, 64)), clamp=True)
-    one = start_pipeline(Net(), steps, 1, 0, None, 6)  # type: ignore[arg-type]
-    assert seen == list(range(1, 51, 6)) and one.lag == 50 * BASE.reach
+    started = start_pipeline(Net(), steps, 1, 0, None, 6)  # type: ignore[arg-type]
+    assert seen == list(range(1, 51, 6)) and started.lag == 50 * BASE.reach
 
 
 def network_of(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:

@@ -1,4 +1,4 @@
-"""The cache of plans: who gets which, and which make room. What plans compute is in tests/gpu."""
+"""The cache of plans: reuse, eviction, failures. tests/gpu checks what plans compute."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def log() -> list[str]:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch, log: list[str]) -> Any:
-    class Made:
+    class FakePlan:
         def __init__(self, network: Any, shape: Shape) -> None:
             log.append(f"made {shape.capacity}")
             self.shape, self.bytes = shape, plan.size_of(network, shape)
 
-    monkeypatch.setattr(plan, "Plan", Made)
+    monkeypatch.setattr(plan, "Plan", FakePlan)
     return SimpleNamespace(bytes_per_sample=lambda: 1, device=SimpleNamespace(mark=lambda: Mark(log)))
 
 
@@ -44,7 +44,7 @@ def shape(capacity: int, given: bool = False) -> Shape:
     return Shape(1, capacity, given)
 
 
-def test_a_plan_is_used_again_after_what_it_was_left_in(network: Any, log: list[str]) -> None:
+def test_a_plan_is_reused_after_its_last_work(network: Any, log: list[str]) -> None:
     cache = PlanCache(network, 1000)
     with cache.plan(shape(100)) as first:
         pass
@@ -53,7 +53,7 @@ def test_a_plan_is_used_again_after_what_it_was_left_in(network: Any, log: list[
     assert log == ["made 100", "wait"] and len(cache) == 1
 
 
-def test_two_at_once_get_two(network: Any, log: list[str]) -> None:
+def test_two_calls_at_once_get_two_plans(network: Any, log: list[str]) -> None:
     cache = PlanCache(network, 1000)
     with cache.plan(shape(100)) as first, cache.plan(shape(100)) as second:
         assert first is not second
@@ -62,9 +62,9 @@ def test_two_at_once_get_two(network: Any, log: list[str]) -> None:
 
 def test_other_shapes_are_other_plans(network: Any, log: list[str]) -> None:
     cache = PlanCache(network, 10000)
-    for one in (shape(100), shape(200), shape(100, given=True)):
-        with cache.plan(one) as found:
-            assert found.shape == one
+    for wanted in (shape(100), shape(200), shape(100, given=True)):
+        with cache.plan(wanted) as borrowed:
+            assert borrowed.shape == wanted
     assert len(cache) == 3 and "wait" not in log
 
 
@@ -80,7 +80,7 @@ def test_the_least_recently_used_makes_room(network: Any, log: list[str]) -> Non
     assert log.count("made 100") == 1 and log.count("synchronize") == 1 and len(cache) == 3
 
 
-def test_a_plan_larger_than_the_limit_is_made_all_the_same(network: Any, log: list[str]) -> None:
+def test_a_plan_larger_than_the_limit_is_still_built(network: Any, log: list[str]) -> None:
     cache = PlanCache(network, 300)
     for _ in range(2):
         with cache.plan(shape(1000)):
@@ -114,17 +114,17 @@ def test_tables_are_copied_again_after_an_interruption() -> None:
         input_projection=lambda buffers: lambda: None,
         output_head=lambda buffers, step: lambda: None,
     )
-    made, (first, other) = Plan(network, shape(100)), [tuple([n] for _ in range(3)) for n in (1.0, 2.0)]
-    made.load((0, 1), first)
+    tables, (first, other) = Plan(network, shape(100)), [tuple([n] for _ in range(3)) for n in (1.0, 2.0)]
+    tables.load((0, 1), first)
     buffers.terms.broken = True
     with pytest.raises(KeyboardInterrupt):
-        made.load((0, 1), other)
+        tables.load((0, 1), other)
     buffers.terms.broken = False
-    made.load((0, 1), first)
+    tables.load((0, 1), first)
     assert [buffer.values for buffer in (buffers.rows, buffers.terms, buffers.noise_steps)] == [[1.0]] * 3
 
 
-def test_a_failure_gives_the_plan_back(network: Any, log: list[str]) -> None:
+def test_a_failure_returns_the_plan(network: Any, log: list[str]) -> None:
     cache = PlanCache(network, 300)
     with pytest.raises(RuntimeError, match="in between"), cache.plan(shape(100)):
         raise RuntimeError("in between")

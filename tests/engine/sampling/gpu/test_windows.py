@@ -1,4 +1,4 @@
-"""How utterances are cut and put together: every sample is kept once, with all that it depends on around it."""
+"""Windows and batches: every sample is kept once, with all samples that it depends on around it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_every_sample_is_kept_once_with_its_surroundings(lengths: list[int], hal
     lengths = [length * hop for length in lengths]
     windows = cut(lengths, halo, hop, limit, MOST)
     for item, length in enumerate(lengths):
-        own = [window for window in windows if window.item == item]
-        ends = [0, *(window.keep_end for window in own)]
-        assert [window.keep_begin for window in own] == ends[:-1] and ends[-1] == length
-        for window in own:
+        parts = [window for window in windows if window.item == item]
+        ends = [0, *(window.keep_end for window in parts)]
+        assert [window.keep_begin for window in parts] == ends[:-1] and ends[-1] == length
+        for window in parts:
             assert window.begin <= max(0, window.keep_begin - halo)
             assert window.end >= min(length, window.keep_end + halo)
             assert window.begin % lcm(hop, 4) == 0 and window.end % hop == 0
@@ -38,11 +38,11 @@ def test_every_sample_is_kept_once_with_its_surroundings(lengths: list[int], hal
             assert window.length <= max(limit, 4 * (halo + lcm(hop, 4)))
 
 
-def test_what_fits_is_one_window() -> None:
+def test_an_item_within_the_limit_is_one_window() -> None:
     assert cut([512, 256], 1000, 256, 512, MOST) == [Window(0, 0, 512, 0, 512), Window(1, 0, 256, 0, 256)]
 
 
-def test_windows_stay_below_the_most_that_there_may_be() -> None:
+def test_windows_stay_below_the_addressable_samples() -> None:
     assert max(window.length for window in cut([5000], 100, 4, 4000, 1001)) == 1000
     with pytest.raises(UnavailableError, match=r"up to 1001 samples .* needs 1200, as a sample depends on 300"):
         cut([5000], 300, 4, 4000, 1001)

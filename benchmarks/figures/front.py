@@ -1,0 +1,84 @@
+"""The figures of the README's first screen."""
+
+from __future__ import annotations
+
+from benchmarks.committed import EAGER, MACHINES, Row, caveats, comparison, decibels, fastest_baseline, load, speed
+from benchmarks.figures.machines import CASE
+from benchmarks.figures.markdown import bullets, table
+
+MACHINE = MACHINES["zen4"]
+CURVES = "epyc-zen4-2-cores-curves"
+GPU = "h100"
+SHORT, LONG = 0.5, 600  # seconds of audio of which the memory is quoted
+HOP, SAMPLE_BYTES, MIB = 256, 4, 2**20
+
+
+def claims() -> str:
+    """Return the claims of the first screen that have figures, as bullets."""
+    return bullets([cpu_claim(), gpu_claim()])
+
+
+def cpu_claim() -> str:
+    """Return the CPU's speed beside the fastest baseline and PyTorch of the same run."""
+    rows = comparison(load(MACHINE.file), CASE)
+    baseline = fastest_baseline(rows)
+    assert baseline is not None
+    best = max((row for row in rows.values() if not row["peer"]), key=speed)
+    return (
+        f"**{speed(best):.1f}x real time on two CPU cores** ({MACHINE.name}, {best['contender']}, {decibels(best)} "
+        f"SNR). The [fastest other runtime](docs/performance.md), {baseline['contender']} "
+        f"({decibels(baseline)} SNR), reaches {speed(baseline):.2f}x on the same cores, PyTorch "
+        f"{speed(rows[EAGER]):.2f}x."
+    )
+
+
+def gpu_claim() -> str:
+    """Return the GPU's speed in fp16 beside the PyTorch baselines of the same run."""
+    rows = {row["contender"]: row for row in load(GPU)["gpu_duels"][0]["rows"]}
+    engine = rows["this engine, fp16"]
+    if engine.get("passed") is False:
+        raise ValueError("this engine, fp16: no speed is reported because the accuracy gate is red")
+
+    def ratio(name: str) -> str:
+        return f"{rows[name]['measured_seconds']['p50'] / engine['measured_seconds']['p50']:.1f} times"
+
+    return (
+        f"**{engine['times_real_time']:.0f}x real time on an H100** (fp16), "
+        f"[{ratio('LMNT, PyTorch eager')} as fast](docs/gpu.md) as LMNT's package in PyTorch and "
+        f"{ratio('PyTorch fp16, CUDA graph')} as fast as PyTorch fp16 in a CUDA graph."
+    )
+
+
+def memory_claim() -> str:
+    """Return the memory of a short and of a long call, to stand within a sentence."""
+    points = {point["value"]: point for point in load(CURVES)["curves"] if point["axis"] == "length"}
+    short, long = (f"{points[seconds]['memory_bytes'] / MIB:.0f} MiB" for seconds in (SHORT, LONG))
+    audio = points[LONG]["frames"] * HOP * SAMPLE_BYTES / MIB
+    return (
+        f"half a second of audio takes [{short}](benchmarks/results/{CURVES}.json), ten minutes "
+        f"take {long}, of which {audio:.0f} MiB are the audio itself."
+    )
+
+
+def readme_speed() -> str:
+    """Return the README's table: this engine and the main runtimes on one machine."""
+    results = load(MACHINE.file)
+    rows = comparison(results, CASE)
+    fastest = max((row for name, row in rows.items() if name.startswith("OpenVINO")), key=speed)
+    entries = [
+        *((f"**this engine, {precision}**", rows[precision]) for precision in ("int8", "bf16", "fp32")),
+        ("PyTorch eager fp32 (LMNT's code)", rows[EAGER]),
+        ("ONNX Runtime fp32", rows["ONNX Runtime fp32"]),
+        (f"{fastest['contender']} (its fastest precision)", fastest),
+    ]
+    caption = (
+        f"{CASE} of audio, 6 steps, two cores of {MACHINE.name}; the engines alternate "
+        f"([results](benchmarks/results/{MACHINE.file}.json)). Share of peak: residual-layer MAC/s of the direct "
+        "convolution, divided by the peak measured beside each call. SNR: against this engine's fp32 audio."
+    )
+    body = table(("engine", "x real time", "share of peak", "SNR"), [_cells(name, row) for name, row in entries])
+    return "\n\n".join([body, " ".join([caption, *caveats(results)])])
+
+
+def _cells(name: str, row: Row) -> tuple[str, ...]:
+    return name, f"{speed(row):.2f}", f"{row['share_of_peak']['p50']:.0%}", decibels(row)

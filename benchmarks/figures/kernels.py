@@ -1,0 +1,96 @@
+"""Measured gains of the levels of the residual block, for docs/kernels.md.
+
+The results of Zen 4 are older than Winograd in fp32: their fp32 is the direct convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.committed import EAGER, MACHINES, Machine, Row, caveats, comparison, load, speed
+from benchmarks.figures.gpu import GPU
+from benchmarks.figures.machines import CASE
+from benchmarks.figures.markdown import bullets, table
+
+DIRECT, WINOGRAD = MACHINES["zen4"], MACHINES["zen3"]
+GRAPH, OWN = "PyTorch fp16, CUDA graph", "this engine, fp16"
+
+
+def fused() -> str:
+    """Return the gain of the fused fp32 kernel over PyTorch."""
+    return _gain(DIRECT, "fp32", EAGER)
+
+
+def bf16() -> str:
+    """Return the gain of bf16 over fp32 on the same processor."""
+    return _gain(DIRECT, "bf16", "fp32")
+
+
+def int8() -> str:
+    """Return the gain of int8 over bf16 on the same processor."""
+    return _gain(DIRECT, "int8", "bf16")
+
+
+def winograd_fp32() -> str:
+    """Return the speed of fp32 by Winograd: no result of the direct convolution on this processor is committed."""
+    row = _rows(WINOGRAD)["fp32"]
+    return f"{speed(row):.2f}x real time, {_share(row)} of the peak ({WINOGRAD.name})"
+
+
+def winograd_int8() -> str:
+    """Return the gain of int8 by Winograd over fp32 on a processor with AVX2 alone."""
+    return _gain(WINOGRAD, "int8", "fp32")
+
+
+def triton() -> str:
+    """Return the gain of the Triton kernels over PyTorch in a CUDA graph."""
+    rows = {row["contender"]: row for row in load(GPU)["gpu_duels"][0]["rows"]}
+    own, graph = rows[OWN], rows[GRAPH]
+    ratio = graph["measured_seconds"]["p50"] / own["measured_seconds"]["p50"]
+    return f"{own['times_real_time']:.0f}x real time, {ratio:.1f} times PyTorch fp16 in a CUDA graph (H100)"
+
+
+LEVELS: dict[str, tuple[str, Callable[[], str]]] = {
+    "fused": ("Fused rows and register tiles, fp32", fused),
+    "bf16": ("bf16", bf16),
+    "winograd-fp32": ("Winograd, fp32", winograd_fp32),
+    "int8": ("int8", int8),
+    "winograd-int8": ("Winograd in int8, AVX2", winograd_int8),
+    "triton": ("Triton, fp16", triton),
+}
+
+
+def levels() -> str:
+    """Return every level with its measured gain."""
+    links = ", ".join(f"[{name}](benchmarks/results/{file}.json)" for name, file in _sources())
+    notes = [
+        f"Whole `vocode` calls of BASE in 6 steps, {CASE} of audio on two CPU cores, 5 s on the GPU. Results: {links}.",
+        "Share of peak: residual-layer MAC/s of the direct convolution, divided by the measured peak.",
+        f"The fp32 kernel of the {DIRECT.name} results is the direct convolution.",
+    ]
+    names: dict[str, list[str]] = {}
+    for name, file in _sources():
+        for sentence in caveats(load(file)):
+            names.setdefault(sentence, []).append(name)
+    notes += [f"{', '.join(machines)}: {sentence[0].lower()}{sentence[1:]}" for sentence, machines in names.items()]
+    body = table(("level", "measured"), [(name, gain()) for name, gain in LEVELS.values()], "ll")
+    return "\n\n".join([body, bullets(notes)])
+
+
+def _sources() -> list[tuple[str, str]]:
+    return [(machine.name, machine.file) for machine in (DIRECT, WINOGRAD)] + [("H100", GPU)]
+
+
+def _rows(machine: Machine) -> dict[str, Row]:
+    return comparison(load(machine.file), CASE)
+
+
+def _gain(machine: Machine, name: str, base: str) -> str:
+    rows = _rows(machine)
+    ratio = speed(rows[name]) / speed(rows[base])
+    of_base = f"{ratio:.1f} times {'PyTorch' if base == EAGER else base}"
+    return f"{speed(rows[name]):.2f}x real time, {of_base}, {_share(rows[name])} of the peak ({machine.name})"
+
+
+def _share(row: Row) -> str:
+    return f"{row['share_of_peak']['p50']:.0%}"

@@ -1,0 +1,98 @@
+"""The command `engine mel`: the mel spectrogram of a recording."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import engine
+from engine.audio.mel_files import write_mel
+from engine.audio.spectrogram import mel_settings
+from engine.bundled import path_of
+from engine.checkpoint.load import load_checkpoint
+from engine.checks.arrays import FloatArray
+from engine.cli.options import add_model, add_output, add_recording, at_rate, read_recording
+from engine.cli.parsing import Commands
+from engine.config import MEL_KINDS, Config
+from engine.output_files import check_output
+
+
+def add_command(commands: Commands) -> None:
+    """Add `mel` to the program.
+
+    Args:
+        commands: the program's commands.
+    """
+    parser = commands.add(
+        "mel",
+        _run,
+        usage="IN -o OUT.npy [OPTION ...]",
+        summary="compute the mel spectrogram of a recording",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        names={"audio": "input", "config": "--model", "mel_kind": "--kind"},
+    )
+    files = parser.add_argument_group("input and output")
+    add_recording(files, "input")
+    add_output(files, "OUT.npy", "the mel, float32 [bands, frames]")
+    network = parser.add_argument_group("network")
+    add_model(network, None)
+    network.add_argument(
+        "--kind",
+        choices=MEL_KINDS,
+        metavar="KIND",
+        help=f"{', '.join(MEL_KINDS[:-1])} or {MEL_KINDS[-1]} (default: that of CKPT)",
+    )
+
+
+def mel_of_recording(path: Path, samples: FloatArray, rate: int, config: Config) -> FloatArray:
+    """Compute the mel of a recording as a network expects it.
+
+    Args:
+        path: the recording's file, for messages.
+        samples: float32 [n].
+        rate: the rate of the samples in Hz.
+        config: the network's hyper-parameters.
+
+    Returns:
+        float32 [M, T].
+
+    Raises:
+        InputError: the network takes no mel, or the engine does not compute its kind.
+    """
+    settings = mel_settings(config)
+    return engine.mel(at_rate(path, samples, rate, config.sample_rate), config.sample_rate, **settings)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    check_output(arguments.output, ".npy", arguments.input)
+    recording = read_recording(arguments.input)
+    config = load_checkpoint(path_of(arguments.model)).config
+    model, kind = arguments.model or "the bundled voice", arguments.kind or config.mel_kind
+    mel = mel_of_recording(arguments.input, *recording, replace(config, mel_kind=kind))
+    write_mel(arguments.output, mel)
+    print(f"wrote {arguments.output}")
+    if kind == config.mel_kind:
+        origin = f"as {model} expects"
+    else:
+        origin = f"{model} {f'expects {config.mel_kind}' if config.mel_kind else 'does not record its kind'}"
+    print(f"{mel.shape[0]} bands, {mel.shape[1]} frames of kind {kind} at {config.sample_rate} Hz; {origin}")
+
+
+_DESCRIPTION = """\
+The mel has the kind, the bands and the sample rate that the voice expects. The
+last line names them, for example
+  80 bands, 323 frames of kind lmnt at 22050 Hz; as the bundled voice expects
+WAV files need no extra. FLAC, Ogg, MP3 and other sample rates need the extra
+'audio' (soundfile and soxr). Several channels are averaged. A line on stderr
+reports averaging and resampling.
+"""
+
+_EXAMPLES = """\
+engine mel recording.wav -o mel.npy
+engine mel recording.flac -o mel.npy --model weights.pt
+engine mel recording.wav -o mel.npy --kind hifigan
+ffmpeg -i recording.mp3 -ar 22050 -ac 1 recording.wav
+sox recording.mp3 -r 22050 -c 1 -b 16 recording.wav
+"""

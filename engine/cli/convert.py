@@ -1,0 +1,92 @@
+"""The command `engine convert`: any public checkpoint to one .safetensors file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from engine.audio.mel_files import read_mel
+from engine.bundled import path_of
+from engine.calibration import calibrate
+from engine.checkpoint.load import load_checkpoint, save_checkpoint
+from engine.cli.options import add_mel_kind, add_output
+from engine.cli.parsing import Commands
+from engine.cli.progress import progress_bar
+from engine.output_files import check_output
+
+
+def add_command(commands: Commands) -> None:
+    """Add `convert` to the program.
+
+    Args:
+        commands: the program's commands.
+    """
+    parser = commands.add(
+        "convert",
+        _run,
+        usage="CKPT -o OUT.safetensors [OPTION ...]",
+        summary="convert a public checkpoint to one .safetensors file",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        names={"mel": "calibrate", "model": "CKPT"},
+    )
+    files = parser.add_argument_group("input and output")
+    files.add_argument(
+        "checkpoint",
+        metavar="CKPT",
+        help="a checkpoint (.pt, .pkl, .ckpt, .safetensors), or the name of a bundled network",
+    )
+    add_output(files, "OUT.safetensors", "the converted checkpoint")
+    files.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        metavar="DTYPE",
+        help="float32 or float16, the type of the stored weights (default: float32)",
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--config",
+        metavar="FILE.json",
+        type=Path,
+        help="hyper-parameters that CKPT lacks (default: config.json beside CKPT, if there is one)",
+    )
+    add_mel_kind(network)
+    network.add_argument(
+        "--calibrate",
+        metavar="MEL",
+        type=Path,
+        nargs="+",
+        help="mels of typical speech, from which the ranges for precision int8 are computed",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    path = path_of(arguments.checkpoint)
+    check_output(arguments.output, ".safetensors", path)
+    checkpoint = load_checkpoint(path, arguments.mel_kind, arguments.config)
+    if arguments.calibrate:
+        mels = [read_mel(file) for file in arguments.calibrate]
+        with progress_bar(sys.stderr) as progress:
+            checkpoint, agreement = calibrate(checkpoint, mels, progress)
+        print(f"int8 agrees with fp32 by {agreement.eps:.1f} dB (eps) and {agreement.audio:.1f} dB (audio)")
+    save_checkpoint(arguments.output, checkpoint, arguments.dtype)
+    print(f"wrote {arguments.output}")
+
+
+_DESCRIPTION = """\
+CKPT is a checkpoint of LMNT, PriorGrad, Amphion, SpeechBrain, philsyn or BDDM.
+The result holds all hyper-parameters and needs no other file. Hyper-parameters
+that CKPT lacks are read from a config.json; an error names those that are
+still missing. PyTorch is not needed, and no code in CKPT is run. float16
+halves the file; the arithmetic does not change.
+"""
+
+_EXAMPLES = """\
+engine convert weights.pt -o voice.safetensors
+engine convert weights.pt -o small.safetensors --dtype float16
+engine convert 1000000.pkl -o voice.safetensors --config config_64.json
+engine convert other.safetensors -o voice.safetensors --mel-kind lmnt
+engine convert weights.pt -o voice.safetensors --calibrate one.npy two.npy
+"""

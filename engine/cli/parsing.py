@@ -1,0 +1,116 @@
+"""Parsing of command lines: the commands, the types of their options, and one style of errors."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+FAILED = 2  # the exit status of an error
+
+Run = Callable[[argparse.Namespace], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: the option, the expected value and the value received."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit.
+
+        Args:
+            message: the error in the words of argparse.
+        """
+        text = re.sub(r"(^|\bwith )argument ", r"\1", message)
+        self.exit(FAILED, f"engine: error: {text}; see '{self.prog} --help'\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # Replaces argparse's text, which differs between the versions of Python.
+        if action.choices is not None and value not in action.choices:
+            expected = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"expected one of {expected}, got {value!r:.80}")
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands of a program.
+
+    Attributes:
+        subparsers: the object that adds a parser per command.
+    """
+
+    subparsers: Any  # argparse's class is private
+
+    def add(
+        self,
+        name: str,
+        run: Run,
+        *,
+        usage: str,
+        summary: str,
+        description: str,
+        examples: str,
+        names: Mapping[str, str] | None = None,
+    ) -> Parser:
+        """Add a command.
+
+        Args:
+            name: the word after `engine`.
+            run: runs the command with the parsed arguments.
+            usage: the arguments in one line, "IN -o OUT.wav [OPTION ...]".
+            summary: a verb phrase for the list of commands.
+            description: paragraphs of at most 79 columns.
+            examples: command lines, one a line.
+            names: arguments of the library that have another name on the command line, see `engine.cli.wording`.
+
+        Returns:
+            The command's parser, which has no options yet.
+        """
+        parser: Parser = self.subparsers.add_parser(
+            name,
+            usage=f"%(prog)s {usage}".rstrip(),
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}".rstrip(),
+            epilog="examples:\n" + "".join(f"  {line}\n" for line in examples.splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        parser.set_defaults(run=run, parser=parser, names=names or {})
+        return parser
+
+
+def integer(text: str) -> int:
+    """Convert the text of an option to an integer.
+
+    Args:
+        text: one word of the command line.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer, got {text!r:.80}") from None
+
+
+def number(text: str) -> float:
+    """Convert the text of an option to a number.
+
+    Args:
+        text: one word of the command line.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r:.80}") from None
+
+
+def steps(text: str) -> int | str:
+    """Convert the text of --steps.
+
+    Args:
+        text: a number of steps, or "full".
+    """
+    try:
+        return text if text == "full" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number of steps, or full, got {text!r:.80}") from None

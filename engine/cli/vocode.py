@@ -1,0 +1,193 @@
+"""The command `engine vocode`: a mel or a recording to audio, as a whole or in chunks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from engine.audio.mel_files import is_wav, read_mel, read_mel_in_pieces, read_raw_mel
+from engine.audio.metrics import RealTime
+from engine.audio.pcm import writing_pcm, writing_wav
+from engine.audio.wav import is_encoded, write_wav
+from engine.checks.arrays import FloatArray
+from engine.cli.analysis import mel_of_recording
+from engine.cli.options import (
+    add_execution,
+    add_mel_kind,
+    add_model,
+    add_output,
+    add_seed,
+    load,
+    read_recording,
+    say,
+)
+from engine.cli.parsing import Commands, number, steps
+from engine.cli.progress import progress_bar
+from engine.errors import InputError
+from engine.output_files import check_output
+from engine.voice import Voice
+
+PIPE = "-"
+
+
+def add_command(commands: Commands) -> None:
+    """Add `vocode` to the program.
+
+    Args:
+        commands: the program's commands.
+    """
+    parser = commands.add(
+        "vocode",
+        _run,
+        usage="IN -o OUT.wav [OPTION ...]",
+        summary="convert a mel spectrogram or a recording to speech",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+        names={"mel": "input", "mels": "input", "audio": "input", "config": "--model"},
+    )
+    files = parser.add_argument_group("input and output")
+    files.add_argument(
+        "input",
+        metavar="IN",
+        type=Path,
+        help="a mel (.npy, .npz, .safetensors) or a recording (.wav, .flac, .ogg, .mp3); - reads raw mel frames from "
+        "stdin",
+    )
+    add_output(files, "OUT.wav", "the audio, a 16-bit mono WAV file; - writes raw samples to stdout")
+    files.add_argument(
+        "--stream", action="store_true", help="compute and write in chunks, in constant memory; implied by -"
+    )
+    network = parser.add_argument_group("network")
+    add_model(network, None)
+    add_mel_kind(network)
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
+        "--steps",
+        type=steps,
+        default=6,
+        metavar="6|full",
+        help="6 for the fast schedule, full for the training schedule (default: 6)",
+    )
+    add_seed(sampling)
+    sampling.add_argument(
+        "--energy-min",
+        type=number,
+        metavar="E",
+        help="for PriorGrad: smallest frame energy of the training data (default: that of CKPT, if recorded)",
+    )
+    add_execution(parser)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.stream or PIPE in (str(arguments.input), str(arguments.output)):
+        _vocode_in_chunks(arguments)
+    else:
+        _vocode(arguments)
+
+
+def _vocode(arguments: argparse.Namespace) -> None:
+    source: Path = arguments.input
+    check_output(arguments.output, ".wav", source)
+    recording = read_recording(source) if is_wav(source) or is_encoded(source) else None
+    mel = read_mel(source) if recording is None else None
+    voice = _load_vocoder(arguments)
+    if mel is None:
+        assert recording is not None
+        mel = mel_of_recording(source, *recording, voice.config)
+    with progress_bar(sys.stderr) as progress:
+        begin = time.perf_counter()
+        audio = voice.vocode(
+            mel, steps=arguments.steps, seed=arguments.seed, energy_min=arguments.energy_min, progress=progress
+        )
+        seconds = time.perf_counter() - begin
+    write_wav(str(arguments.output), audio, voice.sample_rate)
+    print(f"wrote {arguments.output}")
+    print(RealTime(len(audio) / voice.sample_rate, seconds))
+
+
+def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
+    to_stdout = str(arguments.output) == PIPE
+    if not to_stdout:
+        check_output(arguments.output, ".wav", arguments.input)
+    if arguments.device == "auto":
+        arguments.device = "cpu"  # streams run there only
+    voice, frames, mels = _open(arguments)
+    begin, samples = time.perf_counter(), 0
+    with (
+        progress_bar(sys.stderr if frames else None) as progress,
+        writing_pcm(sys.stdout.buffer) if to_stdout else writing_wav(arguments.output, voice.sample_rate) as write,
+        voice.stream(mels, steps=arguments.steps, seed=arguments.seed, energy_min=arguments.energy_min) as chunks,
+    ):
+        for chunk in chunks:
+            write(chunk)
+            samples += len(chunk)
+            if progress is not None:
+                progress(samples / (frames * voice.hop))
+    real_time = RealTime(samples / voice.sample_rate, time.perf_counter() - begin)
+    if to_stdout:
+        say(str(real_time))
+    else:
+        print(f"wrote {arguments.output}")
+        print(real_time)
+
+
+def _open(arguments: argparse.Namespace) -> tuple[Voice, int, Iterable[FloatArray]]:
+    """Return the voice, the number of frames (0 if unknown) and the pieces of the mel."""
+    source: Path = arguments.input
+    if str(source) == PIPE:
+        voice = _load_vocoder(arguments)
+        return voice, 0, read_raw_mel(sys.stdin.buffer, voice.config.n_mels)
+    if is_wav(source) or is_encoded(source):
+        recording = read_recording(source)
+        voice = _load_vocoder(arguments)
+        mel = mel_of_recording(source, *recording, voice.config)
+        return voice, mel.shape[1], iter([mel])
+    frames, mels = read_mel_in_pieces(source)
+    return _load_vocoder(arguments), frames, mels
+
+
+def _load_vocoder(arguments: argparse.Namespace) -> Voice:
+    voice = load(arguments)
+    if not voice.config.n_mels:
+        raise InputError("--model: expected a network that takes a mel, got one without; use 'engine generate'")
+    if voice.config.prior and arguments.energy_min is None and not voice.config.energy_min:
+        raise InputError(
+            "--energy-min: expected the smallest frame energy of the training data, because this PriorGrad checkpoint "
+            "does not record it, got none"
+        )
+    return voice
+
+
+_DESCRIPTION = """\
+IN is one mel [bands, frames]: the array of an .npy file, or the only array or
+the one called "mel" in an .npz or .safetensors file. Or it is a recording,
+whose mel is computed first, as by 'engine mel'.
+
+The mel must be of the kind that the voice was trained on; 'engine info' names
+it. Another kind gives noise or silence; it is an error where the values of the
+mel show it.
+
+With --stream the audio is computed and written in chunks. It is bit-identical
+to the audio of a whole call. An .npy file is not read as a whole.
+
+With - as OUT.wav, raw samples (16-bit, little-endian, mono) go to stdout. With
+- as IN, raw frames (float32, little-endian, all bands of a frame together) are
+read from stdin as they arrive. Streams run on the CPU.
+
+The last line reports the speed, for example
+  3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time
+The time is that of vocoding, from a mel in memory to audio in memory. Loading
+the voice, analyzing a recording and writing the file are not included.
+"""
+
+_EXAMPLES = """\
+engine vocode mel.npy -o speech.wav
+engine vocode mel.npy -o best.wav --steps full
+engine vocode recording.wav -o again.wav --seed 7
+engine vocode mel.npy -o speech.wav --model voice.safetensors --threads 4
+engine vocode audiobook.npy -o audiobook.wav --stream
+tts --mel-frames | engine vocode - -o - | aplay -f S16_LE -r 22050
+"""

@@ -1,0 +1,140 @@
+"""`engine vocode` of whole mels and recordings."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engine
+from engine.audio.wav import read_wav
+from engine.bundled import BUNDLED
+from engine.cli import options, vocode
+from engine.voice import Voice
+from tests.support.commands import FRAMES, MEL, REPORT, SMALL, Run, error_of, save_network, unconditional_config
+
+
+def test_the_file_holds_the_audio_of_the_library(workspace: Path, run: Run) -> None:
+    status, out, err = run("vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors", "--seed", 3)
+    assert (status, err) == (0, "")
+    assert re.fullmatch(f"wrote out.wav\n{REPORT}\n", out)
+    audio, rate = read_wav("out.wav")
+    expected = engine.load("small.safetensors").vocode(MEL, seed=3)
+    assert rate == SMALL.sample_rate and len(audio) == FRAMES * SMALL.hop
+    np.testing.assert_allclose(audio, expected, atol=1.01 / 32768)  # 16 bits cannot represent 1
+
+
+def test_every_option_reaches_the_library(workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    class Spy(Voice):
+        def vocode(self, mel: Any, *, steps: Any = 6, seed: Any = 0, **others: Any) -> Any:
+            seen.update(steps=steps, seed=seed, threads=self.threads, choice=self.choice, kind=self.config.mel_kind)
+            return super().vocode(mel, steps=steps, seed=seed, **others)
+
+    monkeypatch.setattr("engine.api.Voice", Spy)
+    save_network(Path("unknown.safetensors"), replace(SMALL, mel_kind=None))
+    arguments = ["--model", "unknown.safetensors", "--steps", "full", "--seed", str(2**64 - 1), "--precision", "fp32"]
+    arguments += ["--threads", "3", "--isa", "generic", "--mel-kind", "lmnt"]
+    assert run("vocode", "mel.npy", "-o", "out.wav", *arguments)[0] == 0
+    choice = seen.pop("choice")
+    assert seen == {"steps": "full", "seed": 2**64 - 1, "threads": 3, "kind": "lmnt"}
+    assert (choice.isa, choice.precision) == ("generic", "fp32")
+    assert run("vocode", "mel.npy", "-o", "out.wav", "--model", "small.safetensors", "--steps", "50")[0] == 0
+    assert seen["steps"] == 50 and seen["seed"] == 0
+
+
+def test_the_report_times_only_the_vocoding(workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*arguments: Any, **options: Any) -> Any:
+            now[0] += seconds
+            return function(*arguments, **options)
+
+        return slow
+
+    monkeypatch.setattr(vocode.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(options, "read_channels", taking(100, options.read_channels))
+    monkeypatch.setattr(vocode, "write_wav", taking(100, vocode.write_wav))
+    monkeypatch.setattr(engine, "load", taking(100, engine.load))
+    monkeypatch.setattr(engine, "mel", taking(100, engine.mel))
+    monkeypatch.setattr(Voice, "vocode", taking(0.5, Voice.vocode))
+    status, out, _ = run("vocode", "in.wav", "-o", "out.wav", "--model", "small.safetensors")
+    # 1 + 4000 // 256 = 16 frames of 256 samples
+    assert status == 0 and out.splitlines()[-1] == "0.186 s of audio in 0.50 s: RTF 2.7, 0.37x real time"
+    assert now[0] == 400.5
+
+
+@pytest.mark.parametrize("name", ["m.npz", "m.safetensors"])
+def test_every_mel_format_gives_the_same_audio(workspace: Path, run: Run, name: str) -> None:
+    from safetensors.numpy import save_file
+
+    other = np.zeros(3, np.float32)
+    if name == "m.npz":
+        np.savez(name, mel=MEL[None], other=other)
+    else:
+        save_file({"mel": MEL[None], "other": other}, name)
+    for source, target in (("mel.npy", "a.wav"), (name, "b.wav")):
+        assert run("vocode", source, "-o", target, "--model", "small.safetensors")[0] == 0
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_errors_of_the_input_name_the_file(workspace: Path, run: Run) -> None:
+    Path("damaged.wav").write_bytes(b"RIFF\0\0\0\0WAVE")
+    Path("noise.bin").write_bytes(os.urandom(64).replace(b"P", b"Q"))
+    np.save("transposed.npy", MEL.T)
+    np.save("batch.npy", np.stack([MEL, MEL]))
+    np.save("nan.npy", np.where(MEL > 0.5, np.nan, MEL))
+    np.save("log.npy", MEL * -11)
+    np.savez("several.npz", a=MEL, b=MEL)
+    for name, message in {
+        "absent.npy": "absent.npy: cannot read it: No such file or directory",
+        "absent.wav": "absent.wav: cannot read it: No such file or directory",
+        "damaged.wav": "damaged.wav: .*truncated or damaged WAV file",
+        "noise.bin": "noise.bin: expected a mel .* or a WAV file",
+        "transposed.npy": r"transposed.npy: .*got \(12, 80\), which looks transposed; transpose it",
+        "batch.npy": r"batch.npy: expected one mel .*, got shape \(2, 80, 12\)",
+        "nan.npy": "nan.npy: expected finite values, got nan",
+        "log.npy": "log.npy: .*'lmnt' mels in .* which look like a log mel .*'engine mel --kind lmnt'",
+        "several.npz": "several.npz: expected one array, or one called 'mel', got 2: 'a', 'b'",
+        "small.safetensors": "small.safetensors: expected one array, or one called 'mel', got 3",
+    }.items():
+        for mode in ([], ["--stream"]):
+            error = error_of(run, "vocode", name, "-o", "out.wav", "--model", "small.safetensors", *mode)
+            assert re.match(message, re.sub(r", piece \d+", "", error)), name
+
+
+def test_errors_of_the_model_name_the_file_or_the_flag(workspace: Path, run: Run) -> None:
+    command = ["vocode", "mel.npy", "-o", "out.wav", "--model"]
+    assert error_of(run, *command, "absent.pt").startswith("absent.pt: expected a checkpoint file, got: No such file")
+    assert re.match("in.wav: .*first b'", error_of(run, *command, "in.wav"))
+    assert error_of(run, *command, "voyce").startswith("--model: expected a file or one of 'voice'")
+    plain = save_network(workspace.parent / "plain.safetensors", unconditional_config())
+    for mode in ([], ["--stream"]):
+        assert error_of(run, *command, plain, *mode) == (
+            "--model: expected a network that takes a mel, got one without; use 'engine generate'"
+        )
+    save_network(workspace.parent / "prior.safetensors", replace(SMALL, prior=True))
+    assert error_of(run, *command, "../prior.safetensors").startswith(
+        "--energy-min: expected the smallest frame energy"
+    )
+
+
+def test_the_bundled_voice_speaks_the_demo_mel(workspace: Path, run: Run) -> None:
+    demo = np.load(BUNDLED.with_name("demo_mel.npy"))[:, 60:100]
+    np.save("part.npy", demo)
+    status, out, err = run("vocode", "part.npy", "-o", "demo.wav")
+    assert (status, err) == (0, "") and re.fullmatch(f"wrote demo.wav\n{REPORT}\n", out)
+    audio, rate = read_wav("demo.wav")
+    assert rate == 22050 and len(audio) == 40 * 256
+    # The mel of the audio is nearer to the demo than a constant mel is.
+    error = np.abs(engine.mel(audio, rate)[:, :40] - demo).mean()
+    assert error < 0.8 * np.abs(demo - demo.mean()).mean()
+    assert f"file         {BUNDLED}\n" in run("info")[1]

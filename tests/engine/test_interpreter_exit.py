@@ -1,0 +1,108 @@
+"""Daemon threads inside the engine while the interpreter ends: the exit status is that of the main program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.config import Config
+from tests.support.networks import random_network
+
+VOICE = Config(residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=20, upsample_strides=(4, 4))
+SOUND = Config(
+    residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=0, upsample_strides=(), mel_kind=None
+)
+
+# A daemon thread repeats CALL. Once it runs, the main program ends as END says. In the last moments of the interpreter,
+# when no other thread may run Python code, `Late` sleeps without the GIL: every call returns meanwhile and requests it.
+PROGRAM = """
+import sys, threading, time
+import numpy as np
+import engine
+from engine.kernels import cpu
+
+class Late:
+    def __del__(self, sleep=time.sleep):
+        sleep({late})
+
+late, voice, sound = Late(), engine.load("voice.safetensors", threads=2), engine.load("sound.safetensors", threads=2)
+mel, running = np.full((20, {frames}), 0.3, np.float32), threading.Event()
+network = sound._loop._network
+
+def report(fraction):
+    time.sleep(0)
+
+def streamed(pieces):
+    for chunk in voice.stream(pieces):
+        time.sleep(0)
+
+def opened():
+    d, terms = np.zeros((50, 5, 16), np.float32), np.ones((50, 3), np.float32)
+    network.sweep(d, terms, clamp=True, threads=4, rows=96)
+
+def repeat():
+    while True:
+        running.set()
+        {call}
+
+threading.Thread(target=repeat, daemon=True).start()
+running.wait()
+time.sleep(0.2)
+{end}
+"""
+CALLS = {
+    "vocode": "voice.vocode(mel)",
+    "progress": "voice.vocode(mel, progress=report)",
+    "a batch": "voice.vocode([mel, mel[:, :300]])",
+    "stream": "streamed(mel)",
+    "stream of pieces": "streamed(mel[:, i : i + 5] for i in range(0, mel.shape[1], 5))",
+    "generate": "sound.generate(samples=20000, steps=6, progress=report)",
+    "denoise": "sound.denoise(np.zeros(20000, np.float32), t=5)",
+    "noise": "cpu.normal(1, 0, 0, 1 << 20)",
+    "peak": "cpu.peak('generic', 'fp32', 2, 0.05)",
+    "a new sweep": "opened()",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("voices")
+    for name, config in (("voice", VOICE), ("sound", SOUND)):
+        save_checkpoint(folder / f"{name}.safetensors", Checkpoint(config, random_network(config, 0)))
+    return folder
+
+
+def run(folder: Path, call: str, end: str = "", frames: int = 3000, late: float = 0.4) -> tuple[int, str]:
+    program = PROGRAM.format(call=call, end=end, frames=frames, late=late)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_daemon_thread_does_not_change_the_exit_status(folder: Path, name: str) -> None:
+    assert run(folder, CALLS[name]) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("sys.exit(3)", 3), ("raise SystemExit('stopped')", 1), ("raise ValueError('wrong')", 1)]
+)
+def test_the_exit_status_is_that_of_the_main_program(folder: Path, end: str, status: int) -> None:
+    code, error = run(folder, CALLS["vocode"], end)
+    assert code == status and error.strip().endswith(("stopped", "wrong", "")) and "terminate" not in error
+
+
+@pytest.mark.parametrize("frames", [1, 40, 3000])
+def test_calls_of_any_length_end_quietly(folder: Path, frames: int) -> None:
+    """The interpreter ends at once, at an arbitrary point of a call."""
+    for _ in range(3):
+        assert run(folder, CALLS["stream"], frames=frames, late=0.0) == (0, "")
+
+
+def test_several_daemon_threads(folder: Path) -> None:
+    end = "for _ in range(7): threading.Thread(target=repeat, daemon=True).start()\ntime.sleep(0.2)"
+    assert run(folder, CALLS["progress"], end) == (0, "")
