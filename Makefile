@@ -2,16 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench slow fuzz sanitize arm gpu clean
+.PHONY: demo test check docs bench slow fuzz sanitize arm gpu clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
+	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
 	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
 
-# Side by side in two processes (each grows to 6 GB), of which each leaves PyTorch one thread.
+# Two processes, each of which grows to 6 GB and leaves PyTorch one thread.
 test: $(VENV)/installed-test  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist worksteal
 
-slow: $(VENV)/installed-test  ## the longer proofs
+slow: $(VENV)/installed-test  ## the longer tests
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/installed-test  ## 20,000 damaged checkpoints
@@ -27,48 +28,71 @@ arm: $(VENV)/installed-test  ## the kernels on an emulated 64-bit Arm processor
 		echo "make arm: no $$tool; on Debian: apt-get install g++-aarch64-linux-gnu qemu-user" >&2; exit 1; }; done
 	$(BIN)/python -m pytest -m arm
 
-# As setup.py compiles them.
+# With the flags of setup.py.
 build/arm/runner: tests/arm/runner.cpp setup.py $(shell find csrc/cpu -type f)
 	mkdir -p $(@D)
 	aarch64-linux-gnu-g++ $(shell sed -n 's/^FLAGS = "\(.*\)"/\1/p' setup.py) -static $(filter %.cpp,$^) -o $@
 
-bench: $(VENV)/installed-bench  ## real-time factors, beside the peak and the peers
+bench: $(VENV)/installed-bench  ## real-time factors beside the measured peak and the baselines
 	$(BIN)/python -m pytest --benchmark
 
-gpu: $(VENV)/installed-test  ## the tests and times that want a GPU
+gpu: $(VENV)/installed-test  ## the tests and benchmarks that need a GPU
 	$(BIN)/python -m pytest tests/gpu/test_on_gpu.py tests/gpu/test_training_on_gpu.py
 	$(BIN)/python -m pytest --benchmark -m gpu
 
-# engine.kernels is the folder kernels/: mypy needs to see it in its place.
 check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.cu' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
-	rm -rf build/types && mkdir -p build/types/engine
-	ln -s $(CURDIR)/engine/*.py* $(CURDIR)/engine/bench $(CURDIR)/engine/training build/types/engine/
-	ln -s $(CURDIR)/kernels build/types/engine/kernels
-	cd build/types && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p engine
+	$(BIN)/mypy -p engine
+	$(BIN)/mypy examples
+
+docs: $(VENV)/installed-docs  ## the site of the documentation, without a dead link
+	$(BIN)/python -m docs.tools.site build/site-pages
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d build/site-cache -b html build/site-pages build/site
+	$(BIN)/python -m docs.tools.check_site build/site
+
+# The first run takes a minute or more: every stage says what it does. Of pip only errors are shown.
+PIP := $(BIN)/pip install -qq
+SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+# Quoted requirements, from the two lists of pyproject.toml that stand on one line.
+REQUIREMENTS := $(shell sed -n 's/^\(requires\|dependencies\) = \[\(.*\)\]/\2/p' pyproject.toml | tr -d ,)
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
-SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+$(VENV)/native: $(VENV)/bin/python $(SOURCES)
+	@echo "Installing numpy, safetensors and the build tools"
+	@$(PIP) $(REQUIREMENTS)
+	@echo "Compiling $(words $(filter %.cpp,$(SOURCES))) C++ files"
+	@$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
 
-$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install -q -e .
-	touch $@
+$(VENV)/installed: $(VENV)/native
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
 
-$(VENV)/installed-test: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install -q -e '.[test]'
-	touch $@ $(VENV)/installed
+$(VENV)/installed-test: $(VENV)/native
+	@echo "Installing PyTorch and the test tools (a large download)"
+	@$(PIP) --no-build-isolation -e '.[test]'
+	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/installed-test
-	$(BIN)/pip install -q -e '.[test,bench]' || echo "make bench: without the peers of the extra 'bench'"
-	touch $@ $^
+	@echo "Installing the baselines"
+	@$(PIP) --no-build-isolation -e '.[test,bench]' || echo "make bench: the baselines of the extra 'bench' are missing"
+	@touch $@ $^
 
-$(VENV)/installed-check: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install -q -e '.[test,check]'
-	touch $@ $(VENV)/installed-test $(VENV)/installed
+$(VENV)/installed-check: $(VENV)/native
+	@echo "Installing the linters, PyTorch and the test tools (a large download)"
+	@$(PIP) --no-build-isolation -e '.[test,check]'
+	@touch $@ $(VENV)/installed-test $(VENV)/installed
+
+# The site needs neither the package nor a compiler.
+$(VENV)/installed-docs: $(VENV)/bin/python pyproject.toml
+	@echo "Installing the tools of the site"
+	@$(PIP) $(shell sed -n 's/^docs = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ,)
+	@touch $@
 
 clean:
-	rm -rf build $(VENV) demo.wav engine/kernels/_native.*.so *.egg-info
+	rm -rf build $(VENV) demo.wav kernels/_native.*.so *.egg-info

@@ -1,8 +1,9 @@
-"""DiffWave inference with custom kernels: a mel spectrogram becomes speech, and noise a word that was asked for.
+"""DiffWave inference with custom kernels: mel spectrograms to speech, class labels to sound.
 
-import engine
-audio = engine.vocode(mel)
-clips = engine.generate(n=4, label=3)
+Example:
+    import engine
+    audio = engine.vocode(mel)
+    clips = engine.generate(n=4, label=3)
 """
 
 from engine.errors import Cancelled, CheckpointError, InputError, UnavailableError
@@ -11,13 +12,13 @@ try:
     from engine.kernels import _native as _native
 except ImportError as error:
     raise ImportError(
-        "engine.kernels._native is not built here: this is the source tree, which hides an installed package of that name; "
-        "run 'pip install -e .' in it, or leave it"
+        "engine.kernels._native: not built in this source tree, which hides any installed package of that name; "
+        "run 'pip install -e .' in it, or leave the folder"
     ) from error
 
-from engine.api import denoise, generate, interpolate, vocode
+from engine.api import denoise, generate, interpolate, load, vocode
 from engine.audio.spectrogram import mel
-from engine.voice import Voice, load
+from engine.voice import Voice
 
 __all__ = [
     "Cancelled",

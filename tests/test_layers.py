@@ -120,7 +120,7 @@ def imports_of(path: Path) -> list[Import]:
 
 
 def importers(among: dict[str, Path], module: str, at_once: bool = False) -> set[str]:
-    """The files that import a module (for more than types), or that do so at once."""
+    """Return the files that import a module for more than types; with `at_once`, when they are imported."""
     return {
         name
         for name, path in among.items()
@@ -129,7 +129,7 @@ def importers(among: dict[str, Path], module: str, at_once: bool = False) -> set
     }
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
+def test_imports_are_found_anywhere_in_a_file() -> None:
     source = """
 import a, b.c as d
 from e import f
@@ -144,9 +144,9 @@ except ImportError:
 class C:
     import m
 """
-    found = {imported.name: (imported.at_once, imported.for_types) for imported in imports(source)}
+    flags = {imported.name: (imported.at_once, imported.for_types) for imported in imports(source)}
     now, later, types = (True, False), (False, False), (False, True)
-    assert found == {"a": now, "b.c": now, "e.f": now, "g.h": types, "i": now, "j.k": later, "m": now}
+    assert flags == {"a": now, "b.c": now, "e.f": now, "g.h": types, "i": now, "j.k": later, "m": now}
     assert Import("a.b", True, False).of("a") and not Import("ab", True, False).of("a")
 
 
@@ -216,11 +216,11 @@ def test_the_bench_costs_the_other_commands_nothing() -> None:
 
 
 def test_torch_and_triton_come_late() -> None:
-    """Neither is imported before a GPU, or the reference, is asked for."""
+    """Neither is imported before a GPU or the reference is requested."""
     gpu = {name for name in KERNELS if name.startswith("kernels/triton/")} | {"kernels/gpu.py"}
     assert not importers(LIBRARY, "torch", at_once=True)
     assert importers(KERNELS, "torch", at_once=True) == {"kernels/reference.py"}
-    assert importers(KERNELS, "torch") == {"kernels/reference.py", "kernels/cuda.py"}
+    assert importers(KERNELS, "torch") == {"kernels/reference.py", "kernels/device.py"}
     assert importers(LIBRARY | KERNELS, "triton", at_once=True) <= gpu
     assert importers(LIBRARY | KERNELS, "engine.kernels.triton", at_once=True) <= gpu
     assert not importers(ENGINE | KERNELS, "engine.kernels.gpu", at_once=True)

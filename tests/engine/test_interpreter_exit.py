@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,7 @@ from engine.config import Config
 from tests.support.networks import random_network
 
 VOICE = Config(residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=20, upsample_strides=(4, 4))
-SOUND = Config(
-    residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=0, upsample_strides=(), mel_kind=None
-)
+SOUND = Config(residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=0, upsample_strides=(), mel_kind=None)
 
 # A daemon thread repeats CALL. Once it runs, the main program ends as END says. In the last moments of the interpreter,
 # when no other thread may run Python code, `Late` sleeps without the GIL: every call returns meanwhile and requests it.
@@ -76,10 +76,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, call: str, end: str = "", frames: int = 3000, late: float = 0.4) -> tuple[int, str]:
+def run(
+    folder: Path, call: str, end: str = "", frames: int = 3000, late: float = 0.4, preload: str = ""
+) -> tuple[int, str]:
     program = PROGRAM.format(call=call, end=end, frames=frames, late=late)
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    command, environment = [sys.executable, "-c", program], {**os.environ, "LD_PRELOAD": preload}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, env=environment)
     return done.returncode, done.stderr
 
 
@@ -106,3 +108,17 @@ def test_calls_of_any_length_end_quietly(folder: Path, frames: int) -> None:
 def test_several_daemon_threads(folder: Path) -> None:
     end = "for _ in range(7): threading.Thread(target=repeat, daemon=True).start()\ntime.sleep(0.2)"
     assert run(folder, CALLS["progress"], end) == (0, "")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or shutil.which("cc") is None, reason="preloads a C library")
+@pytest.mark.parametrize("name", ["vocode", "progress", "stream"])
+def test_threads_that_hang_instead_of_exiting(folder: Path, tmp_path: Path, name: str) -> None:
+    """Python 3.14 hangs a thread that requests the GIL of an interpreter that ends; older versions end the thread."""
+    (tmp_path / "hang.c").write_text(
+        "#include <unistd.h>\n"
+        'void pthread_exit(void* value) { (void)value; (void)!write(2, "hung\\n", 5); for (;;) pause(); }\n'
+    )
+    library = tmp_path / "hang.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-w", tmp_path / "hang.c", "-o", library], check=True)
+    expected = "" if sys.version_info >= (3, 14) else "hung\n"
+    assert run(folder, CALLS[name], preload=str(library)) == (0, expected)

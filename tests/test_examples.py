@@ -1,0 +1,136 @@
+"""Every program in examples/ runs, as a person would run it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+from engine import api, bundled
+from engine.audio.wav import read_wav, write_wav
+from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.config import BASE, SC09
+from tests.support.layouts import random_checkpoint
+from tests.support.networks import random_network
+from tests.support.paths import ROOT
+
+EXAMPLES = ROOT / "examples"
+NOTEBOOK = EXAMPLES / "tour.ipynb"
+FRAMES = 145  # of the demo mel's stand-in; the notebook takes frames up to 140
+SPEAKERS = ("jackson", "nicolas", "theo")
+DIGITS = replace(
+    SC09,
+    residual_channels=16,
+    residual_layers=4,
+    clip_samples=800,
+    guidance=2.0,
+    classes=tuple(f"{digit} {speaker}" for digit in range(10) for speaker in SPEAKERS),
+)
+
+
+@pytest.fixture
+def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """Provide a working directory with small stand-ins for the bundled networks and the demo mel."""
+    voice = replace(BASE, residual_channels=16, residual_layers=4)
+    for name, config in {"voice": voice, "digits": DIGITS}.items():
+        save_checkpoint(tmp_path / f"{name}.safetensors", Checkpoint(config, random_network(config, 0)))
+    np.save(tmp_path / "demo_mel.npy", np.load(bundled.ASSETS / "demo_mel.npy")[:, :FRAMES])
+    monkeypatch.setattr(bundled, "ASSETS", tmp_path)
+    monkeypatch.setattr(bundled, "BUNDLED", tmp_path / "voice.safetensors")
+    monkeypatch.chdir(tmp_path)
+    api.bundled_voice.cache_clear()
+    request.addfinalizer(api.bundled_voice.cache_clear)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_vocode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "mel.npy", np.load(bundled.ASSETS / "demo_mel.npy")[:, :20])
+    run(monkeypatch, "vocode.py", str(tmp_path / "mel.npy"), str(tmp_path / "speech.wav"))
+    audio, rate = read_wav(tmp_path / "speech.wav")
+    assert audio.shape == (20 * 256,) and rate == 22050 and np.std(audio) > 0.001
+    assert capsys.readouterr().out.endswith("speech.wav: 0.23 s at 22050 Hz\n")
+
+
+def test_vocode_needs_no_arguments(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, "vocode.py")
+    assert len(read_wav(assets / "speech.wav")[0]) == FRAMES * 256
+
+
+def test_own_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = random_checkpoint(tmp_path, "lmnt", n_mels=80, upsample_strides=(16, 16)).path
+    write_wav(tmp_path / "in.wav", 0.1 * np.random.default_rng(0).standard_normal(5000).astype(np.float32), 22050)
+    run(monkeypatch, "own_checkpoint.py", str(checkpoint), str(tmp_path / "in.wav"), str(tmp_path / "copy.wav"))
+    assert len(read_wav(tmp_path / "copy.wav")[0]) == 20 * 256
+
+
+def test_own_checkpoint_says_how_it_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"usage: python examples/own_checkpoint.py CHECKPOINT"):
+        run(monkeypatch, "own_checkpoint.py")
+
+
+def test_stream_from_tts(
+    assets: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    run(monkeypatch, "stream_from_tts.py", "speech.wav")
+    audio, _ = read_wav(assets / "speech.wav")
+    assert len(audio) == FRAMES * 256
+    assert len(capfdbinary.readouterr().err.splitlines()) == -(-len(audio) // 2048)
+    run(monkeypatch, "stream_from_tts.py", "-")
+    samples = np.frombuffer(capfdbinary.readouterr().out, "<i2")
+    np.testing.assert_array_equal(samples / np.float32(32768), audio)
+
+
+def test_digits(assets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "digits.py", "7 theo", "2")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "wrote digit-0.wav: 7 theo" and second.startswith("wrote digit-1.wav: 2 ")
+    assert all(len(read_wav(assets / f"digit-{number}.wav")[0]) == 800 for number in (0, 1))
+
+
+def test_gpu_batch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        run(monkeypatch, "gpu_batch.py")
+    except SystemExit as stop:
+        assert str(stop.code).startswith("gpu_batch: this example needs an NVIDIA GPU: device: ")
+    else:
+        assert "x real time" in capsys.readouterr().out
+
+
+def test_the_notebook_runs(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyplot, display = MagicMock(), ModuleType("IPython.display")
+    pyplot.subplots.return_value = MagicMock(), [MagicMock(), MagicMock()]
+    display.Audio, display.display = MagicMock(), MagicMock()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "matplotlib", MagicMock(pyplot=pyplot))
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", pyplot)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    scope: dict[str, object] = {"__name__": "__main__"}
+    for number, cell in enumerate(json.loads(NOTEBOOK.read_text())["cells"]):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"tour.ipynb, cell {number}", "exec"), scope)
+    assert display.display.call_count == 7  # type: ignore[attr-defined]
+
+
+def test_the_notebook_holds_no_outputs() -> None:
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) >= 5
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+
+
+def test_programs_are_short_and_listed() -> None:
+    page = (EXAMPLES / "README.md").read_text()
+    for path in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]:
+        assert f"[{path.name}]({path.name})" in page
+        assert path.suffix != ".py" or len(path.read_text().splitlines()) <= 40, path.name
