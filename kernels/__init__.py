@@ -1,1 +1,1 @@
-"""Every operation of the network, once per backend; `reference` is the specification of them all."""
+"""Every operation of the network, once per backend; `reference` is the specification of all of them."""

@@ -1,15 +1,15 @@
 """The CPU backend: csrc's kernels, one instance per network, instruction set and precision.
 
-Operations are methods of `CpuNetwork` and take and return what `kernels/reference.py` does, without the batch;
-`sweep` runs all of them over time.
+The operations are methods of `CpuNetwork`. They take and return what `kernels/reference.py` does, without the batch
+dimension. `CpuNetwork.sweep` runs all of them over time.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Protocol
+from functools import lru_cache, partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,84 +18,57 @@ from engine.config import Config
 from engine.kernels import _native
 from engine.kernels.label import label_row
 
-# Rows of a tile: many, so that a layer's weights, fetched once per tile, and its barrier are paid for; but every row
-# of a tile is kept for every layer and step, and a tile is what nobody can interrupt.
+# Rows of a tile. Many rows amortize the tile's barriers and the fetch of each layer's weights. Few rows save memory,
+# since a tile is kept for every layer and step, and make cancelling prompt, since a tile cannot be interrupted.
 TILE_ROWS = 1536
-MIN_ROWS, MAX_ROWS = 96, 768  # of one thread
-MAX_MACS = 1e9  # of one thread in one tile: 20 ms where float32 has eight lanes
+MIN_ROWS, MAX_ROWS = 96, 768  # per thread
+MAX_MACS = 1e9  # per thread and tile: 20 ms with eight float32 lanes
 
-_MAKES_A_ROW = re.compile(r"label_|dilated_conv\.bias")  # what a label's conditioner is made of
+# The tensors that determine a label's conditioner.
+_LABEL_TENSORS = re.compile(r"label_|dilated_conv\.bias")
 
-
-class Sweep(Protocol):
-    """Up to a handful of denoising steps on their way through time together (csrc/cpu/sweep.h)."""
-
-    tile: int
-    bytes: int
-
-    def bind(
-        self,
-        x: FloatArray,
-        origin: int = 0,
-        mel: FloatArray | None = None,
-        first_frame: int = 0,
-        noise: FloatArray | None = None,
-        scale: FloatArray | None = None,
-        scale_origin: int = 0,
-        repeat: int = 1,
-    ) -> None:
-        """Say where the signals are; again whenever they have moved.
-
-        Args:
-            x: [W] float32, C-contiguous: samples from `origin` on. Updated in place.
-            origin: of x and of noise.
-            mel: [M,F] float32, frames from `first_frame` on, any strides; None for an unconditional network.
-            first_frame: of mel.
-            noise: z [S or S-1, W] to be used instead of normal(seed, noise_step + s, sample).
-            scale: multiplies the noise: one value for every `repeat` samples, from value `scale_origin` on.
-            scale_origin: of scale.
-            repeat: samples per value of scale.
-        """
-
-    def advance(self, step: int, begin: int, rows: int) -> None:
-        """Take in samples [begin, begin + rows) at one step; x is final for those one reach earlier.
-
-        `rows` is a multiple of 12 up to `tile`. ValueError where a window does not hold what the tile needs.
-        """
-
-    def end(self, length: int) -> None:
-        """The length becomes known; no tile has gone past it."""
+# Denoising steps that travel through time together. Both precisions of the native class have these methods.
+Sweep: TypeAlias = _native.Sweep_fp32
 
 
 def tiers() -> list[tuple[str, bool, str, list[str]]]:
-    """(name, supported here, what it requires, its precisions) of every instruction set, slowest first."""
+    """Return (name, supported here, requirement, precisions) of every instruction set, slowest first."""
     return list(_native.tiers())
 
 
 def precisions_of(isa: str) -> list[str]:
-    """What a tier can compute in."""
+    """Return the precisions of an instruction set."""
     return next(precisions for name, _, _, precisions in tiers() if name == isa)
 
 
 def normal(seed: int, step: int, begin: int, count: int) -> FloatArray:
-    """engine.diffusion.noise.normal, natively."""
-    noise: FloatArray = _native.normal(seed, step, begin, count)
-    return noise
+    """Compute `engine.diffusion.noise.normal` in native code, to the same bits."""
+    return _native.normal(seed, step, begin, count)
 
 
 def peak(isa: str, precision: str, threads: int, seconds: float) -> float:
-    """Multiply-accumulates per second of `threads` threads on registers alone: the ceiling of every kernel."""
-    return float(_native.peak(isa, precision, threads, seconds))
+    """Measure the multiply-accumulates per second of threads that work on registers alone: every kernel's ceiling.
+
+    Args:
+        isa: the instruction set.
+        precision: "fp32", "bf16" or "int8".
+        threads: the number of threads.
+        seconds: the duration of the measurement.
+    """
+    return _native.peak(isa, precision, threads, seconds)
 
 
 class CpuNetwork:
     """The weights of one network, packed for one instruction set and precision.
 
-    Precision "fp32": all float32. "bf16": weights and rows of activations are bfloat16 (rounded to nearest even),
-    products are summed in float32, the skip sum, the output head and x are float32. "int8": as the best other
-    precision of the tier, but the upsampled mel, and the inputs and gated rows of the layers that have a range in
-    `config.int8_ranges`, are unsigned bytes, multiplied by signed bytes with a scale per output channel and summed in
-    int32; the conditioner of such a layer is signed bytes in units of these sums.
+    "fp32" computes in float32 throughout.
+
+    "bf16" keeps weights and rows of activations in bfloat16 (rounded to nearest even). It sums products in float32. The
+    skip sum, the output head and x are float32.
+
+    "int8" quantizes the upsampled mel to uint8, and so the inputs and gated rows of the layers that have a range in
+    `config.int8_ranges`. Weights are int8 with a scale per output channel, sums are int32. The conditioner of a
+    quantized layer is int8 in units of these sums. All else is in the best other precision of the instruction set.
     """
 
     def __init__(self, config: Config, tensors: Mapping[str, FloatArray], isa: str, precision: str) -> None:
@@ -109,7 +82,7 @@ class CpuNetwork:
                     np.array(config.int8_conditioner_ranges, np.float32), (config.residual_layers, -1)
                 )
             precision = "bf16" if "bf16" in precisions_of(isa) else "fp32"
-        self._native = getattr(_native, f"Network_{precision}")(
+        self._native: _native.Network_fp32 = getattr(_native, f"Network_{precision}")(
             isa,
             arrays,
             list(config.dilations),
@@ -119,28 +92,38 @@ class CpuNetwork:
             config.step_bias_in_residual,
         )
         self._sweep = getattr(_native, f"Sweep_{precision}")
-        self._tensors = {key: tensor for key, tensor in tensors.items() if _MAKES_A_ROW.search(key)}
-        self._conditioner_rows = lru_cache(maxsize=64)(self._compute_conditioner_rows)
+        label_tensors = {key: tensor for key, tensor in tensors.items() if _LABEL_TENSORS.search(key)}
+        # A cached method would refer to its own object: the weights would live until the cyclic collector runs.
+        self._conditioner_rows = lru_cache(maxsize=64)(partial(_compute_conditioner_rows, config, label_tensors))
 
     def normal(self, seed: int, step: int, begin: int, count: int) -> FloatArray:
-        """engine.diffusion.noise.normal, natively."""
+        """Compute `engine.diffusion.noise.normal` in native code, to the same bits."""
         return normal(seed, step, begin, count)
 
     def frames_of(self, begin: int, end: int) -> tuple[int, int]:
-        """Frames [first, last) that rows [begin, end) of the upsampled mel are made of, whether they exist or not."""
+        """Return the frames [first, last) that rows [begin, end) of the upsampled mel depend on.
+
+        Frames outside the mel are included.
+        """
         first, last = self._native.frames_of(begin, end)
-        return int(first), int(last)
+        return first, last
 
     def rows(self, threads: int) -> int:
-        """Of a tile per thread."""
+        """Return the rows of a tile per thread."""
         config = self.config
-        macs = config.residual_layers * 8 * config.residual_channels**2  # of one row
+        macs = config.residual_layers * 8 * config.residual_channels**2  # per row
         rows = min(TILE_ROWS // threads, int(MAX_MACS / macs))
         return min(max(rows // 96 * 96, MIN_ROWS), MAX_ROWS)
 
     def sweep_bytes(self, steps: int, length: int | None, threads: int) -> int:
-        """The working memory of a sweep of so many steps over so many samples, or over any number."""
-        return int(self._native.sweep_bytes(steps, length, threads, self.rows(threads)))
+        """Return the working memory of a sweep in bytes.
+
+        Args:
+            steps: the number of steps that travel together.
+            length: in samples; None for any length.
+            threads: the number of threads that share a tile.
+        """
+        return self._native.sweep_bytes(steps, length, threads, self.rows(threads))
 
     def sweep(
         self,
@@ -155,100 +138,113 @@ class CpuNetwork:
         rows: int | None = None,
         label: int | None = None,
     ) -> Sweep:
-        """Prepare S steps. `Sweep.bind` says over what, `Sweep.advance` runs them.
+        """Prepare S steps. `Sweep.bind` sets the signals, `Sweep.advance` runs the steps.
 
         Args:
-            d: [S,N,C] the step biases.
-            coefficients: [S,3] a, b and sigma: ``x <- a x + b eps + sigma z``.
+            d: [S,N,C], the step biases.
+            coefficients: [S,3], a, b and sigma of every step: ``x <- a x + b eps + sigma z``.
             clamp: limit x to [-1,1] after every step.
-            threads: how many share a tile.
-            length: L in samples, T * hop with a mel; None while it is not known.
-            seed: of the noise z = normal(seed, noise_step + s, sample).
-            noise_step: of the first of these steps.
-            rows: of a tile per thread, a multiple of 12; None for what suits the network. It changes no value.
-            label: the number of the class, for a network with classes, see `label_row`; None for every other.
+            threads: the number of threads that share a tile.
+            length: L in samples, T * hop with a mel; None while it is unknown.
+            seed: the seed of the noise z = normal(seed, noise_step + s, sample).
+            noise_step: the noise step of the first of these steps.
+            rows: rows of a tile per thread, a multiple of 12; None for the network's default. No value depends on it.
+            label: the index of the class (see `label_row`) for a network with classes; None for every other.
 
         Raises:
-            ValueError: a label is missing, or not wanted.
-            IndexError: there is no such class.
+            ValueError: a label is missing, or the network takes none.
+            IndexError: the network has no class of this index.
         """
         if (label is not None) != bool(self.config.classes):
-            raise ValueError(f"label: expected {'one' if self.config.classes else 'none'} for this network")
+            got = "none" if label is None else f"{label}"
+            raise ValueError(f"label: expected {'one' if self.config.classes else 'none'} for this network, got {got}")
         sweep: Sweep = self._sweep(
             *(self._native, d, coefficients, clamp, seed, noise_step, length, threads, rows or self.rows(threads)),
             None if label is None else self._conditioner_rows(label),
         )
         return sweep
 
-    def _compute_conditioner_rows(self, label: int) -> FloatArray:
-        """[N,2C]: what stands in for the mel's conditioner at every sample, the dilated convolution's bias included."""
-        layers = range(self.config.residual_layers)
-        biases = np.stack([self._tensors[f"residual_layers.{i}.dilated_conv.bias"] for i in layers])
-        return (label_row(self.config, self._tensors, label) + biases).astype(np.float32)
-
     def upsample_mel(self, mel: FloatArray, layer: int = 0) -> FloatArray:
-        """[M,T] -> [M,L], by the layer's upsampler where each has its own; see `reference.upsample_mel`."""
+        """Upsample a mel [M,F] to [M,L], by the layer's own upsampler if it has one; see `reference.upsample_mel`."""
         return _transposed(self._native.upsample_mel(layer, mel))
 
     def project_conditioner(self, layer: int, mel_up: FloatArray) -> FloatArray:
-        """[M,L] -> [2C,L], the dilated convolution's bias included; see `reference.project_conditioner`."""
+        """Project an upsampled mel [M,L] to [2C,L]; see `reference.project_conditioner`.
+
+        The result includes the bias of the dilated convolution.
+        """
         return _transposed(self._native.project_conditioner(layer, _transposed(mel_up)))
 
     def input_projection(self, x: FloatArray) -> FloatArray:
-        """[L] -> [C,L]; see `reference.input_projection`."""
+        """Project x [L] to h [C,L]; see `reference.input_projection`."""
         return _transposed(self._native.input_projection(x))
 
     def residual_block(
         self, layer: int, h: FloatArray, conditioner: FloatArray | None, d: FloatArray, skip: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """h [C,L], conditioner [2C,L] (with the convolution's bias), d [C], skip sum [C,L] -> h, skip sum.
+        """Compute one residual layer; see `reference.residual_block`.
 
-        In layer 0 the sum starts from the skip biases of all layers; see `reference.residual_block`.
+        Args:
+            layer: the index of the layer.
+            h: [C,L].
+            conditioner: [2C,L], which includes the bias of the dilated convolution; None without one.
+            d: [C], the step bias.
+            skip: the skip sum [C,L] of the layers before. Layer 0 ignores it and starts from all layers' skip biases.
+
+        Returns:
+            h [C,L] and the skip sum [C,L] after this layer.
         """
         rows, total = _transposed(h), _transposed(skip)
-        given = None if conditioner is None else _transposed(conditioner)
-        self._native.residual_block(layer, given, d, rows, total)
+        condition = None if conditioner is None else _transposed(conditioner)
+        self._native.residual_block(layer, condition, d, rows, total)
         return _transposed(rows), _transposed(total)
 
     def output_head(self, skip: FloatArray) -> FloatArray:
-        """[C,L] -> eps [L]; see `reference.output_head`."""
-        eps: FloatArray = self._native.output_head(_transposed(skip))
-        return eps
+        """Compute eps [L] from the skip sum [C,L]; see `reference.output_head`."""
+        return self._native.output_head(_transposed(skip))
+
+
+def _compute_conditioner_rows(config: Config, tensors: Mapping[str, FloatArray], label: int) -> FloatArray:
+    """Compute the conditioner [N,2C] of every sample, which includes the bias of the dilated convolution."""
+    layers = range(config.residual_layers)
+    biases = np.stack([tensors[f"residual_layers.{i}.dilated_conv.bias"] for i in layers])
+    return (label_row(config, tensors, label) + biases).astype(np.float32)
 
 
 def _transposed(array: Any) -> FloatArray:
-    """A copy, even of a single row or column: the kernels write into it."""
+    """Return a transposed copy. A single row or column is copied too, since the kernels write into it."""
     return np.array(array.T, dtype=np.float32, order="C")
 
 
 def _arrays(config: Config, tensors: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """LMNT's tensors as csrc takes them (csrc/cpu/network.h, Parameters)."""
+    """Return LMNT's tensors in the shapes of csrc (csrc/cpu/network.h, Parameters)."""
 
-    def one(key: str, shape: Sequence[int]) -> FloatArray:
+    def array(key: str, shape: Sequence[int]) -> FloatArray:
         return np.ascontiguousarray(tensors[key].reshape(shape), dtype=np.float32)
 
     def layers(key: str, shape: Sequence[int]) -> FloatArray:
-        return np.stack([one(f"residual_layers.{i}.{key}", shape) for i in range(config.residual_layers)])
+        return np.stack([array(f"residual_layers.{i}.{key}", shape) for i in range(config.residual_layers)])
 
     C, M = config.residual_channels, config.n_mels
     arrays = {
-        "input_weight": one("input_projection.weight", [C]),
-        "input_bias": one("input_projection.bias", [C]),
+        "input_weight": array("input_projection.weight", [C]),
+        "input_bias": array("input_projection.bias", [C]),
         "dilated_weight": layers("dilated_conv.weight", [2 * C, C, 3]),
         "dilated_bias": layers("dilated_conv.bias", [2 * C]),
         "projection_weight": layers("output_projection.weight", [2 * C, C]),
         "projection_bias": layers("output_projection.bias", [2 * C]),
-        "skip_weight": one("skip_projection.weight", [C, C]),
-        "skip_bias": one("skip_projection.bias", [C]),
-        "out_weight": one("output_projection.weight", [C]),
-        "out_bias": one("output_projection.bias", [1]),
+        "skip_weight": array("skip_projection.weight", [C, C]),
+        "skip_bias": array("skip_projection.bias", [C]),
+        "out_weight": array("output_projection.weight", [C]),
+        "out_bias": array("output_projection.bias", [1]),
     }
     if M:
         arrays["conditioner_weight"] = layers("conditioner_projection.weight", [2 * C, M])
         arrays["conditioner_bias"] = layers("conditioner_projection.bias", [2 * C])
-        places = [""] if config.shared_upsampler else [f"residual_layers.{i}." for i in range(config.residual_layers)]
+        layer_prefixes = [f"residual_layers.{i}." for i in range(config.residual_layers)]
+        prefixes = [""] if config.shared_upsampler else layer_prefixes
         for k, stride in enumerate(config.upsample_strides):
-            keys = [f"{place}spectrogram_upsampler.conv{k + 1}" for place in places]
-            arrays[f"upsample_weight_{k}"] = np.stack([one(f"{key}.weight", [3, 2 * stride]) for key in keys])
-            arrays[f"upsample_bias_{k}"] = np.concatenate([one(f"{key}.bias", [1]) for key in keys])
+            keys = [f"{prefix}spectrogram_upsampler.conv{k + 1}" for prefix in prefixes]
+            arrays[f"upsample_weight_{k}"] = np.stack([array(f"{key}.weight", [3, 2 * stride]) for key in keys])
+            arrays[f"upsample_bias_{k}"] = np.concatenate([array(f"{key}.bias", [1]) for key in keys])
     return arrays

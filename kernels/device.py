@@ -1,4 +1,4 @@
-"""The one file that touches a GPU: whether there is one, its tensors, its launches, its graphs."""
+"""NVIDIA GPUs: detection, tensors, launches and CUDA graphs. The only file of the engine that calls CUDA."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ import numpy as np
 from engine.kernels.hopper.build import CudaKernel
 from engine.kernels.launch import Call, Launch
 
-MIN_CAPABILITY = 80  # Ampere; Triton has no tensor cores for less
+MIN_CAPABILITY = 80  # Ampere; Triton uses no tensor cores of older architectures
 
 _DRIVERS = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
 
 
 def obstacle(index: int = 0) -> str | None:
-    """Why no GPU can be used here, and what to do; None if one can.
+    """Return why a GPU cannot be used here, with a remedy, or None if it can be used.
 
-    Asks for the driver first: without one nothing heavy is imported.
+    The driver is checked first: without one, neither torch nor triton is imported.
+
+    Args:
+        index: the number of the GPU.
     """
     if not _driver_found():
         return "no NVIDIA driver was found (libcuda.so.1)"
@@ -38,15 +41,19 @@ def obstacle(index: int = 0) -> str | None:
         return "PyTorch finds no usable GPU: see torch.cuda.is_available() and nvidia-smi"
     if index >= torch.cuda.device_count():
         return f"there are {torch.cuda.device_count()} GPUs, numbered from 0"
-    found = _capability(index)
-    if found < MIN_CAPABILITY:
+    capability = _capability(index)
+    if capability < MIN_CAPABILITY:
         name = torch.cuda.get_device_name(index)
-        return f"{name} has compute capability {found / 10:g}, the kernels need {MIN_CAPABILITY / 10:g}"
+        return f"{name} has compute capability {capability / 10:g}, the kernels need {MIN_CAPABILITY / 10:g}"
     return None
 
 
 def describe(index: int = 0) -> str:
-    """The GPU by name, memory and architecture; only where there is no `obstacle`."""
+    """Describe a usable GPU by name, memory, multiprocessors and architecture. Requires that `obstacle` is None.
+
+    Args:
+        index: the number of the GPU.
+    """
     import torch
 
     properties = torch.cuda.get_device_properties(index)
@@ -55,18 +62,22 @@ def describe(index: int = 0) -> str:
 
 
 def isa(index: int = 0) -> str:
-    """What kernels are compiled for: "sm_90"."""
+    """Return the architecture that kernels are compiled for, such as "sm_90".
+
+    Args:
+        index: the number of the GPU.
+    """
     return f"sm_{_capability(index)}"
 
 
 class CudaDevice:
-    """One NVIDIA GPU: the `engine.kernels.launch.Device` that a user runs on."""
+    """One NVIDIA GPU: the `engine.kernels.launch.Device` of every user."""
 
     def __init__(self, index: int = 0) -> None:
         import torch
 
         self._torch = torch
-        self.where = torch.device("cuda", index)
+        self.torch_device = torch.device("cuda", index)
         self.capability = _capability(index)
         self.multiprocessors = int(torch.cuda.get_device_properties(index).multi_processor_count)
         self._dtypes = {
@@ -80,21 +91,21 @@ class CudaDevice:
         self._lock = threading.Lock()
 
     def empty(self, shape: Sequence[int], dtype: str) -> Any:
-        """A tensor, not initialised."""
-        return self._torch.empty(tuple(shape), dtype=self._dtypes[dtype], device=self.where)
+        """Allocate an uninitialized tensor."""
+        return self._torch.empty(tuple(shape), dtype=self._dtypes[dtype], device=self.torch_device)
 
     def tensor(self, values: Any, dtype: str) -> Any:
-        """A tensor with these values."""
-        return as_tensor(values).to(self.where, self._dtypes[dtype]).contiguous()
+        """Copy values into a contiguous tensor on this device."""
+        return as_tensor(values).to(self.torch_device, self._dtypes[dtype]).contiguous()
 
     def bind(self, launch: Launch) -> Call:
-        """Compile a kernel that is new, and fix its arguments."""
-        check_tensors(launch, self.where)
+        """Compile the kernel if it is new and fix its arguments."""
+        check_tensors(launch, self.torch_device)
         compiled = self._handle(launch.kernel)
         return partial(compiled[launch.grid], *launch_arguments(launch))
 
     def capture(self, calls: Sequence[Call]) -> Call:
-        """All calls as one CUDA graph, to be replayed on the current stream."""
+        """Record all calls as one CUDA graph; the result replays it on the current stream."""
         torch = self._torch
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -104,31 +115,33 @@ class CudaDevice:
         return replay
 
     def mark(self) -> Any:
-        """The current stream's work up to now, as a CUDA event."""
+        """Mark the current end of the current stream's work with a CUDA event."""
         event: Any = self._torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         return event
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """This device is the current one; tensors are ordinary ones, without gradients."""
+        """Make this device the current one, with ordinary tensors and without gradients."""
         torch = self._torch
-        with torch.cuda.device(self.where), torch.inference_mode(False), torch.no_grad():
+        with torch.cuda.device(self.torch_device), torch.inference_mode(False), torch.no_grad():
             yield
 
     def _handle(self, kernel: Any) -> Any:
         with self._lock:
             if kernel not in self._compiled:
-                made = kernel.compile(self.capability)
-                self._compiled[kernel] = Function(kernel, made.asm["cubin"]) if isinstance(kernel, CudaKernel) else made
+                compiled = kernel.compile(self.capability)
+                if isinstance(kernel, CudaKernel):
+                    compiled = Function(kernel, compiled.asm["cubin"])
+                self._compiled[kernel] = compiled
             return self._compiled[kernel]
 
 
 class Function:
-    """A CUDA kernel in the memory of the current device; `Function[grid](*arguments)` launches it on torch's stream.
+    """A CUDA kernel loaded on the current device; `Function[grid](*arguments)` launches it on torch's current stream.
 
-    Its launch is a programmatic dependent one: it may begin while the kernel before it ends, and waits by itself
-    (griddepcontrol.wait) before it reads what that one writes.
+    It is a programmatic dependent launch: the kernel may begin while the kernel before it ends. It waits
+    (griddepcontrol.wait) before it reads the output of that kernel.
     """
 
     def __init__(self, kernel: CudaKernel, cubin: bytes) -> None:
@@ -157,43 +170,46 @@ class Function:
             import torch
 
             config.hStream = torch.cuda.current_stream().cuda_stream
-            values = [one.data_ptr() if hasattr(one, "data_ptr") else one for one in arguments]
-            types = [ctypes.c_void_p if hasattr(one, "data_ptr") else ctypes.c_int for one in arguments]
+            values = [item.data_ptr() if hasattr(item, "data_ptr") else item for item in arguments]
+            types = [ctypes.c_void_p if hasattr(item, "data_ptr") else ctypes.c_int for item in arguments]
             _checked(driver.cuLaunchKernelEx(config, self._function, (tuple(values), tuple(types)), 0))
 
         return launch
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """The value of a call to the driver, whose status comes first."""
+    """Return the value of a driver call, which follows its status; raise RuntimeError for a failure."""
     if int(result[0]):
         raise RuntimeError(f"CUDA driver: {result[0].name}")
     return result[1] if len(result) > 1 else None
 
 
 def as_tensor(values: Any) -> Any:
-    """A tensor with these values; of an array that PyTorch cannot share (reversed, or not to be written), a copy."""
+    """Return values as a tensor. An array that PyTorch cannot share (negative strides, read-only) is copied."""
     import torch
 
     return torch.as_tensor(np.require(values, requirements=["C", "W"]) if isinstance(values, np.ndarray) else values)
 
 
 def launch_arguments(launch: Launch) -> list[Any]:
-    """What a launcher takes; Triton's wants the constants, too, between the arguments."""
+    """Return the arguments of the kernel's launcher. Triton's launcher expects the constants among them."""
     if isinstance(launch.kernel, CudaKernel):
         return list(launch.arguments)
-    constants, given = dict(launch.kernel.constants), iter(launch.arguments)
-    return [constants[name] if name in constants else next(given) for name in launch.kernel.function.arg_names]
+    constants, arguments = dict(launch.kernel.constants), iter(launch.arguments)
+    return [constants[name] if name in constants else next(arguments) for name in launch.kernel.function.arg_names]
 
 
-def check_tensors(launch: Launch, where: Any) -> None:
-    """Kernels take rows of their own device, one after the other, from a multiple of 16 on; no other would be told."""
+def check_tensors(launch: Launch, torch_device: Any) -> None:
+    """Raise ValueError unless every tensor is contiguous, 16-byte aligned and on the device.
+
+    The kernels address rows without checks: a wrong tensor would be a silent fault on the GPU.
+    """
     for argument in launch.arguments:
         if not hasattr(argument, "data_ptr"):
             continue
-        if argument.device != where or argument.data_ptr() % 16 or not argument.is_contiguous():
+        if argument.device != torch_device or argument.data_ptr() % 16 or not argument.is_contiguous():
             got = f"{tuple(argument.shape)} with strides {argument.stride()} on {argument.device}"
-            expected = f"contiguous tensors on {where}, 16-byte aligned"
+            expected = f"contiguous tensors on {torch_device}, 16-byte aligned"
             raise ValueError(f"{launch.kernel.name}: expected {expected}, got {got}")
 
 

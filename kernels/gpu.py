@@ -1,14 +1,14 @@
 """The GPU backend: one network's weights on a device, and its operations as launches.
 
-Operations are methods of `GpuNetwork` and do what `kernels/reference.py` says, on the static buffers of a plan. What
-runs them, and in which order, is the engine's.
+The operations are methods of `GpuNetwork`. They compute what `kernels/reference.py` specifies, on the static buffers
+of a plan. `engine.sampling.gpu` runs them and determines their order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from engine.kernels import gpu_weights
 from engine.kernels.hopper import build as hopper
 from engine.kernels.hopper import layout
 from engine.kernels.label import label_row
-from engine.kernels.launch import Device, Launch, ceil_div
+from engine.kernels.launch import GRAIN, Device, Launch, ceil_div
 from engine.kernels.triton import table
 from engine.kernels.triton.build import kernel
 from engine.kernels.triton.input_projection import input_projection
@@ -32,27 +32,28 @@ from engine.kernels.triton.residual_block import residual_block
 from engine.kernels.triton.step_embedding import fold_step, linear
 from engine.kernels.triton.upsample_mel import upsample_mel
 
-GRAIN = 128  # capacities are multiples of it, and tiles divide it
-_ROWS = 64  # of every operation that has no line of its own in the table
+_ROWS = 64  # samples of a program, for every operation that has no row of its own in the table
 
 
 @dataclass(frozen=True, eq=False)
 class Buffers:
-    """The tensors of one plan: its batch B, its capacity L, its steps G. Contents come and go, addresses stay.
+    """Tensors of one plan for a batch B, a capacity L and G steps. Contents change, addresses do not.
 
     Attributes:
         mel: [B,M,F] fp32; None without a mel, like the next two.
-        stages: between the upsampler's stages, [B,*,bands] fp32, and its result, [B,L,bands] storage.
-        conditioner: [N,B,L,2C] storage, as `residual_block` reads it (`GpuNetwork.in_pairs`).
+        stages: the outputs of the upsampler's stages, [B,*,bands] fp32, and its result, [B,L,bands] storage.
+        conditioner: [N,B,L,2C] storage, in the order that `residual_block` reads
+            (`GpuNetwork.interleave_conditioner`).
         x: [B,L] fp32, the audio of the current step.
-        given: [G,B,L] fp32, noise to be used; None to draw it.
-        scale: [B,L] fp32, of the noise; None without a prior.
-        h: two of [B,L,C] storage, a layer's input and its output in turns.
-        skip: [B,L,C] storage.
+        noise: [G,B,L] fp32, the caller's noise; None if the kernels draw it.
+        scale: [B,L] fp32, multiplies the noise; None without a prior.
+        h: two tensors [B,L,C] storage, which alternate as a layer's input and output.
+        skip: [B,L,C] storage, the skip sum.
         terms: [G,4] fp32, a, b, sigma and limit of every step.
-        noise_steps: [G,4] int32, the number of every step's noise, in column 0.
-        rows: [G,N,7C] fp32, what `GpuNetwork.fold_steps` made of the steps.
-        seeds, begins: [B] int64, of the items.
+        noise_steps: [G,4] int32, the noise step of every step, in column 0.
+        rows: [G,N,7C] fp32, the biases of every step and layer, from `GpuNetwork.fold_steps`.
+        seeds: [B] int64, the items' seeds.
+        begins: [B] int64, the sample of the item that lies at row 0.
         lengths: [B] int32, in samples.
     """
 
@@ -60,7 +61,7 @@ class Buffers:
     stages: tuple[Any, ...]
     conditioner: Any
     x: Any
-    given: Any
+    noise: Any
     scale: Any
     h: tuple[Any, Any]
     skip: Any
@@ -75,14 +76,14 @@ class Buffers:
 class GpuNetwork:
     """One network on one device.
 
-    Precision "fp16" and "bf16": weights, rows of activations and the conditioner are kept in them. "tf32" keeps
-    float32 and multiplies its upper 19 bits, "fp32" all of them, without tensor cores. All sum in float32; x, the
-    biases and the noise are float32.
+    "fp16" and "bf16" store weights, rows of activations and the conditioner in 16 bits. "tf32" stores float32 and
+    multiplies its upper 19 bits. "fp32" multiplies all bits, without tensor cores. Sums, x, the biases and the noise
+    are float32 in every precision.
 
     With isa "sm_90a" the residual blocks are those of `engine.kernels.hopper`.
 
     Raises:
-        UnavailableError: the network is wider than the kernels are made for, or not of the width that isa has.
+        UnavailableError: the kernels do not support the network's number of channels.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class GpuNetwork:
         widest = table.CHANNELS[-1]
         if config.residual_channels > widest:
             raise UnavailableError(
-                f"device: the GPU's kernels are made for up to {widest} residual channels, this network has "
+                f"device: the GPU's kernels support up to {widest} residual channels, this network has "
                 f"{config.residual_channels}; use device='cpu'"
             )
         self.config = config
@@ -100,8 +101,9 @@ class GpuNetwork:
         self.channels = next(c for c in table.CHANNELS if c >= config.residual_channels)
         self.bands = ceil_div(config.n_mels, 16) * 16
         self.tile = table.residual_tile(device.capability, precision, self.channels)
-        self._tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
-        self._label_rows = lru_cache(maxsize=64)(self._compute_label_rows)
+        label_tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
+        # A cached method would refer to its own object: the weights would live until the cyclic collector runs.
+        self._label_rows = lru_cache(maxsize=64)(partial(_compute_label_rows, config, label_tensors, self.channels))
         self.on_hopper = isa == hopper.ISA
         if self.on_hopper:
             hopper.check(self.channels, self.precision.storage)
@@ -112,22 +114,29 @@ class GpuNetwork:
             if self.bands:
                 packed["conditioner"] = packed["conditioner"][0][..., layout.conditioner_columns()], True
         self.weights = {
-            name: self._stored_tensor(values) if stored else device.tensor(values, "fp32")
+            name: self._weight_tensor(values) if stored else device.tensor(values, "fp32")
             for name, (values, stored) in packed.items()
         }
 
     def bytes_per_sample(self) -> int:
-        """Of a plan's buffers, for every sample of an item's capacity; most of it is the conditioner."""
+        """Return the bytes of a plan's buffers per sample of an item's capacity. Most of them hold the conditioner."""
         size = 4 if self.precision.storage == "fp32" else 2
         rows = 3 * self.channels + (2 * self.channels * self.config.residual_layers + self.bands if self.bands else 0)
         return size * rows + 4 * (self.bands + 8)
 
     def most_samples(self) -> int:
-        """Of one item: within it, kernels count its rows' values in 32 bits."""
+        """Return the most samples of one item: the kernels index an item's values with 32 bits."""
         return 2**31 // max(2 * self.channels, self.bands) - GRAIN
 
-    def buffers(self, items: int, capacity: int, steps: int, given: bool) -> Buffers:
-        """Those of a plan. Capacity is a multiple of GRAIN."""
+    def buffers(self, items: int, capacity: int, steps: int, noise: bool) -> Buffers:
+        """Allocate the buffers of a plan.
+
+        Args:
+            items: B.
+            capacity: L in samples, a multiple of GRAIN.
+            steps: G.
+            noise: whether the caller provides the noise.
+        """
         config, empty, storage = self.config, self.device.empty, self.precision.storage
         C, N = self.channels, config.residual_layers
         mel, conditioner, stages = None, None, []
@@ -144,7 +153,7 @@ class GpuNetwork:
             stages=tuple(stages),
             conditioner=conditioner,
             x=empty((items, capacity), "fp32"),
-            given=empty((steps, items, capacity), "fp32") if given else None,
+            noise=empty((steps, items, capacity), "fp32") if noise else None,
             scale=empty((items, capacity), "fp32") if config.prior else None,
             h=(empty((items, capacity, C), storage), empty((items, capacity, C), storage)),
             skip=empty((items, capacity, C), storage),
@@ -157,14 +166,19 @@ class GpuNetwork:
         )
 
     def initial_noise(self, x: Any, seeds: Any, begins: Any, lengths: Any) -> Launch:
-        """x [B,L] <- normal(seed, 0, begin + sample)."""
+        """Return the launch of ``x [B,L] <- normal(seed, 0, begin + sample)``."""
         types = {"x_ptr": "*fp32", "seeds_ptr": "*i64", "begins_ptr": "*i64", "lengths_ptr": "*i32", "capacity": "i32"}
-        made = kernel(initial_noise, types, {"ROWS": 4 * _ROWS}, 4, fused=False)
+        compiled = kernel(initial_noise, types, {"ROWS": 4 * _ROWS}, 4, fused=False)
         items, capacity = x.shape
-        return Launch(made, (ceil_div(capacity, 4 * _ROWS), items, 1), (x, seeds, begins, lengths, capacity))
+        return Launch(compiled, (ceil_div(capacity, 4 * _ROWS), items, 1), (x, seeds, begins, lengths, capacity))
 
     def fold_steps(self, sinusoids: Any, rows: Any) -> list[Launch]:
-        """rows [S,N,7C] <- the biases of every step and layer, from sinusoids [S,128]; see `reference.step_bias`."""
+        """Return the launches that compute the biases of every step and layer; see `reference.step_bias`.
+
+        Args:
+            sinusoids: [S,128] fp32.
+            rows: [S,N,7C] fp32, written.
+        """
         steps, N, C, w = len(sinusoids), self.config.residual_layers, self.channels, self.weights
         hidden = [self.device.empty((steps, 512), "fp32") for _ in range(2)]
         d = self.device.empty((steps, N, C), "fp32")
@@ -173,101 +187,117 @@ class GpuNetwork:
             self._linear(hidden[0], "embedding2", hidden[1], silu=True),
             self._linear(hidden[1], "step", d.reshape(steps, N * C), silu=False),
         ]
-        types = {"d_ptr": "*fp32", "dilated_ptr": self._stored, "bias_ptr": "*fp32", "rows_ptr": "*fp32"}
+        types = {"d_ptr": "*fp32", "dilated_ptr": self._pointer, "bias_ptr": "*fp32", "rows_ptr": "*fp32"}
         constants = {"CHANNELS": C, "DEPTH": 16, "IN_RESIDUAL": self.config.step_bias_in_residual}
         fold = kernel(fold_step, types, constants, 4, fused=False)
         return [*launches, Launch(fold, (steps, N, 1), (d, w["dilated"], w["bias"], rows))]
 
     def add_label(self, rows: Any, label: int) -> None:
-        """Make rows [S,N,7C] from `fold_steps` those of one class: its conditioner joins the convolution's bias.
+        """Add the conditioner of a class to the convolution's bias in rows [S,N,7C] from `fold_steps`.
 
         Raises:
-            IndexError: there is no such class.
+            IndexError: the network has no class of this index.
         """
         rows[:, :, : 2 * self.channels] += self.device.tensor(self._label_rows(label), "fp32")
 
-    def upsample_mel(self, to: Buffers, place: int) -> list[Launch]:
-        """to.stages <- to.mel, by the upsampler `place`: 0, or a layer where each has its own."""
+    def upsample_mel(self, buffers: Buffers, upsampler: int) -> list[Launch]:
+        """Return the launches of ``buffers.stages <- buffers.mel``.
+
+        Args:
+            buffers: of a plan.
+            upsampler: 0 if all layers share one, else the index of the layer.
+        """
         config, launches = self.config, []
-        source, per_row = to.mel, config.hop
-        time, band = 1, to.mel.shape[2]
+        source, per_row = buffers.mel, config.hop
+        time, band = 1, buffers.mel.shape[2]
         for k, stride in enumerate(config.upsample_strides):
-            out = to.stages[k]
+            out = buffers.stages[k]
             items, capacity, bands = out.shape
             types = {"in_ptr": "*fp32", "weight_ptr": "*fp32", "bias_ptr": "*fp32", "lengths_ptr": "*i32"}
-            types["out_ptr"] = self._stored if k + 1 == len(config.upsample_strides) else "*fp32"
-            whole = ("capacity", "stride_item", "stride_time", "stride_band", "samples_per_row", "stride")
+            types["out_ptr"] = self._pointer if k + 1 == len(config.upsample_strides) else "*fp32"
+            integers = ("capacity", "stride_item", "stride_time", "stride_band", "samples_per_row", "stride")
             columns = 1 << (bands - 1).bit_length()
             rows = max(1, 2048 // columns)
             constants = {"BANDS": config.n_mels, "BANDS_PADDED": bands, "COLUMNS": columns, "ROWS": rows}
-            made = kernel(upsample_mel, types | dict.fromkeys(whole, "i32"), constants, 4)
+            compiled = kernel(upsample_mel, types | dict.fromkeys(integers, "i32"), constants, 4)
             weight, bias = self.weights[f"upsample_weight_{k}"], self.weights[f"upsample_bias_{k}"]
             numbers = (capacity, source.shape[1] * source.shape[2], time, band, per_row, stride)
-            arguments = (source, weight[place], bias[place], out, to.lengths, *numbers)
-            launches.append(Launch(made, (ceil_div(capacity, rows), items, 1), arguments))
+            arguments = (source, weight[upsampler], bias[upsampler], out, buffers.lengths, *numbers)
+            launches.append(Launch(compiled, (ceil_div(capacity, rows), items, 1), arguments))
             source, per_row, time, band = out, per_row // stride, bands, 1
         return launches
 
-    def project_conditioner(self, to: Buffers, first: int, last: int) -> Launch:
-        """to.conditioner of layers first .. last - 1 <- the last of to.stages."""
+    def project_conditioner(self, buffers: Buffers, first: int, last: int) -> Launch:
+        """Return the launch that projects the upsampled mel to the conditioner of layers first .. last - 1."""
         C = self.channels
         columns = min(128, 2 * C)
-        types = {"mel_ptr": self._stored, "weight_ptr": self._stored, "conditioner_ptr": self._stored}
+        types = {
+            "mel_ptr": self._pointer,
+            "weight_ptr": self._pointer,
+            "conditioner_ptr": self._pointer,
+        }
         constants = {"CHANNELS": C, "BANDS_PADDED": self.bands, "ROWS": _ROWS, "COLUMNS": columns, "DEPTH": 16}
-        made = kernel(
+        compiled = kernel(
             project_conditioner,
             types | {"lengths_ptr": "*i32", "capacity": "i32"},
             constants | {"STAGES": 2, "PRECISION": self.precision.product},
             4,
         )
-        items, capacity, _ = to.stages[-1].shape
-        weight, conditioner = self.weights["conditioner"][first:last], to.conditioner[first:last]
-        arguments = (to.stages[-1], weight, conditioner, to.lengths, capacity)
-        return Launch(made, (ceil_div(capacity, _ROWS), (last - first) * (2 * C // columns), items), arguments)
+        items, capacity, _ = buffers.stages[-1].shape
+        weight, conditioner = self.weights["conditioner"][first:last], buffers.conditioner[first:last]
+        arguments = (buffers.stages[-1], weight, conditioner, buffers.lengths, capacity)
+        return Launch(compiled, (ceil_div(capacity, _ROWS), (last - first) * (2 * C // columns), items), arguments)
 
-    def input_projection(self, to: Buffers) -> Launch:
-        """to.h[0] <- to.x."""
-        types = {"x_ptr": "*fp32", "weight_ptr": "*fp32", "bias_ptr": "*fp32", "h_ptr": self._stored}
+    def input_projection(self, buffers: Buffers) -> Launch:
+        """Return the launch that projects buffers.x to buffers.h[0]."""
+        types = {"x_ptr": "*fp32", "weight_ptr": "*fp32", "bias_ptr": "*fp32", "h_ptr": self._pointer}
         constants = {"CHANNELS": self.channels, "ROWS": _ROWS}
-        made = kernel(input_projection, types | {"lengths_ptr": "*i32", "capacity": "i32"}, constants, 4)
-        items, capacity = to.x.shape
-        arguments = (to.x, self.weights["input_weight"], self.weights["input_bias"], to.h[0], to.lengths, capacity)
-        return Launch(made, (ceil_div(capacity, _ROWS), items, 1), arguments)
+        compiled = kernel(input_projection, types | {"lengths_ptr": "*i32", "capacity": "i32"}, constants, 4)
+        items, capacity = buffers.x.shape
+        weights = self.weights["input_weight"], self.weights["input_bias"]
+        arguments = (buffers.x, *weights, buffers.h[0], buffers.lengths, capacity)
+        return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
 
-    def in_pairs(self, conditioner: Any) -> Any:
-        """Rows [...,2C] of `Buffers.conditioner` interleaved, whatever order their reader wants."""
+    def interleave_conditioner(self, conditioner: Any) -> Any:
+        """Return rows [...,2C] of `Buffers.conditioner` with interleaved columns, from the order of their reader."""
         if not self.on_hopper:
             return conditioner
         return conditioner[..., np.argsort(layout.conditioner_columns())]
 
-    def residual_block(self, to: Buffers, layer: int, step: int) -> Launch:
-        """to.h of the next layer, and to.skip, <- to.h of this layer, at the plan's step `step`."""
-        return (self._hopper_block if self.on_hopper else self._triton_block)(to, layer, step)
+    def residual_block(self, buffers: Buffers, layer: int, step: int) -> Launch:
+        """Return the launch of one layer: it reads its buffers.h, writes the other one and updates buffers.skip.
 
-    def _hopper_block(self, to: Buffers, layer: int, step: int) -> Launch:
-        items, capacity, _ = to.skip.shape
-        conditioned, reflect = to.conditioner is not None, self.config.padding == "reflect"
-        made = hopper.residual_block(conditioned, reflect, self.precision.storage == "bf16")
+        Args:
+            buffers: of a plan.
+            layer: the index of the layer.
+            step: the index of the step within the plan.
+        """
+        return (self._hopper_block if self.on_hopper else self._triton_block)(buffers, layer, step)
+
+    def _hopper_block(self, buffers: Buffers, layer: int, step: int) -> Launch:
+        items, capacity, _ = buffers.skip.shape
+        conditioned, reflect = buffers.conditioner is not None, self.config.padding == "reflect"
+        compiled = hopper.residual_block(conditioned, reflect, self.precision.storage == "bf16")
         blocks = min(self.device.multiprocessors, ceil_div(items * ceil_div(capacity, hopper.ROWS), hopper.GROUPS))
         tensors = (
-            *(to.h[layer % 2], to.h[1 - layer % 2], to.skip),
-            *(to.conditioner[layer] if conditioned else to.skip, self.weights["image"][layer]),
-            *(to.rows[step, layer], to.lengths),
+            *(buffers.h[layer % 2], buffers.h[1 - layer % 2], buffers.skip),
+            *(buffers.conditioner[layer] if conditioned else buffers.skip, self.weights["image"][layer]),
+            *(buffers.rows[step, layer], buffers.lengths),
         )
         numbers = (capacity, self.config.dilations[layer], int(layer > 0), items)
-        return Launch(made, (blocks, 1, 1), (*tensors, *numbers))
+        return Launch(compiled, (blocks, 1, 1), (*tensors, *numbers))
 
-    def _triton_block(self, to: Buffers, layer: int, step: int) -> Launch:
+    def _triton_block(self, buffers: Buffers, layer: int, step: int) -> Launch:
         tile, w = self.tile, self.weights
         rows = ("h_ptr", "next_ptr", "skip_ptr", "conditioner_ptr", "dilated_ptr", "projection_ptr")
-        types = dict.fromkeys(rows, self._stored) | {"bias_ptr": "*fp32", "lengths_ptr": "*i32"}
+        types = dict.fromkeys(rows, self._pointer) | {"bias_ptr": "*fp32", "lengths_ptr": "*i32"}
         constants = {
             "CHANNELS": self.channels,
             "ROWS": tile.rows,
             "PANEL": tile.panel,
             "DEPTH": tile.depth,
             "STAGES": tile.stages,
-            "CONDITIONED": to.conditioner is not None,
+            "CONDITIONED": buffers.conditioner is not None,
             "REFLECT": self.config.padding == "reflect",
             "APPROXIMATE": self.precision.approximate,
             "PRECISION": self.precision.product,
@@ -275,59 +305,63 @@ class GpuNetwork:
             "DEPENDENT": tile.dependent,
         }
         numbers = dict.fromkeys(("capacity", "dilation", "accumulate"), "i32")
-        made = kernel(residual_block, types | numbers, constants, tile.warps, dependent=tile.dependent)
-        items, capacity, _ = to.skip.shape
-        h, following = to.h[layer % 2], to.h[(layer + 1) % 2]
-        conditioner = h if to.conditioner is None else to.conditioner[layer]
-        tensors = (h, following, to.skip, conditioner, w["dilated"][layer], w["projection"][layer])
-        arguments = (*tensors, to.rows[step, layer], to.lengths, capacity, self.config.dilations[layer], int(layer > 0))
-        return Launch(made, (ceil_div(capacity, tile.rows), items, 1), arguments)
+        compiled = kernel(residual_block, types | numbers, constants, tile.warps, dependent=tile.dependent)
+        items, capacity, _ = buffers.skip.shape
+        h, h_next = buffers.h[layer % 2], buffers.h[(layer + 1) % 2]
+        conditioner = h if buffers.conditioner is None else buffers.conditioner[layer]
+        tensors = (h, h_next, buffers.skip, conditioner, w["dilated"][layer], w["projection"][layer])
+        integers = (capacity, self.config.dilations[layer], int(layer > 0))
+        arguments = (*tensors, buffers.rows[step, layer], buffers.lengths, *integers)
+        return Launch(compiled, (ceil_div(capacity, tile.rows), items, 1), arguments)
 
-    def output_head(self, to: Buffers, step: int) -> Launch:
-        """to.x <- the next step's audio, from to.skip, at the plan's step `step`."""
+    def output_head(self, buffers: Buffers, step: int) -> Launch:
+        """Return the launch that updates buffers.x from buffers.skip at one step of the plan."""
         C, w = self.channels, self.weights
         tensor_cores, wide = self.precision.product != "ieee", self.precision.storage == "fp32"
-        floats = ("hidden_bias_ptr", "out_ptr", "out_bias_ptr", "x_ptr", "given_ptr", "scale_ptr", "terms_ptr")
-        types = dict.fromkeys(("skip_ptr", "hidden_ptr"), self._stored) | dict.fromkeys(floats, "*fp32")
+        floats = ("hidden_bias_ptr", "out_ptr", "out_bias_ptr", "x_ptr", "noise_ptr", "scale_ptr", "terms_ptr")
+        types = dict.fromkeys(("skip_ptr", "hidden_ptr"), self._pointer) | dict.fromkeys(floats, "*fp32")
         types |= {"noise_step_ptr": "*i32", "seeds_ptr": "*i64", "begins_ptr": "*i64", "lengths_ptr": "*i32"}
         constants = {
             "CHANNELS": C,
             "ROWS": _ROWS,
             "PANEL": min(C, 16 if not tensor_cores else 64),
             "DEPTH": min(C, 16 if not tensor_cores else 32 if wide else 64),
-            "GIVEN": to.given is not None,
-            "SCALED": to.scale is not None,
+            "READ_NOISE": buffers.noise is not None,
+            "SCALED": buffers.scale is not None,
             "PRECISION": self.precision.product,
         }
         warps = 4 if tensor_cores and C < 256 else 8
-        made = kernel(output_head, types | {"capacity": "i32"}, constants, warps, fused=False)
-        items, capacity = to.x.shape
-        given = to.x if to.given is None else to.given[step]
-        scale = to.x if to.scale is None else to.scale
+        compiled = kernel(output_head, types | {"capacity": "i32"}, constants, warps, fused=False)
+        items, capacity = buffers.x.shape
+        noise = buffers.x if buffers.noise is None else buffers.noise[step]
+        scale = buffers.x if buffers.scale is None else buffers.scale
+        weights = (w["hidden"], w["hidden_bias"], w["out"], w["out_bias"])
         arguments = (
-            *(to.skip, w["hidden"], w["hidden_bias"], w["out"], w["out_bias"], to.x, given, scale),
-            *(to.terms[step], to.noise_steps[step], to.seeds, to.begins, to.lengths, capacity),
+            *(buffers.skip, *weights, buffers.x, noise, scale, buffers.terms[step]),
+            *(buffers.noise_steps[step], buffers.seeds, buffers.begins, buffers.lengths, capacity),
         )
-        return Launch(made, (ceil_div(capacity, _ROWS), items, 1), arguments)
+        return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
 
-    def _stored_tensor(self, values: npt.NDArray[Any]) -> Any:
-        """Weights as they are multiplied; for "tf32" rounded as `engine.kernels.triton.tensor_float` does."""
+    def _weight_tensor(self, values: npt.NDArray[Any]) -> Any:
+        """Store weights on the device; for "tf32" rounded as `engine.kernels.triton.tensor_float` does."""
         values = values.astype(np.float32)
         if (self.precision.storage, self.precision.product) == ("fp32", "tf32"):
             values = ((values.view(np.int32) + 4096) & -8192).view(np.float32)
         return self.device.tensor(values, self.precision.storage)
 
-    def _compute_label_rows(self, label: int) -> FloatArray:
-        """[N,2C], the halves interleaved."""
-        return gpu_weights.interleaved(label_row(self.config, self._tensors, label), self.channels)
-
     @property
-    def _stored(self) -> str:
+    def _pointer(self) -> str:
         return "*" + self.precision.storage
 
     def _linear(self, x: Any, name: str, y: Any, silu: bool) -> Launch:
         types = dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "y_ptr"), "*fp32")
-        made = kernel(linear, types | {"inputs": "i32", "outputs": "i32"}, {"SILU": silu, "BLOCK": 64}, 4, fused=False)
+        constants = {"SILU": silu, "BLOCK": 64}
+        compiled = kernel(linear, types | {"inputs": "i32", "outputs": "i32"}, constants, 4, fused=False)
         weight, bias = self.weights[f"{name}_weight"], self.weights[f"{name}_bias"]
         outputs, inputs = weight.shape
-        return Launch(made, (ceil_div(outputs, 64), len(x), 1), (x, weight, bias, y, inputs, outputs))
+        return Launch(compiled, (ceil_div(outputs, 64), len(x), 1), (x, weight, bias, y, inputs, outputs))
+
+
+def _compute_label_rows(config: Config, tensors: Mapping[str, FloatArray], channels: int, label: int) -> FloatArray:
+    """Compute the conditioner [N,2C] of a class, with interleaved halves."""
+    return gpu_weights.interleaved(label_row(config, tensors, label), channels)

@@ -1,4 +1,7 @@
-"""The global conditioner: what a class label adds to every layer. It depends on neither time nor step."""
+"""Global conditioner of a class label (paper, section 3.2).
+
+A label adds one row to the gate of every layer. The row depends on neither time nor diffusion step.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from engine.config import Config
 
 
 def label_row(config: Config, tensors: Mapping[str, FloatArray], label: int) -> npt.NDArray[np.float64]:
-    """Every layer's ``W embedding[label] + bias``; see `reference.label_conditioner` (paper, section 3.2).
+    """Compute every layer's ``W embedding[label] + bias``; see `reference.label_conditioner`.
 
     Args:
-        config: of a network with classes.
+        config: the configuration of a network with classes.
         tensors: LMNT's names, with ``label_embedding.weight`` and every layer's ``label_projection``.
-        label: the number of the class; the number of classes is "no label", for a network that knows it.
+        label: the index of the class. For a network trained with guidance, the number of classes means "no label".
 
     Returns:
         float64 [N,2C], the sigmoid half first.
 
     Raises:
-        IndexError: there is no such class.
+        IndexError: the network has no class of this index.
     """
     if not 0 <= label < config.labels:
         raise IndexError(f"label: expected 0 to {config.labels - 1}, got {label}")

@@ -1,4 +1,4 @@
-"""What a plan is made of: launches of kernels on a device, by handle, wherever the kernels come from."""
+"""Launches of GPU kernels on a device, independent of the compiler that built the kernels."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+GRAIN = 128  # samples: capacities of plans are multiples of it, and the rows of every tile divide it
+
 Call = Callable[[], None]
 Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """One kernel with its programs and arguments.
+    """One kernel with its grid and arguments.
 
     Attributes:
         kernel: an `engine.kernels.triton.build.Kernel` or an `engine.kernels.hopper.build.CudaKernel`.
@@ -27,50 +29,51 @@ class Launch:
 
 
 class Mark(Protocol):
-    """A point in a stream's work."""
+    """A point in the work of a stream."""
 
     def wait(self) -> None:
-        """Let the current stream go on only after it."""
+        """Make the current stream wait for this point before it continues."""
 
     def synchronize(self) -> None:
-        """Wait for it here."""
+        """Block the calling thread until the stream has reached this point."""
 
 
 class Device(Protocol):
-    """Where launches run: `engine.kernels.cuda.CudaDevice`, or a stand-in on a CPU that proves them.
+    """A place where launches run: `engine.kernels.device.CudaDevice`, or a stand-in that tests kernels on a CPU.
 
     Attributes:
-        where: the torch.device of its tensors.
-        capability: what kernels are compiled for, 10 * major + minor.
-        multiprocessors: how many there are.
+        torch_device: the torch.device of its tensors.
+        capability: the architecture that kernels are compiled for, 10 * major + minor.
+        multiprocessors: the number of multiprocessors.
     """
 
-    where: Any
+    torch_device: Any
     capability: int
     multiprocessors: int
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        """A tensor of the device, not initialised."""
+        """Allocate an uninitialized tensor on the device."""
 
     def tensor(self, values: Any, dtype: Any) -> Any:
-        """A tensor of the device with these values: a number, nested lists, a NumPy array or a tensor."""
+        """Copy a number, nested lists, a NumPy array or a tensor into a tensor on the device."""
 
     def bind(self, launch: Launch) -> Call:
-        """Compile the kernel if it is new, and fix the arguments; the call enqueues it on the current stream."""
+        """Compile a new kernel and fix its arguments; calling the result enqueues it on the current stream."""
 
     def capture(self, calls: Sequence[Call]) -> Call:
-        """All calls as one, in their order; they have run once before."""
+        """Record calls, in their order, as one call. Each of them has run once before."""
 
     def mark(self) -> Mark:
-        """The current stream's work up to now."""
+        """Mark the current end of the current stream's work."""
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Within it this device is the current one, and its tensors are made and changed as usual.
+        """Make this device the current one inside a `with` block, whose tensors are ordinary writable tensors.
 
-        Whatever mode the caller is in: a tensor made under `torch.inference_mode` could not be changed outside it.
+        The block leaves any inference mode of the caller: a tensor created under `torch.inference_mode` could not be
+        changed outside it.
         """
 
 
 def ceil_div(a: int, b: int) -> int:
-    """``a / b``, rounded up."""
+    """Return ``a / b``, rounded up."""
     return -(-a // b)

@@ -1,12 +1,14 @@
 """The network in plain PyTorch: the specification that every backend is tested against.
 
-Each operation of DiffWave (Kong et al., ICLR 2021, section 3 and figure 2) is one pure function of tensors;
-the whole network follows. All tensors of one call share one dtype, float32 or float64, which is also that of
-the accumulation and the result. Nothing is modified in place. Shapes that do not fit raise RuntimeError.
+Each operation of DiffWave (Kong et al., ICLR 2021, section 3 and figure 2) is one pure function of tensors; the
+functions of the whole network follow them. All tensors of one call share one dtype, float32 or float64, which is also
+the dtype of sums and results. Nothing is modified in place. Shapes that do not fit raise RuntimeError.
 
-Dims: B batch, M mel bands, T mel frames, L = T * hop samples, C residual channels, N layers, S steps.
-Weights are a flat dict with the key names of LMNT's checkpoints (`engine.checkpoint.load.expected_shapes`). What the public
-families do differently is an argument here, and a field of `Config` for the functions of a whole network.
+Dims: B batch, M mel bands, T mel frames, L = T * hop samples, C residual channels, N layers, S steps. Weights are a
+flat dict with the key names of LMNT's checkpoints (`engine.checkpoint.load.expected_shapes`). Differences between the
+public families are arguments of the operations, and fields of `Config` for the functions of a whole network.
+
+"Equivalent to" shows an operation in a few lines of PyTorch, where F is torch.nn.functional. Tests run these lines.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def to_tensors(weights: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Copy NumPy arrays or tensors to CPU tensors of one dtype; float64 makes the reference exact."""
+    """Copy NumPy arrays or tensors to CPU tensors of one dtype. In float64 the reference is exact."""
     tensors = {key: torch.as_tensor(value).detach() for key, value in weights.items()}
     return {key: tensor.to("cpu", dtype, copy=True) for key, tensor in tensors.items()}
 
@@ -33,23 +35,30 @@ def to_tensors(weights: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tens
 def upsample_mel(
     mel: Tensor, weights: Mapping[str, Tensor], strides: Sequence[int], layer: int | None = None
 ) -> Tensor:
-    """Stretch a mel over time, one transposed convolution per stride s (section 3.2, local conditioner).
+    """Upsample a mel over time, with one transposed convolution per stride s (section 3.2, local conditioner).
 
-    ``mel = leaky_relu(conv_transpose2d(mel, w[1,1,3,2s], bias, stride (1,s), padding (1,s/2)), 0.4)``
+    Equivalent to::
+
+        image = mel[:, None]
+        for number, s in enumerate(strides, start=1):
+            weight = weights[f"spectrogram_upsampler.conv{number}.weight"]  # [1,1,3,2s]
+            bias = weights[f"spectrogram_upsampler.conv{number}.bias"]
+            image = F.leaky_relu(F.conv_transpose2d(image, weight, bias, stride=(1, s), padding=(1, s // 2)), 0.4)
+        mel_up = image[:, 0]
 
     Args:
-        mel: [B,M,T], in the units of the checkpoint's own front-end.
+        mel: [B,M,T], in the units of the checkpoint's mel kind.
         weights: holds ``spectrogram_upsampler.conv{1,2,..}.{weight,bias}``, one pair per stride.
         strides: even, in the order of use; their product is the hop.
-        layer: whose upsampler, where each has its own, under ``residual_layers.{layer}.``.
+        layer: the layer of the upsampler, ``residual_layers.{layer}.``, if each layer has its own.
 
     Returns:
         [B,M,T*hop].
     """
     image = mel[:, None]
-    place = "" if layer is None else f"residual_layers.{layer}."
+    prefix = "" if layer is None else f"residual_layers.{layer}."
     for number, stride in enumerate(strides, start=1):
-        key = f"{place}spectrogram_upsampler.conv{number}"
+        key = f"{prefix}spectrogram_upsampler.conv{number}"
         weight, bias = weights[f"{key}.weight"], weights[f"{key}.bias"]
         image = functional.conv_transpose2d(image, weight, bias, stride=(1, stride), padding=(1, stride // 2))
         image = functional.leaky_relu(image, 0.4)
@@ -57,7 +66,11 @@ def upsample_mel(
 
 
 def project_conditioner(mel_up: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One layer's conditioner, ``W mel_up + bias`` at every sample (section 3.2); independent of the step.
+    """Compute one layer's conditioner, ``W mel_up + bias`` at every sample (section 3.2), independent of the step.
+
+    Equivalent to::
+
+        conditioner = torch.einsum("oi,bil->bol", weight[:, :, 0], mel_up) + bias[:, None]
 
     Args:
         mel_up: [B,M,L] from `upsample_mel`.
@@ -71,7 +84,11 @@ def project_conditioner(mel_up: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def label_conditioner(embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One layer's conditioner of a class, ``W e + bias`` (section 3.2, global conditioner), the same at every sample.
+    """Compute one layer's conditioner of a class, ``W e + bias`` (section 3.2, global conditioner).
+
+    Equivalent to::
+
+        conditioner = F.linear(embedding, weight[:, :, 0], bias)[:, :, None]
 
     Args:
         embedding: e [B,128], the items' rows of ``label_embedding.weight``, which all layers share.
@@ -85,7 +102,11 @@ def label_conditioner(embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 
 
 def input_projection(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``relu(W x + bias)``, the 1x1 convolution from 1 to C channels at the network's entry (figure 2).
+    """Compute ``relu(W x + bias)``, the 1x1 convolution from 1 to C channels at the network's entry (figure 2).
+
+    Equivalent to::
+
+        h = F.relu(weight[:, :, 0] * x[:, None] + bias[:, None])
 
     Args:
         x: [B,L], the noisy audio of this step.
@@ -99,15 +120,15 @@ def input_projection(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def step_embedding(t: float, steps_T: int, dtype: torch.dtype) -> Tensor:
-    """The sinusoids of a diffusion step, ``[sin(f_k t) | cos(f_k t)]``, ``f_k = 10^(4k/63)`` (section 3.1).
+    """Compute the sinusoids of a diffusion step, ``[sin(f_k t) | cos(f_k t)]``, ``f_k = 10^(4k/63)`` (section 3.1).
 
-    LMNT's form: a float32 table with one row for each training step 0 .. T-1; a fractional t lies on the line
-    between two rows.
+    This is LMNT's form: a float32 table with one row for each training step 0 .. T-1. A fractional t is interpolated
+    linearly between two rows.
 
     Args:
         t: the step on the training scale, 0 <= t <= steps_T - 1, fractions allowed.
         steps_T: the number of training steps.
-        dtype: of the result; the table's own rounding is float32's whatever the dtype.
+        dtype: the dtype of the result. The table is rounded to float32 whatever the dtype.
 
     Returns:
         [128].
@@ -120,19 +141,24 @@ def step_embedding(t: float, steps_T: int, dtype: torch.dtype) -> Tensor:
         raise IndexError(f"t: expected 0 to {steps_T - 1}, got {t}")
     rows = torch.tensor([[low], [high]], dtype=torch.float32)
     exponent = torch.arange(64) * 4.0 / 63.0
-    # The argument reaches 4.9e5, where one float32 rounding is 0.03 rad: these roundings are the network's.
+    # The argument reaches 4.9e5, where float32 rounds to 0.03 rad: the network was trained with these roundings.
     angle = rows * torch.pow(10.0, exponent.double()).float()
     table = torch.cat([angle.double().sin(), angle.double().cos()], dim=1)
     return torch.lerp(table[0], table[1], t - low).to(dtype)
 
 
 def step_embedding_sinusoid(t: float, steps_T: int, dtype: torch.dtype) -> Tensor:
-    """The sinusoids of the step itself, ``[sin(f_k t) | cos(f_k t)]``, ``f_k = 10^(-4k/63)`` (section 3.1).
+    """Compute the sinusoids of a diffusion step without a table, ``f_k = 10^(-4k/63)`` (section 3.1).
 
-    Philsyn's form, without a table. Arguments and results are those of `step_embedding`.
+    This is philsyn's form. Arguments and results are those of `step_embedding`.
+
+    Equivalent to::
+
+        frequencies = 10.0 ** (-4.0 * torch.arange(64, dtype=torch.float64) / 63.0)
+        embedding = torch.cat([torch.sin(frequencies * t), torch.cos(frequencies * t)]).to(dtype)
 
     Raises:
-        IndexError: t lies outside the training.
+        IndexError: t lies outside the training scale.
     """
     if not 0 <= t <= steps_T - 1:
         raise IndexError(f"t: expected 0 to {steps_T - 1}, got {t}")
@@ -141,7 +167,11 @@ def step_embedding_sinusoid(t: float, steps_T: int, dtype: torch.dtype) -> Tenso
 
 
 def step_features(embedding: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    """``silu(W2 silu(W1 e + bias1) + bias2)``, shared by all layers (section 3.1).
+    """Compute ``silu(W2 silu(W1 e + bias1) + bias2)``, which all layers share (section 3.1).
+
+    Equivalent to::
+
+        features = F.silu(F.linear(F.silu(F.linear(embedding, weight1, bias1)), weight2, bias2))
 
     Args:
         embedding: e [128] from `step_embedding`.
@@ -158,7 +188,11 @@ def step_features(embedding: Tensor, weight1: Tensor, bias1: Tensor, weight2: Te
 
 
 def step_bias(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One layer's step bias, ``d = W features + bias`` (section 3.1).
+    """Compute one layer's step bias, ``d = W features + bias`` (section 3.1).
+
+    Equivalent to::
+
+        d = (weight @ features + bias)[None]
 
     Args:
         features: [512] from `step_features`.
@@ -183,7 +217,7 @@ def residual_block(
     padding: str = "zeros",
     step_bias_in_residual: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """One residual layer (figure 2).
+    """Compute one residual layer (figure 2).
 
     ::
 
@@ -193,7 +227,16 @@ def residual_block(
         o    = W_out z + bias_out
         h_next, skip = (h + o[:C]) * sqrt(1/2), o[C:]    or (h + d + o[:C]) if step_bias_in_residual
 
-    d is added before the zero padding: folded into the bias it would be wrong within `dilation` of each end.
+    d is added before the zero padding. Folding d into the bias would be wrong within `dilation` of each end.
+
+    With zero padding and a conditioner, equivalent to::
+
+        C = h.shape[1]
+        p = F.pad(h + d[:, :, None], (dilation, dilation))
+        y = F.conv1d(p, dilated_weight, dilated_bias, dilation=dilation) + conditioner
+        z = torch.sigmoid(y[:, :C]) * torch.tanh(y[:, C:])
+        o = F.conv1d(z, output_weight, output_bias)
+        h_next, skip = (h + o[:, :C]) * 0.5**0.5, o[:, C:]
 
     Args:
         h: [B,C,L].
@@ -204,15 +247,15 @@ def residual_block(
         output_weight: [2C,C,1], residual rows first.
         output_bias: [2C].
         dilation: in samples, at least 1; may exceed L, unless padding is "reflect".
-        padding: what the convolution sees outside, "zeros" or "reflect" (SpeechBrain's).
-        step_bias_in_residual: the residual connection carries d, too (philsyn's).
+        padding: the values outside the audio, "zeros" or "reflect" (SpeechBrain's).
+        step_bias_in_residual: the residual connection also carries d (philsyn's).
 
     Returns:
-        h_next [B,C,L], the next layer's input, and skip [B,C,L], this layer's part of the skip sum.
+        h_next [B,C,L], the input of the next layer, and skip [B,C,L], this layer's part of the skip sum.
     """
     stepped = h + d[:, :, None]
-    outside = {"zeros": "constant", "reflect": "reflect"}[padding]
-    padded = functional.pad(stepped, (dilation, dilation), mode=outside)
+    mode = {"zeros": "constant", "reflect": "reflect"}[padding]
+    padded = functional.pad(stepped, (dilation, dilation), mode=mode)
     y = functional.conv1d(padded, dilated_weight, dilated_bias, dilation=dilation)
     if conditioner is not None:
         y = y + conditioner
@@ -231,7 +274,12 @@ def output_head(
     output_bias: Tensor,
     n_layers: int,
 ) -> Tensor:
-    """``eps = w_out . relu(W_skip skip_sum * sqrt(1/N) + bias_skip) + bias_out`` (figure 2).
+    """Compute ``eps = w_out . relu(W_skip skip_sum * sqrt(1/N) + bias_skip) + bias_out`` (figure 2).
+
+    Equivalent to::
+
+        hidden = F.relu(F.conv1d(skip_sum / n_layers**0.5, skip_weight, skip_bias))
+        eps = F.conv1d(hidden, output_weight, output_bias)[:, 0]
 
     Args:
         skip_sum: [B,C,L], the sum of the N layers' skips.
@@ -251,9 +299,13 @@ def output_head(
 def noise_update(
     x: Tensor, eps: Tensor, a: float, b: float, sigma: float, z: Tensor | None, clamp: bool = True
 ) -> Tensor:
-    """One step of the reverse process, ``a x + b eps + sigma z`` (algorithm 2).
+    """Compute one step of the reverse process, ``a x + b eps + sigma z`` (algorithm 2).
 
     `engine.diffusion.schedule.Schedule` holds a, b and sigma for every step.
+
+    Equivalent to::
+
+        x_next = torch.clamp(a * x + b * eps + sigma * z, -1.0, 1.0)
 
     Args:
         x: [B,L], the noisy audio of this step.
@@ -281,10 +333,19 @@ def noise_update(
 def conditioners(
     weights: Mapping[str, Tensor], config: Config, mel: Tensor | None, labels: Tensor | None = None
 ) -> list[Tensor | None]:
-    """Every layer's conditioner: [B,2C,L] for a mel [B,M,T], [B,2C,1] for classes [B], N times None without either.
+    """Compute every layer's conditioner.
+
+    Args:
+        weights: from `to_tensors`, LMNT's key names.
+        config: the network's sizes and variants.
+        mel: [B,M,T]; None for a network without one.
+        labels: [B] int64, indices of classes; None for a network without them.
+
+    Returns:
+        N conditioners: [B,2C,L] for a mel, [B,2C,1] for labels, None without either.
 
     Raises:
-        ValueError: a mel or labels for a network that takes none, or none for one that does.
+        ValueError: mel or labels do not suit the network.
     """
     if (labels is None) != (not config.classes):
         got = "none" if labels is None else "some"
@@ -315,7 +376,7 @@ def predict_noise(
     mel: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """One evaluation of the network, ``eps(x, t, mel or labels)`` (figure 2).
+    """Evaluate the network once, ``eps(x, t, mel or labels)`` (figure 2).
 
     Args:
         weights: from `to_tensors`, LMNT's key names.
@@ -323,14 +384,14 @@ def predict_noise(
         x: [B,L], the noisy audio; L = T * hop with a mel.
         t: the step on the training scale, 0 .. T-1, fractions allowed.
         mel: [B,M,T]; None for a network without one.
-        labels: [B] int64, numbers of classes; None for a network without them.
+        labels: [B] int64, indices of classes; None for a network without them.
 
     Returns:
         eps [B,L].
 
     Raises:
         ValueError: mel or labels do not suit the network.
-        IndexError: t lies outside the training scale, or there is no such class.
+        IndexError: t lies outside the training scale, or a label is not the index of a class.
     """
     return _evaluate(weights, config, x, t, None, conditioners(weights, config, mel, labels))
 
@@ -346,7 +407,7 @@ def sample(
     clamp: bool | None = None,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """The whole reverse process (algorithm 2), with the noise given.
+    """Run the whole reverse process (algorithm 2) with given noise.
 
     Args:
         weights: from `to_tensors`, LMNT's key names.
@@ -356,8 +417,8 @@ def sample(
         x_T: [B,L], the initial noise, standard normal.
         z: [S-1,B,L], the noise of steps 0 .. S-2 in the order of use (the last step adds none).
         std: [B,L], multiplies all noise of a network with a prior (PriorGrad); None for every other.
-        clamp: limit the audio to [-1,1] after every step; None for what the network does.
-        labels: [B] int64, numbers of classes; None for a network without them.
+        clamp: limit the audio to [-1,1] after every step; None for the network's own setting.
+        labels: [B] int64, indices of classes; None for a network without them.
 
     Returns:
         audio [B,L].
@@ -405,7 +466,7 @@ def _evaluate(
         variant = config.padding, config.step_bias_in_residual
         h, skip = residual_block(h, per_layer[i], d, *dilated, *output, dilation, *variant)
         skip_sum = skip_sum + skip
-    said = output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)
-    # 0 and 1, unless the network says less than eps.
+    predicted = output_head(skip_sum, *pair("skip_projection"), *pair("output_projection"), config.residual_layers)
+    # 0 and 1, unless the output is preconditioned (see Config.preconditioning).
     p, q = config.preconditioning(config.alpha_bar(t) if alpha_bar is None else alpha_bar)
-    return p * x + q * said
+    return p * x + q * predicted

@@ -1,4 +1,4 @@
-"""Which backend runs a network, on which instruction set, in which precision. Chosen once, when it is loaded."""
+"""Choice of the backend, instruction set and precision that run a network, once per load."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any
 from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import InputError, UnavailableError
-from engine.kernels import cpu, cuda
+from engine.kernels import cpu
+from engine.kernels import device as gpu_device
 from engine.kernels.hopper import build as hopper
 
-# The fastest first.
+# Fastest first.
 CPU_PRECISIONS = ("int8", "bf16", "fp32")
 GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 PRECISIONS = ("int8", "fp16", "bf16", "tf32", "fp32")
-# Every tier can compute with bytes; on a processor whose fastest is one of these, that is faster than the other
-# precisions.
-QUICK_WITH_BYTES = ("avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod")
+# Every tier computes int8. It is the fastest precision of a processor whose fastest tier is one of these.
+INT8_FASTEST = ("avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """A backend and the reasons for it.
 
     Attributes:
         device: "cpu" or "cuda".
-        isa: the tier, one of `engine.kernels.cpu.tiers`, or the GPU's architecture, "sm_90".
+        isa: the tier, one of `engine.kernels.cpu.tiers`, or the architecture of the GPU, such as "sm_90".
         precision: one of PRECISIONS.
         reasons: one sentence per choice, for `Voice.explain`.
-        index: which GPU.
+        index: the number of the GPU.
     """
 
     device: str
@@ -42,15 +42,17 @@ class Choice:
 
 
 def select(device: str = "auto", precision: str = "auto", isa: str | None = None, calibrated: bool = False) -> Choice:
-    """Choose a backend; "auto" and None take the fastest that this machine has.
+    """Choose a backend; "auto" and None select the fastest that this machine has.
 
     Args:
-        device, precision, isa: as in `engine.load`.
-        calibrated: the network has `Config.int8_ranges`, without which there is no "int8".
+        device: see `engine.load`.
+        precision: see `engine.load`.
+        isa: see `engine.load`.
+        calibrated: whether the network has `Config.int8_ranges`, which "int8" requires.
 
     Raises:
-        InputError: an unknown name, or an instruction set for a GPU.
-        UnavailableError: something known that this machine or build does not have.
+        InputError: a name is unknown, or a CPU's instruction set was given for a GPU.
+        UnavailableError: this machine or build lacks a known device, precision or instruction set.
     """
     kind, index = _parsed(device)
     if kind == "auto" and isa == hopper.ISA:
@@ -59,8 +61,8 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
         raise InputError(f"precision: expected 'auto' or {_names(PRECISIONS)}, got {precision!r:.80}")
     if kind == "cuda" and isa not in (None, hopper.ISA):
         expected = f"expected None or {hopper.ISA!r} with device={device!r}"
-        raise InputError(f"isa: a GPU's follows from the GPU; {expected}, got {isa!r:.80}")
-    obstacle = None if kind == "cpu" or (kind == "auto" and isa is not None) else cuda.obstacle(index)
+        raise InputError(f"isa: {expected}, got {isa!r:.80}; a GPU determines its architecture")
+    obstacle = None if kind == "cpu" or (kind == "auto" and isa is not None) else gpu_device.obstacle(index)
     if device == "auto" and kind == "cuda" and obstacle:
         raise UnavailableError(f"isa: {isa!r} needs a GPU: {obstacle}; leave isa out")
     if kind == "cuda" and obstacle:
@@ -70,23 +72,23 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     if kind == "cuda" or (kind == "auto" and isa is None and not obstacle and precision != "int8"):
         return _gpu(device, precision, index, isa)
     if precision not in ("auto", *CPU_PRECISIONS):
-        why = obstacle or "this is a CPU's choice"
+        why = obstacle or "the CPU was requested"
         raise UnavailableError(f"precision: {precision!r} needs a GPU: {why}; use precision='auto' or 'fp32'")
     if precision == "int8" and not calibrated:
         raise UnavailableError(
-            "precision: 'int8' needs ranges, which this checkpoint does not have; find them with "
+            "precision: 'int8' needs ranges, which this checkpoint does not have; measure them with "
             "'engine convert CKPT -o OUT.safetensors --calibrate MEL', or use precision='auto'"
         )
     return _cpu(device, precision, isa, obstacle, calibrated)
 
 
 def build(config: Config, tensors: Mapping[str, FloatArray], choice: Choice) -> Any:
-    """The network, packed for the chosen backend: a CpuNetwork or a GpuNetwork."""
+    """Pack a network for the chosen backend, as a CpuNetwork or a GpuNetwork."""
     if choice.device == "cpu":
         return cpu.CpuNetwork(config, tensors, choice.isa, choice.precision)
     from engine.kernels.gpu import GpuNetwork
 
-    return GpuNetwork(config, tensors, cuda.CudaDevice(choice.index), choice.precision, choice.isa)
+    return GpuNetwork(config, tensors, gpu_device.CudaDevice(choice.index), choice.precision, choice.isa)
 
 
 def _parsed(device: str) -> tuple[str, int]:
@@ -99,18 +101,18 @@ def _parsed(device: str) -> tuple[str, int]:
 
 
 def _gpu(device: str, precision: str, index: int, isa: str | None) -> Choice:
-    found = cuda.isa(index)
-    if isa and f"{found}a" != isa:
-        raise UnavailableError(f"isa: {isa!r} needs compute capability 9.0, this GPU is {found}; leave isa out")
+    architecture = gpu_device.isa(index)
+    if isa and f"{architecture}a" != isa:
+        raise UnavailableError(f"isa: {isa!r} needs compute capability 9.0, this GPU is {architecture}; leave isa out")
     if isa and hopper.obstacle():
         raise UnavailableError(f"isa: {isa!r} needs NVRTC: {hopper.obstacle()}; or leave isa out")
     chosen = GPU_PRECISIONS[0] if precision == "auto" else precision
     reasons = (
-        f"device cuda:{index}: {cuda.describe(index)}, {'found' if device == 'auto' else 'asked for'}",
-        f"isa {isa}: asked for; residual blocks in CUDA" if isa else f"isa {found}: what its kernels are compiled for",
-        f"precision {chosen}: {'the fastest' if precision == 'auto' else 'asked for'}",
+        f"device cuda:{index}: {gpu_device.describe(index)}, {'detected' if device == 'auto' else 'requested'}",
+        f"isa {isa}: requested; residual blocks in CUDA" if isa else f"isa {architecture}: the GPU's architecture",
+        f"precision {chosen}: {'the fastest' if precision == 'auto' else 'requested'}",
     )
-    return Choice("cuda", isa or found, chosen, reasons, index)
+    return Choice("cuda", isa or architecture, chosen, reasons, index)
 
 
 def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, calibrated: bool) -> Choice:
@@ -120,15 +122,15 @@ def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, cal
     if isa is not None and not tiers[isa][0]:
         raise UnavailableError(f"isa: {isa!r} needs {tiers[isa][1]}, which this processor does not have")
     usable = [name for name, (supported, _, _) in tiers.items() if supported] if isa is None else [isa]
-    for wanted in CPU_PRECISIONS if precision == "auto" else (precision,):
-        able = [name for name in usable if wanted in tiers[name][2]]
-        if precision == "auto" and wanted == "int8":
-            able = able if calibrated and usable[-1] in QUICK_WITH_BYTES else []
+    for candidate in CPU_PRECISIONS if precision == "auto" else (precision,):
+        able = [name for name in usable if candidate in tiers[name][2]]
+        if precision == "auto" and candidate == "int8":
+            able = able if calibrated and usable[-1] in INT8_FASTEST else []
         if able:
-            own = "isa" if isa else "int8"
-            why = "asked for" if device == "cpu" else f"no GPU: {obstacle}" if obstacle else f"{own} was asked for"
-            reasons = (f"device cpu: {why}", *_reasons(precision, isa, able[-1], wanted, tiers))
-            return Choice("cpu", able[-1], wanted, reasons)
+            implied = "isa" if isa else "int8"
+            why = "requested" if device == "cpu" else f"no GPU: {obstacle}" if obstacle else f"{implied} was requested"
+            reasons = (f"device cpu: {why}", *_reasons(precision, isa, able[-1], candidate, tiers))
+            return Choice("cpu", able[-1], candidate, reasons)
     have = [name for name, (_, _, precisions) in tiers.items() if precision in precisions]
     raise UnavailableError(
         f"precision: {precision!r} needs a tier that has it ({_names(tuple(have)) or 'none in this build'}), "
@@ -142,9 +144,9 @@ def _reasons(precision: str, isa: str | None, tier: str, chosen: str, tiers: Map
     lacking = ", ".join(f"{name} ({tiers[name][1]})" for name in above if not tiers[name][0])
     return (
         f"isa {tier}: "
-        + ("asked for" if isa else f"the fastest tier with {chosen}")
+        + ("requested" if isa else f"the fastest tier with {chosen}")
         + (f"; not on this processor: {lacking}" if lacking and not isa else ""),
-        f"precision {chosen}: " + ("asked for" if precision != "auto" else "the choice for this tier and network"),
+        f"precision {chosen}: " + ("requested" if precision != "auto" else "the fastest for this tier and network"),
     )
 
 

@@ -19,8 +19,10 @@ NOTICE = "<!-- Written by `python -m docs.tools.cli_reference` from the parsers.
 STATUS = {
     0: "success, or help",
     FAILED: "an error; one line on stderr says what was expected, what was received and what to do",
+    129: "ended by SIGHUP: the terminal was closed",
     INTERRUPTED: "interrupted by Ctrl-C",
     CLOSED_PIPE: "stdout was closed before the end",
+    143: "ended by SIGTERM",
 }
 
 
@@ -42,8 +44,9 @@ def text() -> str:
         parts += [f"## engine {name}", *_command(parser)]
     parts += [
         "## Files, errors and exit status",
-        "An output file appears under its name only when it is complete. After an error there is no new file, and a "
-        "file of that name is unchanged. Warnings and notices go to stderr. Only a terminal shows a progress bar.",
+        "An output file appears under its name only when it is complete. After an error or a signal there is no new "
+        "file, and a file of that name is unchanged. A file that is replaced keeps its permissions. Warnings and "
+        "notices go to stderr. Only a terminal shows a progress bar.",
         _table(("exit status", "meaning"), [(str(status), meaning) for status, meaning in STATUS.items()]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""What is worth its own CUDA code on Hopper (compute capability 9.0), whose tensor cores read shared memory themselves.
+"""CUDA kernels for Hopper (compute capability 9.0), whose tensor cores read their operands from shared memory.
 
-Compiled by NVRTC when a network is loaded; both it and `cuda.bindings` come with PyTorch's CUDA builds.
+NVRTC compiles them when a network is loaded. NVRTC and `cuda.bindings` come with PyTorch's CUDA builds.
 """

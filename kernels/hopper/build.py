@@ -1,4 +1,4 @@
-"""From CUDA C++ to machine code by NVRTC, in the process that runs it: no compiler has to be installed."""
+"""Compilation of CUDA C++ by NVRTC, in the process that runs the code: no compiler has to be installed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 from engine.errors import UnavailableError
 from engine.kernels.hopper.layout import CHANNELS
 
-CAPABILITY, ISA = 90, "sm_90a"  # what the code is written for; its instructions exist on no other
-# Warpgroups of a block. Four have too few registers, two took 0.39 ms where three take 0.34 (1 s, 30 layers, H100).
+CAPABILITY, ISA = 90, "sm_90a"  # the only architecture that has the instructions of the code
+# Warpgroups of a block. Four have too few registers. Two take 0.39 ms, three 0.34 ms (1 s, 30 layers, H100).
 GROUPS = 3
 ROWS = 64  # samples of a tile
 
 
 @dataclass(frozen=True)
 class CudaKernel:
-    """One function with all that is fixed when it is compiled; what `engine.kernels.triton.build.Kernel` is for Triton.
+    """A CUDA function with everything that is fixed at compile time, like `engine.kernels.triton.build.Kernel`.
 
     Attributes:
-        name: of the operation, the function and the file.
+        name: the name of the operation, the function and the file.
         defines: macros and their values.
-        threads: of a block.
-        shared: bytes of shared memory of a block.
+        threads: threads of a block.
+        shared: shared memory of a block in bytes.
     """
 
     name: str
@@ -35,15 +35,22 @@ class CudaKernel:
 
     @property
     def warps(self) -> int:
-        """Of a block."""
+        """Warps of a block."""
         return self.threads // 32
 
     def compile(self, capability: int) -> Any:
-        """Machine code, in the form of Triton's: `asm` "ptx" and "cubin", `metadata` num_warps and shared in bytes.
+        """Compile to machine code.
+
+        Args:
+            capability: 90.
+
+        Returns:
+            An object like Triton's CompiledKernel: `asm` holds "ptx" and "cubin", `metadata` holds num_warps and
+            shared, in bytes.
 
         Raises:
-            ValueError: another capability than 90.
-            RuntimeError: NVRTC refuses the source; its log.
+            ValueError: the capability is not 90.
+            RuntimeError: NVRTC rejects the source; the message holds its log.
         """
         if capability != CAPABILITY:
             raise ValueError(f"{self.name}: expected compute capability {CAPABILITY}, got {capability}")
@@ -55,29 +62,41 @@ class CudaKernel:
 
 
 def residual_block(conditioned: bool, reflect: bool, bf16: bool) -> CudaKernel:
-    """`residual_block.cu`; shared memory: weights, two tiles of three taps for each warpgroup, biases."""
+    """Build the `CudaKernel` of residual_block.cu.
+
+    Its shared memory holds the weights, two tiles of three taps for each warpgroup, and the biases.
+
+    Args:
+        conditioned: add a conditioner.
+        reflect: reflect h at the ends instead of padding with 0.
+        bf16: store bf16 instead of fp16.
+    """
     macros = {"CONDITIONED": conditioned, "REFLECT": reflect, "BF16": bf16}
-    defines = (("GROUPS", GROUPS), *((name, 1) for name, wanted in macros.items() if wanted))
+    defines = (("GROUPS", GROUPS), *((name, 1) for name, is_defined in macros.items() if is_defined))
     weights, inputs, biases = 4 * 2 * CHANNELS * CHANNELS * 2, GROUPS * 6 * ROWS * CHANNELS * 2, 9 * CHANNELS * 4
     return CudaKernel("residual_block", defines, 128 * GROUPS, weights + inputs + biases)
 
 
 def check(channels: int, storage: str) -> None:
-    """Refuse a network whose residual blocks are not made here; channels are padded ones.
+    """Check that the kernel supports a network.
+
+    Args:
+        channels: the padded number of channels.
+        storage: the storage type in Triton's notation.
 
     Raises:
-        UnavailableError: what there is, and what was asked for.
+        UnavailableError: the kernel does not support these channels or this storage.
     """
     if channels != CHANNELS or storage not in ("fp16", "bf16"):
         raise UnavailableError(
-            f"isa: {ISA!r} has residual blocks of {CHANNELS} channels in fp16 and bf16, this network wants {channels} "
-            f"in {storage}; leave isa out"
+            f"isa: {ISA!r} supports {CHANNELS} channels in fp16 and bf16, this network has {channels} in {storage}; "
+            "leave isa out"
         )
 
 
 @cache
 def obstacle() -> str | None:
-    """Why NVRTC cannot be used here, and what to do; None if it can."""
+    """Return why NVRTC cannot be used here, with a remedy, or None if it can be used."""
     try:
         from cuda.bindings import nvrtc
 
@@ -109,7 +128,7 @@ def _compiled(source: str, name: str, options: tuple[str, ...]) -> tuple[str, by
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """The value of a call to NVRTC, whose status comes first."""
+    """Return the value of an NVRTC call, which follows its status; raise RuntimeError for a failure."""
     status, *values = result
     if int(status):
         raise RuntimeError(f"NVRTC: {status.name}")

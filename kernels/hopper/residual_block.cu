@@ -5,13 +5,15 @@
 //     z    = sigmoid(y[gate]) * tanh(y[filter])
 //     next[l], skip[l] = (h[l] + W_res z + bias_res) * sqrt(1/2), skip[l] * accumulate + W_skip z
 //
-// A block keeps the weights of the layer in shared memory, 64 KB. Each of its warpgroups takes every n-th tile of 64
-// samples, multiplies it by wgmma and brings its next one meanwhile; while one waits for its products, another computes
-// its gates. No value goes from thread to thread: the columns of the weights stand in such an order (layout.py) that
-// what a thread holds of one product is what it needs for the next, and 32 bytes in a row of memory.
+// A block keeps the weights of the layer in shared memory, 64 KB. Each warpgroup processes every n-th tile of 64
+// samples: it multiplies the tile by wgmma and loads its next tile meanwhile. While one warpgroup waits for its
+// products, another computes its gates. No value moves between threads: the column order of the weights (layout.py)
+// makes the values that a thread holds of one product those that it needs for the next, and 32 consecutive bytes of
+// memory.
 //
-// NVRTC compiles it, without a header (build.py). Defined there: GROUPS, warpgroups of a block; CONDITIONED; REFLECT at
-// the ends instead of 0; BF16 instead of fp16.
+// NVRTC compiles this file without headers (build.py). Macros: GROUPS is the number of warpgroups of a block,
+// CONDITIONED adds a conditioner, REFLECT reflects h at the ends instead of padding with 0, BF16 stores bf16 instead of
+// fp16.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -67,12 +69,13 @@ __device__ __forceinline__ float gated(float gate, float filter) {
   return (0.5f * tanh_of(0.5f * gate) + 0.5f) * tanh_of(filter);
 }
 
-// 16 bytes into shared memory, or zeros
+// Copies 16 bytes into shared memory, or zeros.
 __device__ __forceinline__ void copy_async(u32 to, const void* from, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
 }
 
-__device__ __forceinline__ void copies_landed() {  // of this thread, and wgmma may read them after a barrier
+// Waits for this thread's copies. After a barrier wgmma may read them.
+__device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_all;\n fence.proxy.async.shared::cta;" ::: "memory");
 }
 
@@ -80,8 +83,8 @@ __device__ __forceinline__ void group_barrier(int group) {
   asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
 }
 
-// Rows of 128 bytes, their eight 16-byte pieces exchanged by the row: what wgmma calls a 128-byte swizzle.
-__device__ __forceinline__ u32 place(u32 row, u32 piece) { return row * 128 + ((piece ^ (row & 7)) << 4); }
+// Offset of a 16-byte piece in rows of 128 bytes. The row permutes its eight pieces: wgmma's 128-byte swizzle.
+__device__ __forceinline__ u32 swizzled(u32 row, u32 piece) { return row * 128 + ((piece ^ (row & 7)) << 4); }
 
 __device__ __forceinline__ u64 descriptor(u32 address) {
   return u64(address >> 4) | u64(1) << 16 | u64(1024 >> 4) << 32 | u64(1) << 62;
@@ -95,14 +98,14 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
   "%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55," \
   "%56,%57,%58,%59,%60,%61,%62,%63}"
 
-// sums [64,128] += a [64,16] b [16,128], both in shared memory
+// sums [64,128] += a [64,16] b [16,128], with both operands in shared memory.
 __device__ __forceinline__ void multiply(float (&sums)[64], u64 a, u64 b) {
   asm volatile("{.reg .pred p; setp.eq.u32 p, 0, 0; " PRODUCT " " SUMS ", %64, %65, p, 1, 1, 0, 0;}"
                : F64(sums)
                : "l"(a), "l"(b));
 }
 
-// The same with a in registers.
+// The same product with a in registers.
 __device__ __forceinline__ void multiply(float (&sums)[64], const u32 (&a)[4], u64 b) {
   asm volatile("{.reg .pred p; setp.eq.u32 p, 0, 0; " PRODUCT " " SUMS ", {%64,%65,%66,%67}, %68, p, 1, 1, 0;}"
                : F64(sums)
@@ -117,12 +120,12 @@ __device__ __forceinline__ void products_done(float (&sums)[64]) {
 
 extern __shared__ __align__(1024) unsigned char memory[];
 
-// Of the sums, columns 8 j + 2 t + (0, 1) are the gate and the filter of this channel.
+// The channel whose gate and filter are columns 8 j + 2 t + (0, 1) of the sums.
 __device__ __forceinline__ int channel_of(int j, int t) { return 16 * (j / 4) + 2 * t + j % 2 + 8 * (j % 4 / 2); }
 
-// Of a tile: where it is, and what its thread needs to know of its item.
+// A tile: its item, its first sample, and the item's length in samples.
 struct Tile {
-  int item, first, length;  // samples
+  int item, first, length;
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -133,16 +136,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int group = threadIdx.x / 128, thread = threadIdx.x % 128, lane = thread % 32, t = lane % 4;
   const int tiles = (capacity + ROWS - 1) / ROWS, row = 16 * (thread / 32) + lane / 4;
   const u32 start = (u32)__cvta_generic_to_shared(memory);
-  const u32 inputs = start + WEIGHTS + group * 6 * TILE;  // of two tiles, three taps each
+  const u32 inputs = start + WEIGHTS + group * 6 * TILE;  // two tiles of three taps each
   const float root = 0.7071067811865476f;
   float* biases = reinterpret_cast<float*>(memory + WEIGHTS + GROUPS * 6 * TILE);
 
   for (u32 i = threadIdx.x; i < WEIGHTS / 16; i += THREADS) copy_async(start + 16 * i, weights + i, true);
-  // The next layer may bring its weights; and this one must not read before the last has written.
+  // Allow the next layer to load its weights. Wait until the layer before this one has written its output.
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   asm volatile("griddepcontrol.wait;" ::: "memory");
-  // The residual's biases, and those of the convolution four times. They hold the step's d as every tap sees it; within
-  // a dilation of an end that is too much, by the past tap, the future one or both.
+  // The residual's biases, and four versions of the convolution's. The full version includes the step bias d of all
+  // taps. Within a dilation of an end the past tap, the future tap or both lie outside, and their part of d is
+  // subtracted.
   for (int i = threadIdx.x; i < 9 * C; i += THREADS) {
     const int column = (i - C) % (2 * C), outside = (i - C) / (2 * C);
     float b = i < C ? bias[6 * C + i] * root : bias[column];
@@ -151,21 +155,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     biases[i] = b;
   }
 
-  auto following = [&](int number) {  // the next tile from `number` on that has samples
-    Tile found = {-1, 0, 0};
+  auto next_tile = [&](int number) {  // the first tile from `number` on that has samples
+    Tile tile = {-1, 0, 0};
     for (; number < items * tiles; number += gridDim.x * GROUPS) {
       int item = number / tiles, first = (number - item * tiles) * ROWS, length = lengths[item];
       if (first < length) {
-        found = {item, first, length};
+        tile = {item, first, length};
         break;
       }
     }
-    return found;
+    return tile;
   };
 
-  auto load = [&](const Tile& tile, u32 to) {  // h of the three taps
+  auto load = [&](const Tile& tile, u32 destination) {  // h of the three taps
     const u32 item = tile.item * capacity;
-    u32 at = to + place(thread / 8, thread % 8);
+    u32 target = destination + swizzled(thread / 8, thread % 8);
 #pragma unroll
     for (int tap = 0; tap < 3; tap++) {
 #pragma unroll
@@ -177,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         sample = sample < 0 ? -sample : sample >= tile.length ? 2 * (tile.length - 1) - sample : sample;
 #endif
         exists = exists && sample >= 0 && sample < tile.length;
-        copy_async(at + tap * TILE + i * 2048, h + (exists ? 8 * (item + sample) : 0) + thread % 8, exists);
+        copy_async(target + tap * TILE + i * 2048, h + (exists ? 8 * (item + sample) : 0) + thread % 8, exists);
       }
     }
   };
@@ -188,25 +192,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       int sample = tile.first + row + 8 * half;
-      const uint4* from = conditioner + 16 * (u32)(tile.item * capacity + sample) + t;
+      const uint4* source = conditioner + 16 * (u32)(tile.item * capacity + sample) + t;
 #pragma unroll
-      for (int i = 0; i < 4; i++) condition[half][i] = sample < tile.length ? from[4 * i] : uint4{0, 0, 0, 0};
+      for (int i = 0; i < 4; i++) condition[half][i] = sample < tile.length ? source[4 * i] : uint4{0, 0, 0, 0};
     }
 #endif
   };
 
-  Tile tile = following(blockIdx.x * GROUPS + group);
+  Tile tile = next_tile(blockIdx.x * GROUPS + group);
   if (tile.item >= 0) {
     load(tile, inputs);
     load_condition(tile);
   }
-  copies_landed();
+  wait_for_copies();
   __syncthreads();
 
   for (u32 side = 0; tile.item >= 0; side ^= 3 * TILE) {
-    const Tile after = following(tile.item * tiles + tile.first / ROWS + gridDim.x * GROUPS);
-    copies_landed();
-    group_barrier(group);  // this tile is there, and nobody reads the other one any more
+    const Tile after = next_tile(tile.item * tiles + tile.first / ROWS + gridDim.x * GROUPS);
+    wait_for_copies();
+    group_barrier(group);  // the tile has arrived, and the other buffer is no longer read
 
     float sums[64];
 #pragma unroll
@@ -239,22 +243,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         multiply(sums, descriptor(inputs + side + tap * TILE) + 2 * k, descriptor(start + tap * 2 * TILE) + 2 * k);
     products_issued();
 
-    // Meanwhile: the next tile, and what the projection is added to.
+    // Meanwhile load the next tile, and the skip sum that the projection is added to.
     if (after.item >= 0) {
       load(after, inputs + (side ^ (3 * TILE)));
       load_condition(after);
     }
-    uint4 old[2][2];                                  // 16 channels of skip, from 16 t on
+    uint4 old_skip[2][2];                             // 16 channels, from 16 t on
     const int rest = tile.length - tile.first - row;  // samples from this thread's first row on
-    const u32 at = 8 * (tile.item * capacity + tile.first + row) + 2 * t;
+    const u32 offset = 8 * (tile.item * capacity + tile.first + row) + 2 * t;
 #pragma unroll
     for (int half = 0; half < 2; half++)
 #pragma unroll
       for (int i = 0; i < 2; i++)
-        old[half][i] = accumulate && rest > 8 * half ? skip[at + 64 * half + i] : uint4{0, 0, 0, 0};
+        old_skip[half][i] = accumulate && rest > 8 * half ? skip[offset + 64 * half + i] : uint4{0, 0, 0, 0};
     products_done(sums);
 
-    u32 z[4][4];  // as the next product takes its left side from registers
+    u32 z[4][4];  // in the register layout of the next product's left operand
 #pragma unroll
     for (int k = 0; k < 4; k++)
 #pragma unroll
@@ -264,17 +268,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                        gated(sums[4 * j + 4 + 2 * half], sums[4 * j + 5 + 2 * half]));
       }
 
-    const unsigned char* here = memory + (inputs - start) + side + TILE;
+    const unsigned char* center = memory + (inputs - start) + side + TILE;
 #pragma unroll
     for (int half = 0; half < 2; half++)
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        const uint4 own = *reinterpret_cast<const uint4*>(here + place(row + 8 * half, 2 * t + i));
+        const uint4 middle = *reinterpret_cast<const uint4*>(center + swizzled(row + 8 * half, 2 * t + i));
 #pragma unroll
         for (int m = 0; m < 4; m++) {  // columns 8 j + 2 t + (0, 1) are channels 16 t + 2 j + (0, 1)
           const int j = 4 * i + m, n = 4 * j + 2 * half;
           const float2 b = reinterpret_cast<const float2*>(biases)[8 * t + j];
-          const u32 x = reinterpret_cast<const u32*>(&own)[m], s = reinterpret_cast<const u32*>(&old[half][i])[m];
+          const u32 x = reinterpret_cast<const u32*>(&middle)[m],
+                    s = reinterpret_cast<const u32*>(&old_skip[half][i])[m];
           sums[n] = low(x) * root + b.x;
           sums[n + 1] = high(x) * root + b.y;
           sums[n + 32] = low(s);
@@ -299,8 +304,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           reinterpret_cast<u32*>(&s)[m] = pack(sums[n + 32], sums[n + 33]);
         }
         if (rest > 8 * half) {
-          next[at + 64 * half + i] = x;
-          skip[at + 64 * half + i] = s;
+          next[offset + 64 * half + i] = x;
+          skip[offset + 64 * half + i] = s;
         }
       }
     tile = after;

@@ -1,4 +1,4 @@
-"""From a Triton function to machine code for one architecture, ahead of time: no GPU is needed, nothing is tuned."""
+"""Ahead-of-time compilation of Triton functions for one architecture, without a GPU and without tuning."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from triton.compiler import ASTSource
 
 @dataclass(frozen=True)
 class Kernel:
-    """One function with all that is fixed when it is compiled.
+    """A Triton function with everything that is fixed at compile time.
 
     Attributes:
-        function: decorated with `triton.jit`.
-        types: of the arguments at run time, in order, in Triton's notation: "*fp16", "i32", "fp32".
-        constants: of the rest, by name.
-        warps: of a program.
+        function: a function decorated with `triton.jit`.
+        types: the types of the run-time arguments, in order, in Triton's notation: "*fp16", "i32", "fp32".
+        constants: the other arguments, (name, value).
+        warps: warps of a program.
         fused: whether a multiplication and an addition may become one instruction with one rounding.
-        dependent: launched while the kernel before it ends; it waits for that itself (gdc_wait).
+        dependent: whether it launches while the kernel before it ends. The kernel itself waits for it (gdc_wait).
     """
 
     function: Any
@@ -33,11 +33,11 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """The operation."""
+        """Name of the operation."""
         return str(self.function.__name__)
 
     def compile(self, capability: int) -> Any:
-        """See `compile_kernel`."""
+        """Compile for one architecture; see `compile_kernel`."""
         return compile_kernel(self, capability)
 
 
@@ -49,27 +49,32 @@ def kernel(
     fused: bool = True,
     dependent: bool = False,
 ) -> Kernel:
-    """Check the names against the function's own and put them in its order."""
+    """Build a `Kernel`; raise TypeError unless types and constants name exactly the function's arguments."""
     names = [name for name in function.arg_names if name not in constants]
     if sorted(names) != sorted(types) or len(names) + len(constants) != len(function.arg_names):
         raise TypeError(f"{function.__name__}: expected {function.arg_names}, got {[*types, *constants]}")
     return Kernel(function, tuple(types[name] for name in names), tuple(constants.items()), warps, fused, dependent)
 
 
-def compile_kernel(one: Kernel, capability: int) -> Any:
-    """Machine code for compute capability 80, 86, 89, 90, ...
+def compile_kernel(kernel: Kernel, capability: int) -> Any:
+    """Compile a kernel for one architecture.
 
-    Pointers are 16-byte aligned: `engine.kernels.gpu` sees to it. Without that promise loads fall to 2 bytes.
+    Pointers are declared 16-byte aligned, which `engine.kernels.device.check_tensors` enforces. Without the declaration
+    loads fall to 2 bytes.
+
+    Args:
+        kernel: the kernel.
+        capability: compute capability: 80, 86, 89, 90, ...
 
     Returns:
-        Triton's CompiledKernel: `asm` holds "ptx" and "cubin", `metadata` num_warps and shared, in bytes.
+        Triton's CompiledKernel: `asm` holds "ptx" and "cubin", `metadata` holds num_warps and shared, in bytes.
     """
-    constants = dict(one.constants)
-    types = iter(one.types)
-    signature = {name: "constexpr" if name in constants else next(types) for name in one.function.arg_names}
+    constants = dict(kernel.constants)
+    types = iter(kernel.types)
+    signature = {name: "constexpr" if name in constants else next(types) for name in kernel.function.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(fn=one.function, signature=signature, constexprs=constants, attrs=aligned)
+    source = ASTSource(fn=kernel.function, signature=signature, constexprs=constants, attrs=aligned)
     stages = constants.get("STAGES", 1)
-    options = {"num_warps": one.warps, "num_stages": stages, "enable_fp_fusion": one.fused}
-    options["launch_pdl"] = one.dependent
+    options = {"num_warps": kernel.warps, "num_stages": stages, "enable_fp_fusion": kernel.fused}
+    options["launch_pdl"] = kernel.dependent
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)

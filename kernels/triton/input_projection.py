@@ -1,4 +1,4 @@
-"""The entry of the network, a 1x1 convolution from the audio to C channels (paper, figure 2)."""
+"""Input projection: a 1x1 convolution from the audio to C channels (paper, figure 2)."""
 
 import triton
 import triton.language as tl
@@ -8,14 +8,17 @@ import triton.language as tl
 def input_projection(
     x_ptr, weight_ptr, bias_ptr, h_ptr, lengths_ptr, capacity, CHANNELS: tl.constexpr, ROWS: tl.constexpr
 ):
-    """``h = relu(weight x + bias)``, `reference.input_projection`, for one tile of one item.
+    """Compute ``h = relu(weight x + bias)``, `reference.input_projection`, for one tile of one item.
 
     Args:
         x_ptr: [B,L] fp32.
-        weight_ptr, bias_ptr: [C] fp32.
-        h_ptr: [B,L,C] storage.
+        weight_ptr: [C] fp32.
+        bias_ptr: [C] fp32.
+        h_ptr: [B,L,C] storage, written.
         lengths_ptr: [B] int32.
         capacity: L.
+        CHANNELS: C.
+        ROWS: samples of a program.
     """
     tile = tl.program_id(0)
     item = tl.program_id(1)

@@ -1,6 +1,6 @@
-"""Noise as a function of (seed, step, sample): `engine.diffusion.noise` is the definition, to the last bit.
+"""Noise as a function of (seed, step, sample), bit for bit that of `engine.diffusion.noise`.
 
-Kernels that draw noise are compiled without fused multiply-add: every operation here rounds on its own.
+Kernels that draw noise are compiled without fused multiply-add, because every operation of the definition rounds.
 """
 
 import triton
@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def log_uniform(word):
-    """``ln(word / 2^32)``, a word of 0 counting as 1, after Cephes' logf."""
+    """Compute ``ln(word / 2^32)`` with the polynomial of Cephes' logf; a word of 0 counts as 1."""
     value = tl.maximum(word, 1).to(tl.float32)
     bits = value.to(tl.int32, bitcast=True)
     exponent = (bits >> 23) - (126 + 32)
@@ -34,7 +34,7 @@ def log_uniform(word):
 
 @triton.jit
 def box_muller(radius_word, angle_word):
-    """Two uniform words become two independent standard normals."""
+    """Turn two uniform words into two independent standard normal values."""
     radius = tl.sqrt_rn(-2.0 * log_uniform(radius_word))
     phi = ((angle_word & 0x1FFFFFFF) >> 5).to(tl.int32).to(tl.float32) * 4.6813380e-08  # pi/4 * 2^-24
     z = phi * phi
@@ -54,7 +54,14 @@ def box_muller(radius_word, angle_word):
 
 @triton.jit
 def normal(seed, step, begin, ROWS: tl.constexpr):
-    """Samples begin .. begin + ROWS - 1 of one item: begin int64 and ROWS multiples of 4, seed int64, step int32."""
+    """Compute samples begin .. begin + ROWS - 1 of one item.
+
+    Args:
+        seed: int64.
+        step: int32.
+        begin: int64, a multiple of 4.
+        ROWS: a multiple of 4.
+    """
     block = begin // 4 + tl.arange(0, ROWS // 4).to(tl.int64)
     low = (block & 0xFFFFFFFF).to(tl.uint32)
     high = (block >> 32).to(tl.uint32)
@@ -66,14 +73,15 @@ def normal(seed, step, begin, ROWS: tl.constexpr):
 
 @triton.jit
 def initial_noise(x_ptr, seeds_ptr, begins_ptr, lengths_ptr, capacity, ROWS: tl.constexpr):
-    """``x_T = normal(seed, 0, sample)`` for one tile of one item.
+    """Compute ``x_T = normal(seed, 0, sample)`` for one tile of one item.
 
     Args:
-        x_ptr: [B,L] fp32.
+        x_ptr: [B,L] fp32, written.
         seeds_ptr: [B] int64.
-        begins_ptr: [B] int64, which sample of its item is at row 0, a multiple of 4.
+        begins_ptr: [B] int64, the sample of the item that lies at row 0, a multiple of 4.
         lengths_ptr: [B] int32.
         capacity: L.
+        ROWS: samples of a program.
     """
     tile = tl.program_id(0)
     item = tl.program_id(1)
@@ -81,6 +89,6 @@ def initial_noise(x_ptr, seeds_ptr, begins_ptr, lengths_ptr, capacity, ROWS: tl.
     if tile * ROWS >= length:
         return
     rows = tile * ROWS + tl.arange(0, ROWS)
-    at = item.to(tl.int64) * capacity + rows
+    samples = item.to(tl.int64) * capacity + rows
     x = normal(tl.load(seeds_ptr + item), length * 0, tl.load(begins_ptr + item) + tile * ROWS, ROWS)
-    tl.store(x_ptr + at, x, mask=rows < length)
+    tl.store(x_ptr + samples, x, mask=rows < length)

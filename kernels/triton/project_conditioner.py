@@ -1,4 +1,4 @@
-"""Every layer's local conditioner, a 1x1 convolution of the upsampled mel (paper, section 3.2)."""
+"""Local conditioner of every layer: a 1x1 convolution of the upsampled mel (paper, section 3.2)."""
 
 import triton
 import triton.language as tl
@@ -21,17 +21,24 @@ def project_conditioner(
     STAGES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """``W mel_up``, `reference.project_conditioner` without its bias, for one tile of one item and one layer.
+    """Compute ``W mel_up``, `reference.project_conditioner` without its bias, for one tile of one item and one layer.
 
-    It does not depend on the diffusion step and is computed once for all of them. Programs: tiles, panels of COLUMNS
-    within layers, items.
+    The conditioner does not depend on the diffusion step; it is computed once for all steps. The programs' dimensions
+    are tiles, panels of COLUMNS within layers, and items.
 
     Args:
         mel_ptr: [B,L,BANDS_PADDED] storage, from `upsample_mel`.
         weight_ptr: [N,BANDS_PADDED,2C] storage, W transposed, columns interleaved.
-        conditioner_ptr: [N,B,L,2C] storage.
+        conditioner_ptr: [N,B,L,2C] storage, written.
         lengths_ptr: [B] int32.
         capacity: L.
+        CHANNELS: C.
+        BANDS_PADDED: mel bands, padded to a multiple of 16.
+        ROWS: samples of a program.
+        COLUMNS: columns of a program.
+        DEPTH: bands multiplied at a time.
+        STAGES: loads in flight.
+        PRECISION: Triton's input_precision of the product.
     """
     tile = tl.program_id(0)
     layer = tl.program_id(1) // (2 * CHANNELS // COLUMNS)

@@ -1,4 +1,4 @@
-"""One residual layer, fused: taps, step bias, conditioner, gate, residual and skip (paper, figure 2)."""
+"""Residual block: taps, step bias, conditioner, gate, residual and skip of one layer, fused (paper, figure 2)."""
 
 import triton
 import triton.language as tl
@@ -8,8 +8,8 @@ from engine.kernels.triton.tensor_float import rounded
 
 @triton.jit
 def gated(gate, filtered, APPROXIMATE: tl.constexpr):
-    """``sigmoid(gate) * tanh(filtered)``"""
-    if APPROXIMATE:  # two special-function instructions; relative error 2^-11, as one rounding of fp16
+    """Compute ``sigmoid(gate) * tanh(filtered)``."""
+    if APPROXIMATE:  # two special-function instructions with a relative error of 2^-11, as one rounding to fp16
         half = tl.inline_asm_elementwise(
             "tanh.approx.f32 $0, $1;", "=f,f", [gate * 0.5], dtype=tl.float32, is_pure=True, pack=1
         )
@@ -17,7 +17,7 @@ def gated(gate, filtered, APPROXIMATE: tl.constexpr):
             "tanh.approx.f32 $0, $1;", "=f,f", [filtered], dtype=tl.float32, is_pure=True, pack=1
         )
         return (0.5 * half + 0.5) * curve
-    # Clamped where both have long saturated: the product of the denominators stays finite.
+    # Clamped where both functions are saturated, so that the product of the denominators stays finite.
     e = tl.exp(-2.0 * tl.minimum(tl.maximum(filtered, -15.0), 15.0))
     s = tl.exp(-tl.minimum(tl.maximum(gate, -30.0), 30.0))
     return (1.0 - e) / ((1.0 + e) * (1.0 + s))
@@ -48,7 +48,7 @@ def residual_block(
     EARLY: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """``reference.residual_block`` for one tile of ROWS samples of one item.
+    """Compute `reference.residual_block` for one tile of ROWS samples of one item.
 
     ::
 
@@ -56,13 +56,14 @@ def residual_block(
         z    = sigmoid(y[gate]) * tanh(y[filter])
         next[l], skip[l] = (h[l] + W_res z + bias_res) * sqrt(1/2), skip[l] * accumulate + W_skip z
 
-    The step bias d is in the bias, ``sum_k W_k d``: right inside, and within a dilation of an end too much by what the
-    taps outside would have seen, which is taken off there (with reflection every tap sees d).
+    The bias includes the step bias d as ``sum_k W_k d``. Within a dilation of an end, a tap outside the audio sees 0
+    instead of d; its ``W_k d`` is subtracted there. With reflection every tap sees d.
 
     Args:
-        h_ptr, next_ptr: [B,L,C] storage. They may not be the same.
-        skip_ptr: [B,L,C] storage, the sum over layers without its biases (they are in the head's).
-        conditioner_ptr: [B,L,2C] storage, interleaved; anything unless CONDITIONED.
+        h_ptr: [B,L,C] storage.
+        next_ptr: [B,L,C] storage, written; must not be the same buffer as h.
+        skip_ptr: [B,L,C] storage, updated: the skip sum without biases, which the output head adds.
+        conditioner_ptr: [B,L,2C] storage, interleaved; ignored unless CONDITIONED.
         dilated_ptr: [3,C,2C] storage, W_k transposed, columns interleaved.
         projection_ptr: [C,2C] storage, residual columns first.
         bias_ptr: [7C] fp32 of this step and layer (`step_embedding.fold_step`): bias + sum_k W_k d, W_0 d and W_2 d,
@@ -71,9 +72,17 @@ def residual_block(
         capacity: L.
         dilation: in samples.
         accumulate: 0 in the first layer, else 1.
-        PANEL: channels gated at a time. DEPTH: input channels multiplied at a time. STAGES: loads in flight.
-        EARLY: what is added to the products is loaded before them; where all channels are one panel.
-        DEPENDENT: launched while the kernel before it ends, for which it waits here.
+        CHANNELS: C.
+        ROWS: samples of a program.
+        PANEL: channels gated at a time.
+        DEPTH: input channels multiplied at a time.
+        STAGES: loads in flight.
+        CONDITIONED: add the conditioner.
+        REFLECT: reflect h at the ends instead of padding with 0.
+        APPROXIMATE: compute the gate with the special-function unit.
+        PRECISION: Triton's input_precision of the products.
+        EARLY: load the skip sum and the conditioner before the products; requires that PANEL is CHANNELS.
+        DEPENDENT: launched while the kernel before it ends; wait for that kernel.
     """
     if DEPENDENT:
         tl.extra.cuda.gdc_launch_dependents()
@@ -85,17 +94,17 @@ def residual_block(
         return
     rows = tile * ROWS + tl.arange(0, ROWS)
     inside = (rows < length)[:, None]
-    before = (rows < length * accumulate)[:, None]
+    accumulated = (rows < length * accumulate)[:, None]
     depth = tl.arange(0, DEPTH)
     column = tl.arange(0, 2 * PANEL)
-    own = tl.arange(0, PANEL)
+    channel = tl.arange(0, PANEL)
     first = item.to(tl.int64) * capacity
     h_rows = h_ptr + first * CHANNELS
 
-    offsets = first * CHANNELS + rows[:, None] * CHANNELS + own[None, :]
+    offsets = first * CHANNELS + rows[:, None] * CHANNELS + channel[None, :]
     conditions = conditioner_ptr + first * (2 * CHANNELS) + rows[:, None] * (2 * CHANNELS) + column[None, :]
     if EARLY:
-        old = tl.load(skip_ptr + offsets, mask=before, other=0.0)
+        skip_before = tl.load(skip_ptr + offsets, mask=accumulated, other=0.0)
         if CONDITIONED:
             condition = tl.load(conditions, mask=inside, other=0.0)
 
@@ -105,12 +114,12 @@ def residual_block(
         for i in tl.range(0, 3 * (CHANNELS // DEPTH), num_stages=STAGES):
             tap = i // (CHANNELS // DEPTH)
             k = (i % (CHANNELS // DEPTH)) * DEPTH
-            at = rows + (tap - 1) * dilation
+            source = rows + (tap - 1) * dilation
             if REFLECT:
-                at = tl.where(at < 0, -at, at)
-                at = tl.where(at >= length, 2 * (length - 1) - at, at)
-            seen = (at >= 0) & (at < length)
-            x = tl.load(h_rows + at[:, None] * CHANNELS + (k + depth)[None, :], mask=seen[:, None], other=0.0)
+                source = tl.where(source < 0, -source, source)
+                source = tl.where(source >= length, 2 * (length - 1) - source, source)
+            exists = (source >= 0) & (source < length)
+            x = tl.load(h_rows + source[:, None] * CHANNELS + (k + depth)[None, :], mask=exists[:, None], other=0.0)
             w = tl.load(
                 dilated_ptr
                 + (tap * CHANNELS + k + depth)[:, None] * (2 * CHANNELS)
@@ -137,14 +146,15 @@ def residual_block(
         residual = tl.zeros((ROWS, PANEL), tl.float32)
         skip = tl.zeros((ROWS, PANEL), tl.float32)
         for panel in tl.static_range(CHANNELS // PANEL):
-            weights = projection_ptr + (panel * PANEL + own)[:, None] * (2 * CHANNELS) + (out * PANEL + own)[None, :]
+            weights = projection_ptr + (panel * PANEL + channel)[:, None] * (2 * CHANNELS)
+            weights += (out * PANEL + channel)[None, :]
             residual = tl.dot(gated_panels[panel], tl.load(weights), residual, input_precision=PRECISION)
             skip = tl.dot(gated_panels[panel], tl.load(weights + CHANNELS), skip, input_precision=PRECISION)
-        at = offsets + out * PANEL
-        residual += tl.load(bias_ptr + 6 * CHANNELS + out * PANEL + own)[None, :]
-        residual += tl.load(h_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(next_ptr + at, (residual * 0.7071067811865476).to(next_ptr.dtype.element_ty), mask=inside)
+        offsets_out = offsets + out * PANEL
+        residual += tl.load(bias_ptr + 6 * CHANNELS + out * PANEL + channel)[None, :]
+        residual += tl.load(h_ptr + offsets_out, mask=inside, other=0.0).to(tl.float32)
+        tl.store(next_ptr + offsets_out, (residual * 0.7071067811865476).to(next_ptr.dtype.element_ty), mask=inside)
         if not EARLY:
-            old = tl.load(skip_ptr + at, mask=before, other=0.0)
-        skip += old.to(tl.float32)
-        tl.store(skip_ptr + at, skip.to(skip_ptr.dtype.element_ty), mask=inside)
+            skip_before = tl.load(skip_ptr + offsets_out, mask=accumulated, other=0.0)
+        skip += skip_before.to(tl.float32)
+        tl.store(skip_ptr + offsets_out, skip.to(skip_ptr.dtype.element_ty), mask=inside)

@@ -1,16 +1,18 @@
-"""One residual layer's training: forward with what the gradient needs, and the gradient, over rows of channels.
+"""Training of one residual layer: the forward pass with the values that the gradient needs, and the gradient.
 
-With h_n the rows that layer n begins with, d_n its step bias, in the notation of `residual_block`::
+With the input h of a layer and its step bias d, in the notation of `residual_block`::
 
-    u = h + d                                        kept, in storage, as the products' operand
-    y[l] = sum_k W_k u[l + (k-1) dilation] + base + W_c mel[l]             kept; u is 0 outside
-    z = sigmoid(y[gate]) * tanh(y[filter])                                 kept
+    u = h + d                                                              saved in storage, operand of the products
+    y[l] = sum_k W_k u[l + (k-1) dilation] + base + W_c mel[l]             saved; u is 0 outside
+    z = sigmoid(y[gate]) * tanh(y[filter])                                 saved
     next = (h + W_res z + bias_res) * sqrt(1/2)
 
-All layers' z meet in the skip sum, so that is one product after the last (`sum_products`). Backward, the gradients of
-y replace y (`gate_gradient`), those of u follow from them (`tap_gradient`), and when all layers are through, those of
-the weights are sums over rows (`weight_gradient`). Every item's rows are [L, ...], contiguous; halves are not
-interleaved: columns 0 .. C-1 are the gate's. Sums are fp32, in an order that depends on nothing but the shapes.
+The skip sum is one product over the z of all layers, after the last layer (`sum_products`). In the backward pass the
+gradient of y replaces y (`gate_gradient`), and the gradient of u follows from it (`tap_gradient`). After all layers the
+gradients of the weights are sums over rows (`weight_gradient`).
+
+The rows of an item are [L, ...] and contiguous. Gate and filter are not interleaved: columns 0 .. C-1 are the gate's.
+Sums are fp32, in an order that depends only on the shapes.
 """
 
 import triton
@@ -24,7 +26,7 @@ def _sigmoid(a):
 
 @triton.jit
 def _activations(gate, filtered):
-    """sigmoid(gate), tanh(filtered)"""
+    """Compute sigmoid(gate) and tanh(filtered)."""
     return _sigmoid(gate), 2.0 * _sigmoid(2.0 * filtered) - 1.0
 
 
@@ -50,34 +52,42 @@ def train_layer(
     PADDED: tl.constexpr,
     LAST: tl.constexpr,
 ):
-    """One tile of ROWS samples of one item.
+    """Compute the forward pass of one layer for one tile of ROWS samples of one item.
 
     Args:
         u_ptr: [B,L,C] storage.
-        h_ptr: [B,L,C] fp32; becomes the next layer's.
-        mel_ptr: [B,L,BANDS] storage, upsampled; anything if BANDS is 0.
-        base_ptr: [B,2C] fp32, what does not change along an item.
+        h_ptr: [B,L,C] fp32, replaced by the input of the next layer.
+        mel_ptr: [B,L,BANDS] storage, upsampled; ignored if BANDS is 0.
+        base_ptr: [B,2C] fp32, the terms of y that are constant along an item.
         dilated_ptr: [3,C,2C] storage, W_k transposed.
-        mel_weight_ptr: [BANDS,2C] storage.
-        projection_ptr: [C,C] storage, W_res transposed. bias_ptr: [C] fp32.
-        next_d_ptr: [B,C] fp32, the next layer's.
-        y_ptr, z_ptr, next_u_ptr: [B,L,2C], [B,L,C], [B,L,C] storage, written.
-        length: L. dilation: in samples.
-        PADDED: a power of two not below BANDS. LAST: no layer follows: next_u and h are left alone.
+        mel_weight_ptr: [BANDS,2C] storage, W_c transposed.
+        projection_ptr: [C,C] storage, W_res transposed.
+        bias_ptr: [C] fp32.
+        next_d_ptr: [B,C] fp32, the step bias of the next layer.
+        y_ptr: [B,L,2C] storage, written.
+        z_ptr: [B,L,C] storage, written.
+        next_u_ptr: [B,L,C] storage, written.
+        length: L.
+        dilation: in samples.
+        C: channels.
+        ROWS: samples of a program.
+        BANDS: mel bands.
+        PADDED: a power of two not below BANDS.
+        LAST: no layer follows; next_u and h stay unchanged.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     item = tl.program_id(1).to(tl.int64)
     inside = (rows < length)[:, None]
-    own = tl.arange(0, C)
+    channel = tl.arange(0, C)
     first = item * length
     u_item = u_ptr + first * C
     gate = tl.zeros((ROWS, C), tl.float32)
     filtered = tl.zeros((ROWS, C), tl.float32)
     for tap in tl.static_range(3):
-        at = rows + (tap - 1) * dilation
-        seen = ((at >= 0) & (at < length))[:, None]
-        u = tl.load(u_item + at[:, None] * C + own[None, :], mask=seen, other=0.0)
-        w = dilated_ptr + tap * 2 * C * C + own[:, None] * (2 * C) + own[None, :]
+        source = rows + (tap - 1) * dilation
+        exists = ((source >= 0) & (source < length))[:, None]
+        u = tl.load(u_item + source[:, None] * C + channel[None, :], mask=exists, other=0.0)
+        w = dilated_ptr + tap * 2 * C * C + channel[:, None] * (2 * C) + channel[None, :]
         gate = tl.dot(u, tl.load(w), gate, input_precision="ieee")
         filtered = tl.dot(u, tl.load(w + C), filtered, input_precision="ieee")
     if BANDS:
@@ -87,26 +97,26 @@ def train_layer(
             mask=inside & (band < BANDS)[None, :],
             other=0.0,
         )
-        w = mel_weight_ptr + band[:, None] * (2 * C) + own[None, :]
-        known = (band < BANDS)[:, None]
-        gate = tl.dot(mel, tl.load(w, mask=known, other=0.0), gate, input_precision="ieee")
-        filtered = tl.dot(mel, tl.load(w + C, mask=known, other=0.0), filtered, input_precision="ieee")
-    base = base_ptr + item * (2 * C) + own
+        w = mel_weight_ptr + band[:, None] * (2 * C) + channel[None, :]
+        valid = (band < BANDS)[:, None]
+        gate = tl.dot(mel, tl.load(w, mask=valid, other=0.0), gate, input_precision="ieee")
+        filtered = tl.dot(mel, tl.load(w + C, mask=valid, other=0.0), filtered, input_precision="ieee")
+    base = base_ptr + item * (2 * C) + channel
     gate += tl.load(base)[None, :]
     filtered += tl.load(base + C)[None, :]
-    y = y_ptr + first * (2 * C) + rows[:, None] * (2 * C) + own[None, :]
+    y = y_ptr + first * (2 * C) + rows[:, None] * (2 * C) + channel[None, :]
     tl.store(y, gate.to(y_ptr.dtype.element_ty), mask=inside)
     tl.store(y + C, filtered.to(y_ptr.dtype.element_ty), mask=inside)
     sigmoid, tanh = _activations(gate, filtered)
     z = (sigmoid * tanh).to(z_ptr.dtype.element_ty)
-    offsets = first * C + rows[:, None] * C + own[None, :]
+    offsets = first * C + rows[:, None] * C + channel[None, :]
     tl.store(z_ptr + offsets, z, mask=inside)
     if not LAST:
-        residual = tl.dot(z, tl.load(projection_ptr + own[:, None] * C + own[None, :]), input_precision="ieee")
-        residual += tl.load(bias_ptr + own)[None, :] + tl.load(h_ptr + offsets, mask=inside, other=0.0)
+        residual = tl.dot(z, tl.load(projection_ptr + channel[:, None] * C + channel[None, :]), input_precision="ieee")
+        residual += tl.load(bias_ptr + channel)[None, :] + tl.load(h_ptr + offsets, mask=inside, other=0.0)
         residual *= 0.7071067811865476
         tl.store(h_ptr + offsets, residual, mask=inside)
-        next_u = residual + tl.load(next_d_ptr + item * C + own)[None, :]
+        next_u = residual + tl.load(next_d_ptr + item * C + channel)[None, :]
         tl.store(next_u_ptr + offsets, next_u.to(next_u_ptr.dtype.element_ty), mask=inside)
 
 
@@ -122,26 +132,28 @@ def gate_gradient(
     C: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """One tile of the gradient of y, which replaces y.
+    """Replace one tile of y by its gradient.
 
     Args:
-        residual_ptr: [B,L,C] storage, the gradient of W_res z: that of next * sqrt(1/2).
+        residual_ptr: [B,L,C] storage, the gradient of W_res z, which is that of next times sqrt(1/2).
         skip_ptr: [B,L,C] storage, the gradient of the skip sum.
-        y_ptr: [B,L,2C] storage.
+        y_ptr: [B,L,2C] storage, updated.
         projection_ptr: [2C,C] storage, W_res above W_skip.
-        base_ptr, bias_ptr: [B,tiles,2C] and [B,tiles,C] fp32, written: the gradient of y and of W_res z, summed over
-            the tile.
+        base_ptr: [B,tiles,2C] fp32, written: the gradient of y, summed over the tile.
+        bias_ptr: [B,tiles,C] fp32, written: the gradient of W_res z, summed over the tile.
         length: L.
+        C: channels.
+        ROWS: samples of a program.
     """
     tile, item = tl.program_id(0), tl.program_id(1).to(tl.int64)
     rows = tile * ROWS + tl.arange(0, ROWS)
     inside = (rows < length)[:, None]
-    own = tl.arange(0, C)
-    offsets = item * length * C + rows[:, None] * C + own[None, :]
-    w = projection_ptr + own[:, None] * C + own[None, :]
+    channel = tl.arange(0, C)
+    offsets = item * length * C + rows[:, None] * C + channel[None, :]
+    w = projection_ptr + channel[:, None] * C + channel[None, :]
     residual = tl.load(residual_ptr + offsets, mask=inside, other=0.0)
     skip = tl.load(skip_ptr + offsets, mask=inside, other=0.0)
-    y = y_ptr + item * length * (2 * C) + rows[:, None] * (2 * C) + own[None, :]
+    y = y_ptr + item * length * (2 * C) + rows[:, None] * (2 * C) + channel[None, :]
     gate = tl.load(y, mask=inside, other=0.0).to(tl.float32)
     filtered = tl.load(y + C, mask=inside, other=0.0).to(tl.float32)
     d_z = tl.dot(residual, tl.load(w), input_precision="ieee")
@@ -151,11 +163,11 @@ def gate_gradient(
     d_filtered = d_z * sigmoid * (1.0 - tanh * tanh)
     tl.store(y, d_gate.to(y_ptr.dtype.element_ty), mask=inside)
     tl.store(y + C, d_filtered.to(y_ptr.dtype.element_ty), mask=inside)
-    # Beyond the item's end residual and skip are 0, and so is d_z.
+    # Past the item's end residual and skip are 0; hence d_z is 0.
     part = item * tl.num_programs(0) + tile
-    tl.store(base_ptr + part * (2 * C) + own, tl.sum(d_gate, 0))
-    tl.store(base_ptr + part * (2 * C) + C + own, tl.sum(d_filtered, 0))
-    tl.store(bias_ptr + part * C + own, tl.sum(residual.to(tl.float32), 0))
+    tl.store(base_ptr + part * (2 * C) + channel, tl.sum(d_gate, 0))
+    tl.store(base_ptr + part * (2 * C) + C + channel, tl.sum(d_filtered, 0))
+    tl.store(bias_ptr + part * C + channel, tl.sum(residual.to(tl.float32), 0))
 
 
 @triton.jit
@@ -171,36 +183,40 @@ def tap_gradient(
     ROWS: tl.constexpr,
     FIRST: tl.constexpr,
 ):
-    """One tile of the gradient of u, and so of h and of what the layer below added to it.
+    """Compute one tile of the gradients of u, of h and of the residual output of the layer below.
 
     Args:
         y_ptr: [B,L,2C] storage, the gradient of y.
-        h_ptr: [B,L,C] fp32, the gradient of next; becomes that of h.
+        h_ptr: [B,L,C] fp32, the gradient of next; replaced by the gradient of h.
         dilated_ptr: [3,2C,C] storage, W_k.
-        residual_ptr: [B,L,C] storage, written: the layer below's, as `gate_gradient` takes it.
+        residual_ptr: [B,L,C] storage, written: the argument of `gate_gradient` for the layer below.
         d_ptr: [B,tiles,C] fp32, written: the gradient of u, summed over the tile.
-        length: L. dilation: in samples. FIRST: no layer is below.
+        length: L.
+        dilation: in samples.
+        C: channels.
+        ROWS: samples of a program.
+        FIRST: there is no layer below.
     """
     tile, item = tl.program_id(0), tl.program_id(1).to(tl.int64)
     rows = tile * ROWS + tl.arange(0, ROWS)
     inside = (rows < length)[:, None]
-    own = tl.arange(0, C)
+    channel = tl.arange(0, C)
     y_item = y_ptr + item * length * (2 * C)
     d_u = tl.zeros((ROWS, C), tl.float32)
     for tap in tl.static_range(3):
-        at = rows - (tap - 1) * dilation
-        seen = ((at >= 0) & (at < length))[:, None]
-        y = y_item + at[:, None] * (2 * C) + own[None, :]
-        w = dilated_ptr + tap * 2 * C * C + own[:, None] * C + own[None, :]
-        d_u = tl.dot(tl.load(y, mask=seen, other=0.0), tl.load(w), d_u, input_precision="ieee")
-        d_u = tl.dot(tl.load(y + C, mask=seen, other=0.0), tl.load(w + C * C), d_u, input_precision="ieee")
-    offsets = item * length * C + rows[:, None] * C + own[None, :]
+        source = rows - (tap - 1) * dilation
+        exists = ((source >= 0) & (source < length))[:, None]
+        y = y_item + source[:, None] * (2 * C) + channel[None, :]
+        w = dilated_ptr + tap * 2 * C * C + channel[:, None] * C + channel[None, :]
+        d_u = tl.dot(tl.load(y, mask=exists, other=0.0), tl.load(w), d_u, input_precision="ieee")
+        d_u = tl.dot(tl.load(y + C, mask=exists, other=0.0), tl.load(w + C * C), d_u, input_precision="ieee")
+    offsets = item * length * C + rows[:, None] * C + channel[None, :]
     d_h = d_u + 0.7071067811865476 * tl.load(h_ptr + offsets, mask=inside, other=0.0)
     tl.store(h_ptr + offsets, d_h, mask=inside)
     if not FIRST:
         tl.store(residual_ptr + offsets, (d_h * 0.7071067811865476).to(residual_ptr.dtype.element_ty), mask=inside)
     part = item * tl.num_programs(0) + tile
-    tl.store(d_ptr + part * C + own, tl.sum(tl.where(inside, d_u, 0.0), 0))
+    tl.store(d_ptr + part * C + channel, tl.sum(tl.where(inside, d_u, 0.0), 0))
 
 
 @triton.jit
@@ -216,28 +232,33 @@ def sum_products(
     PADDED: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """``out = sum_n rows[n] weights[n]``: the skip sum, and the gradient of the upsampled mel.
+    """Compute ``out = sum_n rows[n] weights[n]``: the skip sum, and the gradient of the upsampled mel.
 
     Args:
         rows_ptr: [N,count,K] storage.
         weights_ptr: [N,K,COLUMNS] storage.
         out_ptr: [count,COLUMNS] fp32, written.
+        count: rows.
         layers: N.
-        PADDED: a power of two not below COLUMNS. STAGES: loads in flight.
+        K: inputs.
+        ROWS: rows of a program.
+        COLUMNS: outputs.
+        PADDED: a power of two not below COLUMNS.
+        STAGES: loads in flight.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = (rows < count)[:, None]
     column, k = tl.arange(0, PADDED), tl.arange(0, K)
-    known = (column < COLUMNS)[None, :]
+    valid = (column < COLUMNS)[None, :]
     total = tl.zeros((ROWS, PADDED), tl.float32)
-    at = rows_ptr + rows.to(tl.int64)[:, None] * K + k[None, :]
+    source = rows_ptr + rows.to(tl.int64)[:, None] * K + k[None, :]
     weights = weights_ptr + k[:, None] * COLUMNS + column[None, :]
     for _ in tl.range(0, layers, num_stages=STAGES):
-        w = tl.load(weights, mask=known, other=0.0)
-        total = tl.dot(tl.load(at, mask=inside, other=0.0), w, total, input_precision="ieee")
-        at += count * K
+        w = tl.load(weights, mask=valid, other=0.0)
+        total = tl.dot(tl.load(source, mask=inside, other=0.0), w, total, input_precision="ieee")
+        source += count * K
         weights += K * COLUMNS
-    tl.store(out_ptr + rows.to(tl.int64)[:, None] * COLUMNS + column[None, :], total, mask=inside & known)
+    tl.store(out_ptr + rows.to(tl.int64)[:, None] * COLUMNS + column[None, :], total, mask=inside & valid)
 
 
 @triton.jit
@@ -257,22 +278,28 @@ def weight_gradient(
     DEPTH: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """``parts[i,n,k] = sum_l a[n,i,l + (k-1) dilation]^T b[n,i,l]`` over the rows l of one item i; a is 0 outside.
+    """Compute ``parts[i,n,k] = sum_l a[n,i,l + (k-1) dilation]^T b[n,i,l]`` over the rows l of item i; a is 0 outside.
 
     Args:
-        a_ptr: [N,items,L,WIDTH] storage, b_ptr: [N,items,L,COLUMNS] storage.
+        a_ptr: [N,items,L,WIDTH] storage, or [items,L,WIDTH] if ONE_A.
+        b_ptr: [N,items,L,COLUMNS] storage, or [items,L,COLUMNS] if ONE_B.
         dilations_ptr: [N] int32.
         parts_ptr: [items,N,TAPS,WIDTH,COLUMNS] fp32, written.
         length: L.
-        TAPS: 3 as above, or 1: the middle one alone.
-        PADDED: a power of two not below WIDTH. BLOCK: columns of a program.
-        DEPTH: rows multiplied at a time. STAGES: loads in flight.
-        ONE_A, ONE_B: all layers have the same, [items,L,...].
+        TAPS: 3 as above, or 1: the middle tap alone.
+        WIDTH: columns of a.
+        PADDED: a power of two not below WIDTH.
+        COLUMNS: columns of b.
+        BLOCK: columns of b in a program.
+        ONE_A: all layers share a.
+        ONE_B: all layers share b.
+        DEPTH: rows multiplied at a time.
+        STAGES: loads in flight.
     """
     layer, item = tl.program_id(0), tl.program_id(1)
     items = tl.num_programs(1)
-    own, column = tl.arange(0, PADDED), tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    known = (own < WIDTH)[None, :]
+    channel, column = tl.arange(0, PADDED), tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
+    valid = (channel < WIDTH)[None, :]
     a_item = a_ptr + (item if ONE_A else layer * items + item).to(tl.int64) * length * WIDTH
     b_item = b_ptr + (item if ONE_B else layer * items + item).to(tl.int64) * length * COLUMNS
     dilation = tl.load(dilations_ptr + layer)
@@ -283,23 +310,23 @@ def weight_gradient(
         rows = begin + tl.arange(0, DEPTH)
         inside = rows < length
         b = tl.load(b_item + rows[:, None] * COLUMNS + column[None, :], mask=inside[:, None], other=0.0)
-        a = tl.load(a_item + rows[:, None] * WIDTH + own[None, :], mask=inside[:, None] & known, other=0.0)
+        a = tl.load(a_item + rows[:, None] * WIDTH + channel[None, :], mask=inside[:, None] & valid, other=0.0)
         middle = tl.dot(tl.trans(a), b, middle, input_precision="ieee")
         if TAPS == 3:
-            at = rows - dilation
-            seen = (inside & (at >= 0))[:, None]
-            a = tl.load(a_item + at[:, None] * WIDTH + own[None, :], mask=seen & known, other=0.0)
+            source = rows - dilation
+            exists = (inside & (source >= 0))[:, None]
+            a = tl.load(a_item + source[:, None] * WIDTH + channel[None, :], mask=exists & valid, other=0.0)
             past = tl.dot(tl.trans(a), b, past, input_precision="ieee")
-            at = rows + dilation
-            seen = (at < length)[:, None]
-            a = tl.load(a_item + at[:, None] * WIDTH + own[None, :], mask=seen & known, other=0.0)
+            source = rows + dilation
+            exists = (source < length)[:, None]
+            a = tl.load(a_item + source[:, None] * WIDTH + channel[None, :], mask=exists & valid, other=0.0)
             future = tl.dot(tl.trans(a), b, future, input_precision="ieee")
     part = parts_ptr + ((item * tl.num_programs(0) + layer).to(tl.int64) * TAPS) * (WIDTH * COLUMNS)
-    part += own[:, None] * COLUMNS + column[None, :]
-    known = (own < WIDTH)[:, None]
+    part += channel[:, None] * COLUMNS + column[None, :]
+    valid = (channel < WIDTH)[:, None]
     if TAPS == 3:
-        tl.store(part, past, mask=known)
-        tl.store(part + WIDTH * COLUMNS, middle, mask=known)
-        tl.store(part + 2 * WIDTH * COLUMNS, future, mask=known)
+        tl.store(part, past, mask=valid)
+        tl.store(part + WIDTH * COLUMNS, middle, mask=valid)
+        tl.store(part + 2 * WIDTH * COLUMNS, future, mask=valid)
     else:
-        tl.store(part, middle, mask=known)
+        tl.store(part, middle, mask=valid)

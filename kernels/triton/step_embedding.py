@@ -1,7 +1,7 @@
-"""What the network is told about the step, once per schedule: from sinusoids to every layer's biases (section 3.1).
+"""Step embedding, once per schedule: from the sinusoids of a step to the biases of every layer (section 3.1).
 
-Compiled without fused multiply-add: fused into a sum over lanes, every lane would keep its own product exact and get a
-last bit of its own.
+Compiled without fused multiply-add. In a sum over lanes, fusing would keep each lane's product exact, so that the
+lanes' sums would differ in their last bits.
 """
 
 import triton
@@ -10,22 +10,26 @@ import triton.language as tl
 
 @triton.jit
 def linear(x_ptr, weight_ptr, bias_ptr, y_ptr, inputs, outputs, SILU: tl.constexpr, BLOCK: tl.constexpr):
-    """``y = W x + bias``, then silu if SILU, all fp32, for BLOCK outputs of one row.
+    """Compute ``y = W x + bias``, then silu if SILU, all fp32, for BLOCK outputs of one row.
 
     Args:
-        x_ptr: [S,inputs], inputs a multiple of BLOCK.
+        x_ptr: [S,inputs].
         weight_ptr: [outputs,inputs].
         bias_ptr: [outputs].
-        y_ptr: [S,outputs].
+        y_ptr: [S,outputs], written.
+        inputs: a multiple of BLOCK.
+        outputs: any number.
+        SILU: apply silu.
+        BLOCK: outputs of a program, and inputs multiplied at a time.
     """
     out = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     row = tl.program_id(1)
     exists = out < outputs
     y = tl.load(bias_ptr + out, mask=exists, other=0.0)
     for k in range(0, inputs, BLOCK):
-        at = k + tl.arange(0, BLOCK)
-        w = tl.load(weight_ptr + out[:, None] * inputs + at[None, :], mask=exists[:, None], other=0.0)
-        y += tl.sum(w * tl.load(x_ptr + row * inputs + at)[None, :], axis=1)
+        column = k + tl.arange(0, BLOCK)
+        w = tl.load(weight_ptr + out[:, None] * inputs + column[None, :], mask=exists[:, None], other=0.0)
+        y += tl.sum(w * tl.load(x_ptr + row * inputs + column)[None, :], axis=1)
     if SILU:
         y = y / (1.0 + tl.exp(-y))
     tl.store(y_ptr + row * outputs + out, y, mask=exists)
@@ -41,15 +45,19 @@ def fold_step(
     DEPTH: tl.constexpr,
     IN_RESIDUAL: tl.constexpr,
 ):
-    """The biases of `residual_block` for one step and layer: the step bias d behind the convolution instead of before.
+    """Fold the step bias d, which is added before the convolution, into the biases of one step and layer after it.
 
-    Programs: steps, layers.
+    The programs' dimensions are steps and layers.
 
     Args:
         d_ptr: [S,N,C] fp32.
-        dilated_ptr: [N,3,C,2C] storage, as the convolution reads it.
+        dilated_ptr: [N,3,C,2C] storage, as `residual_block` reads it.
         bias_ptr: [N,3C] fp32: 2C interleaved for the convolution, C for the residual.
-        rows_ptr: [S,N,7C] fp32: bias + sum_k W_k d, W_0 d, W_2 d, and the residual's bias, plus d if IN_RESIDUAL.
+        rows_ptr: [S,N,7C] fp32, written: bias + sum_k W_k d, W_0 d, W_2 d, and the residual's bias, plus d if
+            IN_RESIDUAL.
+        CHANNELS: C.
+        DEPTH: input channels multiplied at a time.
+        IN_RESIDUAL: the residual connection carries d.
     """
     step = tl.program_id(0)
     layer = tl.program_id(1)

@@ -1,8 +1,8 @@
-"""How each operation is cut into programs. Nothing is tuned at run time: these lines are all there is.
+"""Tile sizes of every operation. Nothing is tuned at run time.
 
-A line is chosen by precision and channels, and by architecture where one wants its own. They come from the compilers:
-no register is spilled, loads are 16 bytes wide (tests/gpu/test_machine_code.py holds them to it); where a GPU was at
-hand, from its clock. `pytest --benchmark -m gpu` says what they are worth.
+A row is chosen by precision and channels; some architectures have rows of their own. The compilers' output determined
+the rows: no register is spilled, and loads are 16 bytes wide (tests/gpu/test_machine_code.py checks both). The rows of
+measured GPUs come from timings. `pytest --benchmark -m gpu` measures their speed.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-CAPABILITIES = (80, 86, 89, 90, 100, 120)  # what the proofs cover; others from 80 on are compiled all the same
+CAPABILITIES = (80, 86, 89, 90, 100, 120)  # covered by the tests; any other from 80 on compiles too
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Of a residual block.
+    """Tile of a residual block.
 
     Attributes:
         rows: samples of a program.
         panel: channels gated, or projected to, at a time.
         depth: input channels multiplied at a time.
-        stages: of loads in flight.
-        warps: of a program.
-        early: what is added to the products is loaded before them; only where the panel is all channels.
-        dependent: launched while the layer before it ends (from compute capability 9.0 on).
+        stages: loads in flight.
+        warps: warps of a program.
+        early: load the skip sum and the conditioner before the products; requires that the panel holds all channels.
+        dependent: launch while the layer before ends (from compute capability 9.0 on).
     """
 
     rows: int
@@ -38,12 +38,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Precision:
-    """How numbers are kept and multiplied; sums are fp32 in all of them.
+    """Formats of stored numbers and of products. Sums are fp32 in every precision.
 
     Attributes:
-        storage: of weights, rows of activations and the conditioner, in Triton's notation.
-        product: how the tensor cores take fp32: "tf32", or "ieee", which does without them.
-        approximate: the gate by the special-function unit's tanh.
+        storage: the type of weights, rows of activations and the conditioner, in Triton's notation.
+        product: the format of fp32 products: "tf32" on tensor cores, or "ieee" without them.
+        approximate: compute the gate with the tanh of the special-function unit.
     """
 
     storage: str
@@ -79,21 +79,27 @@ _TILES = {
     ("fp32", "ieee", 256): Tile(32, 16, 16, 2, 8),
 }
 
-# Where an architecture wants its own.
-_OWN = {
-    (80, "fp32", "ieee", 256): Tile(32, 16, 16, 1, 8),  # with two stages in flight its compiler spills
-    # Measured on an H100, 30 layers. 1 s of audio in 0.28 to 0.29 ms where the line above takes 0.31 ms:
+# Tiles of single architectures.
+_ARCHITECTURE_TILES = {
+    (80, "fp32", "ieee", 256): Tile(32, 16, 16, 1, 8),  # with two stages in flight the compiler spills
+    # On an H100, 30 layers of 1 s of audio take 0.28 to 0.29 ms; with the row above 0.31 ms:
     (90, "16 bit", "tf32", 64): Tile(64, 64, 64, 3, 4, early=True, dependent=True),
-    # 2.5 s in 2.28 ms and 7.13 ms where the lines above take 5.05 ms and 13.9 ms:
+    # 2.5 s take 2.28 ms and 7.13 ms; with the rows above 5.05 ms and 13.9 ms:
     (90, "16 bit", "tf32", 128): Tile(128, 128, 64, 2, 8),
     (90, "16 bit", "tf32", 256): Tile(64, 128, 64, 3, 8),
 }
 
-CHANNELS = (16, 32, 64, 128, 256)  # others are padded to the next
+CHANNELS = (16, 32, 64, 128, 256)  # other widths are padded to the next
 
 
 def residual_tile(capability: int, precision: str, channels: int) -> Tile:
-    """The line for one network on one architecture."""
-    of = PRECISIONS[precision]
-    key = ("fp32" if of.storage == "fp32" else "16 bit", of.product, channels)
-    return _OWN.get((capability, *key), _TILES[key])
+    """Return the tile for one network on one architecture.
+
+    Args:
+        capability: 10 * major + minor.
+        precision: one of PRECISIONS.
+        channels: one of CHANNELS.
+    """
+    formats = PRECISIONS[precision]
+    key = ("fp32" if formats.storage == "fp32" else "16 bit", formats.product, channels)
+    return _ARCHITECTURE_TILES.get((capability, *key), _TILES[key])

@@ -1,4 +1,4 @@
-"""One stage of the mel upsampler, a transposed convolution over time and bands (paper, section 3.2)."""
+"""One stage of the mel upsampler: a transposed convolution over time and bands (paper, section 3.2)."""
 
 import triton
 import triton.language as tl
@@ -22,20 +22,26 @@ def upsample_mel(
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """``leaky_relu(conv_transpose2d(in, w[3,2s], bias, stride (1,s), padding (1,s/2)), 0.4)``, one tile of one item.
+    """Compute ``leaky_relu(conv_transpose2d(in, w[3,2s], bias, stride (1,s), padding (1,s/2)), 0.4)`` for one tile.
 
-    Two taps in time and three in bands reach every output. Rows past an item's end count as absent.
+    Two taps in time and three in bands reach every output. Rows past an item's end do not contribute.
 
     Args:
         in_ptr: fp32, row t and band m of an item at ``item * stride_item + t * stride_time + m * stride_band``.
         weight_ptr: [3,2s] fp32.
         bias_ptr: [1] fp32.
-        out_ptr: [B, capacity, BANDS_PADDED], fp32 or storage; bands past BANDS become 0.
+        out_ptr: [B, capacity, BANDS_PADDED], fp32 or storage, written; bands past BANDS become 0.
         lengths_ptr: [B] int32, in samples.
-        capacity: rows of the output's items, at least s times those of the longest input.
-        samples_per_row: audio samples that one input row becomes in the end.
+        capacity: rows of an output item, at least s times the rows of the longest input.
+        stride_item: elements from an item to the next.
+        stride_time: elements from a row to the next.
+        stride_band: elements from a band to the next.
+        samples_per_row: audio samples of one input row, after all stages.
         stride: s, even.
+        BANDS: mel bands.
+        BANDS_PADDED: mel bands, padded to a multiple of 16.
         COLUMNS: BANDS_PADDED rounded up to a power of two.
+        ROWS: output rows of a program.
     """
     tile = tl.program_id(0)
     item = tl.program_id(1)
@@ -49,15 +55,15 @@ def upsample_mel(
     phase = rows + stride // 2 - late * stride
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for tap in tl.static_range(2):
-        at = late - tap
-        seen = (at >= 0) & (at < rows_in)
+        row_in = late - tap
+        exists = (row_in >= 0) & (row_in < rows_in)
         for k in tl.static_range(3):
             m = band + 1 - k
-            known = seen[:, None] & ((m >= 0) & (m < BANDS))[None, :]
-            value = tl.load(source + at[:, None] * stride_time + m[None, :] * stride_band, mask=known, other=0.0)
+            inside = exists[:, None] & ((m >= 0) & (m < BANDS))[None, :]
+            value = tl.load(source + row_in[:, None] * stride_time + m[None, :] * stride_band, mask=inside, other=0.0)
             total += value * tl.load(weight_ptr + k * 2 * stride + phase + tap * stride)[:, None]
     total += tl.load(bias_ptr)
     total = tl.where(total >= 0.0, total, 0.4 * total)
     total = tl.where((band < BANDS)[None, :], total, 0.0).to(out_ptr.dtype.element_ty)
-    at_out = (item.to(tl.int64) * capacity + rows)[:, None] * BANDS_PADDED + band[None, :]
-    tl.store(out_ptr + at_out, total, mask=(rows < rows_in * stride)[:, None] & (band < BANDS_PADDED)[None, :])
+    offsets = (item.to(tl.int64) * capacity + rows)[:, None] * BANDS_PADDED + band[None, :]
+    tl.store(out_ptr + offsets, total, mask=(rows < rows_in * stride)[:, None] & (band < BANDS_PADDED)[None, :])

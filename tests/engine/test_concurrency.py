@@ -79,7 +79,7 @@ def test_other_python_threads_run_meanwhile() -> None:
 
 
 def in_child(work: Callable[[], bytes]) -> bytes:
-    """What work returns in a forked child; fails when the child does, or takes longer than a minute."""
+    """Return what the work returns in a forked child; fail with the child, or after a minute."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:

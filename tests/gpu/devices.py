@@ -1,6 +1,7 @@
-"""Stand-ins for a GPU on a CPU: each an `engine.kernels.launch.Device`.
+"""Simulated GPUs on a CPU, each an `engine.kernels.launch.Device`.
 
-One runs the Triton functions in Triton's interpreter, one the PTX that Triton compiles them to.
+`InterpretedDevice` runs Triton functions in Triton's interpreter. `SimulatedDevice` runs the PTX that the kernels
+compile to, in the interpreter of `tests.gpu.ptx`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 import torch
 import triton
 
-from engine.kernels.cuda import as_tensor, check_tensors
+from engine.kernels.device import as_tensor, check_tensors
 from engine.kernels.launch import Call, Launch, ceil_div
 from tests.gpu.ptx.machine import Machine
 from tests.gpu.ptx.parse import Program, parse
 
-# Triton before 3.9 leaves out a fence between cp.async and wgmma that PTX asks for.
+# Triton before 3.9 omits a fence between cp.async and wgmma that PTX requires.
 FENCED = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)
 
 DTYPES = {
@@ -32,16 +33,16 @@ DTYPES = {
 
 
 class HostDevice(ABC):
-    """Tensors in this machine's memory, poisoned where nothing was written: NaN, and huge integers.
+    """Device with tensors in host memory. Unwritten values are poison: NaN, or the largest integer.
 
     Attributes:
-        launched: names of the kernels that ran, in order.
-        captured: how many captures there were.
+        launched: the names of the kernels that ran, in order.
+        captured: the number of captures.
     """
 
-    where = torch.device("cpu")
+    torch_device = torch.device("cpu")
     capability = 80
-    multiprocessors = 1  # so that every program has several tiles to do
+    multiprocessors = 1  # so that every persistent program processes several tiles
 
     def __init__(self) -> None:
         self.launched: list[str] = []
@@ -55,11 +56,11 @@ class HostDevice(ABC):
         return as_tensor(values).to(DTYPES[dtype]).contiguous()
 
     def fill(self, tensor: torch.Tensor, values: Any) -> None:
-        """Write from the host."""
+        """Write values from the host."""
         tensor.copy_(torch.as_tensor(values).to(tensor.dtype))
 
     def bind(self, launch: Launch) -> Call:
-        check_tensors(launch, self.where)
+        check_tensors(launch, self.torch_device)
         run = self.compiled(launch)
 
         def call() -> None:
@@ -70,11 +71,11 @@ class HostDevice(ABC):
 
     @abstractmethod
     def compiled(self, launch: Launch) -> Call:
-        """What runs the launch."""
+        """Return a function that runs the launch."""
 
     def capture(self, calls: Sequence[Call]) -> Call:
         self.captured += 1
-        return partial(_all, list(calls))
+        return partial(_run_all, list(calls))
 
     def mark(self) -> Any:
         return _Mark()
@@ -86,10 +87,12 @@ class HostDevice(ABC):
 
 
 class InterpretedDevice(HostDevice):
-    """Runs the Triton functions themselves, in a process with TRITON_INTERPRET=1. No bf16: it is wrong there.
+    """Device that runs Triton functions in Triton's interpreter, in a process with TRITON_INTERPRET=1.
+
+    It does not support bf16, which Triton's interpreter computes wrongly.
 
     Attributes:
-        rows: of a program, at least: the interpreter takes as long for few as for many.
+        rows: the fewest rows of a program. The interpreter takes as long for few rows as for many.
     """
 
     def __init__(self, rows: int = 256) -> None:
@@ -98,7 +101,7 @@ class InterpretedDevice(HostDevice):
 
     def compiled(self, launch: Launch) -> Call:
         constants = dict(launch.kernel.constants)
-        if "APPROXIMATE" in constants:  # inline assembly
+        if "APPROXIMATE" in constants:  # inline assembly, which the interpreter does not run
             constants["APPROXIMATE"] = False
         grid, rows = launch.grid, constants.get("ROWS", self.rows)
         if rows < self.rows:
@@ -111,13 +114,13 @@ class InterpretedDevice(HostDevice):
 
 
 class SimulatedDevice(HostDevice):
-    """Runs what Triton compiles for one architecture, instruction by instruction, in `gpu.ptx`.
+    """Device that runs the PTX compiled for one architecture, instruction by instruction, in `tests.gpu.ptx`.
 
     Attributes:
-        machine: its memory.
-        worst_approximations: tanh.approx errs as much as the PTX manual allows it to.
-        checks: races, reads of what nobody wrote, and the like are errors; a third of the time goes into that.
-        rewrite: (name of the kernel, PTX) -> PTX, to plant faults.
+        machine: the memory, and the PTX interpreter. Its `worst_approximations` give tanh.approx the largest error that
+            the PTX manual allows.
+        checks: raise an error for races, reads of unwritten memory and the like. This takes a third of the time.
+        rewrite: (name of the kernel, PTX) -> PTX, used to plant faults.
     """
 
     def __init__(
@@ -164,7 +167,7 @@ class SimulatedDevice(HostDevice):
 
 @cache
 def compile_once(kernel: Any, capability: int) -> Any:
-    """The machine code of one kernel, as users get it."""
+    """Compile one kernel as the engine does, once per process."""
     return kernel.compile(capability)
 
 
@@ -181,6 +184,6 @@ class _Mark:
         pass
 
 
-def _all(calls: list[Call]) -> None:
+def _run_all(calls: list[Call]) -> None:
     for call in calls:
         call()

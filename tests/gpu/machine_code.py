@@ -1,4 +1,4 @@
-"""What the assembler made of a kernel: its resources and instructions, read with the tools that come with Triton."""
+"""Machine code of a kernel: its resources and instructions, read with the tools that come with Triton."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import triton
 
 from engine.config import Config
-from engine.kernels.gpu import GRAIN, GpuNetwork
-from engine.kernels.launch import Call, Launch
+from engine.kernels.gpu import GpuNetwork
+from engine.kernels.launch import GRAIN, Call, Launch
 from engine.sampling.gpu.plan import conditioner_launches, step_launches
 from tests.gpu.devices import HostDevice, compile_once
 from tests.support.networks import random_network
@@ -26,16 +26,16 @@ TENSOR_CORES = re.compile(r"HMMA|HGMMA|UTC\w*MMA")
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What one multiprocessor of an architecture holds (CUDA programming guide, compute capabilities)."""
+    """Capacity of one multiprocessor of an architecture (CUDA programming guide, compute capabilities)."""
 
     shared_kb: int
     threads: int
     registers: int = 65536
 
     def programs(self, code: MachineCode) -> int:
-        """How many programs of a kernel run on it at a time."""
+        """Return how many programs of a kernel run on the multiprocessor at a time."""
         threads = 32 * code.warps
-        # Registers are given out to warps, 256 at a time; every program takes 1 KB of shared memory besides its own.
+        # A warp allocates registers in units of 256. A program takes 1 KB of shared memory beside its own.
         registers = code.warps * -(-32 * code.registers // 256) * 256
         shared = code.shared + 1024
         return min(self.registers // registers, self.threads // threads, self.shared_kb * 1024 // shared)
@@ -53,15 +53,15 @@ MULTIPROCESSORS = {
 
 @dataclass(frozen=True)
 class MachineCode:
-    """Of one kernel.
+    """Resources and opcodes of one kernel.
 
     Attributes:
-        registers: of a thread.
-        stack: bytes of a thread, which spilled registers would take.
-        local: bytes of local memory of a thread.
-        shared: bytes of a program.
-        warps: of a program.
-        opcodes: how often each stands in the code, with its modifiers ("LDG.E.128").
+        registers: registers of a thread.
+        stack: stack of a thread in bytes, which holds spilled registers.
+        local: local memory of a thread in bytes.
+        shared: shared memory of a program in bytes.
+        warps: warps of a program.
+        opcodes: the number of instructions per opcode, with modifiers ("LDG.E.128").
     """
 
     registers: int
@@ -72,21 +72,21 @@ class MachineCode:
     opcodes: Counter[str]
 
     def count(self, pattern: str) -> int:
-        """Instructions whose opcode begins so."""
+        """Count the instructions whose opcode matches a pattern at its beginning."""
         return sum(n for opcode, n in self.opcodes.items() if re.match(pattern, opcode))
 
 
 @cache
 def machine_code(kernel: Any, capability: int) -> MachineCode:
-    """Compile a kernel and read what came out."""
+    """Compile a kernel and disassemble it."""
     compiled = compile_once(kernel, capability)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
         usage, text = _output("cuobjdump", "-res-usage", file.name), _output("nvdisasm", "-c", file.name)
-    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
-    assert found, usage
-    registers, stack, local = map(int, found.groups())
+    match = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
+    assert match, usage
+    registers, stack, local = map(int, match.groups())
     # "/*0040*/ @!P0 LDG.E.128 R4, ..." and the same without a predicate
     opcodes = Counter(re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", text, re.MULTILINE))
     shared, warps = compiled.metadata.shared, compiled.metadata.num_warps
@@ -99,7 +99,7 @@ def _output(tool: str, *arguments: str) -> str:
 
 
 class RecordingDevice(HostDevice):
-    """Runs nothing and keeps what it was asked to run."""
+    """Device that records the kernels of launches and runs nothing."""
 
     def __init__(self, capability: int) -> None:
         super().__init__()
@@ -112,16 +112,16 @@ class RecordingDevice(HostDevice):
 
 
 def kernels_of(config: Config, precision: str, capability: int, isa: str | None = None) -> dict[str, Any]:
-    """Every kernel that a network of this configuration launches, by operation."""
+    """Return every kernel that a network of this configuration launches, by operation."""
     device = RecordingDevice(capability)
     net = GpuNetwork(config, random_network(config, 1), device, precision, isa)
-    to = net.buffers(1, 2 * GRAIN, 1, False)
+    buffers = net.buffers(1, 2 * GRAIN, 1, False)
     rows = device.empty((1, config.residual_layers, 7 * net.channels), "fp32")
     launches = [
-        net.initial_noise(to.x, to.seeds, to.begins, to.lengths),
+        net.initial_noise(buffers.x, buffers.seeds, buffers.begins, buffers.lengths),
         *net.fold_steps(device.empty((1, 128), "fp32"), rows),
-        *conditioner_launches(net, to),
-        *step_launches(net, to, 1),
+        *conditioner_launches(net, buffers),
+        *step_launches(net, buffers, 1),
     ]
     for launch in launches:
         device.bind(launch)

@@ -1,4 +1,4 @@
-"""Whole calls on a stand-in GPU: the loop, its plans, windows and batches, and the voice around them."""
+"""Whole calls on a simulated GPU: the sampling loop with its plans, windows and batches, and the voice."""
 
 from dataclasses import replace
 
@@ -13,7 +13,8 @@ from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
 from engine.errors import UnavailableError
-from engine.kernels import cuda, reference
+from engine.kernels import device as gpu_device
+from engine.kernels import reference
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.label import label_row
 from engine.sampling import guidance
@@ -49,8 +50,8 @@ def device(one_torch_thread):
     return SimulatedDevice(80, checks=False)
 
 
-def inputs(config, frames, given=False, betas=None):
-    """[Item] and the audio of each in float64."""
+def inputs(config, frames, with_noise=False, betas=None):
+    """Return the schedule, items, and the audio of each item in float64."""
     plan = build_schedule(config, schedule=betas)
     items, audio = [], []
     for number, count in enumerate(frames):
@@ -62,9 +63,11 @@ def inputs(config, frames, given=False, betas=None):
         noise = torch.tensor(np.array(z)).double()[:, None]
         label = (3 * number + 1) % len(CLASSES) if config.classes else None
         labels = None if label is None else torch.tensor([label])
-        made = reference.sample(exact(config), config, batch[0], plan, batch[1], noise, std=batch[2], labels=labels)[0]
-        items.append(Item(length, mel, 5 + number, x, np.array(z) if given else None, scale, label=label))
-        audio.append(made)
+        expected = reference.sample(
+            exact(config), config, batch[0], plan, batch[1], noise, std=batch[2], labels=labels
+        )[0]
+        items.append(Item(length, mel, 5 + number, x, np.array(z) if with_noise else None, scale, label=label))
+        audio.append(expected)
     return plan, items, audio
 
 
@@ -81,21 +84,21 @@ def loop_of(device, config, precision="fp16", plan_samples=None):
         *(pytest.param("classes", precision, marks=pytest.mark.slow) for precision in ("bf16", "tf32")),
     ],
 )
-def test_variants_are_the_reference(device, name, precision):
+def test_variants_match_the_reference(device, name, precision):
     plan, items, audio = inputs(VARIANTS[name], FRAMES)
     for got, want in zip(loop_of(device, VARIANTS[name], precision).sample(items, plan), audio, strict=True):
         assert relative_error(got, want) < TOLERANCES[f"network_audio_{precision}"]
 
 
-def test_noise_that_is_given(device):
-    plan, items, audio = inputs(TINY, FRAMES, given=True)
+def test_noise_of_the_caller(device):
+    plan, items, audio = inputs(TINY, FRAMES, with_noise=True)
     drawn = loop_of(device, TINY).sample(inputs(TINY, FRAMES)[1], plan)
     for got, same, want in zip(loop_of(device, TINY).sample(items, plan), drawn, audio, strict=True):
         assert relative_error(got, want) < TOLERANCES["network_audio_fp16"]
         assert got.numpy().tobytes() == same.numpy().tobytes()
 
 
-def test_one_evaluation(device):
+def test_predict_noise_matches_the_reference(device):
     plan, items, _ = inputs(TINY, FRAMES)
     for item, got in zip(items, loop_of(device, TINY).predict_noise(items, plan.t[2]), strict=True):
         x, mel = (torch.tensor(a).double()[None] for a in (item.x, item.mel))
@@ -103,8 +106,8 @@ def test_one_evaluation(device):
         assert relative_error(got, want) < TOLERANCES["network_eps_fp16"]
 
 
-def test_labels_of_one_batch_do_not_mix(device):
-    """Items of one label share a plan; none of the others, nor their order, changes a byte."""
+def test_labels_in_a_batch_are_independent(device):
+    """Items of one label share a plan. Neither the other items nor their order change the audio."""
     config = VARIANTS["classes"]
     plan, items, audio = inputs(config, (9, 3, 9), betas=FEW)
     items.append(replace(items[0], label=4))
@@ -112,19 +115,19 @@ def test_labels_of_one_batch_do_not_mix(device):
     together = loop.sample(items, plan)
     for got, want in zip(together, audio, strict=False):
         assert relative_error(got, want) < TOLERANCES["network_audio_fp16"]
-    assert relative_error(together[3], audio[0]) > 0.1, "the label does nothing, so this test shows nothing"
+    assert relative_error(together[3], audio[0]) > 0.1, "the label has no effect, so this test proves nothing"
     eps = loop.predict_noise(items, plan.t[0])
-    for at in (3, 0):
-        assert loop.sample([items[at]], plan)[0].numpy().tobytes() == together[at].numpy().tobytes()
-        assert loop.predict_noise([items[at]], plan.t[0])[0].numpy().tobytes() == eps[at].numpy().tobytes()
+    for i in (3, 0):
+        assert loop.sample([items[i]], plan)[0].numpy().tobytes() == together[i].numpy().tobytes()
+        assert loop.predict_noise([items[i]], plan.t[0])[0].numpy().tobytes() == eps[i].numpy().tobytes()
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_guidance_is_its_formula(device, given):
+@pytest.mark.parametrize("with_noise", [False, True])
+def test_guidance_matches_its_formula(device, with_noise):
     config = replace(VARIANTS["classes"], guidance=2.0, signal_std=0.14)
-    plan, items, _ = inputs(config, (9, 3), given, FEW)
-    made = guidance.sample(loop_of(device, config, "fp32"), items, plan, config, 2.0, None)
-    for item, got in zip(items, made, strict=True):
+    plan, items, _ = inputs(config, (9, 3), with_noise, FEW)
+    guided = guidance.sample(loop_of(device, config, "fp32"), items, plan, config, 2.0, None)
+    for item, got in zip(items, guided, strict=True):
         audio = torch.tensor(normal(item.seed, 0, 0, item.length)).double()[None]
         for n, t in enumerate(plan.t):
             labelled, without = (
@@ -139,7 +142,7 @@ def test_guidance_is_its_formula(device, given):
 
 
 @pytest.mark.parametrize("channels", [48, 64])
-def test_a_label_joins_the_bias_of_the_convolution(device, channels):
+def test_a_label_is_added_to_the_bias_of_the_convolution(device, channels):
     config = replace(VARIANTS["classes"], residual_channels=channels)
     net = GpuNetwork(config, weights(config), device, "fp16")
     rows = torch.full((2, 4, 7 * net.channels), 0.5)
@@ -151,13 +154,16 @@ def test_a_label_joins_the_bias_of_the_convolution(device, channels):
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
-    [("lmnt", False), ("lmnt", True), ("unconditional", False), ("reflect", False), ("prior", True), ("hop 30", False)],
+    ("name", "with_noise"),
+    [
+        *(("lmnt", True), ("reflect", False), ("prior", True), ("hop 30", False)),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in ("lmnt", "unconditional")),
+    ],
 )
-def test_cutting_long_audio_changes_no_byte(device, name, given):
-    """With a hop of 16 the halo is 3 * 8 samples and two frames, so everything past 256 samples is cut."""
+def test_windows_do_not_change_the_audio(device, name, with_noise):
+    """With a hop of 16 the halo is 3 * 8 samples and two frames, so that items of more than 256 samples are cut."""
     config = VARIANTS[name]
-    plan, items, _ = inputs(config, (27, 2, 23), given, betas=FEW)
+    plan, items, _ = inputs(config, (27, 2, 23), with_noise, betas=FEW)
     whole = loop_of(device, config).sample(items, plan)
     before = len(device.launched)
     loop = loop_of(device, config, plan_samples=256)
@@ -168,18 +174,18 @@ def test_cutting_long_audio_changes_no_byte(device, name, given):
         assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
-def test_long_schedules_in_groups_of_steps(device):
+def test_long_schedules_run_in_groups_of_steps(device):
     seven = (0.000135594, 0.0010096, 0.00877838, 0.035964, 0.077557, 0.18931, 0.3)
     plan, items, audio = inputs(TINY, (27,), betas=seven)
     whole = loop_of(device, TINY).sample(items, plan)
     assert relative_error(whole[0], audio[0]) < TOLERANCES["network_audio_fp16"]
     conditioner = [name for name in device.launched if name == "project_conditioner"]
-    assert len(conditioner) == 2  # once in the open, once for all 7 steps
+    assert len(conditioner) == 2  # once without a graph, once for all 7 steps
     cut = loop_of(device, TINY, plan_samples=256).sample(items, plan)
     assert cut[0].numpy().tobytes() == whole[0].numpy().tobytes()
 
 
-def test_neither_batch_nor_capacity_nor_reuse_changes_a_byte(device):
+def test_audio_depends_on_neither_batch_nor_capacity_nor_reuse(device):
     plan, items, _ = inputs(TINY, (9, 3, 17, 1, 8), betas=FEW)
     loop = loop_of(device, TINY)
     together = loop.sample(items, plan)
@@ -188,15 +194,15 @@ def test_neither_batch_nor_capacity_nor_reuse_changes_a_byte(device):
     assert device.captured <= 2 * len(loop.plans)
 
 
-def test_a_plan_is_captured_once_and_new_inputs_reach_it(device):
+def test_a_plan_is_captured_once_and_reads_new_inputs(device):
     loop = loop_of(device, TINY)
     plan, items, audio = inputs(TINY, (9,))
     loop.sample(items, plan)
     captured = device.captured
-    device.bind = None  # nothing more is compiled or bound
+    device.bind = None  # nothing is compiled or bound after this
     full = build_schedule(TINY, schedule=[1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4])
     loop._rows.cache_clear()
-    with pytest.raises(TypeError):  # but for the tables of a new schedule
+    with pytest.raises(TypeError):  # except for the tables of a new schedule
         loop.sample(items, full)
     del device.bind
     other = [replace(items[0], mel=items[0].mel[:, ::-1].copy(), seed=77)]
@@ -208,20 +214,20 @@ def test_a_plan_is_captured_once_and_new_inputs_reach_it(device):
 
 @pytest.fixture
 def voice(tmp_path, monkeypatch, device):
-    """`engine.load(device="cuda")` where the stand-in is the GPU."""
+    """Return `engine.load` with the simulated GPU as the GPU."""
     path = tmp_path / "tiny.safetensors"
     save_checkpoint(path, Checkpoint(TINY, weights(TINY)))
-    monkeypatch.setattr(cuda, "obstacle", lambda index=0: None)
-    monkeypatch.setattr(cuda, "describe", lambda index=0: "a stand-in")
-    monkeypatch.setattr(cuda, "isa", lambda index=0: "sm_80")
-    monkeypatch.setattr(cuda, "CudaDevice", lambda index=0: device)
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: None)
+    monkeypatch.setattr(gpu_device, "describe", lambda index=0: "a simulated GPU")
+    monkeypatch.setattr(gpu_device, "isa", lambda index=0: "sm_80")
+    monkeypatch.setattr(gpu_device, "CudaDevice", lambda index=0: device)
     return lambda **options: engine.load(path, **options)
 
 
-def test_a_voice_on_a_gpu_is_the_voice_on_a_cpu(voice):
+def test_a_voice_on_a_gpu_matches_a_voice_on_a_cpu(voice):
     gpu, cpu = voice(device="cuda", precision="tf32"), voice(device="cpu", precision="fp32")
     audio, eps = TOLERANCES["network_audio_tf32"], TOLERANCES["network_eps_tf32"]
-    assert "device cuda:0: a stand-in, asked for" in gpu.explain()
+    assert "device cuda:0: a simulated GPU, requested" in gpu.explain()
     with pytest.raises(UnavailableError, match="it needs a CPU; load the voice with device='cpu'"):
         gpu.stream(np.zeros((16, 5), np.float32))
     mels = [np.random.default_rng(n).random((16, n), dtype=np.float32) for n in (5, 1, 8)]
@@ -230,24 +236,24 @@ def test_a_voice_on_a_gpu_is_the_voice_on_a_cpu(voice):
     batch = np.stack([mels[0], mels[0][:, ::-1]])
     assert relative_error(gpu.vocode(batch, schedule=FEW), cpu.vocode(batch, schedule=FEW)) < audio
     x = normal(1, 0, 0, 80)
-    assert relative_error(gpu.predict_noise(x, 3.5, mels[0]), cpu.predict_noise(x, 3.5, mels[0])) < eps
+    assert relative_error(gpu.predict_noise(x, 3.5, mel=mels[0]), cpu.predict_noise(x, 3.5, mel=mels[0])) < eps
     assert relative_error(gpu.vocode(mels[0], seed=2**64 - 1), cpu.vocode(mels[0], seed=2**64 - 1)) < audio
     noise = normal(2, 0, 0, 80), np.stack([normal(2, n, 0, 80) for n in range(1, 6)])
     assert relative_error(gpu.vocode(mels[0], noise=noise), cpu.vocode(mels[0], noise=noise)) < audio
 
 
-def test_tensors_come_back_as_they_came(voice):
+def test_tensors_return_tensors(voice):
     gpu = voice(device="cuda", precision="fp16")
     mel = torch.rand(16, 5)
     plain = gpu.vocode(mel.numpy())
     with torch.inference_mode():
         audio = gpu.vocode(mel)
     assert isinstance(audio, torch.Tensor) and audio.numpy().tobytes() == plain.tobytes()
-    assert gpu.vocode(mel).numpy().tobytes() == plain.tobytes()  # a plan made in inference mode serves outside it
+    assert gpu.vocode(mel).numpy().tobytes() == plain.tobytes()  # a plan created in inference mode also runs outside it
     assert isinstance(gpu.vocode([mel, mel])[1], torch.Tensor) and gpu.vocode(mel[None]).shape == (1, 80)
 
 
-def test_mels_of_any_strides(voice, recwarn):
+def test_mels_may_have_any_strides(voice, recwarn):
     gpu, mel = voice(device="cuda"), np.random.default_rng(0).random((5, 16), dtype=np.float32)
     expected = gpu.vocode(np.ascontiguousarray(mel.T[::-1])).tobytes()
     turned = mel.T[::-1]
@@ -255,13 +261,13 @@ def test_mels_of_any_strides(voice, recwarn):
     assert gpu.vocode(turned).tobytes() == expected and not recwarn.list
 
 
-def test_progress_ends_with_everything(voice):
+def test_progress_ends_at_one(voice):
     seen = []
     voice(device="cuda").vocode(np.random.rand(16, 5).astype("f4"), progress=seen.append)
     assert seen[-1] == 1.0 and seen == sorted(seen)
 
 
-def test_errors_are_those_of_a_cpu(voice):
+def test_errors_match_those_of_a_cpu(voice):
     gpu = voice(device="cuda", precision="fp16")
     with pytest.raises(engine.InputError, match="mel: expected finite values, got nan at band 2, frame 1"):
         mel = torch.rand(16, 5)
@@ -271,7 +277,7 @@ def test_errors_are_those_of_a_cpu(voice):
         gpu.vocode(torch.rand(5, 16))
 
 
-def test_a_network_too_wide_is_refused(device):
+def test_too_many_channels_raise_an_error(device):
     wide = replace(TINY, residual_channels=272, residual_layers=1)
     with pytest.raises(engine.UnavailableError, match="up to 256 residual channels, this network has 272"):
         GpuNetwork(wide, {}, device, "fp16")

@@ -1,4 +1,4 @@
-"""The bundled voice through a whole plan, 6 steps of 30 layers, as compiled: against the CPU engine's audio."""
+"""The bundled voice through a whole plan of compiled PTX, 6 steps of 30 layers, against the CPU backend."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ pytest.importorskip("triton")
 
 import engine
 from engine.audio.metrics import snr
+from engine.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
 from engine.kernels.gpu import GpuNetwork
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
-from engine.voice import BUNDLED
 from tests.gpu.devices import SimulatedDevice
 from tests.support.tolerances import TOLERANCES
 
@@ -42,30 +42,36 @@ def loop_on(capability, precision, **options):
     return GpuLoop(GpuNetwork(checkpoint.config, checkpoint.tensors, device, precision))
 
 
+TARGETS = [(80, "fp16")]
+SLOW_TARGETS = [(c, "fp16") for c in (86, 89, 90, 120)] + [(80, precision) for precision in ("bf16", "tf32", "fp32")]
+
+
 @pytest.mark.parametrize(
-    ("capability", "precision"),
-    [(80, "fp16"), *(pytest.param(c, "fp16", marks=pytest.mark.slow) for c in (86, 89, 90, 120))]
-    + [pytest.param(80, p, marks=pytest.mark.slow) for p in ("bf16", "tf32", "fp32")],
+    ("capability", "precision"), TARGETS + [pytest.param(*target, marks=pytest.mark.slow) for target in SLOW_TARGETS]
 )
-def test_the_plan_makes_the_cpu_engines_audio(capability, precision, mel, cpu):
+def test_a_plan_computes_the_audio_of_the_cpu(capability, precision, mel, cpu):
     loop = loop_on(capability, precision, worst_approximations=True)
-    plan = build_schedule(cpu.config)
-    audio = loop.sample([Item(512, mel, SEED)], plan)[0].numpy()
-    found = snr(cpu.vocode(mel, seed=SEED), audio)
-    print(f"sm_{capability} {precision}: audio {found:.1f} dB")
-    assert found >= TOLERANCES[f"gpu_audio_{precision}_db"]
+    audio = loop.sample([Item(512, mel, SEED)], build_schedule(cpu.config))[0].numpy()
+    db = snr(cpu.vocode(mel, seed=SEED), audio)
+    print(f"sm_{capability} {precision}: audio {db:.1f} dB")
+    assert db >= TOLERANCES[f"gpu_audio_{precision}_db"]
 
-    loop = loop_on(capability, precision, worst_approximations=True, checks=False)  # the same kernels, checked above
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "precision"), TARGETS + SLOW_TARGETS)
+def test_every_step_computes_the_eps_of_the_cpu(capability, precision, mel, cpu):
+    """The checks are off: the test above runs the same kernels with them."""
+    loop = loop_on(capability, precision, worst_approximations=True, checks=False)
     x = normal(SEED, 0, 0, 512)
-    for t in plan.t:
-        eps, expected = loop.predict_noise([Item(512, mel, x=x)], t)[0].numpy(), cpu.predict_noise(x, t, mel)
-        found = snr(expected, eps)
-        print(f"  eps at t = {t:.2f}: {found:.1f} dB")
-        assert found >= TOLERANCES[f"gpu_eps_{precision}_db"]
+    for t in build_schedule(cpu.config).t:
+        eps, expected = loop.predict_noise([Item(512, mel, x=x)], t)[0].numpy(), cpu.predict_noise(x, t, mel=mel)
+        db = snr(expected, eps)
+        print(f"sm_{capability} {precision}: eps at t = {t:.2f}: {db:.1f} dB")
+        assert db >= TOLERANCES[f"gpu_eps_{precision}_db"]
 
 
-def test_launches_are_those_of_the_loop(mel):
-    """Capture safety and order: nothing but 6 x (entry, 30 layers, exit) in the graph, all on tensors of the device."""
+def test_a_plan_launches_the_kernels_in_order(mel):
+    """The graph holds only 6 x (input projection, 30 layers, output head), on tensors of the device."""
     loop = loop_on(80, "fp16", checks=False)
     device = loop._device
     with loop.plans.plan(shape_of(loop)) as plan:

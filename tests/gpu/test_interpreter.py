@@ -1,4 +1,4 @@
-"""Triton's interpreter is chosen when Triton is imported, so its tests run in processes of their own."""
+"""Runs of the tests in `interpreted/`, in their own processes: TRITON_INTERPRET takes effect on import of Triton."""
 
 import os
 import re
@@ -14,9 +14,11 @@ FOLDER = Path(__file__).parent / "interpreted"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}
 
 
+@pytest.mark.parametrize("marker", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("test_*.py")))
-def test_interpreted(name):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "-q", FOLDER / name]
+def test_interpreted(name, marker):
+    options = ["-p", "no:cacheprovider", "-o", "addopts=", "-q", "-m", marker]
+    command = [sys.executable, "-m", "pytest", *options, FOLDER / name]
     run = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
     output = run.stdout + run.stderr
     assert run.returncode == 0, output

@@ -1,4 +1,4 @@
-"""On a real GPU: every operation, the graphs, streams and voices. Skipped where there is none."""
+"""Every operation, graphs, streams and voices on a real GPU. Skipped without one."""
 
 import threading
 from dataclasses import replace
@@ -11,31 +11,32 @@ pytest.importorskip("triton")
 
 import engine
 from engine.audio.metrics import snr
+from engine.bundled import BUNDLED
 from engine.config import BASE
 from engine.diffusion.schedule import build_schedule
-from engine.kernels import cuda
+from engine.kernels import device as gpu_device
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.hopper import build as hopper
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
-from engine.voice import BUNDLED
 from tests.gpu import checks
 from tests.support.networks import SMALL
 from tests.support.targets import weights
 from tests.support.tolerances import TOLERANCES, relative_error
 
-OBSTACLE = cuda.obstacle()
+OBSTACLE = gpu_device.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
 PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 WIDE = replace(BASE, residual_layers=10)
-# The instruction set that has its own residual blocks, where this GPU is one.
-OWN = {p: [hopper.ISA] * (OBSTACLE is None and cuda.isa() == "sm_90" and p in ("fp16", "bf16")) for p in PRECISIONS}
+# The instruction set with CUDA residual blocks, if this GPU has it.
+ON_HOPPER = OBSTACLE is None and gpu_device.isa() == "sm_90"
+CUDA_BLOCKS = {p: [hopper.ISA] * (ON_HOPPER and p in ("fp16", "bf16")) for p in PRECISIONS}
 MIDDLE = replace(SMALL, residual_channels=64)
 LENGTHS = (4097, 130, 7)
 
 
-class PoisonedGpu(cuda.CudaDevice):
-    """Tensors begin as NaN, so that a value never written shows."""
+class PoisonedGpu(gpu_device.CudaDevice):
+    """GPU whose tensors begin as NaN, so that unwritten values are detected."""
 
     def empty(self, shape, dtype):
         tensor = super().empty(shape, dtype)
@@ -45,8 +46,8 @@ class PoisonedGpu(cuda.CudaDevice):
         tensor.copy_(torch.as_tensor(values).to(tensor.dtype))
 
 
-class EagerGpu(cuda.CudaDevice):
-    """Without graphs."""
+class EagerGpu(gpu_device.CudaDevice):
+    """GPU that runs without graphs."""
 
     def capture(self, calls):
         return lambda: [call() for call in calls] and None
@@ -55,7 +56,7 @@ class EagerGpu(cuda.CudaDevice):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_operations(precision):
     device, limit = PoisonedGpu(), TOLERANCES[f"operation_{precision}"]
-    for isa in (None, *OWN[precision]):
+    for isa in (None, *CUDA_BLOCKS[precision]):
         device.isa = isa
         for layer in (0, 3, 9):
             assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
@@ -72,13 +73,13 @@ def test_operations(precision):
         assert checks.residual_block(device, config, precision, LENGTHS, 2) < limit
 
 
-def test_noise_has_the_bits_of_its_definition():
+def test_noise_matches_its_definition_bit_for_bit():
     net = checks.network(PoisonedGpu(), SMALL, "fp16")
     assert checks.initial_noise(PoisonedGpu(), net, (2**64 - 1, 5), (2**34, 2**62), (30000, 1027))
 
 
-@pytest.mark.parametrize(("precision", "isa"), [(p, isa) for p in PRECISIONS for isa in (None, *OWN[p])])
-def test_the_bundled_voice_is_that_of_the_cpu(precision, isa):
+@pytest.mark.parametrize(("precision", "isa"), [(p, isa) for p in PRECISIONS for isa in (None, *CUDA_BLOCKS[p])])
+def test_the_bundled_voice_matches_the_cpu(precision, isa):
     mel = np.load(BUNDLED.with_name("demo_mel.npy"))
     gpu, cpu = engine.load(device="cuda", precision=precision, isa=isa), engine.load(device="cpu", precision="fp32")
     assert snr(cpu.vocode(mel, seed=1), gpu.vocode(mel, seed=1)) >= TOLERANCES[f"gpu_audio_{precision}_db"]
@@ -86,22 +87,22 @@ def test_the_bundled_voice_is_that_of_the_cpu(precision, isa):
 
 def items(*frames):
     rng = np.random.default_rng(0)
-    made = []
+    batch = []
     for number, count in enumerate(frames):
-        made.append(Item(count * SMALL.hop, rng.random((SMALL.n_mels, count), dtype=np.float32), number))
-    return made
+        batch.append(Item(count * SMALL.hop, rng.random((SMALL.n_mels, count), dtype=np.float32), number))
+    return batch
 
 
 def loop(config, isa, device=None, **options):
-    return GpuLoop(GpuNetwork(config, weights(config), device or cuda.CudaDevice(), "fp16", isa), **options)
+    return GpuLoop(GpuNetwork(config, weights(config), device or gpu_device.CudaDevice(), "fp16", isa), **options)
 
 
 def as_bytes(audio):
-    return [one.cpu().numpy().tobytes() for one in audio]
+    return [item.cpu().numpy().tobytes() for item in audio]
 
 
-@pytest.mark.parametrize(("config", "isa"), [(SMALL, None), *[(MIDDLE, isa) for isa in (None, *OWN["fp16"])]])
-def test_graphs_windows_batches_and_repetition_change_no_byte(config, isa):
+@pytest.mark.parametrize(("config", "isa"), [(SMALL, None), *[(MIDDLE, isa) for isa in (None, *CUDA_BLOCKS["fp16"])]])
+def test_audio_depends_on_neither_graphs_nor_windows_nor_batches(config, isa):
     plan, batch = build_schedule(config), items(200, 3, 77)
     whole = as_bytes(loop(config, isa).sample(batch, plan))
     small = loop(config, isa)
@@ -114,24 +115,24 @@ def test_graphs_windows_batches_and_repetition_change_no_byte(config, isa):
     assert as_bytes(loop(config, isa, plan_bytes=16384 * per_sample).sample(batch, plan)) == whole
 
 
-@pytest.mark.parametrize("isa", [None, *OWN["fp16"]])
-def test_streams_and_threads(isa):
-    plan, one = build_schedule(MIDDLE), loop(MIDDLE, isa)
+@pytest.mark.parametrize("isa", [None, *CUDA_BLOCKS["fp16"]])
+def test_streams_and_threads_give_the_same_audio(isa):
+    plan, shared = build_schedule(MIDDLE), loop(MIDDLE, isa)
     batches = [items(n, n + 1) for n in (20, 50, 90)]
-    expected = [as_bytes(one.sample(batch, plan)) for batch in batches]
-    found = [None] * 3
+    expected = [as_bytes(shared.sample(batch, plan)) for batch in batches]
+    audio = [None] * 3
 
     def work(number):
         with torch.cuda.stream(torch.cuda.Stream()):
             for _ in range(5):
-                found[number] = as_bytes(one.sample(batches[number], plan))
+                audio[number] = as_bytes(shared.sample(batches[number], plan))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == expected
+    assert audio == expected
 
 
 def test_tensors_stay_on_the_gpu():
@@ -144,7 +145,7 @@ def test_tensors_stay_on_the_gpu():
     assert relative_error(voice.vocode(mel).cpu(), plain) == 0.0
 
 
-def test_repeated_calls_do_not_grow():
+def test_repeated_calls_use_no_more_memory():
     voice, mel = engine.load(device="cuda"), torch.rand(80, 40, device="cuda")
     voice.vocode(mel)
     before = torch.cuda.memory_allocated()

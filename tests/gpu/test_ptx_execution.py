@@ -1,4 +1,4 @@
-"""Grids, divergence, named barriers, atomics, parameters and tensors of the PTX interpreter's machine."""
+"""Grids, divergence, named barriers, atomics, parameters and tensors in the PTX interpreter."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CROSS = {
         [LAST, "ld.global.b32 %r9, [%in0]; @%p1 st.global.b32 [%in1], 7;"],
     ),
     "a CTA writes what another read": (
-        # In place: CTA 1's words are CTA 0's neighbours.
+        # In place: the words of CTA 1 are next to those of CTA 0.
         ["mad.wide.u32 %d4, %global, 4, %in0; ld.global.b32 %r9, [%in0]; st.global.b32 [%d4], %r9;"],
         ["mad.wide.u32 %d4, %global, 4, %in0; ld.global.b32 %r9, [%d4]; st.global.b32 [%d4], %r9;"],
     ),
 }
 
 
-@pytest.mark.parametrize("ctas", [2, 300])  # together, and in chunks
+@pytest.mark.parametrize("ctas", [2, 300])  # in one chunk, and in several
 @pytest.mark.parametrize("name", CROSS)
 def test_race_between_ctas(name, ctas):
     for lines, faulty in zip(CROSS[name], (True, False), strict=True):
@@ -106,7 +106,7 @@ def test_lanes_that_end_early():
 
 
 def test_warps_that_wait_for_each_other_at_named_barriers():
-    """Warp 0 produces and only arrives; the others consume."""
+    """Warp 0 produces and only arrives; the other warps consume."""
     body = """
         shr.u32 %r1, %tid, 5; and.b32 %r2, %tid, 31; mad.lo.u32 %r3, %r2, 4, %base; setp.ne.s32 %p1, %r1, 0;
         @%p1 bra CONSUME;
@@ -158,14 +158,14 @@ def test_parameters_and_variables():
 
 def test_tensors_lie_in_the_machine():
     machine = Machine(1 << 20)
-    given = machine.put(torch.arange(6, dtype=torch.bfloat16).view(2, 3))
+    source = machine.put(torch.arange(6, dtype=torch.bfloat16).view(2, 3))
     fresh = machine.empty((2, 3), np.float32)
     assert torch.isnan(fresh).all()
-    assert machine.address(given[1]) - machine.address(given) == 6
+    assert machine.address(source[1]) - machine.address(source) == 6
     program = parse(program_text("ld.global.b32 %r1, [%in0];"))
     with pytest.raises(UnwrittenError):
         machine.launch(program, 1, 32, [fresh])
-    fresh.copy_(given)
+    fresh.copy_(source)
     machine.mark_written(fresh)
     machine.launch(program, 1, 32, [fresh])
     with pytest.raises(ValueError, match="machine"):
@@ -196,15 +196,15 @@ def test_counters():
     load, copy, shared = counters.global_memory["load"], counters.global_memory["copy"], counters.shared_memory
     assert (load.requests, load.units, load.bytes) == (12, 12 * 4, 3 * 512)
     assert (copy.requests, copy.units, copy.bytes) == (3, 3, 48)
-    assert shared["load"].units == 12  # a word of each bank
-    assert shared["store"].units == 12 + 12 * 32  # and all 32 lanes in one bank
+    assert shared["load"].units == 12  # one word of each bank
+    assert shared["store"].units == 12 + 12 * 32  # all 32 lanes in one bank
     assert [counters.classes[c] for c in ("mufu", "float", "barrier")] == [12, 12, 36]
     assert counters.launches == 1
 
 
 @pytest.mark.parametrize("size", [4, 8, 16])
 def test_wavefronts_of_rows_without_conflicts(size):
-    """Every lane reads its own ``size`` bytes: as many wavefronts as 128-byte lines, whatever the width."""
+    """Every lane reads ``size`` bytes of its own. The wavefronts are the 128-byte lines, whatever the width."""
     registers = {4: "%r1", 8: "{%r1, %r2}", 16: "{%r1, %r2, %r3, %r4}"}[size]
     vector = "" if size == 4 else f".v{size // 4}"
     body = f"mad.lo.u32 %r5, %tid, {size}, %base; mov.b32 %r1, 0; mov.b32 %r2, 0; mov.b32 %r3, 0; mov.b32 %r4, 0;"
@@ -226,7 +226,7 @@ def test_cp_async_copies_a_part(extra, kept):
     body = f"""mad.lo.u32 %r0, %tid, 16, %base; mad.wide.u32 %d0, %tid, 16, %in0; mad.wide.u32 %d1, %tid, 16, %in1;
         setp.eq.s32 %p1, 0, 0; cp.async.cg.shared.global [%r0 + 0], [%d0 + 0], 0x10{extra}; cp.async.wait_all;
         ld.shared.v4.b32 {{%r1, %r2, %r3, %r4}}, [%r0]; st.global.v4.b32 [%d1], {{%r1, %r2, %r3, %r4}};"""
-    given = np.arange(1, 1 + 128 * 16, dtype=np.uint32).astype(np.uint8).reshape(128, 16)
-    got = run(body, given, ((128, 16), torch.uint8))[1].numpy()
-    np.testing.assert_array_equal(got[:, :kept], given[:, :kept])
+    source = np.arange(1, 1 + 128 * 16, dtype=np.uint32).astype(np.uint8).reshape(128, 16)
+    got = run(body, source, ((128, 16), torch.uint8))[1].numpy()
+    np.testing.assert_array_equal(got[:, :kept], source[:, :kept])
     assert not got[:, kept:].any()

@@ -1,4 +1,4 @@
-"""The PTX interpreter's float instructions and conversions against NumPy, libm and exact arithmetic."""
+"""Float instructions and conversions of the PTX interpreter against NumPy, libm and exact arithmetic."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def c_fma(name, kind):
 def test_fma_rounds_once():
     elementwise("fma.rn.f32", "f32", c_fma("fmaf", ctypes.c_float), 3)
     elementwise("fma.rn.f64", "f64", c_fma("fma", ctypes.c_double), 3)
-    # Where float64 lands on a tie of float32, and the rest below decides.
+    # The float64 result is a tie of float32, which the lower bits decide.
     a, b = np.float32([1 + 2**-12, 1 + 2**-12]), np.float32([1 + 2**-12, 1 + 2**-12])
     c = np.float32([2**-70, -(2**-70)])
     got = evaluate("fma.rn.f32 $0, $1, $2, $3;", "f32", ("f32", a), ("f32", b), ("f32", c))
@@ -98,17 +98,17 @@ def test_half_fma_rounds_once(kind):
 
 
 @pytest.mark.parametrize("kind", ["f16x2", "bf16x2", "f32x2"])
-def test_packed_is_two_of_the_same(kind):
-    one = kind[:-2]
-    values = samples(one, 601, 3)
+def test_packed_instructions_compute_both_elements(kind):
+    element = kind[:-2]
+    values = samples(element, 601, 3)
     values = [v[: len(v) // 2 * 2].copy() for v in values]
     for name, operands in (("add.rn", 2), ("mul.rn", 2), ("fma.rn", 3)):
         used = values[:operands]
         text = ", ".join(f"${i}" for i in range(operands + 1))
-        apart = evaluate(f"{name}.{one} {text};", one, *[(one, v) for v in used])
-        bits = f"u{8 if one == 'f32' else 4}"
+        apart = evaluate(f"{name}.{element} {text};", element, *[(element, v) for v in used])
+        bits = f"u{8 if element == 'f32' else 4}"
         joint = evaluate(f"{name}.{kind} {text};", kind, *[(kind, v.view(bits)) for v in used])
-        same(joint.view(apart.dtype), apart, one)
+        same(joint.view(apart.dtype), apart, element)
 
 
 def ptx_min(a, b):
@@ -151,13 +151,19 @@ def test_one_operand(name, function):
     elementwise(name, name[-3:], function, 1)
 
 
-@pytest.mark.parametrize(("to", "of"), [("f16", "f32"), ("f32", "f16"), ("f32", "f64"), ("f64", "f32"), ("f16", "f64")])
-def test_float_to_float(to, of):
-    (values,) = samples(of, 900, 1)
-    widening = FORMATS.get(to, (53,))[0] > FORMATS.get(of, (53,))[0]
+@pytest.mark.parametrize(
+    ("kind", "source_kind"), [("f16", "f32"), ("f32", "f16"), ("f32", "f64"), ("f64", "f32"), ("f16", "f64")]
+)
+def test_float_to_float(kind, source_kind):
+    (values,) = samples(source_kind, 900, 1)
+    widening = FORMATS.get(kind, (53,))[0] > FORMATS.get(source_kind, (53,))[0]
     with np.errstate(all="ignore"):
-        expected = values.astype(NUMPY[to])
-    same(evaluate(f"cvt{'' if widening else '.rn'}.{to}.{of} $0, $1;", to, (of, values)), expected, to)
+        expected = values.astype(NUMPY[kind])
+    same(
+        evaluate(f"cvt{'' if widening else '.rn'}.{kind}.{source_kind} $0, $1;", kind, (source_kind, values)),
+        expected,
+        kind,
+    )
 
 
 def rounded(values, kind):
@@ -165,7 +171,7 @@ def rounded(values, kind):
 
 
 def ties(digits):
-    """Values half way between two neighbours, just above and just below."""
+    """Return values half way between two neighbours, slightly above and slightly below."""
     base = (1 + np.arange(64) / 2 ** (digits - 1)).astype(np.float32)
     middle = base + np.float32(2.0**-digits)
     return np.concatenate([middle, np.nextafter(middle, np.float32(9)), np.nextafter(middle, np.float32(0)), -middle])
@@ -214,7 +220,7 @@ def test_float_to_integer_saturates(mode):
     for kind in ("s32", "u32", "s16", "s64"):
         info = np.iinfo(NUMPY[kind])
 
-        def one(v, info=info):
+        def expected(v, info=info):
             if np.isnan(v):
                 return 0
             whole = float(INTEGRAL[mode](np.float64(v)))
@@ -225,14 +231,14 @@ def test_float_to_integer_saturates(mode):
             )
 
         got = evaluate(f"cvt.{mode}.{kind}.f32 $0, $1;", kind, ("f32", values))
-        np.testing.assert_array_equal(got, np.array([one(v) for v in values], NUMPY[kind]))
+        np.testing.assert_array_equal(got, np.array([expected(v) for v in values], NUMPY[kind]))
     got = evaluate(f"cvt.{mode}.f32.f32 $0, $1;", "f32", ("f32", values))
     same(got, INTEGRAL[mode](values), "f32")
 
 
 def test_integer_conversions():
     (a,) = samples("s32", 300, 1)
-    for name, to, of, expected in (
+    for name, kind, source_kind, expected in (
         ("cvt.s64.s32", "s64", "s32", a.astype(np.int64)),
         ("cvt.u64.u32", "u64", "u32", a.view(np.uint32).astype(np.uint64)),
         ("cvt.u16.u32", "u16", "u32", a.astype(np.uint16)),
@@ -244,14 +250,14 @@ def test_integer_conversions():
         ("cvt.rn.f32.u32", "f32", "u32", a.view(np.uint32).astype(np.float32)),
         ("cvt.rn.f64.s32", "f64", "s32", a.astype(np.float64)),
     ):
-        got = evaluate(f"{name} $0, $1;", to, (of, a))
+        got = evaluate(f"{name} $0, $1;", kind, (source_kind, a))
         np.testing.assert_array_equal(got, expected, name)
     got = evaluate("cvt.rz.f32.s32 $0, $1;", "f32", ("s32", a)).astype(np.float64)
     assert (np.abs(got) <= np.abs(a.astype(np.float64))).all()
     assert (np.abs(got - a) < 128).all()
 
 
-def test_the_worst_tanh_that_the_manual_allows():
+def test_worst_approximations_of_tanh_stay_within_the_manual():
     x = np.concatenate([np.float32([0, -0.0, np.inf, -np.inf, np.nan]), RNG.standard_normal(4091).astype(np.float32)])
     program = parse(
         program_text(
@@ -260,13 +266,13 @@ def test_the_worst_tanh_that_the_manual_allows():
             2,
         )
     )
-    found = []
+    results = []
     for worst in (False, True, True):
         machine = Machine(1 << 20, worst_approximations=worst)
         out = machine.empty(4096, torch.float32)
         machine.launch(program, 32, 128, [machine.put(x), out])
-        found.append(out.numpy())
-    plain, worst, again = found
+        results.append(out.numpy())
+    plain, worst, again = results
     np.testing.assert_array_equal(plain, np.tanh(x.astype(np.float64)).astype(np.float32))
     np.testing.assert_array_equal(worst, again)
     assert np.isnan(worst[4])
@@ -276,4 +282,4 @@ def test_the_worst_tanh_that_the_manual_allows():
     assert 0.99 < error.max() < 1.001
     assert -1.001 < error.min() < -0.99
     assert abs(error.mean()) < 0.05
-    assert 0.55 < error.std() < 0.6  # evenly spread: 1 / sqrt(3)
+    assert 0.55 < error.std() < 0.6  # uniformly distributed: 1 / sqrt(3)

@@ -1,4 +1,4 @@
-"""The PTX interpreter's integer instructions, comparisons and moves against NumPy and Python's integers."""
+"""Integer instructions, comparisons and moves of the PTX interpreter against NumPy and Python's integers."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_carries():
     np.testing.assert_array_equal(evaluate(body, "u64", ("u64", a), ("u64", b)), expected)
 
 
-def test_lop3_takes_any_table():
+def test_lop3_with_any_table():
     a, b, c = samples("b32", 100, 3)
     for table in (0x00, 0x80, 0x96, 0xE8, 0xCA, 0x1B, 0xFF):
         got = evaluate(f"lop3.b32 $0, $1, $2, $3, {table:#x};", "b32", ("b32", a), ("b32", b), ("b32", c))
@@ -116,7 +116,7 @@ def test_lop3_takes_any_table():
 def test_prmt():
     a, b, selector = samples("b32", 300, 3)
 
-    def one(x, y, s):
+    def expected(x, y, s):
         pool, result = list(int(x).to_bytes(4, "little") + int(y).to_bytes(4, "little")), 0
         for i in range(4):
             nibble = int(s) >> 4 * i & 15
@@ -125,7 +125,7 @@ def test_prmt():
         return result
 
     got = evaluate("prmt.b32 $0, $1, $2, $3;", "b32", ("b32", a), ("b32", b), ("b32", selector))
-    np.testing.assert_array_equal(got, [one(*row) for row in zip(a, b, selector, strict=True)])
+    np.testing.assert_array_equal(got, [expected(*row) for row in zip(a, b, selector, strict=True)])
 
 
 @pytest.mark.parametrize("name", ["shf.l.wrap", "shf.l.clamp", "shf.r.wrap", "shf.r.clamp"])
@@ -133,13 +133,13 @@ def test_funnel_shift(name):
     a, b, count = samples("b32", 300, 3)
     count = count % 70
 
-    def one(low, up, n):
+    def expected(low, up, n):
         n = int(n) & 31 if "wrap" in name else min(int(n), 32)
         pair = int(up) << 32 | int(low)
         return (pair << n >> 32 if ".l." in name else pair >> n) & 0xFFFFFFFF
 
     got = evaluate(f"{name}.b32 $0, $1, $2, $3;", "b32", ("b32", a), ("b32", b), ("b32", count))
-    np.testing.assert_array_equal(got, [one(*row) for row in zip(a, b, count, strict=True)])
+    np.testing.assert_array_equal(got, [expected(*row) for row in zip(a, b, count, strict=True)])
 
 
 @pytest.mark.parametrize("kind", ["u32", "s32", "u64", "s64"])
@@ -148,29 +148,31 @@ def test_extract_a_field(kind):
     (a,) = samples(kind, 900, 1)
     start, length = RNG.integers(0, 70, len(a), np.uint32), RNG.integers(0, 70, len(a), np.uint32)
 
-    def one(value, at, size):
-        value, at, size = int(value) % (1 << bits), int(at), int(size)
-        sign = value >> min(at + size - 1, bits - 1) & 1 if kind[0] == "s" and size else 0
-        digits = [value >> (at + i) & 1 if i < size and at + i < bits else sign for i in range(bits)]
+    def expected(value, start_bit, size):
+        value, start_bit, size = int(value) % (1 << bits), int(start_bit), int(size)
+        sign = value >> min(start_bit + size - 1, bits - 1) & 1 if kind[0] == "s" and size else 0
+        digits = [value >> (start_bit + i) & 1 if i < size and start_bit + i < bits else sign for i in range(bits)]
         return sum(d << i for i, d in enumerate(digits))
 
     got = evaluate(f"bfe.{kind} $0, $1, $2, $3;", f"u{bits}", (kind, a), ("u32", start), ("u32", length))
-    np.testing.assert_array_equal(got, np.array([one(*r) for r in zip(a, start, length, strict=True)], f"u{bits // 8}"))
+    np.testing.assert_array_equal(
+        got, np.array([expected(*r) for r in zip(a, start, length, strict=True)], f"u{bits // 8}")
+    )
 
 
 def test_insert_a_field():
     a, b = samples("b32", 900, 2)
     start, length = RNG.integers(0, 40, len(a), np.uint32), RNG.integers(0, 40, len(a), np.uint32)
 
-    def one(value, base, at, size):
-        field = (((1 << int(size)) - 1) << int(at)) & 0xFFFFFFFF
-        return int(base) & ~field | (int(value) << int(at)) & field
+    def expected(value, base, start_bit, size):
+        field = (((1 << int(size)) - 1) << int(start_bit)) & 0xFFFFFFFF
+        return int(base) & ~field | (int(value) << int(start_bit)) & field
 
     got = evaluate("bfi.b32 $0, $1, $2, $3, $4;", "b32", ("b32", a), ("b32", b), ("u32", start), ("u32", length))
-    np.testing.assert_array_equal(got, [one(*row) for row in zip(a, b, start, length, strict=True)])
+    np.testing.assert_array_equal(got, [expected(*row) for row in zip(a, b, start, length, strict=True)])
 
 
-# ---- comparisons
+# Comparisons
 
 
 ORDERED = {
@@ -208,14 +210,14 @@ def test_comparisons_combine_with_a_predicate(name):
     a, b = samples("s32", 300, 2)
     p = RNG.random(len(a)) < 0.5
     combine = {"and": operator.and_, "or": operator.or_, "xor": operator.xor}[name]
-    given = (("s32", a), ("s32", b), ("pred", p))
-    np.testing.assert_array_equal(evaluate(f"setp.lt.{name}.s32 $0, $1, $2, $3;", "pred", *given), combine(a < b, p))
+    inputs = (("s32", a), ("s32", b), ("pred", p))
+    np.testing.assert_array_equal(evaluate(f"setp.lt.{name}.s32 $0, $1, $2, $3;", "pred", *inputs), combine(a < b, p))
     np.testing.assert_array_equal(
-        evaluate(f"setp.lt.{name}.s32 $0|%p9, $1, $2, !$3;", "pred", *given), combine(a < b, ~p)
+        evaluate(f"setp.lt.{name}.s32 $0|%p9, $1, $2, !$3;", "pred", *inputs), combine(a < b, ~p)
     )
     both = f"setp.lt.{name}.s32 %p9|$0, $1, $2, $3;"
-    np.testing.assert_array_equal(evaluate(both, "pred", *given), combine(a >= b, p))
-    np.testing.assert_array_equal(evaluate("selp.b32 $0, $1, $2, $3;", "s32", *given), np.where(p, a, b))
+    np.testing.assert_array_equal(evaluate(both, "pred", *inputs), combine(a >= b, p))
+    np.testing.assert_array_equal(evaluate("selp.b32 $0, $1, $2, $3;", "s32", *inputs), np.where(p, a, b))
     got = evaluate(f"{name}.pred $0, $1, !$2;", "pred", ("pred", p), ("pred", p[::-1].copy()))
     np.testing.assert_array_equal(got, combine(p, ~p[::-1]))
 
@@ -237,6 +239,6 @@ UNKNOWN = (
 
 
 @pytest.mark.parametrize("text", UNKNOWN)
-def test_unknown_instructions_are_refused(text):
+def test_unknown_instructions_raise_an_error(text):
     with pytest.raises(UnsupportedError, match=r"PTX line \d+"):
         evaluate(text, "b32", ("b32", np.zeros(1, np.uint32)))

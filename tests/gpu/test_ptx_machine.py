@@ -1,4 +1,4 @@
-"""Planted faults: each program raises, and its twin without the fault runs. A check that always fires is no check."""
+"""Faulty programs raise an error, and their counterparts without the fault run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tests.gpu.ptx.errors import (
 )
 from tests.gpu.ptx.harness import run
 
-# %in0 has 128 written words, %in1 128 unwritten ones. Then: own slot %r0, the neighbour warp's slot %r1, own words.
+# %in0 has 128 written words, %in1 128 unwritten ones. %r0 is the thread's slot in shared memory, %r1 the slot of the
+# thread in the next warp, %d0 and %d1 the thread's words.
 SETUP = """
     mad.lo.u32 %r0, %tid, 4, %base;
     add.u32 %r1, %tid, 32; and.b32 %r1, %r1, 127; mad.lo.u32 %r1, %r1, 4, %base;
@@ -58,14 +59,14 @@ FAULTS = {
         [FIRST_WARP, "@%p1 st.shared.b32 [%base], %tid;"],
         [FIRST_WARP, "@%p1 st.shared.b32 [%base], %r3;"],
     ),
-    "a second read hides behind the reader's own": (
+    "a second read after the writer's own read": (
         # Two warps read, then one of them writes.
         SharedRaceError,
         [STORE, BAR, NEIGHBOUR, LOAD, STORE],
         [STORE, BAR, NEIGHBOUR, LOAD, BAR, STORE],
     ),
-    "shared memory that nobody wrote": (UnwrittenError, [LOAD], [STORE, LOAD]),
-    "shared memory half of which nobody wrote": (
+    "unwritten shared memory": (UnwrittenError, [LOAD], [STORE, LOAD]),
+    "half-written shared memory": (
         UnwrittenError,
         ["st.shared.b16 [%r0], %h0;", LOAD],
         ["st.shared.b16 [%r0], %h0;", "st.shared.b16 [%r0+2], %h0;", LOAD],
@@ -85,7 +86,7 @@ FAULTS = {
         ["st.shared.v2.b32 [%r0], {%tid, %tid};"],
         ["mad.lo.u32 %r0, %tid, 8, %base;", "st.shared.v2.b32 [%r0], {%tid, %tid};"],
     ),
-    "global memory that nobody wrote": (UnwrittenError, ["ld.global.b32 %r9, [%d1];"], ["ld.global.b32 %r9, [%d0];"]),
+    "unwritten global memory": (UnwrittenError, ["ld.global.b32 %r9, [%d1];"], ["ld.global.b32 %r9, [%d0];"]),
     "a read past the end": (OutOfBoundsError, ["ld.global.b32 %r9, [%d0+4];"], ["ld.global.b32 %r9, [%d0+0];"]),
     "a write past the end": (OutOfBoundsError, ["st.global.b32 [%d1+4], %tid;"], ["st.global.b32 [%d1], %tid;"]),
     "a write before the start": (OutOfBoundsError, ["st.global.b32 [%d1+-4], %tid;"], ["st.global.b32 [%d1], %tid;"]),
@@ -141,7 +142,7 @@ FAULTS = {
         ["cp.async.ca.shared.global [%r0], [%d0+4], 4;"],
         ["setp.lt.u32 %p2, %tid, 127; selp.b32 %r5, 4, 0, %p2;", "cp.async.ca.shared.global [%r0], [%d0+4], 4, %r5;"],
     ),
-    "cp.async reads what nobody wrote": (UnwrittenError, ["cp.async.ca.shared.global [%r0], [%d1], 4;"], [COPY]),
+    "cp.async reads unwritten memory": (UnwrittenError, ["cp.async.ca.shared.global [%r0], [%d1], 4;"], [COPY]),
     "part of a warp shuffles": (
         DivergedError,
         [FIRST_LANE, "@%p1 shfl.sync.bfly.b32 %r9, %r2, 1, 31, -1;"],
@@ -162,7 +163,7 @@ FAULTS = {
         ["AGAIN:", "bra.uni AGAIN;"],
         ["mov.b32 %r9, 0;", "AGAIN:", "add.u32 %r9, %r9, 1;", "setp.lt.u32 %p1, %r9, 9;", "@%p1 bra AGAIN;"],
     ),
-    "a register that nobody wrote": (UndefinedRegisterError, ["add.u32 %r9, %r99, 1;"], ["add.u32 %r9, %r0, 1;"]),
+    "an undefined register": (UndefinedRegisterError, ["add.u32 %r9, %r99, 1;"], ["add.u32 %r9, %r0, 1;"]),
     "an unknown instruction": (UnsupportedError, ["tcgen05.wait::ld.sync.aligned;"], ["membar.cta;"]),
     "an undeclared register": (ParseError, ["mov.b32 %nothing, 1;"], ["mov.b32 %r9, 1;"]),
     "an unknown label": (UnsupportedError, ["bra NOWHERE;"], ["bra HERE;", "HERE:"]),
@@ -177,7 +178,7 @@ def execute(lines, **options):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault(name):
+def test_faults_raise_an_error(name):
     error, faulty, correct = FAULTS[name]
     execute(correct)
     with pytest.raises(error, match=r"PTX line \d+: \S") as caught:
@@ -185,39 +186,39 @@ def test_fault(name):
     assert caught.type is error
 
 
-@pytest.mark.parametrize("name", ["a read after another warp's write", "global memory that nobody wrote"])
-def test_checks_can_be_off(name):
+@pytest.mark.parametrize("name", ["a read after another warp's write", "unwritten global memory"])
+def test_checks_can_be_disabled(name):
     execute(FAULTS[name][1], checks=False)
 
 
-def test_out_of_bounds_raises_with_checks_off():
+def test_out_of_bounds_raises_an_error_without_checks():
     with pytest.raises(OutOfBoundsError):
         execute(FAULTS["a write past the end"][1], checks=False)
 
 
-def test_a_packed_register_that_nobody_wrote_is_poison():
-    """LLVM packs an undefined element where only the other one matters: mul.f32x2 for one product."""
+def test_an_undefined_register_in_a_pack_is_poison():
+    """LLVM packs an undefined element if only the other element matters, as in mul.f32x2 for one product."""
     body = (
         SETUP + "ld.global.b32 %r5, [%d0]; mov.b64 %d5, {%r99, %r5}; add.f32x2 %d5, %d5, %d5; mov.b64 {%r6, %r7}, %d5;"
     )
-    given = np.arange(128, dtype=np.float32)
-    assert run(body + "st.global.b32 [%d1], %r7;", given, (128, torch.float32))[1].tolist() == (2 * given).tolist()
-    assert torch.isnan(run(body + "st.global.b32 [%d1], %r6;", given, (128, torch.float32))[1]).all()
+    values = np.arange(128, dtype=np.float32)
+    assert run(body + "st.global.b32 [%d1], %r7;", values, (128, torch.float32))[1].tolist() == (2 * values).tolist()
+    assert torch.isnan(run(body + "st.global.b32 [%d1], %r6;", values, (128, torch.float32))[1]).all()
     with pytest.raises(MisalignedError):
-        run(body + "ld.shared.b32 %r8, [%r6];", given, (128, torch.float32))
+        run(body + "ld.shared.b32 %r8, [%r6];", values, (128, torch.float32))
     with pytest.raises(UndefinedRegisterError):
-        run("mov.b64 %d5, {%r98, %r99};", given)
+        run("mov.b64 %d5, {%r98, %r99};", values)
 
 
 def test_a_fused_butterfly_leaves_lanes_with_different_sums():
-    """Lane i rounds its neighbour's product, not its own: fma(w, x, shfl(w x)) differs between the two in the last bit.
+    """A lane rounds its neighbour's product but not its own, so that two lanes' fma(w, x, shfl(w x)) differ.
 
-    So LLVM compiles ``sum(w * x)``. Whose value survives when both store theirs to one place is unspecified.
+    LLVM compiles ``sum(w * x)`` in this way. Which value remains when both lanes store to one address is unspecified.
     """
     rng = np.random.default_rng(3)
     load = SETUP + "ld.global.b32 %r4, [%d0]; ld.global.b32 %r5, [%d1]; mul.f32 %r6, %r4, %r5;"
     load += "shfl.sync.bfly.b32 %r7, %r6, 1, 31, -1; and.b32 %r10, %tid, -2; mad.lo.u32 %r10, %r10, 4, %base;"
-    given = rng.standard_normal((2, 128)).astype(np.float32)
-    run(load + "add.f32 %r8, %r6, %r7; st.shared.b32 [%r10], %r8;", *given)
+    values = rng.standard_normal((2, 128)).astype(np.float32)
+    run(load + "add.f32 %r8, %r6, %r7; st.shared.b32 [%r10], %r8;", *values)
     with pytest.raises(WriteConflictError):
-        run(load + "fma.rn.f32 %r8, %r4, %r5, %r7; st.shared.b32 [%r10], %r8;", *given)
+        run(load + "fma.rn.f32 %r8, %r4, %r5, %r7; st.shared.b32 [%r10], %r8;", *values)

@@ -1,4 +1,4 @@
-"""Fragments of mma, ldmatrix, stmatrix and wgmma, lane by lane as the PTX manual gives them; and warp instructions."""
+"""Fragments of mma, ldmatrix, stmatrix and wgmma lane by lane, as in the PTX manual, and warp instructions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ LANES = range(32)
 
 
 def encode(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Bits of one element each, and what they are worth."""
+    """Return the bits of random elements, and their values."""
     values = values.astype(np.float32)
     if kind == "f16":
         return values.astype(np.float16).view(np.uint16), values.astype(np.float16).astype(np.float32)
     if kind == "bf16":
         return to_bf16(values), from_bf16(to_bf16(values))
-    # A tensor core drops the lower 13 bits of a float32 register.
+    # A tensor core truncates the lower 13 bits of a float32 register.
     return values.view(np.uint32), (values.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 def registers(bits: np.ndarray, places) -> np.ndarray:
-    """[register, lane]: ``places(lane, i)`` is where a fragment's element i lies in the matrix."""
+    """Return [register, lane]. ``places(lane, i)`` is the position of a fragment's element i in the matrix."""
     each = 4 // bits.dtype.itemsize
     count = len(places(0))
     table = np.array([[bits[place] for place in places(lane)] for lane in LANES])
@@ -34,7 +34,7 @@ def registers(bits: np.ndarray, places) -> np.ndarray:
 
 
 def a_places(k: int, each: int):
-    """Row and column of each element of A: the manual's formulas for m16n8k16, k8 and k4."""
+    """Return row and column of each element of A by the manual's formulas for m16n8k16, k8 and k4."""
     blocks = k // (4 * each)
 
     def places(lane):
@@ -95,11 +95,11 @@ def test_mma(kind, k):
     body += "\n".join(out(f"%r{i}", "%in3", i) for i in range(4))
     got = run(body, *tables, ((4, 128), torch.float32))[3].numpy()
     for warp, want in enumerate(expected):
-        found = np.zeros((16, 8))
+        matrix = np.zeros((16, 8))
         for lane in LANES:
             for i, place in enumerate(c_places(lane)):
-                found[place] = got[i, 32 * warp + lane]
-        np.testing.assert_allclose(found, want, atol=1e-5)
+                matrix[place] = got[i, 32 * warp + lane]
+        np.testing.assert_allclose(matrix, want, atol=1e-5)
 
 
 def test_mma_with_a_half_accumulator():
@@ -116,7 +116,7 @@ def test_mma_with_a_half_accumulator():
 
 
 def copy_in(count: int) -> str:
-    """%in0 to shared memory, 16 bytes a lane."""
+    """Return a body that copies %in0 to shared memory, 16 bytes per lane."""
     lines = [
         f"mad.wide.u32 %d0, %tid, 16, %in0; ld.global.v4.b32 {{%r200, %r201, %r202, %r203}}, [%d0+{2048 * i}];"
         f"mad.lo.u32 %r204, %tid, 16, %base; st.shared.v4.b32 [%r204+{2048 * i}], {{%r200, %r201, %r202, %r203}};"
@@ -128,7 +128,7 @@ def copy_in(count: int) -> str:
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_ldmatrix(count, transposed):
-    # 64 rows of 8 halves; warp w's matrix i is made of rows 3 * (8 * i + r) + w, modulo 128.
+    # 64 rows of 8 halves. Matrix i of warp w consists of rows 3 * (8 * i + r) + w, modulo 128.
     values = RNG.integers(0, 1 << 16, (128, 8), np.uint16)
     body = (
         copy_in(1)
@@ -169,7 +169,7 @@ def test_stmatrix_undoes_ldmatrix(transposed):
 
 
 def place(matrix: np.ndarray, span: int) -> np.ndarray:
-    """Rows of up to ``span`` bytes, 8 rows to a block; within 128 bytes, 16-byte pieces are xored by the row."""
+    """Arrange rows of up to ``span`` bytes in blocks of 8 rows, with 16-byte pieces of 128 bytes xored by the row."""
     rows, columns = matrix.shape
     width, mask = matrix.dtype.itemsize, {128: 7, 64: 3, 32: 1}[span]
     flat, each = np.zeros(rows * columns, matrix.dtype), span // width
@@ -256,19 +256,19 @@ def test_votes_and_reductions():
     values = RNG.integers(0, 1 << 32, 128, np.uint32)
     for flags in (RNG.random(128) < 0.5, np.ones(128, bool), np.zeros(128, bool)):
         warps = flags.reshape(4, 32)
-        given = ("pred", flags)
+        votes = ("pred", flags)
         ballot = [sum(int(f) << i for i, f in enumerate(warp)) for warp in warps]
-        np.testing.assert_array_equal(evaluate("vote.sync.ballot.b32 $0, $1, -1;", "b32", given), np.repeat(ballot, 32))
+        np.testing.assert_array_equal(evaluate("vote.sync.ballot.b32 $0, $1, -1;", "b32", votes), np.repeat(ballot, 32))
         np.testing.assert_array_equal(
-            evaluate("vote.sync.any.pred $0, $1, -1;", "pred", given), np.repeat(warps.any(1), 32)
+            evaluate("vote.sync.any.pred $0, $1, -1;", "pred", votes), np.repeat(warps.any(1), 32)
         )
         np.testing.assert_array_equal(
-            evaluate("vote.sync.all.pred $0, $1, -1;", "pred", given), np.repeat(warps.all(1), 32)
+            evaluate("vote.sync.all.pred $0, $1, -1;", "pred", votes), np.repeat(warps.all(1), 32)
         )
         even = np.repeat(warps[:, ::2].any(1), 32)
         text = "{ .reg .pred q; and.b32 %r50, %tid, 1; setp.eq.b32 q, %r50, 0; mov.pred $0, 0;"
         text += "@q vote.sync.any.pred $0, $1, 0x55555555; }"
-        got = evaluate(text, "pred", given)
+        got = evaluate(text, "pred", votes)
         np.testing.assert_array_equal(got, even & (np.arange(128) % 2 == 0))
     tables = values.reshape(4, 32)
     for name, function in (("add.u32", np.add), ("min.u32", np.minimum), ("xor.b32", np.bitwise_xor)):

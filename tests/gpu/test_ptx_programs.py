@@ -1,4 +1,4 @@
-"""Compiled Triton kernels, executed, against NumPy; and faults planted in their PTX, which must be noticed."""
+"""Compiled Triton kernels in the PTX interpreter against NumPy, and mutations of their PTX, which must be detected."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.gpu.ptx.parse import parse
 
 ARCHITECTURES = (80, 86, 89, 90, 120)
 C, ROWS = 64, 64
-# Triton 3.6 leaves out the fence between cp.async and wgmma.
+# Triton 3.6 omits the fence between cp.async and wgmma.
 FENCED = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-# Relative to the largest value; inputs are rounded before, so what remains is the product's rounding and the output's.
+# Relative to the largest value. Inputs are rounded before, so only the product and the output are rounded.
 LIMITS = {"fp16": 2e-3, "bf16": 1.5e-2, "fp32": 4e-3}
 
 
 @triton.jit
 def block(x, y, taps, head, bias, sums, length, dilation, C: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr):
-    """A pipelined dilated convolution, a gate on interleaved columns, a product with the result, a sum over columns."""
+    """Compute a pipelined dilated convolution, a gate on interleaved columns, a product and a sum over columns."""
     tile = tl.program_id(0)
     base = tl.program_id(1).to(tl.int64) * length
     rows = tile * ROWS + tl.arange(0, ROWS)
@@ -96,8 +96,8 @@ def inputs(kind: str, length: int) -> dict[str, torch.Tensor]:
     }
 
 
-def expected_block(given: dict[str, torch.Tensor], dilation: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    x, taps, head, bias = (given[n].double().numpy() for n in ("x", "taps", "head", "bias"))
+def expected_block(tensors: dict[str, torch.Tensor], dilation: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    x, taps, head, bias = (tensors[n].double().numpy() for n in ("x", "taps", "head", "bias"))
     padded = np.pad(x, ((0, 0), (dilation, dilation), (0, 0)))
     acc = sum(padded[:, k * dilation : k * dilation + x.shape[1]] @ taps[k] for k in range(3)) + bias
     z = acc[..., 0::2] / (1 + np.exp(-acc[..., 1::2]))
@@ -106,15 +106,15 @@ def expected_block(given: dict[str, torch.Tensor], dilation: int, kind: str) -> 
 
 
 def run_block(ptx: str, shared: int, kind: str, length: int, dilation: int):
-    """The results and how far they are from NumPy's, as a part of the limit."""
-    machine, given = Machine(1 << 22), inputs(kind, length)
-    placed = {n: machine.put(v) for n, v in given.items()}
-    y, sums = machine.empty(given["x"].shape, given["x"].dtype), machine.empty(given["x"].shape[:2], torch.float32)
-    arguments = [placed["x"], y, placed["taps"], placed["head"], placed["bias"], sums, length, dilation]
+    """Return the error of the results against NumPy, divided by the limit."""
+    machine, tensors = Machine(1 << 22), inputs(kind, length)
+    x, taps, head, bias = (machine.put(tensors[name]) for name in ("x", "taps", "head", "bias"))
+    y, sums = machine.empty(x.shape, x.dtype), machine.empty(x.shape[:2], torch.float32)
+    arguments = [x, y, taps, head, bias, sums, length, dilation]
     tiles = -(-length // (ROWS if kind != "fp32" else 32))
     machine.launch(parse(ptx), (tiles, 2), 128, arguments, shared, max_steps=20_000, fenced_copies=FENCED)
     errors = []
-    for got, want in zip((y, sums), expected_block(given, dilation, kind), strict=True):
+    for got, want in zip((y, sums), expected_block(tensors, dilation, kind), strict=True):
         errors.append(float(np.abs(got.double().numpy() - want).max() / np.abs(want).max()) / LIMITS[kind])
     worst = max(errors)
     return np.inf if np.isnan(worst) else worst
@@ -126,12 +126,12 @@ def test_block(arch, kind):
     assert run_block(*compiled_block(arch, kind), kind, 150, 8) < 1
 
 
-def test_mma_of_each_generation_is_covered():
+def test_the_matrix_instructions_of_every_generation_are_covered():
     assert "m16n8k16" in compiled_block(80, "fp16")[0] and "wgmma.mma_async" in compiled_block(90, "bf16")[0]
     assert "tf32" in compiled_block(120, "fp32")[0] and "cp.async" in compiled_block(89, "fp16")[0]
 
 
-def test_blackwell_tensor_memory_is_refused():
+def test_tensor_memory_of_blackwell_is_unsupported():
     ptx, shared = compiled_block(100, "fp16")
     assert "tcgen05" in ptx
     with pytest.raises(UnsupportedError, match="not implemented"):
@@ -139,7 +139,7 @@ def test_blackwell_tensor_memory_is_refused():
 
 
 def philox(key: int, counter: np.ndarray) -> np.ndarray:
-    """Philox4x32-10 of counters (c, 0, 0, 0) with the key (key, 0)."""
+    """Compute Philox4x32-10 of counters (c, 0, 0, 0) with the key (key, 0)."""
     c = [counter.astype(np.uint64)] + [np.zeros(len(counter), np.uint64)] * 3
     low, k0, k1 = np.uint64(0xFFFFFFFF), key, 0
     for _ in range(10):
@@ -157,7 +157,7 @@ def test_philox_and_normal_numbers(arch):
     machine.launch(parse(kernel.asm["ptx"]), 4, 128, [drawn, seed], kernel.metadata.shared)
     bits = philox(seed, np.arange(1024))
     np.testing.assert_array_equal(drawn.numpy().view(np.uint32), bits)
-    # Box and Muller's method. Its cosine has a slow path in local memory, with carries.
+    # Triton's Box-Muller transform. The cosine has a slow path in local memory, with carries.
     kernel = compile_for(normal, arch, {"out": "*fp32", "seed": "i32"}, {"ROWS": 256})
     machine.launch(parse(kernel.asm["ptx"]), 4, 128, [numbers, seed], kernel.metadata.shared)
     u = np.where(bits.view(np.int32) < 0, ~bits.view(np.int32), bits.view(np.int32)) * np.float64(4.6566127342e-10)
@@ -165,38 +165,39 @@ def test_philox_and_normal_numbers(arch):
     np.testing.assert_allclose(numbers.numpy(), want, atol=2e-6)
 
 
-# Kind of fault: architecture, every how many of them, and the part that must be noticed. The rest are no faults: the
-# loop's first wait and barrier repeat those before it and those at its end, and without the first commit two groups
-# that are waited for together are one. Triton 3.6 also lets one of two threads with the same value store it.
+# Kind of mutation: architecture, stride through the mutations in `make slow`, stride otherwise, and the share that must
+# be detected. The rest have no effect: the loop's first wait and barrier repeat those before it and those at its end.
+# Without the first commit two groups that are waited for together become one. Triton 3.6 also lets one of two threads
+# with the same value store it.
 SCORED = {
-    "barriers": (80, 1, 0.9),
-    "waits": (80, 1, 0.7),
-    "raised waits": (80, 1, 0.7),
-    "commits": (80, 1, 0.8),
-    "matrix waits": (90, 1, 1.0),
-    "fences": (90, 1, 1.0),
-    "swizzles": (80, 1, 0.9),
-    "predicates": (80, 1, 0.6),
-    "addresses": (80, 6, 0.9),
+    "barriers": (80, 1, 3, 0.9),
+    "waits": (80, 1, 1, 0.7),
+    "raised waits": (80, 1, 1, 0.7),
+    "commits": (80, 1, 1, 0.8),
+    "matrix waits": (90, 1, 1, 1.0),
+    "fences": (90, 1, 1, 1.0),
+    "swizzles": (80, 1, 5, 0.9),
+    "predicates": (80, 1, 1, 0.6),
+    "addresses": (80, 6, 18, 0.9),
 }
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "all"])
 @pytest.mark.parametrize("kind", SCORED)
-def test_planted_faults_are_noticed(kind, capsys):
-    arch, step, least = SCORED[kind]
+def test_faults_are_detected(kind, every, capsys):
+    arch, stride, wide_stride, least = SCORED[kind]
     ptx, shared = compiled_block(arch, "fp16")
-    planted = list(mutate.KINDS[kind](ptx))[::step]
-    missed = [mutant for mutant in planted if not noticed(mutant.ptx, shared)]
-    found = len(planted) - len(missed)
+    mutants = list(mutate.KINDS[kind](ptx))[:: stride if every else wide_stride]
+    missed = [mutant for mutant in mutants if not detected(mutant.ptx, shared)]
+    count = len(mutants) - len(missed)
     with capsys.disabled():
-        print(
-            f"\nsm_{arch} {kind}: {found} of {len(planted)} noticed,", *(f"not {m.name} line {m.line}" for m in missed)
-        )
-    assert planted
-    assert found >= least * len(planted)
+        undetected = (f"not {mutant.name} line {mutant.line}" for mutant in missed)
+        print(f"\nsm_{arch} {kind}: {count} of {len(mutants)} detected,", *undetected)
+    assert mutants
+    assert count >= least * len(mutants)
 
 
-def noticed(ptx: str, shared: int) -> bool:
+def detected(ptx: str, shared: int) -> bool:
     try:
         return not run_block(ptx, shared, "fp16", 150, 8) < 1
     except PTXError:

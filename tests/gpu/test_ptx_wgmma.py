@@ -1,4 +1,4 @@
-"""The order around wgmma, and warpgroups that execute it while others do not."""
+"""Order of instructions around wgmma, and warpgroups that execute it while others do not."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_order_around_wgmma():
     for error, places in ((AsyncError, [3]), (SharedRaceError, [4]), (AsyncError, [9]), (SharedRaceError, [10])):
         with pytest.raises(error):
             run(without(*places), (128, torch.float32))
-    # Two products on one tile: what the first has read, the second still reads.
+    # Two products on one tile: the second still reads the memory that the first has read.
     again = without().replace("wgmma.wait", f"{WGMMA} wgmma.commit_group.sync.aligned; wgmma.wait")
     run(again, (128, torch.float32))
     with pytest.raises(AsyncError):
         run(again.replace("aligned 0;", "aligned 1;"), (128, torch.float32))
     (got,) = run(without(9, 10, 11), (128, torch.float32))
-    assert torch.isnan(got).all()  # results that nobody waited for are poison
+    assert torch.isnan(got).all()  # results without a wait are poison
 
 
 def test_cp_async_needs_a_fence_before_wgmma():
@@ -56,7 +56,7 @@ def test_cp_async_needs_a_fence_before_wgmma():
     run(late, (128, torch.float32), np.zeros(4, np.int32), fenced_copies=False)
 
 
-# CTA c fills its tile with the number c + 1, so that each product adds 16 * (c + 1) ** 2 to every accumulator.
+# CTA c fills its tile with c + 1, so that each product adds 16 * (c + 1) ** 2 to every accumulator.
 FILL = [
     "add.u32 %r11, %cta, 1; cvt.rn.f32.u32 %r8, %r11; cvt.rn.f16x2.f32 %r8, %r8, %r8; mov.b32 %r12, 0;",
     PRODUCT[0].removeprefix("mov.b32 %r8, 0;"),
@@ -66,7 +66,7 @@ KEEP = "mad.wide.u32 %d0, %global, 4, %in0; st.global.b32 [%d0], %r0;"
 
 
 def ctas(*lines: str, count: int = 6) -> np.ndarray:
-    """One value for each CTA, relative to its product."""
+    """Return one value per CTA, relative to its product."""
     (got,) = run("\n".join([*FILL, *lines]), ((count, 128), torch.float32), grid=count)
     np.testing.assert_array_equal(got, got[:, :1].expand(-1, 128))
     return got[:, 0].numpy() / (16 * np.arange(1, count + 1) ** 2)
@@ -79,21 +79,21 @@ def test_wgmma_after_some_ctas_have_ended():
 
 
 @pytest.mark.parametrize("pending", [0, 1, 2])
-def test_wgmma_in_ctas_that_loop_more_or_less_often(pending):
-    """CTA c does c + 1 products with up to ``pending`` in flight; each one's groups are its own."""
+def test_wgmma_in_ctas_with_different_loop_counts(pending):
+    """CTA c computes c + 1 products with up to ``pending`` in flight. Every CTA counts its own groups."""
     wait = f"wgmma.wait_group.sync.aligned {pending};"
     loop = "add.u32 %r12, %r12, 1; setp.ne.b32 %p1, 0, 1; setp.lt.u32 %p2, %r12, %r11; @%p2 bra AGAIN;"
     got = ctas("AGAIN:", *PRODUCT[6:9], wait, loop, PRODUCT[9], KEEP)
     np.testing.assert_array_equal(got, np.arange(1, 7))
 
 
-def test_a_wait_retires_only_the_products_of_those_who_wait():
+def test_a_wait_retires_only_the_products_of_the_waiting_warpgroups():
     odd = "and.b32 %r13, %cta, 1; setp.eq.u32 %p2, %r13, 1;"
     got = ctas(*PRODUCT[6:9], odd, f"@%p2 bra OVER; {PRODUCT[9]}", f"OVER: {KEEP}")
     np.testing.assert_array_equal(got, [1, np.nan] * 3)
     got = ctas(*PRODUCT[6:9], odd, f"@%p2 bra OVER; {PRODUCT[9]}", f"OVER: {PRODUCT[9]} {KEEP}")
     np.testing.assert_array_equal(got, [1] * 6)
-    # What the others' products in flight read must not change.
+    # The memory that the other products in flight read must not change.
     write = "bar.sync 0; st.shared.b32 [%r9], %r8;"
     ctas(*PRODUCT[6:9], odd, f"@%p2 bra OVER; {PRODUCT[9]} {write}", f"OVER: {KEEP}")
     with pytest.raises(AsyncError):
@@ -101,15 +101,15 @@ def test_a_wait_retires_only_the_products_of_those_who_wait():
 
 
 def test_the_results_of_a_later_product_stay_poison():
-    """CTA 3 has a second one in flight on the same accumulators while all wait for the first."""
-    one = "setp.ne.u32 %p2, %cta, 3; setp.ne.b32 %p1, 0, 1; @%p2 bra OVER;"
-    lines = [*PRODUCT[6:9], one, *PRODUCT[6:9]]
+    """CTA 3 has a second product in flight on the same accumulators while all wait for the first."""
+    skip_others = "setp.ne.u32 %p2, %cta, 3; setp.ne.b32 %p1, 0, 1; @%p2 bra OVER;"
+    lines = [*PRODUCT[6:9], skip_others, *PRODUCT[6:9]]
     got = ctas(*lines, "wgmma.wait_group.sync.aligned 1;", f"bra.uni KEPT; OVER: {PRODUCT[9]}", f"KEPT: {KEEP}")
     np.testing.assert_array_equal(got, [1, 1, 1, np.nan, 1, 1])
     got = ctas(*lines, f"OVER: {PRODUCT[9]}", KEEP)
     np.testing.assert_array_equal(got, [1, 1, 1, 2, 1, 1])
 
 
-def test_a_part_of_a_warpgroup():
+def test_part_of_a_warpgroup_raises_an_error():
     with pytest.raises(DivergedError):
         ctas("setp.lt.u32 %p2, %tid, 64; @%p2 bra OVER;", *PRODUCT[6:10], "OVER: mov.b32 %r0, 0;")

@@ -1,4 +1,4 @@
-"""Class labels: their row from its formula, and in the sweep of every tier against the reference in float64."""
+"""Class labels: the label row against its formula, and sweeps of every tier against the reference in float64."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LENGTH, SEED = 301, 3
 
 @cache
 def case(name: str):
-    """(plan, d, x, z)"""
+    """Return (schedule, d, x, z)."""
     config = NETWORKS[name]
     plan = build_schedule(config)
     x, *z = [normal(SEED, n, 0, LENGTH) for n in range(len(plan))]
@@ -43,7 +43,7 @@ def case(name: str):
 
 @cache
 def expected(name: str):
-    """(eps, audio) of every class, [classes,L] in float64."""
+    """Return (eps, audio) of every class, [classes,L] in float64."""
     config, (plan, _, x, z) = NETWORKS[name], case(name)
     count = len(config.classes)
     labels = torch.arange(count)
@@ -59,7 +59,7 @@ def sampled(name: str, isa: str, precision: str, label: int, threads: int = 1):
 
 
 @pytest.mark.parametrize("label", range(len(CLASSES)))
-def test_the_row_is_its_formula(label: int) -> None:
+def test_the_label_row_matches_its_formula(label: int) -> None:
     w = weights(SMALL_LABELLED)
     row = label_row(SMALL_LABELLED, w, label)
     assert row.shape == (9, 64) and row.dtype == np.float64
@@ -72,12 +72,12 @@ def test_the_row_is_its_formula(label: int) -> None:
 
 
 @pytest.mark.parametrize("label", [-1, len(CLASSES)])
-def test_only_classes_have_a_row(label: int) -> None:
+def test_an_unknown_class_raises_an_error(label: int) -> None:
     with pytest.raises(IndexError, match=f"label: expected 0 to 4, got {label}"):
         label_row(SMALL_LABELLED, weights(SMALL_LABELLED), label)
 
 
-def test_no_label_is_one_more_row_where_the_network_knows_it() -> None:
+def test_networks_with_guidance_have_a_row_for_no_label() -> None:
     config = replace(SMALL_LABELLED, guidance=2.0)
     row = label_row(config, weights(config), len(CLASSES))
     at_once = reference.conditioners(exact(config), config, None, torch.tensor([len(CLASSES)]))
@@ -88,10 +88,10 @@ def test_no_label_is_one_more_row_where_the_network_knows_it() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("isa", "precision"), WITH_ARM)
-def test_sweeps_with_a_label_are_the_reference(isa: str, precision: str, name: str) -> None:
+def test_sweeps_with_a_label_match_the_reference(isa: str, precision: str, name: str) -> None:
     (_, d, x, _), (eps, audio) = case(name), expected(name)
     net, apart = network(NETWORKS[name], isa, precision), relative_error(audio[0], audio[1])
-    assert apart > 5 * TOLERANCES[f"network_audio_{precision}"], "the label does nothing, so this test shows nothing"
+    assert apart > 5 * TOLERANCES[f"network_audio_{precision}"], "the label has no effect, so this test proves nothing"
     for label in (0, 1):
         got = evaluated(net, x, None, d[:1], threads=2, label=label)
         assert relative_error(got, eps[label]) < TOLERANCES[f"network_eps_{precision}"]
@@ -101,15 +101,15 @@ def test_sweeps_with_a_label_are_the_reference(isa: str, precision: str, name: s
 
 @pytest.mark.parametrize("name", ["C=32", "C=64"])
 @pytest.mark.parametrize(("isa", "precision"), WITH_ARM)
-def test_other_labels_threads_and_used_memory_change_no_byte(isa: str, precision: str, name: str) -> None:
-    """Sweeps take over the memory of those before them, whose label was another."""
+def test_audio_depends_on_neither_threads_nor_the_label_before(isa: str, precision: str, name: str) -> None:
+    """A sweep reuses the memory of the sweep before it, which had another label."""
     once = [sampled(name, isa, precision, label).tobytes() for label in (0, 1)]
     assert once[0] != once[1]
     for label, threads in ((1, 2), (0, 3), (0, 1), (1, 1)):
         assert sampled(name, isa, precision, label, threads).tobytes() == once[label]
 
 
-def test_a_sweep_wants_a_label_where_there_are_classes_and_only_there() -> None:
+def test_a_sweep_requires_a_label_exactly_for_classes() -> None:
     d, terms = np.zeros((1, 9, 32), np.float32), np.ones((1, 3), np.float32)
     for config, label, message in (
         (SMALL_LABELLED, None, "label: expected one for this network"),
@@ -125,13 +125,13 @@ def test_a_sweep_wants_a_label_where_there_are_classes_and_only_there() -> None:
 @pytest.mark.parametrize(
     ("config", "rows", "message"),
     [
-        (SMALL_UNCONDITIONAL, np.zeros((9, 63), np.float32), "conditioner_rows: wrong shape"),
-        (SMALL_UNCONDITIONAL, np.zeros((8, 64), np.float32), "conditioner_rows: wrong shape"),
+        (SMALL_UNCONDITIONAL, np.zeros((9, 63), np.float32), "conditioner_rows: expected shape"),
+        (SMALL_UNCONDITIONAL, np.zeros((8, 64), np.float32), "conditioner_rows: expected shape"),
         (SMALL_UNCONDITIONAL, np.zeros((9, 64)), "conditioner_rows: expected contiguous float32"),
-        (SMALL, np.zeros((9, 64), np.float32), "conditioner_rows: this network has a mel"),
+        (SMALL, np.zeros((9, 64), np.float32), "conditioner_rows: expected None for a network with a mel"),
     ],
 )
-def test_the_native_module_refuses_rows_that_do_not_fit(config, rows, message) -> None:
+def test_the_native_module_checks_conditioner_rows(config, rows, message) -> None:
     net = network(config, "generic", "fp32")
     d, terms = np.zeros((1, 9, 32), np.float32), np.ones((1, 3), np.float32)
     with pytest.raises(ValueError, match=message):

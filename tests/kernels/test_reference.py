@@ -1,9 +1,15 @@
-"""The reference is what the published code computes, and each operation is what its formula says."""
+"""The reference against outputs of the published implementations, and each operation against its formula."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import re
+import textwrap
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,15 +40,15 @@ def sigmoid(values):
 
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_one_evaluation_is_the_published_one(name, precision):
+def test_one_evaluation_matches_the_published_code(name, precision):
     checkpoint, case = shared_example(name)
-    given = tensors(case, DTYPES[precision])
+    case_tensors = tensors(case, DTYPES[precision])
     eps = reference.predict_noise(
         reference.to_tensors(checkpoint.tensors, DTYPES[precision]),
         checkpoint.config,
-        given["x"],
+        case_tensors["x"],
         float(case["t"]),
-        given.get("mel"),
+        case_tensors.get("mel"),
     )
     assert eps.dtype == DTYPES[precision]
     assert relative_error(eps, case["eps"]) < TOLERANCES[f"fixture_eps_{precision}"]
@@ -50,19 +56,19 @@ def test_one_evaluation_is_the_published_one(name, precision):
 
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_six_steps_are_the_published_ones(name, precision):
+def test_six_steps_match_the_published_code(name, precision):
     checkpoint, case = shared_example(name)
-    given = tensors(case, DTYPES[precision])
+    case_tensors = tensors(case, DTYPES[precision])
     schedule = build_schedule(checkpoint.config, schedule=case["schedule"])
     np.testing.assert_allclose(schedule.t[::-1], case["t_aligned"], rtol=0, atol=TOLERANCES["schedule_t"])
     audio = reference.sample(
         reference.to_tensors(checkpoint.tensors, DTYPES[precision]),
         checkpoint.config,
-        given.get("mel"),
+        case_tensors.get("mel"),
         schedule,
-        given["x0"],
-        given["z"],
-        given.get("std"),
+        case_tensors["x0"],
+        case_tensors["z"],
+        case_tensors.get("std"),
     )
     assert audio.dtype == DTYPES[precision]
     assert relative_error(audio, case["audio"]) < TOLERANCES[f"fixture_audio_{precision}"]
@@ -81,8 +87,8 @@ def block_arguments(rng, batch=2, channels=4, length=11, rows_d=1, conditioned=T
 
 
 def run_block(arguments, dilation, **variant):
-    given = {key: None if value is None else torch.tensor(value) for key, value in arguments.items()}
-    return reference.residual_block(**given, dilation=dilation, **variant)
+    tensors_of_block = {key: None if value is None else torch.tensor(value) for key, value in arguments.items()}
+    return reference.residual_block(**tensors_of_block, dilation=dilation, **variant)
 
 
 def naive_block(
@@ -101,28 +107,28 @@ def naive_block(
     h_next, skip = np.empty_like(h), np.empty_like(h)
     for n in range(batch):
         step = d[n if len(d) > 1 else 0]
-        for at in range(length):
+        for sample in range(length):
             y = dilated_bias.copy()
             for k in range(3):
-                source = at + (k - 1) * dilation
+                source = sample + (k - 1) * dilation
                 if padding == "reflect":
                     source = length - 1 - abs(length - 1 - abs(source))
                 if 0 <= source < length:
                     y += dilated_weight[:, :, k] @ (h[n, :, source] + step)
             if conditioner is not None:
-                y += conditioner[n, :, at]
+                y += conditioner[n, :, sample]
             z = sigmoid(y[:channels]) * np.tanh(y[channels:])
             o = output_weight[:, :, 0] @ z + output_bias
-            carried = h[n, :, at] + step if step_bias_in_residual else h[n, :, at]
-            h_next[n, :, at] = (carried + o[:channels]) / math.sqrt(2.0)
-            skip[n, :, at] = o[channels:]
+            carried = h[n, :, sample] + step if step_bias_in_residual else h[n, :, sample]
+            h_next[n, :, sample] = (carried + o[:channels]) / math.sqrt(2.0)
+            skip[n, :, sample] = o[channels:]
     return h_next, skip
 
 
 @pytest.mark.parametrize("conditioned", [True, False])
 @pytest.mark.parametrize("rows_d", [1, 2])
 @pytest.mark.parametrize(("length", "dilation"), [(11, 1), (11, 4), (1, 1), (5, 4), (5, 5), (5, 16)])
-def test_residual_block_is_its_formula(length, dilation, rows_d, conditioned):
+def test_residual_block_matches_its_formula(length, dilation, rows_d, conditioned):
     arguments = block_arguments(
         np.random.default_rng(length + dilation), length=length, rows_d=rows_d, conditioned=conditioned
     )
@@ -135,23 +141,23 @@ def test_residual_block_is_its_formula(length, dilation, rows_d, conditioned):
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
 @pytest.mark.parametrize("step_bias_in_residual", [False, True])
 @pytest.mark.parametrize(("length", "dilation"), [(11, 1), (11, 10), (2, 1), (20, 7)])
-def test_variants_of_the_residual_block_are_their_formulas(length, dilation, padding, step_bias_in_residual):
+def test_variants_of_the_residual_block_match_their_formulas(length, dilation, padding, step_bias_in_residual):
     arguments = block_arguments(np.random.default_rng(length * dilation), length=length)
     variant = {"padding": padding, "step_bias_in_residual": step_bias_in_residual}
     got = run_block(arguments, dilation, **variant)
-    for one, want in zip(got, naive_block(**arguments, dilation=dilation, **variant), strict=True):
-        assert relative_error(one, want) < EXACT
+    for output, want in zip(got, naive_block(**arguments, dilation=dilation, **variant), strict=True):
+        assert relative_error(output, want) < EXACT
     if variant != {"padding": "zeros", "step_bias_in_residual": False}:
         assert relative_error(got[0], run_block(arguments, dilation)[0]) > 0.01
 
 
-def test_reflection_needs_more_samples_than_the_dilation():
+def test_reflection_requires_more_samples_than_the_dilation():
     with pytest.raises(RuntimeError, match=r"[Pp]adding"):
         run_block(block_arguments(np.random.default_rng(0), length=4), 4, padding="reflect")
 
 
 def test_step_bias_is_added_before_the_zero_padding():
-    """d equals a bias of (sum of taps) d inside, and differs from it within one dilation of each end."""
+    """The step bias d equals a bias of (sum of taps) d inside, and differs from it within one dilation of each end."""
     arguments = block_arguments(np.random.default_rng(1), length=20)
     exact = run_block(arguments, dilation=3)
     folded = dict(arguments, d=np.zeros_like(arguments["d"]))
@@ -163,7 +169,7 @@ def test_step_bias_is_added_before_the_zero_padding():
 
 
 @pytest.mark.parametrize(("frames", "strides"), [(5, (4, 2)), (1, (16, 16)), (3, (8,)), (2, (2, 4, 6))])
-def test_upsample_mel_is_its_formula(frames, strides):
+def test_upsample_mel_matches_its_formula(frames, strides):
     rng = np.random.default_rng(frames)
     mel, weights = normal(rng, 2, 6, frames), {}
     want = mel
@@ -184,12 +190,11 @@ def test_upsample_mel_is_its_formula(frames, strides):
     assert relative_error(got, want) < EXACT
 
 
-def test_every_layer_may_have_its_own_upsampler():
+def test_layers_may_have_their_own_upsamplers():
     config = replace(SMALL, shared_upsampler=False, upsample_strides=(4, 2))
     weights = reference.to_tensors(random_network(config, seed=1), torch.float64)
     mel = torch.tensor(np.random.default_rng(1).random((1, 80, 3)))
-    made = reference.conditioners(weights, config, mel)
-    for i, conditioner in enumerate(made):
+    for i, conditioner in enumerate(reference.conditioners(weights, config, mel)):
         shared = {
             key.removeprefix(f"residual_layers.{i}."): value
             for key, value in weights.items()
@@ -201,7 +206,7 @@ def test_every_layer_may_have_its_own_upsampler():
         assert torch.equal(conditioner, want)
 
 
-def test_pointwise_operations_are_their_formulas():
+def test_pointwise_operations_match_their_formulas():
     rng = np.random.default_rng(2)
     x, mel_up, skip_sum = normal(rng, 2, 7), normal(rng, 2, 5, 7), normal(rng, 2, 4, 7)
     w_in, w_mel, w_skip, w_out = normal(rng, 4, 1), normal(rng, 8, 5), normal(rng, 4, 4), normal(rng, 1, 4)
@@ -221,7 +226,7 @@ def test_pointwise_operations_are_their_formulas():
 
 @pytest.mark.parametrize("kind", ["table", "sinusoid"])
 @pytest.mark.parametrize("t", [0.0, 0.894134, 24.0, 48.999, 49.0])
-def test_step_bias_agrees_with_the_engine(t, kind):
+def test_step_bias_matches_the_engine(t, kind):
     network = random_network(SMALL, seed=3)
     weights = reference.to_tensors(network, torch.float64)
     embed = {"table": reference.step_embedding, "sinusoid": reference.step_embedding_sinusoid}[kind]
@@ -237,13 +242,13 @@ def test_step_bias_agrees_with_the_engine(t, kind):
 
 
 @pytest.mark.parametrize("t", [-0.001, 49.001, math.inf])
-def test_step_outside_the_table_is_refused(t):
+def test_a_step_outside_the_table_raises_an_error(t):
     for embed in (reference.step_embedding, reference.step_embedding_sinusoid):
         with pytest.raises((IndexError, OverflowError)):
             embed(t, 50, torch.float64)
 
 
-def test_sinusoids_are_their_formula():
+def test_sinusoids_match_their_formula():
     for t in (0.0, 7.25, 199.0):
         got = reference.step_embedding_sinusoid(t, 200, torch.float64)
         angles = [t * 10.0 ** (-4.0 * k / 63.0) for k in range(64)]
@@ -251,7 +256,7 @@ def test_sinusoids_are_their_formula():
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-13)
 
 
-def test_noise_update_is_its_formula():
+def test_noise_update_matches_its_formula():
     x, eps, z = torch.tensor([[0.5, -0.5]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[-1.0, 1.0]])
     free = reference.noise_update(x, eps, 2.0, -0.5, 0.25, z, clamp=False)
     assert free.tolist() == [[0.25, -1.75]]
@@ -262,7 +267,7 @@ def test_noise_update_is_its_formula():
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_float32_is_near_float64_and_items_do_not_mix(config):
+def test_float32_is_near_float64_and_items_are_independent(config):
     rng = np.random.default_rng(4)
     network = random_network(config, seed=5)
     length = 512
@@ -304,7 +309,7 @@ def test_sample_adds_noise_in_the_order_given_and_clamps_every_step():
         reference.sample(weights, config, None, schedule, x, torch.zeros(3, 1, 64))
 
 
-def test_a_prior_scales_the_initial_noise_and_every_other():
+def test_a_prior_scales_all_noise():
     config = replace(SMALL_UNCONDITIONAL, prior=True)
     weights = reference.to_tensors(random_network(config, seed=6), torch.float64)
     rng = np.random.default_rng(8)
@@ -319,18 +324,18 @@ def test_a_prior_scales_the_initial_noise_and_every_other():
         reference.sample(weights, SMALL_UNCONDITIONAL, None, schedule, x, z, std)
 
 
-def test_the_network_says_whether_samples_are_clamped():
+def test_the_configuration_determines_clamping():
     config = replace(SMALL_UNCONDITIONAL, clamp=False)
     weights = reference.to_tensors(random_network(config, seed=6), torch.float64)
     x, schedule = 3.0 * torch.ones(1, 64, dtype=torch.float64), build_schedule(config, schedule=[0.4])
-    given = None, schedule, x, torch.zeros(0, 1, 64)
-    free = reference.sample(weights, config, *given)
+    arguments = None, schedule, x, torch.zeros(0, 1, 64)
+    free = reference.sample(weights, config, *arguments)
     assert free.abs().max() > 1.0
-    assert torch.equal(reference.sample(weights, SMALL_UNCONDITIONAL, *given), free.clamp(-1.0, 1.0))
-    assert torch.equal(reference.sample(weights, config, *given, clamp=True), free.clamp(-1.0, 1.0))
+    assert torch.equal(reference.sample(weights, SMALL_UNCONDITIONAL, *arguments), free.clamp(-1.0, 1.0))
+    assert torch.equal(reference.sample(weights, config, *arguments, clamp=True), free.clamp(-1.0, 1.0))
 
 
-def test_mel_must_suit_the_network():
+def test_an_unsuitable_mel_raises_an_error():
     x = torch.zeros(1, 256)
     weights = reference.to_tensors(random_network(SMALL, seed=8), torch.float32)
     with pytest.raises(ValueError, match="mel: expected one for this network, got none"):
@@ -351,7 +356,7 @@ def test_to_tensors_copies_and_converts():
 
 @pytest.mark.parametrize("config", [SMALL, SMALL_UNCONDITIONAL, replace(SMALL, upsample_strides=(10, 6, 4))])
 def test_random_networks_keep_the_signal_near_one(config):
-    """Relative errors mean something only if eps neither dies nor explodes, and depends on x."""
+    """Relative errors are meaningful only if eps neither vanishes nor explodes, and depends on x."""
     rng = np.random.default_rng(9)
     mel = torch.tensor(rng.random((1, 80, 4))) if config.n_mels else None
     x = torch.tensor(normal(rng, 1, 4 * config.hop if config.n_mels else 1000))
@@ -363,7 +368,7 @@ def test_random_networks_keep_the_signal_near_one(config):
         assert 1e-5 < (moved - eps).std() < 1e-2
 
 
-def test_a_labels_conditioner_is_its_formula():
+def test_label_conditioner_matches_its_formula():
     rng = np.random.default_rng(0)
     embedding, weight, bias = normal(rng, 3, 128), normal(rng, 8, 128, 1), normal(rng, 8)
     got = reference.label_conditioner(*(torch.tensor(value) for value in (embedding, weight, bias)))
@@ -371,7 +376,7 @@ def test_a_labels_conditioner_is_its_formula():
 
 
 def test_a_label_is_a_bias_of_every_dilated_convolution():
-    """The network of one class is the unconditional one with other biases, item by item."""
+    """A network with a label equals the unconditional network with other biases, item by item."""
     weights = reference.to_tensors(random_network(SMALL_LABELLED, 3), torch.float64)
     x = torch.tensor(normal(np.random.default_rng(1), 2, 50))
     labels = torch.tensor([4, 1])
@@ -381,18 +386,75 @@ def test_a_label_is_a_bias_of_every_dilated_convolution():
         for i in range(SMALL_LABELLED.residual_layers):
             key, embedding = f"residual_layers.{i}", weights["label_embedding.weight"][label]
             projection = weights[f"{key}.label_projection.weight"][:, :, 0]
-            more = projection @ embedding + weights[f"{key}.label_projection.bias"]
-            plain[f"{key}.dilated_conv.bias"] = plain[f"{key}.dilated_conv.bias"] + more
+            label_bias = projection @ embedding + weights[f"{key}.label_projection.bias"]
+            plain[f"{key}.dilated_conv.bias"] = plain[f"{key}.dilated_conv.bias"] + label_bias
         want = reference.predict_noise(plain, SMALL_UNCONDITIONAL, x[item : item + 1], 7.5)
         assert relative_error(both[item : item + 1], want) < EXACT
 
 
-def test_labels_suit_the_network():
+def test_unsuitable_labels_raise_an_error():
     x, labels = torch.zeros(1, 20), torch.tensor([0])
-    for config, given, message in (
+    for config, arguments, message in (
         (SMALL_LABELLED, None, "labels: expected some for this network, got none"),
         (SMALL_UNCONDITIONAL, labels, "labels: expected none for this network, got some"),
     ):
         weights = reference.to_tensors(random_network(config, 0), torch.float32)
         with pytest.raises(ValueError, match=message):
-            reference.predict_noise(weights, config, x, 0.0, labels=given)
+            reference.predict_noise(weights, config, x, 0.0, labels=arguments)
+
+
+def operation_arguments() -> dict[Callable[..., torch.Tensor], dict[str, Any]]:
+    """Return every operation whose docstring shows equivalent PyTorch, with random arguments."""
+    rng = np.random.default_rng(0)
+
+    def values(*shape: int) -> torch.Tensor:
+        return torch.tensor(normal(rng, *shape))
+
+    upsampler = {}
+    for number, stride in enumerate((4, 2), start=1):
+        upsampler[f"spectrogram_upsampler.conv{number}.weight"] = values(1, 1, 3, 2 * stride)
+        upsampler[f"spectrogram_upsampler.conv{number}.bias"] = values(1)
+    block = {name: torch.tensor(value) for name, value in block_arguments(rng).items()}
+    head = {"skip_weight": values(4, 4, 1), "skip_bias": values(4), "output_weight": values(1, 4, 1)}
+    mlp = {"weight1": values(8, 6), "bias1": values(8), "weight2": values(8, 8), "bias2": values(8)}
+    return {
+        reference.upsample_mel: {"mel": values(2, 5, 3), "weights": upsampler, "strides": (4, 2)},
+        reference.project_conditioner: {"mel_up": values(2, 5, 7), "weight": values(8, 5, 1), "bias": values(8)},
+        reference.label_conditioner: {"embedding": values(2, 6), "weight": values(8, 6, 1), "bias": values(8)},
+        reference.input_projection: {"x": values(2, 7), "weight": values(4, 1, 1), "bias": values(4)},
+        reference.step_embedding_sinusoid: {"t": 7.25, "steps_T": 50, "dtype": torch.float64},
+        reference.step_features: {"embedding": values(6), **mlp},
+        reference.step_bias: {"features": values(8), "weight": values(4, 8), "bias": values(4)},
+        reference.residual_block: {**block, "dilation": 3},
+        reference.output_head: {"skip_sum": values(2, 4, 7), **head, "output_bias": values(1), "n_layers": 9},
+        reference.noise_update: {"x": values(2, 7), "eps": values(2, 7), "a": 1.1, "b": -0.2, "sigma": 0.3}
+        | {"z": values(2, 7)},
+    }
+
+
+OPERATIONS = operation_arguments()
+EQUIVALENT = re.compile(r"quivalent to::\n\n(.*?)\n\n", re.DOTALL)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
+def test_docstrings_show_equivalent_pytorch(operation: Callable[..., torch.Tensor]) -> None:
+    """The lines run with the arguments of the operation; the last line assigns its result."""
+    lines = EQUIVALENT.search(inspect.getdoc(operation) or "")
+    assert lines, operation
+    code = textwrap.dedent(lines[1])
+    scope = {"torch": torch, "F": torch.nn.functional, **OPERATIONS[operation]}
+    exec(code, scope)
+    *_, assignment = ast.parse(code).body
+    names = [node.id for node in ast.walk(assignment.targets[0]) if isinstance(node, ast.Name)]
+    results = operation(**OPERATIONS[operation])
+    for name, result in zip(names, results if isinstance(results, tuple) else (results,), strict=True):
+        assert relative_error(scope[name], result) < EXACT, name
+
+
+def test_every_equivalent_is_tested() -> None:
+    documented = {
+        function
+        for _, function in inspect.getmembers(reference, inspect.isfunction)
+        if EQUIVALENT.search(inspect.getdoc(function) or "")
+    }
+    assert documented == set(OPERATIONS)

@@ -1,3 +1,5 @@
+"""Choosing a backend: device, instruction set, precision, and the reasons."""
+
 from __future__ import annotations
 
 import subprocess
@@ -9,7 +11,8 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError, UnavailableError
-from engine.kernels import cpu, cuda, registry
+from engine.kernels import cpu, registry
+from engine.kernels import device as gpu_device
 from tests.support.networks import SMALL, random_network
 from tests.support.targets import targets
 
@@ -18,7 +21,7 @@ NAMES = {"generic": "any processor", "avx2": "AVX2", "avx512": "AVX-512", "avx51
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Pretend to be a processor whose fastest tier is this one."""
+    """Return a function that simulates a processor with the given fastest tier."""
 
     def pretend(fastest: str) -> None:
         last = list(NAMES).index(fastest)
@@ -27,13 +30,13 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
             for i, (name, requires) in enumerate(NAMES.items())
         ]
         monkeypatch.setattr(cpu, "tiers", lambda: tiers)
-        monkeypatch.setattr(cuda, "obstacle", lambda index: "none here")
+        monkeypatch.setattr(gpu_device, "obstacle", lambda index: "none here")
 
     return pretend
 
 
 @pytest.mark.parametrize(
-    ("fastest", "asked", "isa", "precision"),
+    ("fastest", "options", "isa", "precision"),
     [
         ("generic", {}, "generic", "fp32"),
         ("avx2", {}, "avx2", "fp32"),
@@ -55,11 +58,11 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("avx512bf16", {"calibrated": True, "isa": "avx2"}, "avx2", "int8"),
     ],
 )
-def test_the_fastest_that_was_asked_for(
-    processor: Any, fastest: str, asked: dict[str, str], isa: str, precision: str
+def test_select_takes_the_fastest_matching_tier(
+    processor: Any, fastest: str, options: dict[str, str], isa: str, precision: str
 ) -> None:
     processor(fastest)
-    choice = registry.select(**asked)
+    choice = registry.select(**options)
     assert (choice.device, choice.isa, choice.precision) == ("cpu", isa, precision)
     assert [reason.partition(":")[0] for reason in choice.reasons] == [
         "device cpu",
@@ -69,16 +72,18 @@ def test_the_fastest_that_was_asked_for(
 
 
 @pytest.mark.parametrize("tier", ["avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod"])
-def test_bytes_where_a_tier_multiplies_them(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
+def test_int8_is_the_default_of_calibrated_networks_where_it_is_fastest(
+    monkeypatch: pytest.MonkeyPatch, tier: str
+) -> None:
     have = [(name, True, "a processor", ["fp32", "int8"]) for name in ("generic", tier)]
     monkeypatch.setattr(cpu, "tiers", lambda: have)
-    monkeypatch.setattr(cuda, "obstacle", lambda index: "none here")
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index: "none here")
     assert registry.select(calibrated=True).precision == "int8"
     assert registry.select().precision == "fp32"
 
 
 @pytest.mark.parametrize(
-    ("fastest", "asked", "reasons"),
+    ("fastest", "options", "reasons"),
     [
         (
             "avx2",
@@ -87,13 +92,13 @@ def test_bytes_where_a_tier_multiplies_them(monkeypatch: pytest.MonkeyPatch, tie
                 "device cpu: no GPU: none here",
                 "isa avx2: the fastest tier with fp32; not on this processor: "
                 "avx512 (AVX-512), avx512bf16 (AVX-512 with BF16)",
-                "precision fp32: the choice for this tier and network",
+                "precision fp32: the fastest for this tier and network",
             ),
         ),
         (
             "avx512bf16",
             {"device": "cpu", "isa": "avx2"},
-            ("device cpu: asked for", "isa avx2: asked for", "precision fp32: the choice for this tier and network"),
+            ("device cpu: requested", "isa avx2: requested", "precision fp32: the fastest for this tier and network"),
         ),
         (
             "avx512bf16",
@@ -101,18 +106,18 @@ def test_bytes_where_a_tier_multiplies_them(monkeypatch: pytest.MonkeyPatch, tie
             (
                 "device cpu: no GPU: none here",
                 "isa avx512bf16: the fastest tier with bf16",
-                "precision bf16: asked for",
+                "precision bf16: requested",
             ),
         ),
     ],
 )
-def test_reasons(processor: Any, fastest: str, asked: dict[str, str], reasons: tuple[str, ...]) -> None:
+def test_reasons(processor: Any, fastest: str, options: dict[str, str], reasons: tuple[str, ...]) -> None:
     processor(fastest)
-    assert registry.select(**asked).reasons == reasons
+    assert registry.select(**options).reasons == reasons
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"device": "cuda"}, "device: 'cuda' cannot be used: none here; device='cpu' can"),
         ({"isa": "sm_90a"}, "isa: 'sm_90a' needs a GPU: none here; leave isa out"),
@@ -121,7 +126,7 @@ def test_reasons(processor: Any, fastest: str, asked: dict[str, str], reasons: t
         ({"device": "cpu:1"}, "device: this build has no backend for 'cpu:1'"),
         ({"device": 0}, "device: this build has no backend for 0"),
         ({"precision": "fp16"}, "precision: 'fp16' needs a GPU: none here; use precision='auto' or 'fp32'"),
-        ({"precision": "tf32", "device": "cpu"}, "precision: 'tf32' needs a GPU: this is a CPU's choice"),
+        ({"precision": "tf32", "device": "cpu"}, "precision: 'tf32' needs a GPU: the CPU was requested"),
         (
             {"precision": "int8"},
             "precision: 'int8' needs ranges, .*engine convert CKPT -o OUT.safetensors --calibrate MEL",
@@ -136,33 +141,32 @@ def test_reasons(processor: Any, fastest: str, asked: dict[str, str], reasons: t
         ({"precision": "bf16", "isa": "avx2"}, "precision: 'bf16' needs a tier that has it .*, got isa='avx2'"),
     ],
 )
-def test_what_is_not_here_is_refused_with_the_reason(processor: Any, asked: dict[str, str], message: str) -> None:
+def test_unavailable_choices_raise_an_error_with_the_reason(
+    processor: Any, options: dict[str, str], message: str
+) -> None:
     processor("avx2")
     with pytest.raises(UnavailableError, match=message):
-        registry.select(**asked)
+        registry.select(**options)
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"precision": "int3"}, "precision: expected 'auto' or 'int8', 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
-        (
-            {"device": "cuda", "isa": "avx2"},
-            "isa: a GPU's follows from the GPU; expected None or 'sm_90a' with device='cuda'",
-        ),
+        ({"device": "cuda", "isa": "avx2"}, "isa: expected None or 'sm_90a' with device='cuda', got 'avx2'; a GPU"),
         ({"precision": None}, "precision: expected .*, got None"),
         ({"isa": "sse9"}, "isa: expected one of 'generic', 'avx2', 'avx512', 'avx512bf16', got 'sse9'"),
         ({"isa": ["avx2"]}, r"isa: expected one of .*, got \['avx2'\]"),
         ({"isa": ""}, "isa: expected one of .*, got ''"),
     ],
 )
-def test_unknown_names_are_refused(processor: Any, asked: dict[str, Any], message: str) -> None:
+def test_unknown_names_raise_an_error(processor: Any, options: dict[str, Any], message: str) -> None:
     processor("avx512bf16")
     with pytest.raises(InputError, match=message):
-        registry.select(**asked)
+        registry.select(**options)
 
 
-def test_every_tier_of_this_machine_can_be_forced() -> None:
+def test_every_supported_tier_can_be_selected() -> None:
     tiers = cpu.tiers()
     assert tiers[0][:2] == ("generic", True)
     assert len({name for name, *_ in tiers}) == len(tiers)
@@ -177,32 +181,32 @@ def test_every_tier_of_this_machine_can_be_forced() -> None:
 
 
 @pytest.mark.parametrize(("tier", "flag"), [("avx2", "avx2"), ("avxvnni", "avx_vnni"), ("dotprod", "asimddp")])
-def test_a_tier_is_there_where_the_system_says_so(tier: str, flag: str) -> None:
-    about = Path("/proc/cpuinfo")
-    found = {name: supported for name, supported, *_ in cpu.tiers()}
-    if tier not in found or not about.is_file():
-        pytest.skip(f"no tier {tier} in this build, or no {about}")
-    assert found[tier] == (flag in about.read_text().split())
+def test_tiers_match_the_flags_of_the_operating_system(tier: str, flag: str) -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    supported = {name: is_supported for name, is_supported, *_ in cpu.tiers()}
+    if tier not in supported or not cpuinfo.is_file():
+        pytest.skip(f"no tier {tier} in this build, or no {cpuinfo}")
+    assert supported[tier] == (flag in cpuinfo.read_text().split())
 
 
 @pytest.mark.parametrize(("isa", "precision"), targets())
-def test_build_packs_for_the_choice(isa: str, precision: str) -> None:
+def test_build_packs_the_chosen_network(isa: str, precision: str) -> None:
     network = registry.build(SMALL, random_network(SMALL, 1), registry.select(isa=isa, precision=precision))
     assert isinstance(network, cpu.CpuNetwork) and network.config is SMALL
     assert type(network._native).__name__ == f"Network_{precision}"
 
 
 @pytest.fixture
-def graphics(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend to have one GPU."""
+def one_gpu(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate a machine with one GPU."""
     processor("avx512bf16")
-    monkeypatch.setattr(cuda, "obstacle", lambda index: f"there are 1 GPUs, not {index}" if index else None)
-    monkeypatch.setattr(cuda, "describe", lambda index: "a GPU")
-    monkeypatch.setattr(cuda, "isa", lambda index: "sm_90")
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index: f"there are 1 GPUs, not {index}" if index else None)
+    monkeypatch.setattr(gpu_device, "describe", lambda index: "a GPU")
+    monkeypatch.setattr(gpu_device, "isa", lambda index: "sm_90")
 
 
 @pytest.mark.parametrize(
-    ("asked", "chosen"),
+    ("options", "chosen"),
     [
         ({}, ("cuda", "sm_90", "fp16")),
         ({"device": "cuda"}, ("cuda", "sm_90", "fp16")),
@@ -214,27 +218,27 @@ def graphics(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"precision": "int8", "calibrated": True}, ("cpu", "avx512bf16", "int8")),
     ],
 )
-@pytest.mark.usefixtures("graphics")
-def test_a_gpu_goes_first(asked: dict[str, str], chosen: tuple[str, str, str]) -> None:
-    choice = registry.select(**asked)
+@pytest.mark.usefixtures("one_gpu")
+def test_a_gpu_is_preferred(options: dict[str, str], chosen: tuple[str, str, str]) -> None:
+    choice = registry.select(**options)
     assert (choice.device, choice.isa, choice.precision) == chosen
     assert choice.reasons[0].startswith(f"device {chosen[0]}") and len(choice.reasons) == 3
 
 
-@pytest.mark.usefixtures("graphics")
-def test_a_gpu_has_no_int8() -> None:
+@pytest.mark.usefixtures("one_gpu")
+def test_int8_on_a_gpu_raises_an_error() -> None:
     with pytest.raises(UnavailableError, match="precision: 'int8' needs a CPU; expected 'auto' or 'fp16'"):
         registry.select("cuda", "int8", calibrated=True)
 
 
-@pytest.mark.usefixtures("graphics")
-def test_another_gpu_than_there_is_is_refused() -> None:
+@pytest.mark.usefixtures("one_gpu")
+def test_a_gpu_number_out_of_range_raises_an_error() -> None:
     with pytest.raises(UnavailableError, match="device: 'cuda:1' cannot be used: there are 1 GPUs, not 1"):
         registry.select("cuda:1")
 
 
 @pytest.mark.parametrize(
-    ("lacking", "message"),
+    ("changes", "message"),
     [
         ({}, None),
         ({"driver": False}, "no NVIDIA driver was found (libcuda.so.1)"),
@@ -246,30 +250,32 @@ def test_another_gpu_than_there_is_is_refused() -> None:
         ({"capability": (7, 5)}, "a card has compute capability 7.5, the kernels need 8"),
     ],
 )
-def test_a_machine_says_why_it_has_no_gpu(
-    monkeypatch: pytest.MonkeyPatch, lacking: dict[str, Any], message: str | None
+def test_obstacle_names_the_reason_and_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str | None
 ) -> None:
-    there = {"driver": True, "packages": {"torch", "triton"}, "cuda": "13.0", "available": True, "count": 1}
-    there |= {"capability": (8, 0), **lacking}
+    machine = {"driver": True, "packages": {"torch", "triton"}, "cuda": "13.0", "available": True, "count": 1}
+    machine |= {"capability": (8, 0), **changes}
     torch = SimpleNamespace(
         __version__="9.9",
-        version=SimpleNamespace(cuda=there["cuda"]),
+        version=SimpleNamespace(cuda=machine["cuda"]),
         cuda=SimpleNamespace(
-            is_available=lambda: there["available"],
-            device_count=lambda: there["count"],
-            get_device_capability=lambda index: there["capability"],
+            is_available=lambda: machine["available"],
+            device_count=lambda: machine["count"],
+            get_device_capability=lambda index: machine["capability"],
             get_device_name=lambda index: "a card",
         ),
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setattr(cuda, "_driver_found", lambda: there["driver"])
-    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name if name in there["packages"] else None)
-    assert cuda.obstacle() == message
+    monkeypatch.setattr(gpu_device, "_driver_found", lambda: machine["driver"])
+    monkeypatch.setattr(
+        gpu_device.importlib.util, "find_spec", lambda name: name if name in machine["packages"] else None
+    )
+    assert gpu_device.obstacle() == message
 
 
-def test_without_a_driver_nothing_heavy_is_imported() -> None:
+def test_neither_torch_nor_triton_is_imported_without_a_driver() -> None:
     code = (
-        "import sys; from engine.kernels import cuda; cuda._DRIVERS = ('no-such-library.so',); "
-        "assert 'no NVIDIA driver' in cuda.obstacle(); print({'torch', 'triton'} & set(sys.modules))"
+        "import sys; from engine.kernels import device; device._DRIVERS = ('no-such-library.so',); "
+        "assert 'no NVIDIA driver' in device.obstacle(); print({'torch', 'triton'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

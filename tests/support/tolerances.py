@@ -75,9 +75,9 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "network_audio_bf16": 1e-1,
         "network_audio_fp16": 2e-2,
         "network_audio_tf32": 2e-2,
-        # dB, at least: the bundled voice in 6 steps as compiled for a GPU, against fp32 on the CPU. Executed as PTX in fp16,
-        # 63 and 71 dB were seen. On an H100, 59.4 were seen in fp16 (with the hardware's tanh, which costs accuracy), 40.4
-        # in bf16, 64.6 in tf32 and 121 in fp32.
+        # dB, at least: the bundled voice in 6 steps as compiled for a GPU, against fp32 on the CPU. Executed as PTX in
+        # fp16, 63 and 71 dB were seen. On an H100, 59.4 were seen in fp16 (with the hardware's tanh, which costs
+        # accuracy), 40.4 in bf16, 64.6 in tf32 and 121 in fp32.
         "gpu_audio_fp16_db": 58.0,
         "gpu_audio_bf16_db": 38.0,
         "gpu_audio_tf32_db": 60.0,
@@ -86,9 +86,9 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "gpu_eps_bf16_db": 35.0,
         "gpu_eps_tf32_db": 50.0,
         "gpu_eps_fp32_db": 90.0,
-        # dB, at least: the bundled voice's eps in every step against the float64 reference, and its audio in 6 steps
-        # against that of fp32, both without their mean; PESQ-WB of the audio. In bf16 and int8, eps had 40.9 and 31.1 dB on
-        # the frames of the test; other speech and noise gave 36 to 47 and 27 to 36.
+        # dB, at least: the bundled voice's eps in every step against the float64 reference, and its audio in 6
+        # steps against that of fp32, both without their mean; PESQ-WB of the audio. In bf16 and int8, eps had 40.9 and
+        # 31.1 dB on the frames of the test; other speech and noise gave 36 to 47 and 27 to 36.
         "voice_eps_fp32_db": 100.0,
         "voice_eps_bf16_db": 35.0,
         "voice_eps_int8_db": 20.0,
@@ -97,8 +97,8 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         # Random weights damp no error, and bf16 rounds them as well: 33.7 was seen.
         "random_eps_fp32_db": 100.0,
         "random_eps_bf16_db": 32.0,
-        # 39.2 was seen on the frames of the test, 34.7 to 40.0 and PESQ 4.64 over six excerpts of the demo. The limit was
-        # 40 for the bundled voice before its last training; rounding disturbs the present voice more.
+        # 39.2 was seen on the frames of the test, 34.7 to 40.0 and PESQ 4.64 over six excerpts of the demo. The limit
+        # was 40 for the bundled voice before its last training; rounding disturbs the present voice more.
         "voice_audio_bf16_db": 38.0,
         "voice_audio_int8_db": 25.0,
         "voice_pesq_bf16": 4.4,

@@ -1,4 +1,4 @@
-"""These run in a process of their own, with TRITON_INTERPRET=1: see test_interpreter.py."""
+"""Setup of the tests that run in a process of their own with TRITON_INTERPRET=1; see test_interpreter.py."""
 
 import os
 

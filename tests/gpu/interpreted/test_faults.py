@@ -1,4 +1,4 @@
-"""The checks notice a broken kernel: every fault is planted in the Triton source and must turn its check red."""
+"""Mutation tests of the checks: a fault planted in a Triton source must make the kernel's check fail."""
 
 import importlib.util
 from pathlib import Path
@@ -17,8 +17,8 @@ CONFIG = SMALL
 FAULTS = {
     "residual_block": [
         ("(tap - 1) * dilation", "(1 - tap) * dilation"),  # the dilation's sign
-        ("(at >= 0) & (at < length)", "at < length"),  # an edge mask
-        ("(at >= 0) & (at < length)", "at >= 0"),
+        ("(source >= 0) & (source < length)", "source < length"),  # an edge mask
+        ("(source >= 0) & (source < length)", "source >= 0"),
         ("bias_ptr + 2 * CHANNELS + columns", "bias_ptr + 4 * CHANNELS + columns"),
         ("rows >= length - dilation", "rows >= length"),
         ("rows < length * accumulate", "rows < length"),
@@ -46,7 +46,7 @@ FAULTS = {
     "upsample_mel": [
         ("band + 1 - k", "band - 1 + k"),
         ("(m >= 0) & (m < BANDS)", "m >= 0"),
-        ("at < rows_in", "at <= rows_in"),
+        ("row_in < rows_in", "row_in <= rows_in"),
         ("0.4 * total", "0.2 * total"),
         ("phase + tap * stride", "phase"),
     ],
@@ -56,12 +56,12 @@ FAULTS = {
 }
 
 
-# What a file's functions are launched as, where that is not its name.
-LAUNCHED = {"noise": ("initial_noise",), "step_embedding": ("linear", "fold_step")}
+# The functions of the files whose functions have other names than the file.
+FUNCTIONS = {"noise": ("initial_noise",), "step_embedding": ("linear", "fold_step")}
 
 
 def error_of(name, device):
-    """The worst error of the checks that this file's functions take part in, over its tolerance; 1 is the limit."""
+    """Return the worst error of the checks of a file's functions, divided by the tolerance; 1 is the limit."""
     unconditional, fp32 = SMALL_UNCONDITIONAL, TOLERANCES["operation_fp32"]
     lengths = (300, 7, 129)
     if name == "residual_block":
@@ -83,9 +83,9 @@ def error_of(name, device):
 
 
 def planted(name, right, wrong, folder):
-    """The functions of one file with one of its lines changed."""
+    """Import a copy of a file in which `wrong` replaces `right`."""
     source = (FOLDER / f"{name}.py").read_text()
-    assert source.count(right) == 1, f"{name}: {right!r} stands there {source.count(right)} times"
+    assert source.count(right) == 1, f"{name}: {right!r} occurs {source.count(right)} times"
     path = folder / f"faulty_{name}.py"
     path.write_text(source.replace(right, wrong))
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -95,19 +95,25 @@ def planted(name, right, wrong, folder):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_without_a_fault_all_is_green(device, name):
+def test_kernels_without_a_fault_pass(device, name):
     assert error_of(name, device) < 1
 
 
-@pytest.mark.parametrize(
-    ("name", "right", "wrong"), [(name, *fault) for name, faults in FAULTS.items() for fault in faults]
-)
-def test_faults_are_noticed(device, monkeypatch, tmp_path, name, right, wrong):
+# Every second fault of a file; `make slow` runs the others.
+CASES = [
+    pytest.param(name, *fault, marks=[pytest.mark.slow] * (number % 2))
+    for name, faults in FAULTS.items()
+    for number, fault in enumerate(faults)
+]
+
+
+@pytest.mark.parametrize(("name", "right", "wrong"), CASES)
+def test_faults_are_detected(device, monkeypatch, tmp_path, name, right, wrong):
     module = planted(name, right, wrong, tmp_path)
-    for function in LAUNCHED.get(name, (name,)):
+    for function in FUNCTIONS.get(name, (name,)):
         monkeypatch.setattr(gpu, function, getattr(module, function))
     try:
         error = error_of(name, device)
     except AssertionError:
         return
-    assert not error < 1  # NaN is no success either
+    assert not error < 1  # NaN counts as a failure of the kernel

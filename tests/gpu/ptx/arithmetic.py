@@ -1,7 +1,7 @@
-"""Arithmetic on integers and floats, packed pairs too.
+"""Arithmetic on integers, floats and packed pairs.
 
-float16 and bfloat16 are computed in float32 and rounded once more: that is correct for +, -, *, / and the square
-root, since float32 has more than twice their digits.
+float16 and bfloat16 are computed in float32 and rounded once more. This is correct for +, -, *, / and the square root,
+since float32 has more than twice their digits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.gpu.ptx.formats import (
 
 
 class Element(NamedTuple):
-    """How a register's bits become numbers to compute with, and back."""
+    """Conversions between the bits of a register and numbers to compute with."""
 
     load: Callable[[np.ndarray], np.ndarray]
     store: Callable[[np.ndarray], np.ndarray]
@@ -68,14 +68,14 @@ FLOATING = ("f16", "bf16", "f32", "f64", "f16x2", "bf16x2", "f32x2")
 
 
 def elementwise(ins, function, kind: str | None = None):
-    """A handler that applies ``function`` to the operands after the first."""
+    """Return a handler that applies ``function`` to the operands after the first."""
     kind = kind or ins.kind
     element, raw = ELEMENTS[kind], f"b{BITS[kind]}"
     gets, put = [source(o, raw) for o in ins.operands[1:]], destination(ins.operands[0], narrowest(kind))
     load, store = element.load, element.store
     flushing, saturating = "ftz" in ins.parts and kind in ("f32", "f32x2"), "sat" in ins.parts and kind in FLOATING
     if "xorsign" in ins.parts or any(p in ins.parts for p in ("rz", "rm", "rp")):
-        raise UnsupportedError("a rounding mode or modifier that we do not compute")
+        raise UnsupportedError("unsupported rounding mode or modifier")
 
     def run(chunk, mask):
         values = [load(full(chunk, get(chunk)) if element.packed else get(chunk)) for get in gets]
@@ -92,7 +92,7 @@ def elementwise(ins, function, kind: str | None = None):
 
 
 def narrowest(kind: str) -> str:
-    """The type that extends a result into a wider register: only signed integers extend their sign."""
+    """Return the type with which a result is extended into a wider register. Only signed integers extend their sign."""
     return kind if kind[0] == "s" else f"b{BITS[kind]}"
 
 
@@ -106,9 +106,9 @@ CARRY = {"add": (1, 0), "addc": (1, 1), "sub": (-1, 0), "subc": (-1, 1)}
 
 @instruction("add", "addc", "sub", "subc")
 def decode_add(ins):
-    sign, takes = CARRY[ins.name]
-    if takes or "cc" in ins.parts:
-        return with_carry(ins, lambda a, b: (a, b), sign, takes)
+    sign, reads_carry = CARRY[ins.name]
+    if reads_carry or "cc" in ins.parts:
+        return with_carry(ins, lambda a, b: (a, b), sign, reads_carry)
     kind = ins.kind
     if "sat" in ins.parts and kind == "s32":
         low, high = limits(kind)
@@ -119,7 +119,10 @@ def decode_add(ins):
 
 
 def mixed(ins, function):
-    """add.f32.f16 and its kin of sm_100: float32 arithmetic, all operands but the last in 16 bits."""
+    """Return a handler of sm_100's mixed forms, such as add.f32.f16.
+
+    The arithmetic is float32. All operands but the last have 16 bits.
+    """
     kind = ins.kind
     narrow = [source(o, f"b{BITS[kind]}") for o in ins.operands[1:-1]]
     last, put, load = source(ins.operands[-1], "f32"), destination(ins.operands[0], "b32"), ELEMENTS[kind].load
@@ -131,11 +134,11 @@ def mixed(ins, function):
     return run
 
 
-def with_carry(ins, prepare, sign: int, takes: int):
-    """Unsigned sums of 32 bits with the condition code in or out. For a difference it is the borrow."""
+def with_carry(ins, prepare, sign: int, reads_carry: int):
+    """Return a handler of unsigned 32-bit sums that reads or sets the condition code; for a difference, the borrow."""
     if BITS[ins.kind] != 32:
         raise UnsupportedError("a carry of other than 32 bits")
-    gets, put, gives = (
+    gets, put, sets_carry = (
         [source(o, "b32") for o in ins.operands[1:]],
         destination(ins.operands[0], "b32"),
         "cc" in ins.parts,
@@ -143,9 +146,9 @@ def with_carry(ins, prepare, sign: int, takes: int):
 
     def run(chunk, mask):
         a, b = prepare(*[get(chunk) for get in gets])
-        carry = chunk.carry.astype(np.int64) if takes else 0
+        carry = chunk.carry.astype(np.int64) if reads_carry else 0
         total = a.astype(np.int64) + sign * (b.astype(np.int64) + carry)
-        if gives:
+        if sets_carry:
             out = (total >> 32) != 0
             chunk.carry = out if mask is None else np.where(mask, out, chunk.carry)
         put(chunk, (total & 0xFFFFFFFF).astype(np.uint32), mask)
@@ -154,7 +157,7 @@ def with_carry(ins, prepare, sign: int, takes: int):
 
 
 def high(a, b):
-    """The upper half of an integer product."""
+    """Compute the upper half of an integer product."""
     bits = a.dtype.itemsize * 8
     if bits < 64:
         wide = (SIGNED if a.dtype.kind == "i" else UNSIGNED)[2 * bits]
@@ -164,7 +167,7 @@ def high(a, b):
 
 
 def widened(ins, adds: bool):
-    """mul.wide and mad.wide: factors of half the result's width."""
+    """Return a handler of mul.wide and mad.wide, whose factors have half the width of the result."""
     kind = ins.kind
     bits = 2 * BITS[kind]
     result, wide = f"{kind[0]}{bits}", (SIGNED if kind[0] == "s" else UNSIGNED)[bits]
@@ -204,7 +207,7 @@ def decode_mad(ins):
 
 
 def fma_half(a, b, c):
-    """For 16-bit operands in float32: the result is rounded to odd, so that the 16-bit rounding is the only one."""
+    """Compute fma of 16-bit operands in float32, rounded to odd so that only the rounding to 16 bits counts."""
     return odd_float32(odd_sum(a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)))
 
 
@@ -220,7 +223,7 @@ def decode_fma(ins):
 
 
 def truncated_division(a, b):
-    """Quotient towards zero. Division by zero is unspecified in PTX; here it gives all ones."""
+    """Divide integers, rounding towards zero. Division by zero, unspecified in PTX, gives all ones."""
     nonzero = np.where(b == 0, b.dtype.type(1), b)
     quotient = a // nonzero
     if a.dtype.kind == "i":
@@ -243,11 +246,12 @@ def decode_rem(ins):
 
 
 def smaller(a, b):
-    """A NaN loses against a number; -0 is smaller than +0."""
+    """Return the minimum. A number is preferred to a NaN; -0 is smaller than +0."""
     return np.where((a == b) & np.signbit(a), a, np.fmin(a, b))
 
 
 def larger(a, b):
+    """Return the maximum; see `smaller`."""
     return np.where((a == b) & ~np.signbit(a), a, np.fmax(a, b))
 
 

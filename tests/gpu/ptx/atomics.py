@@ -1,4 +1,4 @@
-"""atom and red, on global and shared memory, one lane after the other."""
+"""Atomic operations: atom and red on global and shared memory, one lane after the other."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def decode_atom(ins):
     returns = ins.name == "atom"
     name = next((p for p in ins.parts if p in OPERATIONS), None)
     if name is None or ins.kind not in ELEMENTS or any(p.startswith("v") and p[1:].isdigit() for p in ins.parts):
-        raise UnsupportedError("an atomic operation that we do not do")
-    where, kind, raw = space(ins.parts) or "global", ins.kind, f"b{BITS[ins.kind]}"
+        raise UnsupportedError("unsupported atomic operation")
+    state_space, kind, raw = space(ins.parts) or "global", ins.kind, f"b{BITS[ins.kind]}"
     operands = ins.operands[1:] if returns else ins.operands
     target, gets = address(operands[0]), [source(o, raw) for o in operands[1:]]
     put = destination(ins.operands[0], raw) if returns else None
@@ -38,21 +38,21 @@ def decode_atom(ins):
 
     def run(chunk, mask):
         lanes = np.arange(chunk.lanes) if mask is None else np.flatnonzero(mask)
-        at = target(chunk)[lanes]
-        if where == "shared":
-            at = chunk.shared.positions(at, size, chunk.cta[lanes])
+        addresses = target(chunk)[lanes]
+        if state_space == "shared":
+            addresses = chunk.shared.positions(addresses, size, chunk.cta[lanes])
             view = chunk.shared.views[size]
             if chunk.checks:
-                chunk.shared.check_written(at, size, "atomic access")
+                chunk.shared.check_written(addresses, size, "atomic access")
         else:
             memory = chunk.machine.memory
-            memory.check(at.view(np.uint64), size, "atomic access")
+            memory.check(addresses.view(np.uint64), size, "atomic access")
             if chunk.checks:
-                memory.check_written(at, size)
+                memory.check_written(addresses, size)
             view = memory.views[size]
         values = [full(chunk, get(chunk))[lanes] for get in gets]
         old = np.zeros(chunk.lanes, UNSIGNED[8 * size])
-        for i, (lane, cell) in enumerate(zip(lanes, at // size, strict=True)):
+        for i, (lane, cell) in enumerate(zip(lanes, addresses // size, strict=True)):
             before, new = view[cell : cell + 1].copy(), values[-1][i : i + 1]
             old[lane] = before[0]
             if operation is None:

@@ -1,4 +1,4 @@
-"""bar and barrier, with numbers and counts of threads; fences, which order nothing that lockstep reorders."""
+"""Barriers, with numbers and counts of threads, and fences. Most fences have no effect on lockstep execution."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.gpu.ptx.operands import Immediate
 
 @dataclass
 class Incomplete:
-    """A barrier of one CTA that some warps arrived at."""
+    """A barrier of one CTA at which some of the expected warps have arrived."""
 
     expected: int
     places: set[int] = field(default_factory=set)
-    pasts: list[np.ndarray] = field(default_factory=list)  # one for each warp that arrived
+    pasts: list[np.ndarray] = field(default_factory=list)  # one per warp that has arrived
     waiting: list[int] = field(default_factory=list)
 
 
@@ -57,7 +57,7 @@ def arrive(chunk, warp: int, number: int, count: int, waits: bool) -> None:
         raise BarrierError(f"barrier {number} of {expected} threads")
     barrier.places.add(chunk.pc)
     if not count and len(barrier.places) > 1:
-        # The hardware would pair them off; in a program it means that a branch divides the CTA.
+        # The hardware would match them by count. In a program it means that a branch divides the CTA.
         raise BarrierError("threads of one CTA wait at different barriers")
     barrier.pasts.append(chunk.shared.clocks.arrive(warp))
     if waits:

@@ -16,21 +16,21 @@ from tests.gpu.ptx.operands import Register, Vector
 
 @instruction("mov")
 def decode_mov(ins):
-    to, of = ins.operands
+    to, operand = ins.operands
     kind = "pred" if ins.kind == "pred" else f"b{BITS[ins.kind]}"
-    if isinstance(of, Vector):
+    if isinstance(operand, Vector):
         return pack(ins)
     if isinstance(to, Vector):
         return unpack(ins)
-    get, put = source(of, kind), destination(to, kind)
+    get, put = source(operand, kind), destination(to, kind)
     return lambda chunk, mask: put(chunk, get(chunk), mask)
 
 
 def pack(ins):
-    """mov.b32 %r, {%lo, %hi}: the first element is the lowest.
+    """Return a handler of mov.b32 %r, {%lo, %hi}, whose first element is the lowest.
 
-    Compilers pack a register that nobody writes where only the other element matters. It is poison here (a NaN, and
-    far outside any buffer), unless no element is defined: then it is refused, as every other use of it.
+    Compilers pack an undefined register if only the other element matters. An undefined element is poison here (a NaN,
+    and an address outside any buffer). If all elements are undefined, the move raises an error like any other use.
     """
     parts = items(ins.operands[1])
     bits = BITS[ins.kind] // len(parts)
@@ -109,7 +109,7 @@ def decode_lop3(ins):
 
 @instruction("shl", "shr")
 def decode_shift(ins):
-    """Counts of the width or more give 0, or the sign."""
+    """Return a handler of shifts; a count of the width or more gives 0, or the sign."""
     kind, left = ins.kind, ins.name == "shl"
     bits = BITS[kind]
     value, count, put = (
@@ -120,8 +120,8 @@ def decode_shift(ins):
 
     def run(chunk, mask):
         a, n = value(chunk), count(chunk)
-        most = np.minimum(n, np.uint32(bits - 1)).astype(a.dtype)
-        shifted = a << most if left else a >> most
+        limited = np.minimum(n, np.uint32(bits - 1)).astype(a.dtype)
+        shifted = a << limited if left else a >> limited
         if left or a.dtype.kind == "u":
             shifted = np.where(n >= bits, a.dtype.type(0), shifted)
         put(chunk, shifted, mask)
@@ -143,13 +143,13 @@ def decode_shf(ins):
 
 
 def low_mask(length):
-    """``length`` ones, up to 64 of them."""
+    """Return a mask of ``length`` ones, at most 64."""
     ones = (np.uint64(1) << np.minimum(length, np.uint64(63))) - np.uint64(1)
     return np.where(length >= 64, ~np.uint64(0), ones)
 
 
 def field_operands(ins, first: int):
-    """Start and length of a bit field: the lowest 8 bits of each."""
+    """Return a function that computes start and length of a bit field from the lowest 8 bits of each operand."""
     start, length = source(ins.operands[first], "u32"), source(ins.operands[first + 1], "u32")
     byte = np.uint32(255)
     return lambda chunk: ((start(chunk) & byte).astype(np.uint64), (length(chunk) & byte).astype(np.uint64))
@@ -166,7 +166,7 @@ def decode_bfe(ins):
         ones = low_mask(length)
         result = np.where(start < 64, a >> np.minimum(start, np.uint64(63)), np.uint64(0)) & ones
         if kind[0] == "s":
-            # The field's upmost bit inside the word is the sign.
+            # The field's highest bit inside the word is the sign.
             top = np.minimum(start + length, np.uint64(bits)) - np.uint64(1)
             negative = (length > 0) & (((a >> np.minimum(top, np.uint64(bits - 1))) & np.uint64(1)) == 1)
             inside = low_mask(np.where(start < bits, np.minimum(length, np.uint64(bits) - start), np.uint64(0)))
@@ -184,9 +184,9 @@ def decode_bfi(ins):
 
     def run(chunk, mask):
         a, b, (start, length) = inserted(chunk).astype(np.uint64), base(chunk).astype(np.uint64), where(chunk)
-        at = np.minimum(start, np.uint64(63))
-        field = np.where(start < 64, low_mask(length) << at, np.uint64(0))
-        put(chunk, ((b & ~field) | ((a << at) & field)).astype(UNSIGNED[BITS[kind]]), mask)
+        shift = np.minimum(start, np.uint64(63))
+        field = np.where(start < 64, low_mask(length) << shift, np.uint64(0))
+        put(chunk, ((b & ~field) | ((a << shift) & field)).astype(UNSIGNED[BITS[kind]]), mask)
 
     return run
 
@@ -228,7 +228,7 @@ def decode_count(ins):
 
     def run(chunk, mask):
         a = get(chunk)
-        if not ones:  # smear the highest one downwards: the zeros left are the leading ones
+        if not ones:  # copy the highest one to all lower bits: the remaining zeros are the leading zeros
             for shift in (1, 2, 4, 8, 16, 32):
                 if shift < BITS[kind]:
                     a = a | (a >> a.dtype.type(shift))
@@ -271,7 +271,7 @@ def comparison(name: str, floating: bool):
         return unordered
     if name == "num":
         return lambda a, b: ~unordered(a, b)
-    if name == "ne":  # the ordered one: false with a NaN, unlike NumPy's
+    if name == "ne":  # ordered: false with a NaN, unlike NumPy's
         return lambda a, b: (a != b) & ~unordered(a, b)
     if name.endswith("u"):
         inner = COMPARE[name[:-1]]
@@ -298,9 +298,9 @@ def decode_setp(ins):
         left, right = element.load(left), element.load(right)
         if flushing:
             left, right = flush(left), flush(right)
-        found = compare(left, right)
-        # A second predicate is the opposite comparison, or, of a packed one, the upper half's.
-        results = (found[0::2], found[1::2]) if element.packed else (found, ~found)
+        outcome = compare(left, right)
+        # A second predicate is the negation; of a packed comparison it is the result of the upper half.
+        results = (outcome[0::2], outcome[1::2]) if element.packed else (outcome, ~outcome)
         for put, result in zip(puts, results, strict=False):
             put(chunk, combine(result, third(chunk)) if combine else result, mask)
 

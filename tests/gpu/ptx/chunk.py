@@ -1,6 +1,6 @@
-"""A chunk of a launch's CTAs in execution: one lane per thread, all lanes in lockstep.
+"""Execution of a chunk of a launch's CTAs: one lane per thread, all lanes in lockstep.
 
-Lanes that diverge run lowest program counter first, so they meet again where their paths do.
+Of diverged lanes those with the lowest program counter run first, so that they reconverge where their paths meet.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from tests.gpu.ptx.wgmma import WgmmaState
 
 
 class Chunk:
+    """Registers, memories and program counters of the CTAs that execute together."""
+
     def __init__(self, launch: Any, ctas: np.ndarray) -> None:
         program, threads, grid = launch.program, launch.threads, launch.grid
         self.launch, self.program, self.machine = launch, program, launch.machine
@@ -56,11 +58,11 @@ class Chunk:
         self.steps = 0
 
     def rows(self, mask: np.ndarray | None) -> np.ndarray | slice:
-        """The lanes that execute, as an index."""
+        """Return the executing lanes as an index."""
         return slice(None) if mask is None else np.flatnonzero(mask)
 
     def whole_warps(self, mask: np.ndarray | None, size: int = 32) -> np.ndarray | None:
-        """Which warps (or warpgroups, ``size`` 128) execute, None for all; they must be complete."""
+        """Return which warps (or warpgroups, ``size`` 128) execute, None for all. They must be complete."""
         if mask is None:
             return None
         table = mask.reshape(-1, size)
@@ -70,14 +72,14 @@ class Chunk:
 
     def run(self) -> None:
         steps = decode(self.program)
-        pc, where = 0, None  # where: every lane's program counter, None while all agree
+        pc, counters = 0, None  # counters: the program counter of every lane, None while all agree
         with np.errstate(all="ignore"):
             while True:
                 try:
-                    if where is None:
-                        pc, where, done = self.together(steps, pc)
+                    if counters is None:
+                        pc, counters, done = self.run_converged(steps, pc)
                     else:
-                        pc, where, done = self.apart(steps, where)
+                        pc, counters, done = self.run_diverged(steps, counters)
                 except PTXError as error:
                     ins = steps[self.pc].instruction
                     raise error.at(ins.line, ins.text) from None
@@ -91,8 +93,8 @@ class Chunk:
         if self.counters is not None:
             self.counters.instruction(self, step.instruction, mask)
 
-    def together(self, steps: list[Any], pc: int) -> tuple[int, np.ndarray | None, bool]:
-        """Run from ``pc`` with all lanes until they part: (pc, where, done)."""
+    def run_converged(self, steps: list[Any], pc: int) -> tuple[int, np.ndarray | None, bool]:
+        """Run all lanes from ``pc`` until they diverge. Return (pc, counters, done)."""
         limit = self.launch.max_steps
         counting = self.counters is not None
         while True:
@@ -130,18 +132,18 @@ class Chunk:
                 if self.waiting.any():
                     return pc, np.full(self.lanes, pc), False
 
-    def apart(self, steps: list[Any], where: np.ndarray) -> tuple[int, np.ndarray | None, bool]:
+    def run_diverged(self, steps: list[Any], counters: np.ndarray) -> tuple[int, np.ndarray | None, bool]:
         """Run the lanes with the lowest program counter until they meet others, branch or end."""
         ready = self.alive & ~self.waiting
         if not ready.any():
             if self.waiting.any():
                 raise BarrierError("the CTA's other threads never arrive at the barrier")
-            return 0, where, True
-        pc = int(where[ready].min())
-        active = ready & (where == pc)
+            return 0, counters, True
+        pc = int(counters[ready].min())
+        active = ready & (counters == pc)
         if active.all():
             return pc, None, False
-        others = where[ready & ~active]
+        others = counters[ready & ~active]
         meeting = int(others.min()) if others.size else len(steps)
         while pc < meeting:
             flow, handler, guard, target, _ = step = steps[pc]
@@ -149,17 +151,17 @@ class Chunk:
             self.count(step, active)
             mask = active if guard is None else active & guard(self)
             if flow == "branch":
-                where[active] = pc + 1
-                where[mask] = target
-                return pc, where, False
+                counters[active] = pc + 1
+                counters[mask] = target
+                return pc, counters, False
             if flow == "exit":
                 self.alive &= ~mask
-                where[active] = pc + 1
-                return pc, where, False
+                counters[active] = pc + 1
+                return pc, counters, False
             if mask.any():
                 handler(self, mask)
             pc += 1
             if flow == "barrier":
                 break
-        where[active] = pc
-        return pc, where, False
+        counters[active] = pc
+        return pc, counters, False

@@ -1,6 +1,6 @@
-"""Which warp knows of which other warp's past: vector clocks, advanced by barriers.
+"""Vector clocks: which accesses of other warps are ordered before a warp's own. Barriers advance them.
 
-Warp v's accesses carry v's clock at that moment. Warp w may rely on one with time t when ``t <= known[w, v]``.
+An access of warp v carries v's clock. It is ordered before the accesses of warp w if its time is ``<= known[w, v]``.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ FOREVER = np.iinfo(np.int32).max
 
 
 class Clocks:
+    """Vector clocks of the warps of all CTAs of a chunk."""
+
     def __init__(self, ctas: int, warps: int) -> None:
         self.warps = warps
         self.now = np.ones(ctas * warps, np.int32)
         self.known = np.zeros((ctas * warps, warps), np.int32)
         self.own = (np.arange(ctas * warps), np.arange(ctas * warps) % warps)
         self.known[self.own] = FOREVER
-        self.floor = 0  # every access up to this time is known to every warp of its CTA
+        self.floor = 0  # every warp of a CTA is ordered after all accesses up to this time
         self.latest = 1  # no access is later than this
 
     def arrive(self, warp: int) -> np.ndarray:
-        """A warp (of the chunk) arrives at a barrier. Returns what those who pass it will know."""
+        """Record that a warp of the chunk arrives at a barrier. Return the clocks that the barrier passes on."""
         past = self.known[warp].copy()
         past[warp % self.warps] = self.now[warp]
         self.now[warp] += 1
@@ -29,11 +31,12 @@ class Clocks:
         return past
 
     def release(self, warps: np.ndarray, past: np.ndarray) -> None:
+        """Order these warps after the accesses up to ``past``."""
         self.known[warps] = np.maximum(self.known[warps], past)
         self.floor = int(self.known.min())
 
     def join_all(self) -> None:
-        """Every CTA's warps meet. Known pasts are then equal but for the warp's own."""
+        """Let all warps of every CTA pass a barrier. Their clocks are then equal but for each warp's own."""
         table = self.now.reshape(-1, self.warps)
         self.known = np.repeat(table, self.warps, 0)
         self.known[self.own] = FOREVER
@@ -42,5 +45,5 @@ class Clocks:
         self.floor = int(table.min())
 
     def ordered(self, warp: np.ndarray, other: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Whether ``warp`` (of the chunk) knows what ``other`` (of its CTA) did at ``time``."""
+        """Return whether ``warp`` of the chunk is ordered after the access of ``other`` of its CTA at ``time``."""
         return time <= self.known[warp, other]

@@ -1,6 +1,6 @@
-"""cp.async: data arrive when a wait retires the group of the thread that issued the copy, not before.
+"""Asynchronous copies: the data of cp.async arrive only when a wait retires the group of the issuing thread.
 
-Other warps need a barrier after that wait as after any store; a missing wait leaves bytes that nobody may read.
+After the wait other warps need a barrier, as after any store. Without the wait reading the bytes is an error.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from tests.gpu.ptx.shared import IN_FLIGHT, WRITTEN
 
 
 class Copy(NamedTuple):
+    """Copies of one instruction that have not arrived."""
+
     lanes: np.ndarray
     positions: np.ndarray
     data: np.ndarray
-    group: np.ndarray  # each lane's number of groups committed before
+    group: np.ndarray  # the number of groups that each lane had committed before
 
 
 class AsyncCopies:
-    """The copies in flight of a chunk's threads."""
+    """Copies in flight of the threads of a chunk."""
 
     def __init__(self, chunk) -> None:
         self.chunk = chunk
@@ -42,7 +44,7 @@ class AsyncCopies:
         self.committed[self.chunk.rows(mask)] += 1
 
     def wait(self, pending: int, mask: np.ndarray | None) -> None:
-        """Let all but each thread's last ``pending`` groups arrive."""
+        """Deliver all groups of each thread but its last ``pending`` ones."""
         kept = []
         for copy in self.flying:
             done = copy.group < self.committed[copy.lanes] - pending
@@ -85,36 +87,39 @@ def wait_all(chunk, mask):
 
 
 def copy_handler(ins):
-    to, of = address(ins.operands[0]), address(ins.operands[1])
+    target, origin = address(ins.operands[0]), address(ins.operands[1])
     size = int(ins.operands[2].text, 0)
     amount = bytes_to_copy(ins, size)
 
     def run(chunk, mask):
         lanes = np.arange(chunk.lanes) if mask is None else np.flatnonzero(mask)
-        wanted = full(chunk, amount(chunk))[lanes].astype(np.int64)
-        positions = chunk.shared.positions(to(chunk)[lanes], size, chunk.cta[lanes])
-        memory, reads = chunk.machine.memory, wanted > 0
-        at = of(chunk)[lanes][reads]
+        counts = full(chunk, amount(chunk))[lanes].astype(np.int64)
+        positions = chunk.shared.positions(target(chunk)[lanes], size, chunk.cta[lanes])
+        memory, reads = chunk.machine.memory, counts > 0
+        addresses = origin(chunk)[lanes][reads]
         if chunk.counters is not None:
-            chunk.counters.globals(chunk, "copy", at, lanes[reads], size)
-        # A copy of less than ``size`` reads less, but must still lie in one buffer here.
-        if chunk.checks and (wanted[reads] == size).all():
-            memory.before_read(at.view(np.uint64), size, chunk.cta_number[lanes][reads])
+            chunk.counters.globals(chunk, "copy", addresses, lanes[reads], size)
+        # A copy of fewer bytes than ``size`` reads fewer bytes; here all of ``size`` must lie in one buffer.
+        if chunk.checks and (counts[reads] == size).all():
+            memory.before_read(addresses.view(np.uint64), size, chunk.cta_number[lanes][reads])
         else:
-            memory.check(at.view(np.uint64), size, "read")
+            memory.check(addresses.view(np.uint64), size, "read")
         data = np.zeros((len(lanes), size), np.uint8)
         width = min(size, 8)
         words = data.view(memory.views[width].dtype)
         for i in range(size // width):
-            words[reads, i] = memory.views[width].take(at // width + i)
-        data[np.arange(size) >= wanted[:, None]] = 0
+            words[reads, i] = memory.views[width].take(addresses // width + i)
+        data[np.arange(size) >= counts[:, None]] = 0
         chunk.copies.issue(lanes, positions, data)
 
     return run
 
 
 def bytes_to_copy(ins, size: int):
-    """The rest becomes 0. Said by a number of bytes, or by a predicate that says to copy none."""
+    """Return a function that computes how many bytes to copy; the rest becomes 0.
+
+    The operand is a byte count, or a predicate that disables the copy.
+    """
     extra = ins.operands[3:-1] if "L2::cache_hint" in ins.parts else ins.operands[3:]
     if not extra:
         return source(Immediate(str(size)), "u32")

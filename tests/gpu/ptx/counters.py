@@ -1,6 +1,6 @@
-"""What a launch costs in units that a profiler of the hardware would show, counted per warp.
+"""Counters of a launch in the units of a hardware profiler, per warp.
 
-Pass a Counters to ``Machine.launch``; several launches add up. Predicated-off warps count too: they issue.
+Pass a `Counters` to `Machine.launch`; several launches add up. Predicated-off warps count too, because they issue.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ FLOAT_OPERATIONS = ("add", "sub", "mul", "fma", "mad", "min", "max")
 
 @dataclass
 class Traffic:
-    requests: int = 0  # of a warp
-    bytes: int = 0  # that lanes asked for
-    units: int = 0  # 32-byte sectors of global memory; wavefronts of shared memory, one a cycle
+    """Traffic of one kind of memory access."""
+
+    requests: int = 0  # per warp
+    bytes: int = 0  # requested by lanes
+    units: int = 0  # 32-byte sectors of global memory, or wavefronts of shared memory, one per cycle
 
 
 @dataclass
 class Counters:
+    """Instructions and memory traffic of one or more launches."""
+
     launches: int = 0
     instructions: int = 0  # issued by warps
     classes: Counter[str] = field(default_factory=Counter)
@@ -52,28 +56,31 @@ class Counters:
         is_float = ins.name in FLOAT_OPERATIONS and ins.kind in FLOATS
         self.classes["float" if is_float else CLASS_OF.get(ins.name, "integer")] += warps
 
-    def globals(self, chunk: Any, what: str, at: np.ndarray, lanes: Any, size: int) -> None:
+    def globals(self, chunk: Any, access: str, addresses: np.ndarray, lanes: Any, size: int) -> None:
         warps = chunk.warp[lanes]
-        traffic = self.global_memory.setdefault(what, Traffic())
+        traffic = self.global_memory.setdefault(access, Traffic())
         traffic.requests += len(np.unique(warps))
-        traffic.bytes += size * len(at)
-        traffic.units += len(np.unique((warps << 48) + at // 32))
+        traffic.bytes += size * len(addresses)
+        traffic.units += len(np.unique((warps << 48) + addresses // 32))
 
-    def shared(self, chunk: Any, what: str, at: np.ndarray, lanes: Any, size: int) -> None:
+    def shared(self, chunk: Any, access: str, addresses: np.ndarray, lanes: Any, size: int) -> None:
         warps = chunk.warp[lanes]
-        traffic = self.shared_memory.setdefault(what, Traffic())
+        traffic = self.shared_memory.setdefault(access, Traffic())
         traffic.requests += len(np.unique(warps))
-        traffic.bytes += size * len(at)
-        traffic.units += wavefronts(at, warps, chunk.lane[lanes], size)
+        traffic.bytes += size * len(addresses)
+        traffic.units += wavefronts(addresses, warps, chunk.lane[lanes], size)
 
 
-def wavefronts(at: np.ndarray, warps: np.ndarray, lanes: np.ndarray, size: int) -> int:
-    """Wide accesses go 128 bytes at a time; of each part, the bank with the most distinct words decides."""
-    if not len(at):
+def wavefronts(addresses: np.ndarray, warps: np.ndarray, lanes: np.ndarray, size: int) -> int:
+    """Count the wavefronts of accesses to shared memory.
+
+    Wide accesses transfer 128 bytes at a time. The bank with the most distinct words determines the count of each part.
+    """
+    if not len(addresses):
         return 0
     words = max(1, size // 4)
     part = warps * 8 + lanes * words // 32
-    word = (at // 4)[:, None] + np.arange(words)
+    word = (addresses // 4)[:, None] + np.arange(words)
     distinct = np.unique((np.repeat(part, words) << 32) + word.ravel())
     banks, conflicts = np.unique((distinct >> 32 << 5) + distinct % 32, return_counts=True)
     worst = np.zeros(int(part.max()) + 1, np.int64)

@@ -1,8 +1,8 @@
-"""Instructions to functions, once per program.
+"""Decoding of instructions into functions, once per program.
 
-A handler is called as ``handler(chunk, mask)``: ``mask`` says which lanes execute, None says all of them. Registers
-are arrays of unsigned integers with one element a lane. Nobody writes into such an array: a new value is a new array,
-so a ``mov`` copies a reference and a cache can compare by identity.
+A handler is called as ``handler(chunk, mask)``, in which ``mask`` selects the executing lanes and None means all.
+Registers are arrays of unsigned integers with one element per lane. The arrays are immutable: a new value is a new
+array. A ``mov`` therefore copies a reference, and a cache can compare by identity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TABLE: dict[str, Callable[[Instruction], Handler]] = {}
 
 
 class Step(NamedTuple):
-    """What the execution loop needs of one instruction."""
+    """Decoded form of one instruction for the execution loop."""
 
     flow: str  # "", "branch", "exit" or "barrier"
     handler: Handler | None
@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 def instruction(*names: str):
-    """Register a function from an Instruction to its handler under PTX names."""
+    """Register a function that maps an Instruction to its handler, under PTX names."""
 
     def register(decoder):
         for name in names:
@@ -49,7 +49,7 @@ def instruction(*names: str):
 def decode(program: Program) -> list[Step]:
     if not program.decoded:
         for module in MODULES:
-            importlib.import_module(f"gpu.ptx.{module}")
+            importlib.import_module(f"tests.gpu.ptx.{module}")
         program.decoded = [decode_one(program, ins) for ins in program.instructions]
         program.decoded.append(Step("exit", None, None, 0, Instruction(("ret",), (), None, "end of the entry", 0)))
     return program.decoded
@@ -89,7 +89,7 @@ UNDEFINED = Undefined()
 
 
 def immediate(text: str, kind: str) -> np.ndarray:
-    """A constant as an array of one element."""
+    """Return a constant as an array of one element."""
     dtype = NUMPY[kind]
     if kind == "pred":
         return np.array([int(text, 0) != 0])
@@ -107,7 +107,7 @@ def immediate(text: str, kind: str) -> np.ndarray:
 
 
 def source(operand: Any, kind: str) -> Callable[[Any], np.ndarray]:
-    """A function from the chunk to the operand's values of PTX type ``kind``: one a lane, or one for all."""
+    """Return a function from the chunk to the operand's values of PTX type ``kind``: one per lane, or one for all."""
     if kind == "pred":
         return predicate(operand)
     dtype, bits = NUMPY[kind], BITS[kind]
@@ -130,7 +130,7 @@ def source(operand: Any, kind: str) -> Callable[[Any], np.ndarray]:
     if isinstance(operand, Symbol):
         name = operand.name
         return lambda chunk: np.array([chunk.symbols[name]], dtype)
-    raise UnsupportedError(f"an operand of this sort: {operand}")
+    raise UnsupportedError(f"unsupported operand: {operand}")
 
 
 def predicate(operand: Any) -> Callable[[Any], np.ndarray]:
@@ -149,7 +149,7 @@ def predicate(operand: Any) -> Callable[[Any], np.ndarray]:
 
 
 def destination(operand: Any, kind: str) -> Callable[[Any, np.ndarray, Any], None]:
-    """A function ``(chunk, values, mask)`` that writes a register. A wider register is extended as its type says."""
+    """Return a function ``(chunk, values, mask)`` that writes a register, extending values of a narrower type."""
     if isinstance(operand, Sink):
         return lambda chunk, values, mask: None
     if not isinstance(operand, Register):
@@ -179,10 +179,10 @@ def destination(operand: Any, kind: str) -> Callable[[Any, np.ndarray, Any], Non
 
 
 def items(operand: Any) -> tuple[Any, ...]:
-    """The elements of ``{a, b}``, or the operand alone."""
+    """Return the elements of ``{a, b}``, or the operand alone."""
     return operand.items if isinstance(operand, Vector) else (operand,)
 
 
 def full(chunk, values: np.ndarray) -> np.ndarray:
-    """One element a lane, from an immediate too."""
+    """Return values with one element per lane; an immediate is repeated."""
     return values if values.size == chunk.lanes else np.full(chunk.lanes, values[0], values.dtype)

@@ -1,24 +1,24 @@
-"""What the interpreter refuses. Every error names the instruction and its line in the PTX text."""
+"""Errors of the interpreter. Every error names the instruction and its line in the PTX text."""
 
 from __future__ import annotations
 
 
 class PTXError(Exception):
-    """A fault in a program, or something this interpreter does not know."""
+    """A fault in a program, or something that the interpreter does not support."""
 
-    where = ""
+    location = ""
 
     def at(self, line: int, text: str) -> PTXError:
-        """The same error with its place, unless it has one."""
-        self.where = self.where or f" (PTX line {line}: {' '.join(text.split())})"
+        """Set the location of the error unless it has one, and return the error."""
+        self.location = self.location or f" (PTX line {line}: {' '.join(text.split())})"
         return self
 
     def __str__(self) -> str:
-        return super().__str__() + self.where
+        return super().__str__() + self.location
 
 
 class ParseError(PTXError):
-    """Text that is not PTX, or not a part of it that we read."""
+    """Text that is not PTX, or unsupported PTX."""
 
 
 class UnsupportedError(PTXError):
@@ -26,7 +26,7 @@ class UnsupportedError(PTXError):
 
 
 class UndefinedRegisterError(PTXError):
-    """A register was read before anything was written to it."""
+    """A read of a register before anything was written to it."""
 
 
 class OutOfBoundsError(PTXError):
@@ -38,32 +38,32 @@ class MisalignedError(PTXError):
 
 
 class UnwrittenError(PTXError):
-    """A read of memory that nobody wrote, or that an asynchronous copy has not delivered yet."""
+    """A read of unwritten memory, or of memory that an asynchronous copy has not delivered."""
 
 
 class SharedRaceError(PTXError):
-    """Two warps touch the same shared memory, at least one writes, and no barrier orders them."""
+    """Accesses of two warps to the same shared memory, at least one of them a write, that no barrier orders."""
 
 
 class GlobalRaceError(PTXError):
-    """Two CTAs of a launch touch the same global memory and at least one writes."""
+    """Accesses of two CTAs of a launch to the same global memory, at least one of them a write."""
 
 
 class WriteConflictError(PTXError):
-    """Two threads write different values to one place in one instruction: the survivor is unspecified."""
+    """Different values that two threads write to one address in one instruction; which one remains is unspecified."""
 
 
 class BarrierError(PTXError):
-    """A barrier that part of a warp or part of a CTA reaches, or that never completes."""
+    """A barrier that only part of a warp or of a CTA reaches, or that never completes."""
 
 
 class DivergedError(PTXError):
-    """An instruction of the whole warp, executed by a part of it."""
+    """An instruction of a whole warp that only part of it executes."""
 
 
 class AsyncError(PTXError):
-    """A fault in the order of asynchronous instructions."""
+    """A wrong order of asynchronous instructions."""
 
 
 class StepLimitError(PTXError):
-    """The program does not end."""
+    """A program that does not end within the limit of steps."""

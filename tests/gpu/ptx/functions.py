@@ -1,8 +1,8 @@
-"""Functions of one float: rcp, sqrt, ex2, tanh and so on.
+"""Functions of one float: rcp, sqrt, ex2, tanh and others.
 
-Approximate instructions return float64's value, rounded: the hardware's own lies within an error of it that depends on
-the architecture. A machine with ``worst_approximations`` puts tanh.approx.f32, the one with a large error, anywhere
-inside what the PTX manual allows.
+Approximate instructions return the rounded float64 value. The hardware's value differs from it by an error that depends
+on the architecture. Only tanh.approx.f32 has a large error: a machine with ``worst_approximations`` returns values
+anywhere within the error that the PTX manual allows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNARY = {
 
 
 def signed_hash(bits: np.ndarray) -> np.ndarray:
-    """From -1 to 1, the same for the same bits."""
+    """Return a pseudo-random number from -1 to 1 that depends on the bits alone."""
     mixed = bits * np.uint32(0x9E3779B1)
     mixed = (mixed ^ (mixed >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     mixed ^= mixed >> np.uint32(13)

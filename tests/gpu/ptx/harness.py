@@ -1,4 +1,4 @@
-"""Tiny PTX programs for the interpreter's own tests."""
+"""Small PTX programs for the tests of the interpreter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ HEAD = """
 
 
 def program_text(body: str, pointers: int = 1) -> str:
-    """Pointers are in %in0 and on; %tid, %cta, %global (the lane in the grid) and %base (of shared memory) are set."""
+    """Return a program with this body.
+
+    The body finds pointers in %in0, %in1, ..., and %tid, %cta, %global (the thread in the grid) and %base (the
+    start of shared memory).
+    """
     parameters = ", ".join(f".param .u64 .ptr .global .align 1 program_param_{i}" for i in range(pointers))
     loads = "\n".join(f"    ld.param.b64 %in{i}, [program_param_{i}];" for i in range(pointers))
     return HEAD.format(parameters=parameters, loads=loads, body=body)
@@ -48,7 +52,7 @@ def register(kind: str, i: int) -> str:
 
 
 def evaluate(instruction: str, to: str, *inputs: tuple[str, np.ndarray]) -> np.ndarray:
-    """Every lane's result of an instruction, ``$0`` its destination, ``$1`` and on its operands from the arrays."""
+    """Return every lane's result of an instruction with destination ``$0`` and operands ``$1``, ... from the arrays."""
     lanes = len(inputs[0][1])
     padded = -(-lanes // 128) * 128
     names = [register(kind, i) for i, kind in enumerate([to, *(kind for kind, _ in inputs)])]
@@ -73,14 +77,17 @@ def evaluate(instruction: str, to: str, *inputs: tuple[str, np.ndarray]) -> np.n
     lines.append(f"mad.wide.u32 %d50, %global, {width}, %in{len(inputs)}; st.global.b{8 * width} [%d50], {result};")
     out = machine.empty(padded * width, torch.uint8)
     machine.launch(parse(program_text("\n".join(lines), len(inputs) + 1)), padded // 128, 128, [*arguments, out])
-    found = out.numpy().view(dtype)[:lanes]
-    return found != 0 if to == "pred" else found
+    values = out.numpy().view(dtype)[:lanes]
+    return values != 0 if to == "pred" else values
 
 
 def run(
     body: str, *tensors: np.ndarray | torch.Tensor, grid: int = 1, threads: int = 128, shared: int = 8192, **options
 ):
-    """Run a body with these arrays behind %in0 and on; a tuple (shape, dtype) is unwritten memory. Returns them."""
+    """Run a body with these arrays behind %in0, %in1, ... and return them.
+
+    A tuple (shape, dtype) allocates unwritten memory.
+    """
     machine = Machine(1 << 22)
     placed = [machine.empty(*t) if isinstance(t, tuple) else machine.put(t) for t in tensors]
     machine.launch(parse(program_text(body, len(placed))), grid, threads, placed, shared, **options)

@@ -1,4 +1,4 @@
-"""A GPU's memory on the CPU, and launches of parsed programs on it."""
+"""Memory of a simulated GPU, and launches of parsed programs on it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.gpu.ptx.memory import WRITTEN, GlobalMemory
 from tests.gpu.ptx.parse import Program
 from tests.gpu.ptx.shared import BASE
 
-GAP = 4096  # between buffers: an index that runs over the end meets no neighbour
-ALIGN = 256  # as cudaMalloc
-CHUNK_LANES = 8192  # more lanes amortise the interpreter's cost, until they leave the cache
+GAP = 4096  # between buffers, so that an index past the end of one does not reach another
+ALIGN = 256  # as in cudaMalloc
+CHUNK_LANES = 8192  # more lanes amortize the cost of interpretation until they exceed the cache
 FLOAT_FORMATS = {"f32": "f", "f64": "d", "f16": "e"}
 
 
 @dataclass
 class Layout:
-    """Where a program's variables lie."""
+    """Addresses of a program's variables."""
 
     symbols: dict[str, int] = field(default_factory=dict)
     end: int = BASE
@@ -34,6 +34,8 @@ class Layout:
 
 @dataclass
 class Launch:
+    """One launch of a program on a machine."""
+
     machine: Machine
     program: Program
     grid: tuple[int, int, int]
@@ -48,10 +50,10 @@ class Launch:
 
 
 class Machine:
-    """Flat device memory. Tensors from ``empty`` and ``put`` lie inside it: the host reads and writes them directly.
+    """Flat device memory. The host reads and writes the tensors from `empty` and `put` directly.
 
     Attributes:
-        worst_approximations: tanh.approx.f32 errs as much as the PTX manual allows, instead of not at all.
+        worst_approximations: give tanh.approx.f32 the largest error that the PTX manual allows, instead of none.
     """
 
     def __init__(self, size_bytes: int = 1 << 26, worst_approximations: bool = False) -> None:
@@ -70,7 +72,7 @@ class Machine:
         return start
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> torch.Tensor:
-        """A tensor of poison (every byte 0xFF) that programs must not read before somebody writes it."""
+        """Allocate a tensor of poison (every byte 0xFF), which a program may not read before it is written."""
         dtype = dtype if isinstance(dtype, torch.dtype) else torch.from_numpy(np.empty(0, dtype)).dtype
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         size = math.prod(shape) * dtype.itemsize
@@ -78,7 +80,7 @@ class Machine:
         return self.bytes[start : start + size].view(dtype).view(shape)
 
     def put(self, values: Any) -> torch.Tensor:
-        """A copy of an array or tensor in the machine's memory."""
+        """Copy an array or tensor into the machine's memory."""
         values = values.detach() if isinstance(values, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(values))
         tensor = self.empty(tuple(values.shape), values.dtype)
         tensor.copy_(values)
@@ -86,14 +88,14 @@ class Machine:
         return tensor
 
     def address(self, tensor: torch.Tensor) -> int:
-        """The device address of a tensor's first element."""
+        """Return the device address of a tensor's first element."""
         address = tensor.data_ptr() - self.bytes.data_ptr()
         if not GAP <= address <= self.top:
             raise ValueError("the tensor does not lie in the machine's memory")
         return address
 
     def mark_written(self, tensor: torch.Tensor) -> None:
-        """Say that the host wrote all of a contiguous tensor through its view."""
+        """Mark all of a contiguous tensor as written by the host."""
         if not tensor.is_contiguous():
             raise ValueError("expected a contiguous tensor")
         if tensor.numel():
@@ -101,7 +103,7 @@ class Machine:
             self.memory.mark(slice(start, start + tensor.numel() * tensor.element_size()))
 
     def mark_filled(self, tensor: torch.Tensor) -> None:
-        """Say that the host wrote those elements of a contiguous tensor that are no poison any more."""
+        """Mark the elements of a contiguous tensor that are not poison as written by the host."""
         if not tensor.numel():
             return
         size, start = tensor.element_size(), self.address(tensor)
@@ -121,10 +123,20 @@ class Machine:
         max_steps: int = 1_000_000,
         fenced_copies: bool = True,
     ) -> None:
-        """Run every CTA of the grid. Missing trailing parameters are 0, as Triton's scratch pointers are.
+        """Run every CTA of the grid.
 
-        ``max_steps`` limits the instructions that a chunk of CTAs executes. PTX wants a fence.proxy.async between
-        cp.async and a wgmma that reads its data; Triton 3.6 leaves it out, 3.9 does not: say ``fenced_copies=False``.
+        Args:
+            program: the parsed program.
+            grid: CTAs in up to three dimensions.
+            threads: threads of a CTA, a multiple of 32.
+            arguments: tensors of this machine and numbers. Missing trailing parameters are 0, like Triton's scratch
+                pointers.
+            shared_bytes: dynamic shared memory of a CTA in bytes.
+            checks: detect races and reads of unwritten memory.
+            counters: a `Counters` that counts instructions and traffic; None for none.
+            max_steps: the most instructions that a chunk of CTAs may execute.
+            fenced_copies: set to False for PTX without a fence.proxy.async between cp.async and a wgmma that reads its
+                data. PTX requires the fence. Triton 3.6 omits it; Triton 3.9 does not.
         """
         if threads % 32 or not 0 < threads <= 1024:
             raise ValueError(f"expected whole warps, up to 1024 threads, got {threads}")
@@ -144,7 +156,7 @@ class Machine:
             Chunk(launch, ctas[first : first + each]).run()
 
     def parameters(self, program: Program, arguments: Any) -> np.ndarray:
-        """The bytes that ld.param reads."""
+        """Encode the arguments as the bytes that ld.param reads."""
         if len(arguments) > len(program.parameters):
             raise ValueError(f"{program.name} takes {len(program.parameters)} arguments, got {len(arguments)}")
         last = program.parameters[-1] if program.parameters else None
@@ -183,7 +195,7 @@ class Machine:
         return layout
 
     def constants(self, program: Program) -> dict[str, int]:
-        """Addresses of the module's global and constant variables, placed at the first launch."""
+        """Return the addresses of the module's global and constant variables, allocated at the first launch."""
         if id(program) not in self.tables:
             addresses = {}
             for item in program.variables.values():
@@ -196,7 +208,7 @@ class Machine:
 
 
 def smallest_access(program: Program) -> int:
-    """Bytes of the narrowest access to memory: races are tracked in units of this, 4 at most."""
+    """Return the bytes of the narrowest access to memory, at most 4: the unit in which races are tracked."""
     widths = {"b8": 1, "u8": 1, "s8": 1, "b16": 2, "u16": 2, "s16": 2, "f16": 2, "bf16": 2}
     return min(
         (widths.get(i.kind, 4) for i in program.instructions if i.name in ("ld", "st", "atom", "red")), default=4

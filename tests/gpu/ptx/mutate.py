@@ -1,4 +1,4 @@
-"""Faults planted in PTX text, one at a time. A check or a comparison has to notice each of them."""
+"""Mutations of PTX text, one fault each. A check of the interpreter or a comparison must detect every fault."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ REGISTER = r"%[\w$]+"
 
 
 class Mutant(NamedTuple):
-    name: str  # the kind, and which of them
+    """PTX text with one fault."""
+
+    name: str  # the kind of the fault, and its number
     line: int
     ptx: str
 
 
 def mutants(ptx: str, pattern: str, change: Callable[[re.Match[str]], str | None], name: str) -> Iterator[Mutant]:
-    """One for each match of ``pattern`` that ``change`` has a replacement for."""
+    """Yield a mutant for each match of ``pattern`` for which ``change`` returns a replacement."""
     number = 0
     for match in re.finditer(pattern, ptx, re.M):
         replacement = change(match)
@@ -34,17 +36,17 @@ def drop_barriers(ptx: str) -> Iterator[Mutant]:
     return mutants(ptx, r"\b(?:bar|barrier)\.(?:cta\.)?sync\b[^;]*;", nothing, "dropped barrier")
 
 
-# Compilers leave waits side by side: a fault in one of them is none, so they change together.
+# Compilers emit adjacent waits. A fault in only one of them has no effect, so they change together.
 WAITS = r"(?:\bcp\.async\.wait_(?:group\s+\d+|all)\s*;\s*)+"
 
 
 def drop_waits(ptx: str) -> Iterator[Mutant]:
-    """Of cp.async."""
+    """Drop waits for cp.async."""
     return mutants(ptx, WAITS, nothing, "dropped wait")
 
 
 def raise_waits(ptx: str) -> Iterator[Mutant]:
-    """Let one group of cp.async more stay in flight."""
+    """Let one more group of cp.async stay in flight."""
 
     def change(match: re.Match[str]) -> str:
         return re.sub(r"(wait_group\s+)(\d+)", lambda m: f"{m[1]}{int(m[2]) + 1}", match[0])
@@ -76,8 +78,7 @@ def negate_predicates(ptx: str) -> Iterator[Mutant]:
 
 
 def shift_addresses(ptx: str, by: int = 16) -> Iterator[Mutant]:
-    """Of loads and stores of global and shared memory."""
-
+    """Shift the addresses of loads and stores of global and shared memory."""
     pattern = rf"(\b(?:ld|st)\.(?:shared|global)[^;\[]*\[\s*{REGISTER})\s*(?:\+\s*(-?\d+))?\s*\]"
     return mutants(ptx, pattern, lambda m: f"{m[1]}+{int(m[2] or 0) + by}]", "shifted address")
 

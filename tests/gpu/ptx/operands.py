@@ -1,4 +1,4 @@
-"""What an instruction's operands are, and which register a name means where."""
+"""Operands of instructions, and scopes that resolve register names and labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Register:
+    """A register."""
+
     index: int
     bits: int
     name: str
@@ -17,12 +19,14 @@ class Register:
 
 @dataclass(frozen=True)
 class Immediate:
+    """A constant in the text of an instruction."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class Special:
-    """%tid.x and its kin."""
+    """A special register such as %tid.x."""
 
     name: str
 
@@ -36,7 +40,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Sink:
-    """``_``: a result that nobody wants."""
+    """``_``: a discarded result."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,21 @@ class Negated:
 
 @dataclass(frozen=True)
 class Vector:
-    """``{a, b}``, and ``p|q`` too."""
+    """``{a, b}`` or ``p|q``."""
 
     items: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Address:
+    """``[base + offset]``."""
+
     base: Any
     offset: int
 
 
 class Scope:
-    """The names declared between two braces. Inline assembly opens scopes and reuses names in them."""
+    """Names declared between two braces. Inline assembly opens scopes and reuses names in them."""
 
     numbers = itertools.count()
 
@@ -72,7 +78,7 @@ class Scope:
         self.suffix = "" if parent is None else f"@{next(Scope.numbers)}"
 
     def define_registers(self, name: str, bits: int, first: int) -> int:
-        """``%r<9>`` or ``%r``, from index ``first``. Returns the next free index."""
+        """Declare ``%r<9>`` or ``%r`` from index ``first`` on. Return the next free index."""
         if match := re.match(r"(.+)<(\d+)>$", name):
             self.ranges[match[1]] = (first, int(match[2]), bits)
             return first + int(match[2])
@@ -91,7 +97,7 @@ class Scope:
         return self.parent.register(name) if self.parent else None
 
     def define_label(self, name: str) -> str:
-        """The label's name in the whole program."""
+        """Declare a label. Return its name in the whole program."""
         self.labels[name] = name + self.suffix
         return self.labels[name]
 

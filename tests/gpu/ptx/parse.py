@@ -1,4 +1,4 @@
-"""PTX text to a Program: one entry, its parameters, symbols, and instructions with resolved names."""
+"""Parser from PTX text to a Program: one entry, its parameters, symbols, and instructions with resolved names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ VARIABLE = re.compile(
     r"([\w$]+)\s*(?:\[(\d*)\])?\s*(?:=\s*(\{[^}]*\}|[^;]+))?$",
     re.S,
 )
-# Directives without a semicolon. They say nothing about what a program does.
+# Directives without a semicolon. They do not affect execution.
 LINES_TO_SKIP = re.compile(r"^\s*(\.loc|\.file|\.version|\.target|\.address_size)\b[^\n]*", re.M)
 SPECIAL = re.compile(r"%(tid|ntid|ctaid|nctaid)\.[xyz]$|%(laneid|warpid|nwarpid|dynamic_smem_size|total_smem_size)$")
 
 
 @dataclass(frozen=True)
 class Parameter:
+    """A parameter of an entry."""
+
     name: str
     kind: str
     offset: int
@@ -36,7 +38,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Variable:
-    """Memory that the text declares. ``size`` is None for shared memory whose size the launch says."""
+    """Memory that the text declares. ``size`` is None for shared memory whose size the launch determines."""
 
     name: str
     space: str
@@ -47,6 +49,8 @@ class Variable:
 
 @dataclass(frozen=True)
 class Instruction:
+    """A parsed instruction: opcode parts, operands and guard."""
+
     parts: tuple[str, ...]
     operands: tuple[Any, ...]
     guard: Register | Negated | None
@@ -59,12 +63,14 @@ class Instruction:
 
     @property
     def kind(self) -> str:
-        """The last part: the type, for most instructions."""
+        """Last part of the opcode, which is the type for most instructions."""
         return self.parts[-1]
 
 
 @dataclass
 class Program:
+    """A parsed entry."""
+
     name: str
     parameters: list[Parameter]
     variables: dict[str, Variable]
@@ -75,12 +81,12 @@ class Program:
 
 
 def blank(match: re.Match[str]) -> str:
-    """Nothing but the newlines: line numbers stay those of the text."""
+    """Return only the newlines of a match, so that line numbers do not change."""
     return "\n" * match[0].count("\n")
 
 
 def split(text: str) -> list[str]:
-    """At the commas outside brackets."""
+    """Split text at the commas outside brackets."""
     parts, depth, start = [], 0, 0
     for i, letter in enumerate(text):
         depth += (letter in "{[(") - (letter in ")]}")
@@ -93,7 +99,7 @@ def split(text: str) -> list[str]:
 def variable(statement: str, line: int) -> Variable:
     match = VARIABLE.match(statement)
     if not match or match[3] not in BITS:
-        raise ParseError("a declaration that we do not read").at(line, statement)
+        raise ParseError("unsupported declaration").at(line, statement)
     space, align, kind, name, count, initial = match.groups()
     width = BITS[kind] // 8
     data = b""
@@ -108,24 +114,24 @@ def variable(statement: str, line: int) -> Variable:
 
 
 def parameters(text: str, line: int) -> list[Parameter]:
-    found, offset = [], 0
+    declared, offset = [], 0
     for item in split(text):
         match = PARAMETER.match(item)
         if not match or match[2] not in BITS:
-            raise ParseError("a parameter that we do not read").at(line, item)
+            raise ParseError("unsupported parameter").at(line, item)
         width = BITS[match[2]] // 8
         size, align = width * int(match[4] or 1), int(match[1] or width)
         offset = -(-offset // align) * align
-        found.append(Parameter(match[3], match[2], offset, size))
+        declared.append(Parameter(match[3], match[2], offset, size))
         offset += size
-    return found
+    return declared
 
 
 class Parser:
-    """Reads the body of an entry, statement by statement."""
+    """Parser of the body of an entry, statement by statement."""
 
     def __init__(self, text: str, start: int) -> None:
-        self.text, self.at = text, start
+        self.text, self.position = text, start
         self.newlines = [m.start() for m in re.finditer("\n", text)]
         self.scope = Scope(None)
         self.registers = 0
@@ -134,45 +140,45 @@ class Parser:
         self.raw: list[tuple[str, int, Scope]] = []
 
     def line(self) -> int:
-        return bisect(self.newlines, self.at) + 1
+        return bisect(self.newlines, self.position) + 1
 
     def read(self) -> None:
         """Collect declarations, labels and raw instructions up to the closing brace."""
         label = re.compile(rf"({NAME}):(?!:)")
         while True:
-            while self.text[self.at : self.at + 1].isspace():
-                self.at += 1
-            letter = self.text[self.at : self.at + 1]
+            while self.text[self.position : self.position + 1].isspace():
+                self.position += 1
+            letter = self.text[self.position : self.position + 1]
             if not letter:
                 raise ParseError("the text ends inside an entry")
             if letter in "{};":
-                self.at += 1
+                self.position += 1
                 if letter == "{":
                     self.scope = Scope(self.scope)
                 elif letter == "}" and self.scope.parent is None:
                     return
                 elif letter == "}":
                     self.scope = self.scope.parent
-            elif match := label.match(self.text, self.at):
+            elif match := label.match(self.text, self.position):
                 self.labels[self.scope.define_label(match[1])] = len(self.raw)
-                self.at = match.end()
+                self.position = match.end()
             else:
-                end = self.text.find(";", self.at)
+                end = self.text.find(";", self.position)
                 if end < 0:
-                    raise ParseError("a statement without a semicolon").at(self.line(), self.text[self.at :][:80])
-                self.statement(self.text[self.at : end].strip(), self.line())
-                self.at = end + 1
+                    raise ParseError("a statement without a semicolon").at(self.line(), self.text[self.position :][:80])
+                self.statement(self.text[self.position : end].strip(), self.line())
+                self.position = end + 1
 
     def statement(self, text: str, line: int) -> None:
         if text.startswith(".reg"):
             match = re.match(r"\.reg\s+\.(\w+)\s+(.*)$", text, re.S)
             if not match or match[1] not in BITS:
-                raise ParseError("a declaration of registers that we do not read").at(line, text)
+                raise ParseError("unsupported declaration of registers").at(line, text)
             for name in split(match[2]):
                 self.registers = self.scope.define_registers(name, BITS[match[1]], self.registers)
         elif re.match(r"\.(shared|local|global|const)\b", text):
-            found = variable(text, line)
-            self.variables[found.name] = found
+            declared = variable(text, line)
+            self.variables[declared.name] = declared
         elif not text.startswith("."):  # the rest are hints: .pragma, .branchtargets
             self.raw.append((text, line, self.scope))
 
@@ -213,23 +219,23 @@ class Parser:
             return Symbol(label)
         if re.match(rf"{NAME}$", text) and not text.startswith("%"):
             return Symbol(text)
-        raise ParseError(f"{text!r} is no register, number, label or variable")
+        raise ParseError(f"{text!r} is not a register, number, label or variable")
 
 
 def parse(ptx: str, entry: str | None = None) -> Program:
-    """The entry of that name, or the only one."""
+    """Parse the entry of this name, or the only one."""
     text = re.sub(r"/\*.*?\*/", blank, ptx, flags=re.S)
     text = LINES_TO_SKIP.sub(blank, text)
     text = re.sub(r"//[^\n]*", "", text)
     heads = [m for m in re.finditer(r"\.entry\s+([\w$]+)\s*(?:\(([^)]*)\))?", text) if entry in (None, m[1])]
     if len(heads) != 1:
-        raise ParseError(f"expected one entry{f' named {entry}' if entry else ''}, found {len(heads)}")
+        raise ParseError(f"expected one entry{f' named {entry}' if entry else ''}, got {len(heads)}")
     head = heads[0]
     variables = {}
     for match in re.finditer(r"^[^\S\n]*(\.(?:visible |extern |weak )*\.?(?:shared|global|const)\s[^;]*);", text, re.M):
         if match.start() < head.start():
-            found = variable(match[1], text.count("\n", 0, match.start(1)) + 1)
-            variables[found.name] = found
+            declared = variable(match[1], text.count("\n", 0, match.start(1)) + 1)
+            variables[declared.name] = declared
     body = text.index("{", head.end())
     parser = Parser(text, body + 1)
     parser.read()

@@ -1,4 +1,4 @@
-"""Operands for the interpreter's own tests, and how results are compared."""
+"""Operands for the tests of the interpreter, and comparisons of results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EDGES = {
     "f16": [0.0, -0.0, np.inf, -np.inf, np.nan, 6e-8, -5e-5, 65504.0, -1.0, 1.0, 1.001, 2049.0, 0.333],
     "f64": [0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, 1e308, -1.0, 1.0, 0.1, 3.5, -2.5],
 }
-# Digits, and the exponent of the smallest normal number.
+# Significant bits, and the exponent of the smallest normal number.
 FORMATS = {"f16": (11, -14), "bf16": (8, -126), "f32": (24, -126), "tf32": (11, -126)}
 
 
 def samples(kind: str, count: int, operands: int) -> list[np.ndarray]:
-    """Every combination of edge values, then random ones."""
+    """Return every combination of edge values, followed by random values."""
     if kind in EDGES:
         edges = np.array(EDGES[kind], NUMPY[kind])
         random = (RNG.standard_normal((operands, count)) * np.exp2(RNG.integers(-12, 12, (operands, count)))).astype(
@@ -45,7 +45,7 @@ def numbers(kind: str, values: np.ndarray) -> np.ndarray:
 
 
 def same(got: np.ndarray, expected: np.ndarray, kind: str) -> None:
-    """Equal bits, but any NaN for a NaN."""
+    """Assert equal bits; any NaN equals a NaN."""
     got, expected = numbers(kind, got), numbers(kind, np.asarray(expected))
     if got.dtype.kind == "f":
         nan = np.isnan(expected)
@@ -56,7 +56,7 @@ def same(got: np.ndarray, expected: np.ndarray, kind: str) -> None:
 
 
 def nearest(exact: Fraction, kind: str) -> float:
-    """Ties to even, overflow to infinity, by exact arithmetic."""
+    """Round an exact value to the nearest number of a format, ties to even, overflow to infinity."""
     digits, smallest = FORMATS[kind]
     if exact == 0:
         return 0.0

@@ -1,6 +1,7 @@
-"""The shared memory of a chunk of CTAs: bytes, and who touched them when.
+"""Shared memory of a chunk of CTAs, with the time and the warp of every access.
 
-Lockstep execution hides races, so every access is stamped: reads and writes of two warps that no barrier orders raise.
+Lockstep execution hides races. Therefore every access is stamped, and accesses of two warps that no barrier orders
+raise an error.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from tests.gpu.ptx.errors import (
 )
 from tests.gpu.ptx.formats import UNSIGNED
 
-# The system keeps the first 1024 bytes; dynamic memory begins at a multiple of as much.
+# The system reserves the first 1024 bytes. Dynamic memory begins at a multiple of 1024.
 BASE = 1024
-# Of a byte; odd ones may be read. BEING_READ: by a wgmma that nobody waited for yet.
+# States of a byte; odd states may be read. BEING_READ means by a wgmma that has not been waited for.
 UNWRITTEN, WRITTEN, IN_FLIGHT, BEING_READ = 0, 1, 2, 5
 
 
 class SharedMemory:
-    """Addresses within a CTA run from BASE to ``end``; positions are indices of ``data``, over all CTAs."""
+    """Bytes of shared memory. Addresses in a CTA run from BASE to ``end``; positions index ``data`` over all CTAs."""
 
     def __init__(self, ctas: int, warps: int, end: int, granule: int, checks: bool) -> None:
         self.end, self.checks = end, checks
@@ -47,7 +48,7 @@ class SharedMemory:
         self.last_read = np.zeros(granules, np.int32)
 
     def positions(self, address: np.ndarray, size: int, ctas: np.ndarray) -> np.ndarray:
-        """Of accesses of ``size`` bytes at addresses within the CTAs."""
+        """Return the positions of accesses of ``size`` bytes, after checks of alignment and bounds."""
         if address.size == 0:
             return address
         if (address & (size - 1)).any():
@@ -59,23 +60,23 @@ class SharedMemory:
         return address + ctas * self.stride
 
     def granules(self, positions: np.ndarray, size: int, warp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The granules that accesses touch, and the warp of each."""
+        """Return the granules of accesses, and the warp of each granule."""
         first, count = positions >> self.shift, max(1, size >> self.shift)
         if count == 1:
             return first, warp
         return (first[:, None] + np.arange(count)).ravel(), np.repeat(warp, count)
 
-    def check_written(self, positions: np.ndarray, size: int, what: str) -> None:
+    def check_written(self, positions: np.ndarray, size: int, access: str) -> None:
         width = min(size, 8)
         states = self.states[width]
         ones = states.dtype.type(int.from_bytes(b"\1" * width, "little"))
         for offset in range(0, size, width):
-            found = states.take((positions + offset) // width)
-            if ((found & ones) != ones).any():
-                at = (positions[(found & ones) != ones][0] + offset) + np.arange(width)
-                byte = int(at[(self.state[at] & 1) == 0][0])
-                reason = "that nobody wrote" if self.state[byte] == UNWRITTEN else "before cp.async delivered it"
-                raise UnwrittenError(f"{what} of shared memory {reason}, address {byte % self.stride:#x}")
+            state = states.take((positions + offset) // width)
+            if ((state & ones) != ones).any():
+                indices = (positions[(state & ones) != ones][0] + offset) + np.arange(width)
+                byte = int(indices[(self.state[indices] & 1) == 0][0])
+                reason = "before a write" if self.state[byte] == UNWRITTEN else "before cp.async delivered it"
+                raise UnwrittenError(f"{access} of shared memory {reason}, address {byte % self.stride:#x}")
 
     def read(self, positions: np.ndarray, size: int, warp: np.ndarray) -> None:
         """Check and stamp a read."""
@@ -83,7 +84,7 @@ class SharedMemory:
             return
         self.check_written(positions, size, "read")
         granules, warps = self.granules(positions, size, warp)
-        self.after_writes(granules, warps, "read")
+        self.check_after_writes(granules, warps, "read")
         self.stamp_read(granules, warps)
 
     def stamp_read(self, granules: np.ndarray, warps: np.ndarray) -> None:
@@ -91,41 +92,41 @@ class SharedMemory:
         self.read_time.reshape(-1)[granules * self.clocks.warps + warps % self.clocks.warps] = now
         self.last_read[granules] = self.clocks.latest
 
-    def after_writes(self, granules: np.ndarray, warps: np.ndarray, what: str) -> None:
+    def check_after_writes(self, granules: np.ndarray, warps: np.ndarray, access: str) -> None:
         times = self.write_time.take(granules)
         if int(times.max()) <= self.clocks.floor:
             return
         writers = self.writer.take(granules)
         wrong = ~self.clocks.ordered(warps, writers, times)
         if wrong.any():
-            self.race(granules, warps, writers, wrong, f"{what}s what warp {{}} wrote")
+            self.raise_race(granules, warps, writers, wrong, f"{access}s memory that warp {{}} wrote")
 
-    def race(self, granules, warps, others, wrong, what: str) -> None:
+    def raise_race(self, granules, warps, others, wrong, message: str) -> None:
         i = np.flatnonzero(wrong)[0]
         cta, address = divmod(int(granules[i]) << self.shift, self.stride)
         raise SharedRaceError(
-            f"warp {int(warps[i]) % self.clocks.warps} {what.format(int(others[i]))}, no barrier between, "
+            f"warp {int(warps[i]) % self.clocks.warps} {message.format(int(others[i]))} without a barrier between, "
             f"shared address {address:#x} of CTA {cta} of its chunk"
         )
 
     def check_write(self, positions: np.ndarray, size: int, warp: np.ndarray) -> np.ndarray:
-        """Check a write against earlier accesses. Returns the granules, and the warp of each."""
+        """Check a write against earlier accesses. Return the granules, and the warp of each granule."""
         for offset in range(0, size, min(size, 8)):
             state = self.states[min(size, 8)].take((positions + offset) // min(size, 8)).view(np.uint8)
             if int(state.max()) > WRITTEN:
                 busy = "cp.async writes it" if (state == IN_FLIGHT).any() else "a wgmma reads it"
                 raise AsyncError(f"write to shared memory while {busy}")
         granules, warps = self.granules(positions, size, warp)
-        self.after_writes(granules, warps, "write")
+        self.check_after_writes(granules, warps, "write")
         if int(self.last_read.take(granules).max()) > self.clocks.floor:
             times, known = self.read_time[granules], self.clocks.known[warps]
             wrong = times > known
             if wrong.any():
-                self.race(granules, warps, wrong.argmax(1), wrong.any(1), "writes what warp {} read")
+                self.raise_race(granules, warps, wrong.argmax(1), wrong.any(1), "writes memory that warp {} read")
         return granules, warps
 
     def write(self, positions: np.ndarray, values: list[np.ndarray], warp: np.ndarray) -> None:
-        """Check and do a store of the same register of every lane, then the next."""
+        """Check and perform a store of several registers of every lane, one register after the other."""
         width = values[0].dtype.itemsize
         size = width * len(values)
         if positions.size == 0:
@@ -139,16 +140,16 @@ class SharedMemory:
 
     def put(self, positions: np.ndarray, values: list[np.ndarray]) -> None:
         width = values[0].dtype.itemsize
-        data, at = self.views[width], positions // width
+        data, cells = self.views[width], positions // width
         for i, value in enumerate(values):
-            data[at + i] = value
-            if self.checks and (data.take(at + i) != value).any():
+            data[cells + i] = value
+            if self.checks and (data.take(cells + i) != value).any():
                 raise WriteConflictError("two lanes store different values to one shared address")
 
     def stamp_write(self, granules: np.ndarray, warps: np.ndarray) -> None:
         self.write_time[granules] = self.clocks.now[warps]
-        # Several warps may store one value to one place in the same instruction: Triton does, in replicated layouts.
-        # Different values raise in `put`.
+        # Several warps may store the same value to one address in the same instruction, as Triton does in replicated
+        # layouts. Different values raise an error in `put`.
         self.writer[granules] = warps % self.clocks.warps
 
     def mark(self, positions: np.ndarray, size: int, state: int) -> None:
@@ -158,7 +159,7 @@ class SharedMemory:
             self.states[width][(positions + offset) // width] = pattern
 
     def fence(self, warps: np.ndarray) -> None:
-        """fence.proxy.async by these warps: what they know of becomes visible to wgmma."""
+        """Execute fence.proxy.async by these warps: the writes ordered before them become visible to wgmma."""
         if not self.checks:
             return
         ctas = warps // self.clocks.warps

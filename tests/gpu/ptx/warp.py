@@ -1,4 +1,4 @@
-"""What the lanes of a warp tell each other: shfl, vote, elect, redux."""
+"""Communication between the lanes of a warp: shfl, vote, activemask, elect, redux."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ LANES = np.arange(32)
 
 
 def table(chunk, values: np.ndarray) -> np.ndarray:
-    """[warp, lane]."""
+    """Reshape values to [warp, lane]."""
     return full(chunk, values).reshape(-1, 32)
 
 
 def executing(chunk, mask: np.ndarray | None, members: np.ndarray) -> np.ndarray:
-    """[warp, lane], which lanes take part. All that the member mask names must be here."""
-    here = np.ones((chunk.lanes // 32, 32), bool) if mask is None else mask.reshape(-1, 32)
+    """Return [warp, lane]: the lanes that take part. All lanes of the member mask must execute the instruction."""
+    active = np.ones((chunk.lanes // 32, 32), bool) if mask is None else mask.reshape(-1, 32)
     named = (table(chunk, members) >> LANES.astype(np.uint32)) & np.uint32(1) == 1
-    # A lane of the mask that has ended is no fault of the others.
-    missing = named & ~here & here.any(1)[:, None] & chunk.alive.reshape(-1, 32)
+    # A lane of the mask may have ended.
+    missing = named & ~active & active.any(1)[:, None] & chunk.alive.reshape(-1, 32)
     if missing.any():
-        raise DivergedError("a lane that the member mask names does not execute this")
-    return here & named
+        raise DivergedError("a lane of the member mask does not execute the instruction")
+    return active & named
 
 
 @instruction("shfl")
@@ -35,20 +35,20 @@ def decode_shfl(ins):
     put_valid = destination(targets[1], "pred") if len(targets) > 1 else None
 
     def run(chunk, mask):
-        here = executing(chunk, mask, members(chunk))
+        active = executing(chunk, mask, members(chunk))
         b, c = table(chunk, place(chunk)).astype(np.int64), table(chunk, bound(chunk)).astype(np.int64)
         segment, clamp = (c >> 8) & 31, c & 31
         last = (LANES & segment) | (clamp & ~segment)
         b = b & 31
         if mode == "idx":
-            of = (LANES & segment) | (b & ~segment)
+            origin = (LANES & segment) | (b & ~segment)
         else:
-            of = {"up": LANES - b, "down": LANES + b, "bfly": LANES ^ b}[mode]
-        valid = of >= last if mode == "up" else of <= last
-        of = np.where(valid, of, LANES)
-        if not np.take_along_axis(here, of, 1)[here].all():
-            raise DivergedError("a lane reads from one that does not execute this")
-        put(chunk, np.take_along_axis(table(chunk, value(chunk)), of, 1).ravel(), mask)
+            origin = {"up": LANES - b, "down": LANES + b, "bfly": LANES ^ b}[mode]
+        valid = origin >= last if mode == "up" else origin <= last
+        origin = np.where(valid, origin, LANES)
+        if not np.take_along_axis(active, origin, 1)[active].all():
+            raise DivergedError("a lane reads from a lane that does not execute the instruction")
+        put(chunk, np.take_along_axis(table(chunk, value(chunk)), origin, 1).ravel(), mask)
         if put_valid:
             put_valid(chunk, valid.ravel(), mask)
 
@@ -62,8 +62,8 @@ def decode_vote(ins):
     put = destination(ins.operands[0], "b32" if mode == "ballot" else "pred")
 
     def run(chunk, mask):
-        here, found = executing(chunk, mask, members(chunk)), table(chunk, get(chunk))
-        yes, no = (found & here), (~found & here)
+        active, votes = executing(chunk, mask, members(chunk)), table(chunk, get(chunk))
+        yes, no = (votes & active), (~votes & active)
         if mode == "ballot":
             result = (yes.astype(np.uint32) << LANES.astype(np.uint32)).sum(1, dtype=np.uint32)
         elif mode == "uni":
@@ -80,15 +80,15 @@ def decode_activemask(ins):
     put = destination(ins.operands[0], "b32")
 
     def run(chunk, mask):
-        here = np.ones((chunk.lanes // 32, 32), np.uint32) if mask is None else mask.reshape(-1, 32).astype(np.uint32)
-        put(chunk, np.repeat((here << LANES.astype(np.uint32)).sum(1, dtype=np.uint32), 32), mask)
+        active = np.ones((chunk.lanes // 32, 32), np.uint32) if mask is None else mask.reshape(-1, 32).astype(np.uint32)
+        put(chunk, np.repeat((active << LANES.astype(np.uint32)).sum(1, dtype=np.uint32), 32), mask)
 
     return run
 
 
 @instruction("elect")
 def decode_elect(ins):
-    """The lowest lane of the member mask."""
+    """Return a handler that elects the lowest lane of the member mask."""
     targets, members = items(ins.operands[0]), source(ins.operands[1], "b32")
     put_leader, put = destination(targets[0], "b32"), destination(targets[1], "pred")
 
@@ -116,10 +116,10 @@ def decode_redux(ins):
     )
 
     def run(chunk, mask):
-        here, values = executing(chunk, mask, members(chunk)), table(chunk, get(chunk))
+        active, values = executing(chunk, mask, members(chunk)), table(chunk, get(chunk))
         result = np.zeros(len(values), values.dtype)
-        for warp in np.flatnonzero(here.any(1)):
-            result[warp] = function.reduce(values[warp][here[warp]])
+        for warp in np.flatnonzero(active.any(1)):
+            result[warp] = function.reduce(values[warp][active[warp]])
         put(chunk, np.repeat(result, 32), mask)
 
     return run

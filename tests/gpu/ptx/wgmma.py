@@ -1,7 +1,7 @@
-"""wgmma: products by the four warps of a warpgroup, with operands in shared memory, that run on until a wait.
+"""wgmma: asynchronous products by the four warps of a warpgroup, with operands in shared memory.
 
-Results are poison in the registers until wgmma.wait_group retires their group, and nobody may write the shared memory
-that an instruction in flight reads.
+Results in registers are poison until wgmma.wait_group retires their group. Writing shared memory that an instruction in
+flight reads is an error.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tests.gpu.ptx.matrix import OPERANDS, exact_product, fragment, fragment_a
 from tests.gpu.ptx.operands import Vector
 from tests.gpu.ptx.shared import BASE, BEING_READ, WRITTEN
 
-SWIZZLES = {0: (16, 0), 1: (128, 7), 2: (64, 3), 3: (32, 1)}  # code: bytes in a row, bits of the address that are xored
+SWIZZLES = {0: (16, 0), 1: (128, 7), 2: (64, 3), 3: (32, 1)}  # code: (bytes of a row, mask of the xored address bits)
 POISON = np.uint32(0xFFFFFFFF)
 
 
 @dataclass
 class InFlight:
-    """One instruction, for the warpgroups that executed it and did not wait for it yet."""
+    """One instruction in flight, for the warpgroups that executed it and have not waited for it."""
 
-    groups: np.ndarray  # of each warpgroup of the chunk, whether it is one of them
-    numbers: np.ndarray  # and how often it had committed before
+    groups: np.ndarray  # whether each warpgroup of the chunk is one of them
+    numbers: np.ndarray  # the number of groups that each warpgroup had committed before
     results: dict[int, np.ndarray] = field(default_factory=dict)  # register: value
-    reads: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # 16-byte pieces, and each one's reader
+    reads: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # 16-byte pieces, and their readers
 
     def __post_init__(self) -> None:
         self.lanes = None if self.groups.all() else np.repeat(self.groups, 128)
@@ -41,7 +41,7 @@ class InFlight:
 
 
 class WgmmaState:
-    """A chunk's wgmma instructions in flight, in the order of issue, and how often each warpgroup committed."""
+    """Instructions in flight of a chunk, in the order of issue, and the number of commits of each warpgroup."""
 
     def __init__(self, lanes: int) -> None:
         self.flying: list[InFlight] = []
@@ -49,19 +49,19 @@ class WgmmaState:
 
 
 def offsets(rows: int, columns: int, width: int, k_major: bool, code: int, leading: int, stride: int) -> np.ndarray:
-    """Of element [row of M or N, column of K] from a descriptor's start, before the swizzle."""
+    """Return the offsets of elements [row of M or N, column of K] from a descriptor's start, before the swizzle."""
     span, _ = SWIZZLES[code]
     r, c = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     each = span // width  # elements in a row of a core matrix
-    if k_major:  # 8 rows of `span` bytes along K; stride goes to the next 8 rows, leading along K
+    if k_major:  # 8 rows of `span` bytes along K; stride leads to the next 8 rows, leading along K
         return (r % 8) * span + (c % each) * width + (r // 8) * stride + (c // each) * leading
-    # 8 steps of K, each `span` bytes along M or N; stride goes to the next 8 of K, leading along M or N
+    # 8 steps of K, each `span` bytes along M or N; stride leads to the next 8 of K, leading along M or N
     return (c % 8) * span + (r % each) * width + (c // 8) * stride + (r // each) * leading
 
 
-def tile(chunk, descriptors: np.ndarray, shape: tuple[int, int], kind: str, k_major: bool, mine: InFlight):
-    """[warpgroup, row, column of K] as float32, read through one matrix descriptor a warpgroup."""
-    groups = np.flatnonzero(mine.groups)
+def tile(chunk, descriptors: np.ndarray, shape: tuple[int, int], kind: str, k_major: bool, issued: InFlight):
+    """Read [warpgroup, row, column of K] as float32 through one matrix descriptor per warpgroup."""
+    groups = np.flatnonzero(issued.groups)
     descriptor = full(chunk, descriptors)[::128][groups]
     width = OPERANDS[kind] // 8
     if (descriptor != descriptor[0]).any() and len({int(d) >> 14 for d in descriptor}) > 1:
@@ -72,16 +72,16 @@ def tile(chunk, descriptors: np.ndarray, shape: tuple[int, int], kind: str, k_ma
     code = layout >> 62
     if layout >> 49 & 7:
         raise UnsupportedError("a descriptor with a base offset")
-    at = start[:, None, None] + offsets(*shape, width, k_major, code, leading, stride)
-    at ^= ((at >> 7) & SWIZZLES[code][1]) << 4
-    if at.min() < BASE or at.max() + width > chunk.shared.end:
+    addresses = start[:, None, None] + offsets(*shape, width, k_major, code, leading, stride)
+    addresses ^= ((addresses >> 7) & SWIZZLES[code][1]) << 4
+    if addresses.min() < BASE or addresses.max() + width > chunk.shared.end:
         raise OutOfBoundsError("a descriptor reaches outside the shared memory")
-    positions = at + (chunk.cta[::128][groups] * chunk.shared.stride)[:, None, None]
+    positions = addresses + (chunk.cta[::128][groups] * chunk.shared.stride)[:, None, None]
     bits = chunk.shared.views[width].take(positions // width)
     if chunk.checks:
-        # Two warpgroups of a CTA may read the same pieces: keep them apart.
+        # Two warpgroups of a CTA may read the same pieces, which must stay distinct.
         readers, pieces = np.divmod(np.unique((positions & ~15) | groups[:, None, None] << 40), 1 << 40)
-        mine.reads.append((pieces, readers))
+        issued.reads.append((pieces, readers))
         for warp in range(4):
             chunk.shared.read(pieces, 16, 4 * readers + warp)
         granules, _ = chunk.shared.granules(pieces, 16, pieces)
@@ -96,7 +96,7 @@ def tile(chunk, descriptors: np.ndarray, shape: tuple[int, int], kind: str, k_ma
 
 
 def wait(chunk, pending: int, groups: np.ndarray) -> None:
-    """Retire all but the last ``pending`` groups of instructions of these warpgroups."""
+    """Retire all groups of instructions of these warpgroups but the last ``pending`` ones."""
     state, kept = chunk.wgmma, []
     for i, flying in enumerate(state.flying):
         done = flying.groups & groups & (flying.numbers < state.committed - pending)
@@ -113,7 +113,7 @@ def wait(chunk, pending: int, groups: np.ndarray) -> None:
 
 def retire(chunk, done: InFlight, later: list[InFlight]) -> None:
     for register, value in done.results.items():
-        # A later product in flight on the same accumulator keeps it poison.
+        # A later product in flight on the same accumulator keeps the register poisoned.
         newer = [f for f in later if register in f.results]
         if any(f.lanes is None for f in newer):
             continue
@@ -146,7 +146,7 @@ def decode_wgmma(ins):
 
 
 def executing(chunk, mask) -> np.ndarray:
-    """Of each warpgroup of the chunk, whether it is here. CTAs may end before others, or loop less often."""
+    """Return whether each warpgroup executes the instruction. CTAs may end before others, or loop less often."""
     if chunk.warps % 4:
         raise UnsupportedError("wgmma in a CTA of other than whole warpgroups")
     groups = chunk.whole_warps(mask, 128)
@@ -170,26 +170,26 @@ def product(ins):
 
     def run(chunk, mask):
         state: Any = chunk.wgmma
-        mine = InFlight(executing(chunk, mask), state.committed.copy())
-        right = tile(chunk, b(chunk), (n, k), kind, not transposed_b, mine)
+        issued = InFlight(executing(chunk, mask), state.committed.copy())
+        right = tile(chunk, b(chunk), (n, k), kind, not transposed_b, issued)
         if from_registers:
             left = a(chunk).reshape(-1, 64, k)
-            left = left if mask is None else left[mine.groups]
+            left = left if mask is None else left[issued.groups]
         else:
-            left = tile(chunk, a(chunk), (64, k), kind, not transposed_a, mine)
+            left = tile(chunk, a(chunk), (64, k), kind, not transposed_a, issued)
         total = np.float32(sign_a * sign_b) * exact_product(left, right.transpose(0, 2, 1))
         blocks = total.reshape(-1, 4, 2, 8, n // 8, 4, 2)  # group, warp, half, g, block, t, e
         parts = np.ascontiguousarray(blocks.transpose(4, 2, 6, 0, 1, 3, 5)).reshape(n // 2, -1)
         adds, poison = full(chunk, scale(chunk)), np.full(chunk.lanes, POISON)
         for register, part in zip(accumulators, parts, strict=True):
             if mask is not None:
-                some, part = part, np.zeros(chunk.lanes, np.float32)
-                part[mask] = some
+                active, part = part, np.zeros(chunk.lanes, np.float32)
+                part[mask] = active
             if adds.any():
                 part = np.where(adds, part + old_value(chunk, register).view(np.float32), part)
-            mine.results[register] = part.view(np.uint32)
+            issued.results[register] = part.view(np.uint32)
             chunk.registers[register] = poison if mask is None else np.where(mask, poison, content(chunk, register))
-        state.flying.append(mine)
+        state.flying.append(issued)
 
     return run
 
@@ -200,7 +200,7 @@ def content(chunk, register: int) -> np.ndarray:
 
 
 def old_value(chunk, register: int) -> np.ndarray:
-    """An accumulator, in flight or not: products of one shape may chain without a wait."""
+    """Return an accumulator, in flight or not. Products of the same shape may chain without a wait."""
     value = content(chunk, register)
     for flying in chunk.wgmma.flying:
         if register in flying.results:
