@@ -6,16 +6,18 @@ Example:
     clips = engine.generate(n=4, label=3)
 """
 
+import logging
+
+from engine.checks.installation import how_to_build
 from engine.errors import Cancelled, CheckpointError, InputError, UnavailableError
 
 try:
     from engine.kernels import _native as _native
 except ImportError as error:
-    raise ImportError(
-        "engine.kernels._native: not built in this source tree, which hides any installed package of that name; "
-        "run 'pip install -e .' in it, or leave the folder"
-    ) from error
+    raise ImportError(f"engine.kernels._native: {how_to_build()}") from error
 
+from engine import audio as audio
+from engine import checkpoint as checkpoint
 from engine.api import denoise, generate, interpolate, load, vocode
 from engine.audio.spectrogram import mel
 from engine.voice import Voice
@@ -33,4 +35,5 @@ __all__ = [
     "mel",
     "vocode",
 ]
+logging.getLogger("engine").addHandler(logging.NullHandler())
 __version__ = "0.1.0"

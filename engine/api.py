@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,12 +16,14 @@ from engine.checkpoint.load import load_checkpoint
 from engine.checks.arguments import check_count
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT
 from engine.kernels import registry
+from engine.kernels.processors import default_threads
 from engine.sampling.item import Progress
 from engine.voice import Voice
 
 if TYPE_CHECKING:
     import torch
 
+_LOG = logging.getLogger(__name__)
 MAX_THREADS = 1024
 # The name of a bundled network (`engine.bundled.NAMES`) or a checkpoint file.
 Model: TypeAlias = "str | os.PathLike[str]"
@@ -43,7 +46,8 @@ def load(
         device: "auto" for a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
         precision: "auto" for the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
             (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
-        threads: the most threads of a call on a CPU; None for all processors this process may run on.
+        threads: the most threads of a call on a CPU; None for all processors of this process: the least of its
+            affinity, its CPU quota (cgroups) and OMP_NUM_THREADS.
         isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0,
             "sm_90a" selects the residual blocks written in CUDA (docs/gpu.md).
         mel_kind: the kind of mel that the checkpoint needs ("lmnt", ...), where its file does not say.
@@ -53,9 +57,17 @@ def load(
         UnavailableError: the device, precision or isa is not available here; the message says why.
         InputError: an argument has an impossible value.
     """
-    count = _processors() if threads is None else check_count(threads, "threads", MAX_THREADS)
+    if threads is None:
+        limit = default_threads()
+        count, reason = min(limit.count, MAX_THREADS), limit.reason
+    else:
+        count, reason = check_count(threads, "threads", MAX_THREADS), "requested"
     checkpoint = load_checkpoint(path_of(path), mel_kind)
-    return Voice(checkpoint, registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges)), count)
+    choice = registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges))
+    voice = Voice(checkpoint, choice, count, reason)
+    for line in voice.explain().splitlines():
+        _LOG.info("%s", line)
+    return voice
 
 
 @lru_cache(maxsize=len(NAMES))
@@ -233,9 +245,3 @@ def interpolate(
 
 def _voice(model: Model) -> Voice:
     return bundled_voice(model) if isinstance(model, str) and model in NAMES else load(model)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -50,12 +50,15 @@ class Voice:
         threads: how many threads a call uses.
     """
 
-    def __init__(self, checkpoint: Checkpoint, choice: registry.Choice, threads: int) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, choice: registry.Choice, threads: int, threads_reason: str = "requested"
+    ) -> None:
         self.config = checkpoint.config
         self.sample_rate = checkpoint.config.sample_rate
         self.hop = checkpoint.config.hop
         self.choice = choice
         self.threads = threads
+        self._threads_reason = threads_reason
         network = registry.build(checkpoint.config, checkpoint.tensors, choice)
         self._loop = LOOPS[choice.device](network, checkpoint.tensors, threads)
 
@@ -443,7 +446,12 @@ class Voice:
         if config.n_mels:
             condition = f"{config.n_mels} mel bands of kind {config.mel_kind}, hop {self.hop}"
         network = f"network {size}, {condition}, {self.sample_rate} Hz"
-        return "\n".join([network, *self.choice.reasons, f"threads {self.threads}"])
+        return "\n".join([network, *self.choice.reasons, f"threads {self.threads}: {self._threads_reason}"])
+
+    def __repr__(self) -> str:
+        config, choice = self.config, self.choice
+        size = f"C={config.residual_channels} N={config.residual_layers}"
+        return f"<Voice {size}, {self.sample_rate} Hz, {choice.precision} on {choice.isa}, {self.threads} threads>"
 
     def _mels_of(self, mel: Any, signal: FloatArray, name: str) -> Sequence[Any]:
         """Return one checked mel per row of a signal [B, L], or None per row for a network without mels."""

@@ -91,6 +91,16 @@ def mels(audio: Array, tensor: torch.Tensor) -> None:
     assert_type(engine.mel(tensor, 22050, kind="hifigan", n_mels=100, fmin=0.0, fmax=12000.0), torch.Tensor)
 
 
+def files(voice: engine.Voice) -> None:
+    audio, rate = engine.audio.read_audio("speech.wav", mix=True)
+    assert_type(audio, Array)
+    engine.audio.write_wav("copy.wav", engine.audio.resample(audio, rate, voice.sample_rate), voice.sample_rate)
+    mel = engine.mel(audio, rate, **engine.audio.mel_settings(voice.config))
+    assert_type(mel, Array)
+    checkpoint = engine.checkpoint.load_checkpoint("a.pt")
+    engine.checkpoint.save_checkpoint("a.safetensors", checkpoint)
+
+
 def errors(voice: engine.Voice) -> None:
     try:
         voice.vocode(np.zeros((80, 4), np.float32))
