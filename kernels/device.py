@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from engine.checks.installation import how_to_install
 from engine.kernels.hopper.build import CudaKernel
 from engine.kernels.launch import Call, Launch
 
 MIN_CAPABILITY = 80  # Ampere; Triton uses no tensor cores of older architectures
 
+_LOG = logging.getLogger(__name__)
 _DRIVERS = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
 
 
@@ -32,7 +36,7 @@ def obstacle(index: int = 0) -> str | None:
         return "no NVIDIA driver was found (libcuda.so.1)"
     for package in ("torch", "triton"):
         if importlib.util.find_spec(package) is None:
-            return f"{package} is not installed: pip install -e '.[gpu]' in the source folder"
+            return f"{package} is not installed: {how_to_install('gpu')}"
     import torch
 
     if torch.version.cuda is None:
@@ -130,7 +134,11 @@ class CudaDevice:
     def _handle(self, kernel: Any) -> Any:
         with self._lock:
             if kernel not in self._compiled:
+                if not self._compiled:
+                    _LOG.info("first call on this GPU: compiling kernels for sm_%d", self.capability)
+                begin = time.perf_counter()
                 compiled = kernel.compile(self.capability)
+                _LOG.debug("compiled %s in %.2f s", kernel.name, time.perf_counter() - begin)
                 if isinstance(kernel, CudaKernel):
                     compiled = Function(kernel, compiled.asm["cubin"])
                 self._compiled[kernel] = compiled

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.cli.main import CLOSED_PIPE, INTERRUPTED, build_parser
-from engine.cli.parsing import FAILED
+from engine.cli.parsing import BAD_INPUT, FAILED, UNAVAILABLE
 
 PAGE = Path(__file__).resolve().parents[1] / "cli.md"
 NOTICE = "<!-- Written by `python -m docs.tools.cli_reference` from the parsers. Do not edit. -->"
 STATUS = {
     0: "success, or help",
-    FAILED: "an error; one line on stderr says what was expected, what was received and what to do",
+    FAILED: "another error, such as a full disk or too little memory",
+    BAD_INPUT: "bad input: a wrong option, argument, file or checkpoint",
+    UNAVAILABLE: "a device, instruction set, precision or extra is not available on this machine",
     129: "ended by SIGHUP: the terminal was closed",
     INTERRUPTED: "interrupted by Ctrl-C",
     CLOSED_PIPE: "stdout was closed before the end",
@@ -45,8 +47,12 @@ def text() -> str:
     parts += [
         "## Files, errors and exit status",
         "An output file appears under its name only when it is complete. After an error or a signal there is no new "
-        "file, and a file of that name is unchanged. A file that is replaced keeps its permissions. Warnings and "
-        "notices go to stderr. Only a terminal shows a progress bar.",
+        "file, and a file of that name is unchanged. A file that is replaced keeps its permissions. Only a terminal "
+        "shows a progress bar.",
+        "An error is one line on stderr. It says what was expected, what was received and what to do. Warnings, "
+        "notices and the log of `-v` go to stderr too. stdout has the result alone.",
+        "With `--json` the result is one JSON object in one line, and after an error stdout is empty. Later versions "
+        "may add keys to the objects. They do not rename or remove keys. `engine bench --json` takes a file name.",
         _table(("exit status", "meaning"), [(str(status), meaning) for status, meaning in STATUS.items()]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -12,6 +12,7 @@ from engine.audio.spectrogram import mel_settings
 from engine.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arrays import FloatArray
+from engine.cli.messages import add_messages, print_result
 from engine.cli.options import add_model, add_output, add_recording, at_rate, read_recording
 from engine.cli.parsing import Commands
 from engine.config import MEL_KINDS, Config
@@ -44,6 +45,7 @@ def add_command(commands: Commands) -> None:
         metavar="KIND",
         help=f"{', '.join(MEL_KINDS[:-1])} or {MEL_KINDS[-1]} (default: that of CKPT)",
     )
+    add_messages(parser, quiet=True)
 
 
 def mel_of_recording(path: Path, samples: FloatArray, rate: int, config: Config) -> FloatArray:
@@ -72,12 +74,12 @@ def _run(arguments: argparse.Namespace) -> None:
     model, kind = arguments.model or "the bundled voice", arguments.kind or config.mel_kind
     mel = mel_of_recording(arguments.input, *recording, replace(config, mel_kind=kind))
     write_mel(arguments.output, mel)
-    print(f"wrote {arguments.output}")
     if kind == config.mel_kind:
         origin = f"as {model} expects"
     else:
         origin = f"{model} {f'expects {config.mel_kind}' if config.mel_kind else 'does not record its kind'}"
-    print(f"{mel.shape[0]} bands, {mel.shape[1]} frames of kind {kind} at {config.sample_rate} Hz; {origin}")
+    summary = f"{mel.shape[0]} bands, {mel.shape[1]} frames of kind {kind} at {config.sample_rate} Hz; {origin}"
+    print_result(arguments, [f"wrote {arguments.output}", summary], {})
 
 
 _DESCRIPTION = """\

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from engine.audio.mel_files import read_mel
 from engine.bundled import path_of
 from engine.calibration import calibrate
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
+from engine.cli.messages import add_messages, print_result, progress_stream
 from engine.cli.options import add_mel_kind, add_output
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
@@ -60,6 +60,7 @@ def add_command(commands: Commands) -> None:
         nargs="+",
         help="mels of typical speech, from which the ranges for precision int8 are computed",
     )
+    add_messages(parser, quiet=True)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -68,11 +69,12 @@ def _run(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(path, arguments.mel_kind, arguments.config)
     if arguments.calibrate:
         mels = [read_mel(file) for file in arguments.calibrate]
-        with progress_bar(sys.stderr) as progress:
+        with progress_bar(progress_stream(arguments)) as progress:
             checkpoint, agreement = calibrate(checkpoint, mels, progress)
-        print(f"int8 agrees with fp32 by {agreement.eps:.1f} dB (eps) and {agreement.audio:.1f} dB (audio)")
+        line = f"int8 agrees with fp32 by {agreement.eps:.1f} dB (eps) and {agreement.audio:.1f} dB (audio)"
+        print_result(arguments, [line], {})
     save_checkpoint(arguments.output, checkpoint, arguments.dtype)
-    print(f"wrote {arguments.output}")
+    print_result(arguments, [f"wrote {arguments.output}"], {})
 
 
 _DESCRIPTION = """\

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from importlib import metadata
+from typing import Any
 
+import engine
+from engine.checks.installation import how_to_install
+from engine.cli.info import choice_json
+from engine.cli.messages import add_messages, print_result
 from engine.cli.parsing import Commands
 from engine.errors import UnavailableError
 from engine.kernels import cpu, registry
 from engine.kernels import device as gpu_device
+from engine.kernels.processors import default_threads
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that this machine has or lacks.
+
+    Attributes:
+        kind: "cpu", "gpu" or "package".
+        name: a tier, "cuda", or a module.
+        available: whether it can be used.
+        text: a description, or what is missing.
+    """
+
+    kind: str
+    name: str
+    available: bool
+    text: str
+
 
 _EXTRAS = (
     ("torch", "gpu", "the GPU backend"),
@@ -26,57 +52,57 @@ def add_command(commands: Commands) -> None:
     Args:
         commands: the program's commands.
     """
-    commands.add(
+    parser = commands.add(
         "doctor",
-        lambda arguments: print(examine()),
+        _run,
         usage="",
         summary="list what this machine can run, and what it lacks",
         description=_DESCRIPTION,
-        examples="engine doctor",
+        examples="engine doctor\nengine doctor --json",
     )
+    add_messages(parser, json=True)
 
 
-def examine() -> str:
-    """Return a line for every backend, instruction set and optional package.
-
-    A line begins with "ok" or "--" and ends with a description or what is missing. The last lines name the choice of
-    `engine.load` for a calibrated network, such as the bundled voice.
-    """
-    choice = registry.select(calibrated=True)
-    return "\n".join(
-        [
-            f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "",
-            *_cpu(),
-            *_gpu(),
-            *_packages(),
-            "",
-            "'engine vocode' would choose:",
-            *(f"  {reason}" for reason in choice.reasons),
-        ]
-    )
+def _run(arguments: argparse.Namespace) -> None:
+    parts, choice, threads = [*_parts()], registry.select(calibrated=True), default_threads()
+    result = {
+        "engine": engine.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "parts": [asdict(part) for part in parts],
+        "choice": choice_json(choice),
+        "threads": threads.count,
+        "reasons": [*choice.reasons, f"threads {threads.count}: {threads.reason}"],
+    }
+    print_result(arguments, _lines(result), result)
 
 
-def _cpu() -> Iterator[str]:
+def _lines(result: Mapping[str, Any]) -> list[str]:
+    """Return the lines for the terminal, one per part; each begins with "ok" or "--"."""
+    return [
+        f"{result['system']}, Python {result['python']}",
+        "",
+        *(_line(part["available"], f"{part['kind']} {part['name']}", part["text"]) for part in result["parts"]),
+        "",
+        "'engine vocode' would choose:",
+        *(f"  {reason}" for reason in result["reasons"]),
+    ]
+
+
+def _parts() -> Iterator[Part]:
     for name, supported, requirement, precisions in cpu.tiers():
         text = ", ".join(precisions) if supported else f"needs {requirement}, which this processor does not have"
-        yield _line(supported, f"cpu {name}", text)
-
-
-def _gpu() -> Iterator[str]:
+        yield Part("cpu", name, supported, text)
     try:
         obstacle = gpu_device.obstacle()
         text = obstacle or f"{gpu_device.describe()}: {', '.join(registry.GPU_PRECISIONS)}"
     except (RuntimeError, UnavailableError) as error:  # a driver exists and does not work
         obstacle = text = f"{error!s:.200}"
-    yield _line(obstacle is None, "gpu cuda", text)
-
-
-def _packages() -> Iterator[str]:
+    yield Part("gpu", "cuda", obstacle is None, text)
     for name, extra, purpose in _EXTRAS:
         installed = importlib.util.find_spec(name) is not None
-        missing = f"for {purpose}: pip install -e '.[{extra}]' in the source folder"
-        yield _line(installed, f"package {name}", f"{_version(name)}, for {purpose}" if installed else missing)
+        text = f"{_version(name)}, for {purpose}" if installed else f"for {purpose}: {how_to_install(extra)}"
+        yield Part("package", name, installed, text)
 
 
 def _version(name: str) -> str:
@@ -94,4 +120,7 @@ _DESCRIPTION = """\
 One line per instruction set, GPU and optional package: what is there, what is
 missing and how to install it. The last lines state what 'engine vocode' would
 choose. Nothing is loaded or run.
+
+With --json the output is an object with the keys engine, system, python, parts,
+choice, threads and reasons. A part has the keys kind, name, available and text.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from engine.audio.metrics import RealTime
 from engine.audio.wav import write_wav
 from engine.checks.arguments import check_count
 from engine.checks.arrays import FloatArray
+from engine.cli.messages import add_messages, audio_result, print_result, progress_stream
 from engine.cli.options import (
     Group,
     add_execution,
@@ -77,6 +77,7 @@ def _add_generate(commands: Commands) -> None:
     )
     add_seed(sampling, "seed of the noise; clip i has the seed N + i")
     add_execution(parser)
+    add_messages(parser, quiet=True, json=True)
 
 
 def _add_denoise(commands: Commands) -> None:
@@ -98,6 +99,7 @@ def _add_denoise(commands: Commands) -> None:
     _add_known_label(sampling)
     add_seed(sampling)
     add_execution(parser)
+    add_messages(parser, quiet=True, json=True)
 
 
 def _add_interpolate(commands: Commands) -> None:
@@ -120,6 +122,7 @@ def _add_interpolate(commands: Commands) -> None:
     _add_known_label(sampling)
     add_seed(sampling)
     add_execution(parser)
+    add_messages(parser, quiet=True, json=True)
 
 
 def _add_network(parser: Parser, default: str) -> None:
@@ -152,7 +155,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     if not single and output.is_dir():
         for file in files:
             check_output(file, ".wav")
-    with progress_bar(sys.stderr) as progress:
+    with progress_bar(progress_stream(arguments)) as progress:
         begin = time.perf_counter()
         audio = voice.generate(
             n=count,
@@ -168,8 +171,10 @@ def _generate(arguments: argparse.Namespace) -> None:
         write_wav(str(output), audio[0], voice.sample_rate)
     else:
         _write_clips(output, files, audio, voice.sample_rate)
-    print(f"wrote {files[0]}" if count == 1 else f"wrote {count} clips: {files[0]} to {files[-1].name}")
-    print(RealTime(audio.size / voice.sample_rate, seconds))
+    real_time = RealTime(audio.size / voice.sample_rate, seconds)
+    wrote = f"wrote {files[0]}" if count == 1 else f"wrote {count} clips: {files[0]} to {files[-1].name}"
+    result = {**audio_result(voice, files, real_time), "classes": [*names] or count * [None]}
+    print_result(arguments, [wrote, str(real_time)], result)
 
 
 def _denoise(arguments: argparse.Namespace) -> None:
@@ -215,13 +220,14 @@ def _load_without_mel(arguments: argparse.Namespace, remedy: str) -> Voice:
 
 
 def _run_and_write(arguments: argparse.Namespace, voice: Voice, work: Callable[[Progress | None], FloatArray]) -> None:
-    with progress_bar(sys.stderr) as progress:
+    with progress_bar(progress_stream(arguments)) as progress:
         begin = time.perf_counter()
         audio = work(progress)
         seconds = time.perf_counter() - begin
     write_wav(str(arguments.output), audio, voice.sample_rate)
-    print(f"wrote {arguments.output}")
-    print(RealTime(len(audio) / voice.sample_rate, seconds))
+    real_time = RealTime(len(audio) / voice.sample_rate, seconds)
+    lines = [f"wrote {arguments.output}", str(real_time)]
+    print_result(arguments, lines, audio_result(voice, [arguments.output], real_time))
 
 
 def _write_clips(folder: Path, files: Sequence[Path], audio: FloatArray, rate: int) -> None:
@@ -257,7 +263,8 @@ first word may select several classes; each clip gets one of them by its seed.
 
 The files of a folder are named by class and number, such as 7-00.wav. Files of
 these names are replaced. The last line reports the speed, as 'engine vocode'
-does.
+does. With --json it is an object with the same keys and the key classes: the
+class of every file, or null.
 """
 
 _GENERATE_EXAMPLES = """\

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from engine.bundled import path_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.cli.messages import add_messages, print_result
 from engine.cli.options import add_execution, add_mel_kind, load
 from engine.cli.parsing import Commands
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
 from engine.diffusion.labels import list_names
-from engine.kernels import cpu
+from engine.kernels import cpu, registry
 from engine.voice import Voice
 
 
@@ -39,6 +41,7 @@ def add_command(commands: Commands) -> None:
     )
     add_mel_kind(network)
     add_execution(parser)
+    add_messages(parser, json=True)
 
 
 def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
@@ -52,15 +55,71 @@ def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
     return "\n".join([*_file_lines(path, checkpoint), "", "on this machine:", *_machine_lines(voice)])
 
 
+def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
+    """Return the facts of `describe` as a JSON object.
+
+    Args:
+        path: the checkpoint's file.
+        checkpoint: its content.
+        voice: the loaded network.
+    """
+    config, (length, checksum) = checkpoint.config, _size_and_sha256(path)
+    return {
+        "file": str(path),
+        "bytes": length,
+        "sha256": checksum,
+        "family": config.family,
+        "differences": _differences(config),
+        "network": {
+            "preset": _preset(config),
+            "channels": config.residual_channels,
+            "layers": config.residual_layers,
+            "dilation_cycle": config.dilation_cycle,
+            "parameters": _parameters(checkpoint),
+        },
+        "mel": {"bands": config.n_mels, "kind": config.mel_kind, "hop": config.hop} if config.n_mels else None,
+        "classes": list(config.classes),
+        "guidance": config.guidance if config.labels > len(config.classes) else None,
+        "clip_samples": config.clip_samples or None,
+        "sample_rate": config.sample_rate,
+        "training_schedule": list(config.train_schedule),
+        "fast_schedule": list(config.fast_schedule) if config.fast_schedule else None,
+        "needs": _needs(config),
+        "choice": choice_json(voice.choice),
+        "threads": voice.threads,
+        "reasons": voice.explain().splitlines()[1:],
+        "tiers": tiers_json(),
+    }
+
+
+def choice_json(choice: registry.Choice) -> dict[str, Any]:
+    """Return a choice as a JSON object.
+
+    Args:
+        choice: the backend, instruction set and precision.
+    """
+    return {"device": choice.device, "index": choice.index, "isa": choice.isa, "precision": choice.precision}
+
+
+def tiers_json() -> list[dict[str, Any]]:
+    """Return the tiers of this build as JSON objects."""
+    return [
+        {"name": name, "available": supported, "requires": requirement, "precisions": list(precisions)}
+        for name, supported, requirement, precisions in cpu.tiers()
+    ]
+
+
 def _run(arguments: argparse.Namespace) -> None:
     path = path_of(arguments.model)
-    print(describe(path, load_checkpoint(path, arguments.mel_kind), load(arguments)))
+    checkpoint, voice = load_checkpoint(path, arguments.mel_kind), load(arguments)
+    lines = [] if arguments.json else [describe(path, checkpoint, voice)]
+    print_result(arguments, lines, as_json(path, checkpoint, voice) if arguments.json else {})
 
 
 def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
     config = checkpoint.config
     length, checksum = _size_and_sha256(path)
-    parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
+    parameters = _parameters(checkpoint)
     size = f"C={config.residual_channels}, N={config.residual_layers}, cycle {config.dilation_cycle}"
     mel = f"{config.n_mels} bands of kind {config.mel_kind or 'unknown'}, a frame every {config.hop} samples"
     without = "none: conditioned on a class" if config.classes else "none: the network is unconditional"
@@ -80,6 +139,10 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'no schedule of its own'}",
         f"needs        {'; '.join(_needs(config))}",
     ]
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    return sum(tensor.size for tensor in checkpoint.tensors.values())
 
 
 def _size_and_sha256(path: Path) -> tuple[int, str]:
@@ -164,6 +227,11 @@ The output names the network, its mel, its schedules and its classes; then the
 device, instruction set and precision that this machine would choose for it,
 with the reasons, and all tiers of this build. The options are those of 'engine
 vocode' and show their effect on the choice.
+
+With --json the output is an object with the keys file, bytes, sha256, family,
+differences, network, mel, classes, guidance, clip_samples, sample_rate,
+training_schedule, fast_schedule, needs, choice, threads, reasons and tiers.
+What a network does not have is null.
 """
 
 _EXAMPLES = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -14,12 +15,24 @@ from typing import TextIO
 import engine
 from engine.cli import analysis, convert, doctor, generation, info, vocode
 from engine.cli.bench import command as bench
-from engine.cli.options import say
-from engine.cli.parsing import FAILED, Commands, Parser
+from engine.cli.messages import logging_to_stderr, say
+from engine.cli.parsing import BAD_INPUT, FAILED, UNAVAILABLE, Commands, Parser
 from engine.cli.wording import Names, names_of, translate
 from engine.errors import CheckpointError, InputError, UnavailableError
+from engine.output_files import Terminated, unwinding_on_signals
 
 INTERRUPTED, CLOSED_PIPE = 130, 141  # the status with which a shell reports SIGINT and SIGPIPE
+# The errors of the system for a path that the user has to correct.
+WRONG_PATH = (
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,19 +51,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         try:
-            status = _run(argv)
+            with unwinding_on_signals():
+                status = _run(argv)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt:
             say("interrupted")
             status = INTERRUPTED
+        except Terminated as signal:
+            say(f"ended by {signal.name}")
+            status = signal.status
         except BrokenPipeError:
             status = CLOSED_PIPE
         except OSError as error:
             file = f"{error.filename}: " if error.filename is not None else ""
             say(f"error: {file}{error.strerror or error}")
-            status = FAILED
-        except (CheckpointError, InputError, UnavailableError, MemoryError) as error:
+            status = BAD_INPUT if error.errno in WRONG_PATH else FAILED
+        except (CheckpointError, InputError) as error:
+            say(f"error: {error}")
+            status = BAD_INPUT
+        except UnavailableError as error:
+            say(f"error: {error}")
+            status = UNAVAILABLE
+        except MemoryError as error:
             say(f"error: {str(error) or 'not enough memory'}")
             status = FAILED
     _discard_unwritable()
@@ -65,7 +88,8 @@ def _run(argv: Sequence[str] | None) -> int:
     names = names_of(arguments)
     warnings.showwarning = partial(_show_warning, names)
     try:
-        arguments.run(arguments)
+        with logging_to_stderr(arguments):
+            arguments.run(arguments)
     except (CheckpointError, InputError, UnavailableError) as error:
         raise type(error)(translate(str(error), names)) from error
     return 0
@@ -130,6 +154,15 @@ examples:
   engine convert weights.pt -o voice.safetensors  # for 'vocode --model'
 
 'engine COMMAND --help' describes the options of a command. A file appears
-only when it is complete; after an error there is none. The exit status is 0,
-2 after an error, 130 after Ctrl-C, and 141 if stdout was closed.
+only when it is complete; after an error there is none.
+
+exit status:
+  0    success
+  1    any other error, such as a full disk or too little memory
+  2    bad input: a wrong option, argument, file or checkpoint
+  3    a device, instruction set, precision or extra is unavailable here
+  129  ended by SIGHUP
+  130  interrupted by Ctrl-C
+  141  stdout was closed
+  143  ended by SIGTERM
 """

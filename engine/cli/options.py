@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import engine
 from engine.audio.wav import read_channels, resample, to_mono
 from engine.checks.arrays import FloatArray
+from engine.cli.messages import notice
 from engine.cli.parsing import integer
 from engine.config import MEL_KINDS
-from engine.errors import InputError, UnavailableError
+from engine.errors import UnavailableError
 from engine.kernels import registry
 from engine.voice import Voice
 
 Group = argparse._ArgumentGroup  # what add_argument_group returns
-
-
-def say(message: str) -> None:
-    """Print one line on stderr.
-
-    Args:
-        message: the text; line breaks become spaces.
-    """
-    if sys.stderr is not None:
-        with suppress(OSError):  # stderr is closed
-            print("engine: " + " ".join(message.splitlines()), file=sys.stderr)
 
 
 def load(arguments: argparse.Namespace) -> Voice:
@@ -46,18 +34,19 @@ def load(arguments: argparse.Namespace) -> Voice:
     )
 
 
-def read_recording(path: Path) -> tuple[FloatArray, int]:
+def read_recording(path: Path, name: str | None = None) -> tuple[FloatArray, int]:
     """Read one channel of a recording; several channels are averaged, with a line on stderr.
 
     Args:
         path: an audio file.
+        name: the name of the file in messages; None for its path.
 
     Returns:
         (float32 [n], sample rate in Hz).
     """
-    samples, rate = read_channels(str(path))
+    samples, rate = read_channels(str(path), name)
     if samples.shape[1] > 1:
-        say(f"{path}: mixed {samples.shape[1]} channels into one")
+        notice(f"{name or path}: mixed {samples.shape[1]} channels into one")
     return to_mono(samples), rate
 
 
@@ -71,19 +60,19 @@ def at_rate(path: Path, samples: FloatArray, rate: int, target: int) -> FloatArr
         target: the rate of the network in Hz.
 
     Raises:
-        InputError: the rates differ, and soxr is not installed.
+        UnavailableError: the rates differ, and soxr is not installed.
     """
     if rate == target:
         return samples
     try:
         samples = resample(samples, rate, target)
     except UnavailableError:
-        raise InputError(
+        raise UnavailableError(
             f"{path}: expected {target} Hz, the rate of this network, got {rate} Hz; resample it, for example with "
             f"'sox IN.wav -r {target} OUT.wav' or 'ffmpeg -i IN.wav -ar {target} OUT.wav', or install the extra "
             "'audio' (pip install soxr)"
         ) from None
-    say(f"{path}: resampled from {rate} to {target} Hz")
+    notice(f"{path}: resampled from {rate} to {target} Hz")
     return samples
 
 
@@ -174,5 +163,5 @@ def add_threads(group: Group) -> None:
     Args:
         group: receives the option.
     """
-    text = "maximum number of CPU threads (default: one per available processor)"
+    text = "maximum number of CPU threads (default: one per processor, within the CPU quota and OMP_NUM_THREADS)"
     group.add_argument("--threads", type=integer, metavar="N", help=text)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-FAILED = 2  # the exit status of an error
+# The exit status of an error: of any other kind, in the input, and for lack of a device, a precision or an extra.
+FAILED, BAD_INPUT, UNAVAILABLE = 1, 2, 3
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -23,7 +24,7 @@ class Parser(argparse.ArgumentParser):
             message: the error in the words of argparse.
         """
         text = re.sub(r"(^|\bwith )argument ", r"\1", message)
-        self.exit(FAILED, f"engine: error: {text}; see '{self.prog} --help'\n")
+        self.exit(BAD_INPUT, f"engine: error: {text}; see '{self.prog} --help'\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         # Replaces argparse's text, which differs between the versions of Python.

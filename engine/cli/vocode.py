@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engine.audio.mel_files import is_wav, read_mel, read_mel_in_pieces, read_raw_mel
+from engine.audio.mel_files import START, is_raw, is_wav, read_mel, read_mel_in_pieces, read_raw_mel, spooled
 from engine.audio.metrics import RealTime
 from engine.audio.pcm import writing_pcm, writing_wav
 from engine.audio.wav import is_encoded, write_wav
 from engine.checks.arrays import FloatArray
 from engine.cli.analysis import mel_of_recording
+from engine.cli.messages import add_messages, audio_result, notice, print_result, progress_stream
 from engine.cli.options import (
     add_execution,
     add_mel_kind,
@@ -22,10 +23,10 @@ from engine.cli.options import (
     add_seed,
     load,
     read_recording,
-    say,
 )
 from engine.cli.parsing import Commands, number, steps
 from engine.cli.progress import progress_bar
+from engine.config import Config
 from engine.errors import InputError
 from engine.output_files import check_output
 from engine.voice import Voice
@@ -53,8 +54,8 @@ def add_command(commands: Commands) -> None:
         "input",
         metavar="IN",
         type=Path,
-        help="a mel (.npy, .npz, .safetensors) or a recording (.wav, .flac, .ogg, .mp3); - reads raw mel frames from "
-        "stdin",
+        help="a mel (.npy, .npz, .safetensors, .pt) or a recording (.wav, .flac, .ogg, .mp3); - reads one of these, or "
+        "raw mel frames, from stdin",
     )
     add_output(files, "OUT.wav", "the audio, a 16-bit mono WAV file; - writes raw samples to stdout")
     files.add_argument(
@@ -79,6 +80,7 @@ def add_command(commands: Commands) -> None:
         help="for PriorGrad: smallest frame energy of the training data (default: that of CKPT, if recorded)",
     )
     add_execution(parser)
+    add_messages(parser, quiet=True, json=True)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -97,19 +99,20 @@ def _vocode(arguments: argparse.Namespace) -> None:
     if mel is None:
         assert recording is not None
         mel = mel_of_recording(source, *recording, voice.config)
-    with progress_bar(sys.stderr) as progress:
+    with progress_bar(progress_stream(arguments)) as progress:
         begin = time.perf_counter()
         audio = voice.vocode(
             mel, steps=arguments.steps, seed=arguments.seed, energy_min=arguments.energy_min, progress=progress
         )
         seconds = time.perf_counter() - begin
     write_wav(str(arguments.output), audio, voice.sample_rate)
-    print(f"wrote {arguments.output}")
-    print(RealTime(len(audio) / voice.sample_rate, seconds))
+    _print_speed(arguments, voice, RealTime(len(audio) / voice.sample_rate, seconds))
 
 
 def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
     to_stdout = str(arguments.output) == PIPE
+    if to_stdout and arguments.json:
+        raise InputError("--json: expected a file as OUT.wav, got -; stdout has the audio")
     if not to_stdout:
         check_output(arguments.output, ".wav", arguments.input)
     if arguments.device == "auto":
@@ -117,7 +120,7 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
     voice, frames, mels = _open(arguments)
     begin, samples = time.perf_counter(), 0
     with (
-        progress_bar(sys.stderr if frames else None) as progress,
+        progress_bar(progress_stream(arguments) if frames else None) as progress,
         writing_pcm(sys.stdout.buffer) if to_stdout else writing_wav(arguments.output, voice.sample_rate) as write,
         voice.stream(mels, steps=arguments.steps, seed=arguments.seed, energy_min=arguments.energy_min) as chunks,
     ):
@@ -128,10 +131,14 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
                 progress(samples / (frames * voice.hop))
     real_time = RealTime(samples / voice.sample_rate, time.perf_counter() - begin)
     if to_stdout:
-        say(str(real_time))
+        notice(str(real_time))
     else:
-        print(f"wrote {arguments.output}")
-        print(real_time)
+        _print_speed(arguments, voice, real_time)
+
+
+def _print_speed(arguments: argparse.Namespace, voice: Voice, real_time: RealTime) -> None:
+    lines = [f"wrote {arguments.output}", str(real_time)]
+    print_result(arguments, lines, audio_result(voice, [arguments.output], real_time))
 
 
 def _open(arguments: argparse.Namespace) -> tuple[Voice, int, Iterable[FloatArray]]:
@@ -139,7 +146,7 @@ def _open(arguments: argparse.Namespace) -> tuple[Voice, int, Iterable[FloatArra
     source: Path = arguments.input
     if str(source) == PIPE:
         voice = _load_vocoder(arguments)
-        return voice, 0, read_raw_mel(sys.stdin.buffer, voice.config.n_mels)
+        return voice, 0, _mels_of_stdin(voice.config)
     if is_wav(source) or is_encoded(source):
         recording = read_recording(source)
         voice = _load_vocoder(arguments)
@@ -147,6 +154,19 @@ def _open(arguments: argparse.Namespace) -> tuple[Voice, int, Iterable[FloatArra
         return voice, mel.shape[1], iter([mel])
     frames, mels = read_mel_in_pieces(source)
     return _load_vocoder(arguments), frames, mels
+
+
+def _mels_of_stdin(config: Config) -> Iterator[FloatArray]:
+    """Yield the pieces of the mel: raw frames as they arrive, or those of a file after its end."""
+    start = sys.stdin.buffer.read(START)
+    if is_raw(start):
+        yield from read_raw_mel(sys.stdin.buffer, config.n_mels, start)
+        return
+    with spooled(sys.stdin.buffer, start) as path:
+        if is_wav(path) or is_encoded(path):
+            yield mel_of_recording(Path("stdin"), *read_recording(path, "stdin"), config)
+        else:
+            yield from read_mel_in_pieces(path)[1]
 
 
 def _load_vocoder(arguments: argparse.Namespace) -> Voice:
@@ -163,8 +183,8 @@ def _load_vocoder(arguments: argparse.Namespace) -> Voice:
 
 _DESCRIPTION = """\
 IN is one mel [bands, frames]: the array of an .npy file, or the only array or
-the one called "mel" in an .npz or .safetensors file. Or it is a recording,
-whose mel is computed first, as by 'engine mel'.
+the one called "mel" in an .npz, .safetensors or .pt file. Or it is a recording,
+whose mel is computed first, as by 'engine mel'. The content decides the format.
 
 The mel must be of the kind that the voice was trained on; 'engine info' names
 it. Another kind gives noise or silence; it is an error where the values of the
@@ -175,12 +195,17 @@ to the audio of a whole call. An .npy file is not read as a whole.
 
 With - as OUT.wav, raw samples (16-bit, little-endian, mono) go to stdout. With
 - as IN, raw frames (float32, little-endian, all bands of a frame together) are
-read from stdin as they arrive. Streams run on the CPU.
+read from stdin as they arrive. Files of the other formats are told by their
+first bytes and read to their end first. Streams run on the CPU.
 
 The last line reports the speed, for example
   3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time
 The time is that of vocoding, from a mel in memory to audio in memory. Loading
 the voice, analyzing a recording and writing the file are not included.
+
+With --json the last line is an object with the keys files, sample_rate,
+audio_seconds, work_seconds, rtf, times_real_time, device, isa, precision and
+threads.
 """
 
 _EXAMPLES = """\

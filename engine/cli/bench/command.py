@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from engine.checks.arguments import check_count
+from engine.cli.messages import add_messages, progress_stream
 from engine.cli.options import add_model, add_threads
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
@@ -50,6 +50,7 @@ def add_command(commands: Commands) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--report", metavar="OUT.html", type=Path, help="write the figures as a page with plots")
     output.add_argument("--json", metavar="OUT.json", type=Path, help="write the figures as JSON")
+    add_messages(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -60,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> None:
             check_output(path, suffix, option=option)
     threads = None if arguments.threads is None else check_count(arguments.threads, "--threads", 1024)
     extent = curves.QUICK if arguments.quick else curves.THOROUGH if arguments.thorough else curves.DEFAULT
-    with progress_bar(sys.stderr) as progress:
+    with progress_bar(progress_stream(arguments)) as progress:
         results = curves.measure_curves(extent, arguments.model, threads, progress, precisions=arguments.precision)
     names = names_of(arguments)
     left_out = {name: translate(reason, names) for name, reason in results["left_out"].items()}

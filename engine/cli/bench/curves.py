@@ -15,6 +15,7 @@ import engine
 from engine.audio.metrics import snr
 from engine.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
+from engine.cli.bench.figures import BUSY, FLAG_ROUNDS, disturbed
 from engine.cli.bench.machine import cores, environment, load_average
 from engine.cli.bench.point import FAST, Point, Row, check, in_fresh_process, mel_of
 from engine.config import Config
@@ -23,6 +24,7 @@ from engine.kernels import registry
 
 SEED = 1
 OVERHEAD = 0.6  # seconds of a point besides its calls: starting a process, packing weights, a first call
+SLOWER = 2.0  # the time of a precision is at most about this multiple of the next faster one's
 AXES = ("length", "threads", "batch", "steps", "channels")
 Measure = Callable[[Point, int, float], Row]
 
@@ -38,7 +40,7 @@ class Extent:
             each other precision.
         call_seconds: the most seconds of one call.
         total_seconds: the most seconds of the whole measurement.
-        rounds: the most calls of a point.
+        rounds: the most calls of a point; the first point of each precision has as many.
         repeat_seconds: the most seconds of all calls of a point after its first.
         peak_seconds: the duration of each measurement of the peak.
     """
@@ -60,14 +62,14 @@ _ALL: dict[str, Sequence[float]] = {
     "channels": (32, 64, 128, 256),
 }
 _FEW: dict[str, Sequence[float]] = {
-    "length": (0.5, 1, 2),
+    "length": (0.25, 0.5, 1),
     "threads": (),
     "batch": (1, 4),
     "steps": (2, 6),
     "channels": (32, 64),
 }
-QUICK = Extent(_FEW, False, 2.0, 14.0, 1, 0.0, 0.05)
-DEFAULT = Extent(_ALL, True, 4.0, 90.0, 3, 4.0, 0.1)
+QUICK = Extent(_FEW, False, 2.0, 14.0, FLAG_ROUNDS, math.inf, 0.05)
+DEFAULT = Extent(_ALL, True, 4.0, 90.0, FLAG_ROUNDS, 4.0, 0.1)
 THOROUGH = Extent(_ALL, True, math.inf, math.inf, 5, 20.0, 0.2)
 
 
@@ -95,6 +97,7 @@ def measure_curves(
     Raises:
         CheckpointError: the model cannot be loaded.
         InputError: the model cannot be measured.
+        UnavailableError: no precision can be measured on this machine.
     """
     measure = measure or in_fresh_process
     load, begin = load_average(), time.perf_counter()
@@ -106,12 +109,20 @@ def measure_curves(
     frames = _frames(config, extent.values["length"][0])
     base = {p: Point(p, threads, frames, model=model) for p in registry.CPU_PRECISIONS if p in precisions}
     rates: dict[str, float] = {}
+    estimate = 0.0
     for precision, point in base.items():
+        left = extent.total_seconds - (time.perf_counter() - begin) - OVERHEAD
+        if rates and extent.rounds * estimate > left:
+            left_out[precision] = f"about {estimate:.0f} s a call; {_TOO_LONG}"
+            continue
         try:
             rows[point] = measure(point, extent.rounds, extent.peak_seconds)
             rates[precision] = point.work(config) / threads / rows[point]["seconds"]["p50"]
+            estimate = SLOWER * rows[point]["seconds"]["p50"]
         except (UnavailableError, CheckpointError) as error:
             left_out[precision] = str(error)
+    if not rates:
+        raise UnavailableError(next(iter(left_out.values())))
     places = [place for place in _places(extent, config, base, list(rates)) if place[2].precision in rates]
 
     def cost(point: Point) -> float:
@@ -121,10 +132,10 @@ def measure_curves(
     points = sorted({point for *_, point in places} - set(rows), key=cost)
     for number, point in enumerate(points, start=1):
         estimate, left = cost(point), extent.total_seconds - (time.perf_counter() - begin) - OVERHEAD
-        if estimate > min(extent.call_seconds, left):
+        rounds = max(1, int(min(extent.rounds, extent.repeat_seconds / estimate)))
+        if estimate > extent.call_seconds or rounds * estimate > left:
             too_long.append(point)
             continue
-        rounds = max(1, min(extent.rounds, int(extent.repeat_seconds / estimate)))
         try:
             rows[point] = measure(point, rounds, extent.peak_seconds)
         except (UnavailableError, CheckpointError) as error:
@@ -159,6 +170,8 @@ def lines(results: Mapping[str, Any]) -> list[str]:
         f"clock: {results['clock']}",
         f"SNR against fp32: {', '.join(accuracy) or 'no other precision'}",
     ]
+    if disturbed(results):
+        table.append(BUSY)
     for axis in AXES:
         rows = [row for row in results["curves"] if row["axis"] == axis]
         if rows:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+FLAG_ROUNDS = 3  # the fewest rounds whose spread shows a busy machine
+BUSY = "The machine was not quiet: its peak varied by more than a tenth."
 QUIET = 0.9  # least ratio of the peak's p20 to its p80 on a machine without other load
 
 

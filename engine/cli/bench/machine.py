@@ -14,6 +14,7 @@ import numpy as np
 
 import engine
 from engine.kernels import cpu
+from engine.kernels.processors import default_threads
 
 SCHEMA = 2
 CLOCK = (
@@ -54,8 +55,8 @@ def load_average() -> tuple[float, ...]:
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processors that this process may use (`engine.kernels.processors`)."""
+    return default_threads().count
 
 
 def commit() -> str:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from engine.cli.bench.curves import AXES
-from engine.cli.bench.figures import disturbed
+from engine.cli.bench.figures import BUSY, disturbed
 from engine.cli.bench.machine import SCHEMA
 from engine.cli.bench.plot import Axis, Series, bars, lines, number
 
@@ -19,7 +19,7 @@ MIB = 2**20
 _LABELS = {
     "length": Axis("seconds of audio", log=True),
     "threads": Axis("threads", log=True),
-    "batch": Axis("items of a batch, half a second each", log=True),
+    "batch": Axis("items of a batch", log=True),
     "steps": Axis("denoising steps", log=True),
     "channels": Axis("residual channels", log=True),
 }
@@ -53,7 +53,7 @@ def _head(results: Results) -> list[str]:
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     head = [f"<h1>DiffWave on {escape(machine['cpu'])}</h1>", *_headline(results), f"<dl>{rows}</dl>"]
     if disturbed(results):
-        head.append("<p class=warning>The machine was not quiet: its peak varied by more than a tenth.</p>")
+        head.append(f"<p class=warning>{BUSY}</p>")
     return head
 
 
@@ -93,7 +93,7 @@ def _comparisons(results: Results) -> list[str]:
                 "%",
                 [(_name(r), 100 * r["share_of_peak"]["p50"], _color(r)) for r in rows if r["share_of_peak"]],
             ),
-            _scatter([(_name(r), _times(r), r["snr_db"], _color(r)) for r in rows]),
+            *_scatter([(_name(r), _times(r), r["snr_db"], _color(r)) for r in rows]),
         ]
         parts += [_grid(plots), _table(_COMPARISON, [_comparison_cells(row) for row in rows])]
         skipped = comparison["skipped"].items()
@@ -103,24 +103,29 @@ def _comparisons(results: Results) -> list[str]:
     return parts
 
 
-def _scatter(points: Sequence[tuple[str, float, float | None, str]]) -> str:
-    """Plot accuracy against speed; the reference, which has no SNR, is drawn at the best of the others."""
-    best = max((db for _, _, db, _ in points if db is not None), default=0.0)
+def _scatter(points: Sequence[tuple[str, float, float | None, str]]) -> list[str]:
+    """Plot accuracy against speed; no plot without an SNR.
+
+    The reference has no SNR: a line over all of them marks its speed.
+    """
+    best = max((db for _, _, db, _ in points if db is not None), default=None)
+    if best is None:
+        return []
     series = [
-        Series(
-            name if db is not None else f"{name}: the reference", [(times, best if db is None else db)], color, False
-        )
+        Series(f"{name}: the reference", [(times, 0.0), (times, best)], color, True, True, False)
+        if db is None
+        else Series(name, [(times, db)], color, False)
         for name, times, db, color in points
     ]
     x, y = Axis("times real time", log=True), Axis("dB SNR", zero=True)
-    return lines("accuracy against speed", x, y, series, names_at_right=True)
+    return [lines("accuracy against speed", x, y, series, names_at_right=True)]
 
 
 def _curves(results: Results) -> list[str]:
     rows = list(results.get("curves", ()))
     if not rows:
         return []
-    parts = ["<h2>Growth with the work</h2>", "<p>A real-time factor below 1 is faster than real time.</p>"]
+    parts = []
     if results.get("curves_run"):
         parts.append(f"<p>From another run: {escape(results['curves_run'])} at the start.</p>")
     speed, costs = [], []
@@ -136,29 +141,46 @@ def _curves(results: Results) -> list[str]:
         costs.append(
             _lines("memory of a call", axis, selected, Axis("MiB", zero=True), lambda r: r["memory_bytes"] / MIB)
         )
-    parts.append(_grid(speed))
-    longest = {row["precision"]: row for row in rows if row["axis"] == "length"}
-    shares = [(p, 100 * row["share_of_peak"]["p50"], COLORS.get(p, "#555")) for p, row in longest.items()]
-    plots = [bars("share of the processor's peak, longest audio", "%", shares)]
-    if not results.get("duels"):
-        base = {row["precision"]: 1 / row["rtf"]["p50"] for row in rows if row["axis"] == "length"}
-        snr = {entry["precision"]: entry["snr_db"] for entry in results["accuracy"]}
-        plots.append(_scatter([(p, times, snr.get(p), COLORS.get(p, "#555")) for p, times in base.items()]))
-    parts.append(_grid(plots))
-    parts += [
-        "<h2>Time and memory</h2>",
-        "<p>Memory is the peak of the process during the calls minus its size before.</p>",
-    ]
-    parts.append(_grid(costs))
+    text = "A real-time factor below 1 is faster than real time. The plots not over length are of the shortest audio."
+    parts += _section("Growth with the work", text, speed)
+    parts += _section(*_precisions(results, [row for row in rows if row["axis"] == "length"]))
+    memory = "Memory is the peak of the process during the calls minus its size before."
+    parts += _section("Time and memory", memory, costs)
     table = _table(_POINT, [_cells(row) for row in rows])
     return [*parts, f"<details><summary>All points</summary>{table}</details>"]
+
+
+def _precisions(results: Results, rows: Sequence[Results]) -> tuple[str, str, list[str]]:
+    """Return the section that compares the precisions, at the longest audio that all of them were measured at."""
+    lengths = [{row["value"] for row in rows if row["precision"] == p} for p in {row["precision"] for row in rows}]
+    common = set.intersection(*lengths) if lengths else set()
+    if not common:
+        return "Precisions", "", []
+    length = max(common)
+    base = [row for row in rows if row["value"] == length]
+    shares = [(r["precision"], 100 * r["share_of_peak"]["p50"], _color_of(r["precision"])) for r in base]
+    plots = [bars("share of the processor's peak", "%", shares)]
+    if not results.get("duels"):
+        snr = {entry["precision"]: entry["snr_db"] for entry in results["accuracy"]}
+        points = [(r["precision"], 1 / r["rtf"]["p50"], snr.get(r["precision"])) for r in base]
+        plots += _scatter([(*point, _color_of(point[0])) for point in points])
+    return "Precisions", f"Calls of {length:g} s of audio.", plots
+
+
+def _section(title: str, text: str, plots: Sequence[str]) -> list[str]:
+    """Return a heading, a paragraph and plots; nothing without plots."""
+    return [f"<h2>{title}</h2>", f"<p>{text}</p>", _grid(plots)] if plots else []
+
+
+def _color_of(precision: str) -> str:
+    return COLORS.get(precision, "#555")
 
 
 def _lines(quantity: str, axis: str, rows: Sequence[Results], y: Axis, value: Any) -> str:
     series = []
     for precision in dict.fromkeys(row["precision"] for row in rows):
         points = sorted((row["value"], value(row)) for row in rows if row["precision"] == precision)
-        series.append(Series(precision, points, COLORS.get(precision, "#555")))
+        series.append(Series(precision, points, _color_of(precision)))
     if y.label == "RTF":
         values = [row["value"] for row in rows]
         series.append(Series("real time", [(min(values), 1.0), (max(values), 1.0)], "#8a8f98", True, True, False))

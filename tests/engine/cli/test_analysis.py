@@ -13,6 +13,7 @@ import pytest
 import engine
 from engine.audio.wav import read_wav, write_wav
 from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.cli.parsing import UNAVAILABLE
 from tests.support.commands import SMALL, Run, error_of, save_network, unconditional_config
 
 KINDS = {
@@ -105,10 +106,11 @@ def test_without_the_extra_audio(workspace: Path, run: Run, monkeypatch: pytest.
     for command, output in (("mel", "out.npy"), ("vocode", "out.wav")):
         assert run(command, "in.wav", "-o", output, "--model", "small.safetensors")[::2] == (0, "")
         Path(output).unlink()
-        assert error_of(run, command, "in.flac", "-o", output) == (
+        assert error_of(run, command, "in.flac", "-o", output, expected=UNAVAILABLE) == (
             "in.flac: reading FLAC needs soundfile: pip install soundfile (the extra 'audio')"
         )
-        assert error_of(run, command, "in.wav", "-o", output, "--model", "slow.safetensors") == (
+        slow = (command, "in.wav", "-o", output, "--model", "slow.safetensors")
+        assert error_of(run, *slow, expected=UNAVAILABLE) == (
             "in.wav: expected 16000 Hz, the rate of this network, got 22050 Hz; resample it, for example with "
             "'sox IN.wav -r 16000 OUT.wav' or 'ffmpeg -i IN.wav -ar 16000 OUT.wav', or install the extra 'audio' "
             "(pip install soxr)"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from engine.api import bundled_voice
+from engine.checks import installation
 from engine.kernels import device as gpu_device
 from tests.support.commands import Run
+
+OBSTACLE = gpu_device.obstacle  # a fixture replaces it
 
 
 def test_available_and_missing_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +25,35 @@ def test_available_and_missing_parts(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert re.search(r"^--  gpu cuda +no NVIDIA driver was found$", out, re.MULTILINE)
     assert "device cpu: no GPU: no NVIDIA driver was found" in out
     assert f"precision {bundled_voice().choice.precision}:" in out
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert run("doctor")[1].endswith("\n  threads 1: OMP_NUM_THREADS\n")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installation, "source_folder", lambda: Path("source"))
     line = r"^--  package soxr +for other sample rates: pip install -e '\.\[audio\]' in the source folder$"
     assert re.search(line, run("doctor")[1], re.M)
+
+
+def test_the_remedies_fit_an_installed_wheel(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "source_folder", lambda: None)
+    monkeypatch.setattr(gpu_device, "_driver_found", lambda: True)
+    monkeypatch.setattr(gpu_device, "obstacle", OBSTACLE)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    out = run("doctor")[1]
+    assert re.search(r"^--  package soxr +for other sample rates: pip install 'diffwave-engine\[audio\]'$", out, re.M)
+    assert re.search(r"^--  gpu cuda +torch is not installed: pip install 'diffwave-engine\[gpu\]'$", out, re.M)
+    assert "source folder" not in out and "pip install -e" not in out
+
+
+def test_the_result_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: "no NVIDIA driver was found")
+    status, out, err = run("doctor", "--json")
+    result = json.loads(out)
+    assert (status, err, out.count("\n")) == (0, "", 1)
+    assert list(result) == ["engine", "system", "python", "parts", "choice", "threads", "reasons"]
+    parts = {(part["kind"], part["name"]): part for part in result["parts"]}
+    assert parts["cpu", "generic"] == {"kind": "cpu", "name": "generic", "available": True, "text": "fp32, int8"}
+    assert parts["gpu", "cuda"]["text"] == "no NVIDIA driver was found" and not parts["gpu", "cuda"]["available"]
+    choice = bundled_voice().choice
+    expected = {"device": "cpu", "index": 0, "isa": choice.isa, "precision": choice.precision}
+    assert result["choice"] == expected and result["threads"] == bundled_voice().threads
+    assert all(f"  {reason}" in run("doctor")[1].splitlines() for reason in result["reasons"])

@@ -16,6 +16,7 @@ import engine
 from engine import api, bundled
 from engine.audio.wav import read_wav, write_wav
 from engine.cli import generation
+from engine.cli.parsing import FAILED
 from tests.support.commands import REPORT, SMALL, Run, error_of, save_network, unconditional_config
 
 PLAIN = replace(unconditional_config(), sample_rate=8000, clip_samples=160)
@@ -142,12 +143,13 @@ def test_a_failure_leaves_no_clip_behind(workspace: Path, run: Run, monkeypatch:
 
     monkeypatch.setattr(generation, "write_wav", fail_third)
     options = ["--model", "plain.safetensors", "--steps", 6, "-n", 4]
-    assert error_of(run, "generate", "-o", "out", *options) == "out/clip-02.wav: No space left on device"
+    error = error_of(run, "generate", "-o", "out", *options, expected=FAILED)
+    assert error == "out/clip-02.wav: No space left on device"
     assert len(calls) == 3 and not Path("out").exists()
     calls.clear()
     Path("kept").mkdir()
     Path("kept/other.txt").write_text("mine")
-    error_of(run, "generate", "-o", "kept", *options)
+    error_of(run, "generate", "-o", "kept", *options, expected=FAILED)
     assert os.listdir("kept") == ["other.txt"]
 
 

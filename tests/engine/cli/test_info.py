@@ -61,7 +61,7 @@ def test_the_lines_of_a_checkpoint(workspace: Path, run: Run, config: Config, fa
     ]
     explanation = engine.load(path, isa="generic", threads=3).explain().splitlines()
     assert [line.strip() for line in lines[12 : 12 + len(explanation)]] == explanation
-    assert "isa generic: requested" in explanation and "threads 3" in explanation
+    assert "isa generic: requested" in explanation and "threads 3: requested" in explanation
 
 
 def test_classes_and_the_length_of_clips(workspace: Path, run: Run) -> None:

@@ -15,6 +15,7 @@ import pytest
 import engine
 from engine.cli import analysis, convert, options
 from engine.cli.main import build_parser
+from engine.cli.parsing import BAD_INPUT, FAILED, UNAVAILABLE
 from tests.support.commands import SMALL, Run, error_of, save_network
 from tests.support.paths import ROOT
 
@@ -27,48 +28,53 @@ WRITERS = [
 COMMANDS = ["vocode", "generate", "denoise", "interpolate", "mel", "info", "doctor", "bench", "convert"]
 
 
+BAD = [
+    ("", "the following arguments are required: COMMAND; see 'engine --help'"),
+    ("sing", f"COMMAND: expected one of {', '.join(COMMANDS)}, got 'sing'; see 'engine --help'"),
+    ("vocode mel.npy", "the following arguments are required: -o/--output; see 'engine vocode --help'"),
+    ("vocode mel.npy -o a.wav --steps many", "--steps: expected a number of steps, or full, got 'many'"),
+    ("vocode mel.npy -o a.wav --steps 7", "--steps: expected one of 6, full (50 steps), got 7"),
+    ("vocode mel.npy -o a.wav --seed -1", "--seed: expected integers from 0 to 2**64 - 1, got -1"),
+    ("vocode mel.npy -o a.wav --seed x", "--seed: expected an integer, got 'x'"),
+    ("vocode mel.npy -o a.wav --energy-min x", "--energy-min: expected a number, got 'x'"),
+    ("vocode mel.npy -o a.wav --threads 0", "--threads: expected an integer from 1"),
+    ("vocode mel.npy -o a.wav --isa sse9", "--isa: expected one of 'generic'"),
+    ("vocode mel.npy -o a.wav --precision fp64", "--precision: expected one of auto, fp32,"),
+    ("vocode mel.npy -o a.wav --prec fp32", "unrecognized arguments: --prec"),
+    ("vocode mel.npy -o a.wav --energy-min 1", "--energy-min: only a PriorGrad network takes one"),
+    ("vocode mel.npy -o a.wav --mel-kind tacotron", "--mel-kind: expected 'lmnt' as recorded in small.safetensors"),
+    ("info --mel-kind opera", "--mel-kind: expected one of lmnt, tacotron, hifigan, speechbrain, got 'opera'"),
+    ("info voyce", "CKPT: expected a file or one of 'voice'"),
+    ("convert small.safetensors -o b.safetensors --dtype int8", "--dtype: expected one of float32, float16, got"),
+    ("convert small.safetensors -o b.safetensors --config c.json", "--config: expected no --config, because"),
+    ("convert voyce -o b.safetensors", "CKPT: expected a file or one of 'voice'"),
+    ("bench --quick --thorough", "--thorough: not allowed with --quick; see 'engine bench --help'"),
+    ("bench --threads 0", "--threads: expected an integer from 1"),
+    ("bench --report a.txt", "--report: expected a name that ends in .html, got 'a.txt'"),
+    ("bench --json no/a.json", "--json: cannot write 'no/a.json': there is no directory 'no'"),
+]
+LACKING = [
+    ("vocode mel.npy -o a.wav --isa generic --precision bf16", "--precision bf16 needs a tier that has it"),
+    ("vocode mel.npy -o a.wav --isa generic --precision bf16", "got --isa generic; use --precision auto or fp32"),
+    ("vocode mel.npy -o a.wav --precision int8", "--precision int8 needs ranges"),
+    ("vocode mel.npy -o a.wav --precision int8", "'engine convert CKPT -o OUT.safetensors --calibrate MEL'"),
+    ("vocode mel.npy -o a.wav --precision int8", "or use --precision auto"),
+    ("vocode mel.npy -o a.wav --precision fp16", "--precision fp16 needs a GPU"),
+    ("vocode mel.npy -o a.wav --device cuda", "--device cuda cannot be used: not in this test; --device cpu can"),
+    ("vocode mel.npy -o a.wav --device tpu", "--device: this build has no backend for 'tpu'"),
+    ("vocode mel.npy -o a.wav --isa sm_90a", "--isa sm_90a needs a GPU: not in this test; leave --isa out"),
+]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("", "the following arguments are required: COMMAND; see 'engine --help'"),
-        ("sing", f"COMMAND: expected one of {', '.join(COMMANDS)}, got 'sing'; see 'engine --help'"),
-        ("vocode mel.npy", "the following arguments are required: -o/--output; see 'engine vocode --help'"),
-        ("vocode mel.npy -o a.wav --steps many", "--steps: expected a number of steps, or full, got 'many'"),
-        ("vocode mel.npy -o a.wav --steps 7", "--steps: expected one of 6, full (50 steps), got 7"),
-        ("vocode mel.npy -o a.wav --seed -1", "--seed: expected integers from 0 to 2**64 - 1, got -1"),
-        ("vocode mel.npy -o a.wav --seed x", "--seed: expected an integer, got 'x'"),
-        ("vocode mel.npy -o a.wav --energy-min x", "--energy-min: expected a number, got 'x'"),
-        ("vocode mel.npy -o a.wav --threads 0", "--threads: expected an integer from 1"),
-        ("vocode mel.npy -o a.wav --isa sse9", "--isa: expected one of 'generic'"),
-        ("vocode mel.npy -o a.wav --isa generic --precision bf16", "--precision bf16 needs a tier that has it"),
-        ("vocode mel.npy -o a.wav --isa generic --precision bf16", "got --isa generic; use --precision auto or fp32"),
-        ("vocode mel.npy -o a.wav --precision int8", "--precision int8 needs ranges"),
-        ("vocode mel.npy -o a.wav --precision int8", "'engine convert CKPT -o OUT.safetensors --calibrate MEL'"),
-        ("vocode mel.npy -o a.wav --precision int8", "or use --precision auto"),
-        ("vocode mel.npy -o a.wav --precision fp16", "--precision fp16 needs a GPU"),
-        ("vocode mel.npy -o a.wav --precision fp64", "--precision: expected one of auto, fp32,"),
-        ("vocode mel.npy -o a.wav --device cuda", "--device cuda cannot be used: not in this test; --device cpu can"),
-        ("vocode mel.npy -o a.wav --device tpu", "--device: this build has no backend for 'tpu'"),
-        ("vocode mel.npy -o a.wav --isa sm_90a", "--isa sm_90a needs a GPU: not in this test; leave --isa out"),
-        ("vocode mel.npy -o a.wav --prec fp32", "unrecognized arguments: --prec"),
-        ("vocode mel.npy -o a.wav --energy-min 1", "--energy-min: only a PriorGrad network takes one"),
-        ("vocode mel.npy -o a.wav --mel-kind tacotron", "--mel-kind: expected 'lmnt' as recorded in small.safetensors"),
-        ("info --mel-kind opera", "--mel-kind: expected one of lmnt, tacotron, hifigan, speechbrain, got 'opera'"),
-        ("info voyce", "CKPT: expected a file or one of 'voice'"),
-        ("convert small.safetensors -o b.safetensors --dtype int8", "--dtype: expected one of float32, float16, got"),
-        ("convert small.safetensors -o b.safetensors --config c.json", "--config: expected no --config, because"),
-        ("convert voyce -o b.safetensors", "CKPT: expected a file or one of 'voice'"),
-        ("bench --quick --thorough", "--thorough: not allowed with --quick; see 'engine bench --help'"),
-        ("bench --threads 0", "--threads: expected an integer from 1"),
-        ("bench --report a.txt", "--report: expected a name that ends in .html, got 'a.txt'"),
-        ("bench --json no/a.json", "--json: cannot write 'no/a.json': there is no directory 'no'"),
-    ],
+    ("status", "arguments", "message"),
+    [(BAD_INPUT, *row) for row in BAD] + [(UNAVAILABLE, *row) for row in LACKING],
 )
-def test_errors_of_options_name_the_flag(workspace: Path, run: Run, arguments: str, message: str) -> None:
+def test_errors_of_options_name_the_flag(workspace: Path, run: Run, status: int, arguments: str, message: str) -> None:
     words = arguments.split()
     if words[:1] == ["vocode"]:
         words += ["--model", "small.safetensors"]
-    error = error_of(run, *words)
+    error = error_of(run, *words, expected=status)
     assert message in error
     assert not re.search(r"\b[a-z_]+=|\bNone\b|\bengine\.\w+\(|argument ", error), "Python in a command-line error"
 
@@ -109,16 +115,18 @@ def test_errors_of_the_system_are_one_line(workspace: Path, run: Run, monkeypatc
         return fail
 
     arguments = ("mel", "in.wav", "-o", "a.npy")
-    for error, text in (
-        (OSError(28, "No space left on device", "a.npy"), "a.npy: No space left on device"),
-        (OSError("odd"), "odd"),
-        (MemoryError(), "not enough memory"),
-        (engine.InputError("two\nlines"), "two lines"),
-        (engine.UnavailableError("not on this machine"), "not on this machine"),
-        (engine.CheckpointError("broken"), "broken"),
+    for status, error, text in (
+        (FAILED, OSError(28, "No space left on device", "a.npy"), "a.npy: No space left on device"),
+        (FAILED, OSError("odd"), "odd"),
+        (FAILED, MemoryError(), "not enough memory"),
+        (BAD_INPUT, FileNotFoundError(2, "No such file or directory", "a.npy"), "a.npy: No such file or directory"),
+        (BAD_INPUT, PermissionError(13, "Permission denied", "a.npy"), "a.npy: Permission denied"),
+        (BAD_INPUT, engine.InputError("two\nlines"), "two lines"),
+        (BAD_INPUT, engine.CheckpointError("broken"), "broken"),
+        (UNAVAILABLE, engine.UnavailableError("not on this machine"), "not on this machine"),
     ):
         monkeypatch.setattr(engine, "mel", failing(error))
-        assert error_of(run, *arguments) == text
+        assert error_of(run, *arguments, expected=status) == text
     monkeypatch.setattr(engine, "mel", failing(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):  # a bug of the engine is not hidden
         run(*arguments)
@@ -151,6 +159,12 @@ def test_help_states_every_default() -> None:
         for action in parser._actions:
             if action.default not in (None, False, argparse.SUPPRESS) and action.nargs != "+":
                 assert str(action.help).endswith(f"(default: {action.default})"), f"{name} {action.dest}"
+
+
+def test_the_exit_statuses_are_documented(run: Run) -> None:
+    assert (FAILED, BAD_INPUT, UNAVAILABLE) == (1, 2, 3)
+    text = run("--help")[1].partition("exit status:\n")[2]
+    assert re.findall(r"^  (\d+) ", text, re.MULTILINE) == ["0", "1", "2", "3", "129", "130", "141", "143"]
 
 
 def test_version(run: Run) -> None:

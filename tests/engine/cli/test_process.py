@@ -63,7 +63,7 @@ def test_a_closed_pipe_gives_no_traceback(workspace: Path, unbuffered: str, argu
 def test_stdout_on_a_full_disk(workspace: Path) -> None:
     with open("/dev/full", "w") as full:
         result = run_process(MODULE, "info", "small.safetensors", stdout=full)
-    assert (result.returncode, result.stderr) == (2, "engine: error: No space left on device\n")
+    assert (result.returncode, result.stderr) == (1, "engine: error: No space left on device\n")
 
 
 def test_file_names_outside_the_encoding_of_the_terminal(workspace: Path) -> None:

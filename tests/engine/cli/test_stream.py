@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from engine.audio.mel_files import PIECE, read_mel_in_pieces
 from tests.support.commands import MEL, SMALL, Run
@@ -53,6 +55,73 @@ def test_raw_samples_and_raw_frames(workspace: Path, run: Run) -> None:
     assert process.returncode == 0 and process.stdout == expected
     process = run_process("vocode", "-", "-o", "b.wav", *OPTIONS, source=frames(MEL))
     assert process.returncode == 0 and Path("b.wav").read_bytes() == Path("a.wav").read_bytes()
+
+
+def recording_of(workspace: Path, size: int | None = None) -> bytes:
+    """Return the recording of the workspace, with another size of its audio in the header."""
+    content = (workspace / "in.wav").read_bytes()
+    return content if size is None else content[:40] + size.to_bytes(4, "little") + content[44:]
+
+
+def write_sources(workspace: Path) -> dict[str, bytes]:
+    """Write the mel in every format, and return the content of the files and of recordings."""
+    torch = pytest.importorskip("torch")
+    np.save("order.npy", np.asfortranarray(MEL.astype(np.float64)))
+    np.savez("m.npz", mel=MEL, other=np.zeros(3))
+    save_file({"mel": MEL}, "m.safetensors")
+    torch.save(torch.from_numpy(MEL), "m.wav.pt")
+    torch.save({"mel": torch.from_numpy(MEL[None]), "text": "Hello."}, "d.pt")
+    Path("pipe.wav").write_bytes(recording_of(workspace, 0xFFFFFFFF))
+    names = ("mel.npy", "order.npy", "m.npz", "m.safetensors", "m.wav.pt", "d.pt", "in.wav", "pipe.wav")
+    return {name: Path(name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_stdin_is_told_by_its_first_bytes(workspace: Path, run: Run, stream: list[str]) -> None:
+    sources = write_sources(workspace)
+    for name, source in sources.items():
+        assert run("vocode", name, "-o", "a.wav", *OPTIONS)[0] == 0
+        process = run_process("vocode", "-", "-o", "b.wav", *stream, *OPTIONS, source=source)
+        assert process.returncode == 0 and process.stderr == b"", name
+        assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes(), name
+    process = run_process("vocode", "-", "-o", "-", *OPTIONS, source=sources["m.wav.pt"])
+    assert process.stdout == run_process("vocode", "m.npz", "-o", "-", *OPTIONS).stdout != b""
+
+
+def test_other_recordings_on_stdin(workspace: Path, run: Run) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    audio, rate = soundfile.read("in.wav")
+    soundfile.write("in.flac", np.stack([audio, audio], axis=1), rate)
+    assert run("vocode", "in.wav", "-o", "a.wav", *OPTIONS)[0] == 0
+    process = run_process("vocode", "-", "-o", "b.wav", *OPTIONS, source=Path("in.flac").read_bytes())
+    assert process.returncode == 0 and process.stderr == b"engine: stdin: mixed 2 channels into one\n"
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_errors_of_a_file_on_stdin(workspace: Path) -> None:
+    sources = write_sources(workspace)
+    np.save("wrong.npy", MEL.T)
+    sources |= {"wrong.npy": Path("wrong.npy").read_bytes(), "video": bytes(4) + b"ftypmp42" + bytes(99)}
+    before = sorted(workspace.iterdir())
+    for source, message in (
+        (sources["in.wav"][:1000], rb"stdin: expected \d+ bytes of audio, got 956: the file is truncated"),
+        (sources["mel.npy"][:-9], rb"stdin: expected an \.npy array, got: "),
+        (sources["m.wav.pt"][:-9], rb"stdin: expected an \.npz or \.pt archive, got: "),
+        (sources["wrong.npy"], rb"stdin, piece 0: .*got \(12, 80\)"),
+        (sources["video"], rb"stdin: expected a mel or a recording, got an MP4 file; convert it with 'ffmpeg"),
+        (Path("small.safetensors").read_bytes(), rb"stdin: expected one array, or one called 'mel', got "),
+    ):
+        process = run_process("vocode", "-", "-o", "out.wav", *OPTIONS, source=source)
+        assert process.returncode == 2 and re.match(rb"engine: error: " + message, process.stderr), process.stderr
+    assert sorted(workspace.iterdir()) == before
+
+
+def test_a_warning_about_stdin_names_stdin(workspace: Path) -> None:
+    process = run_process("vocode", "-", "-o", "out.wav", *OPTIONS, source=recording_of(workspace, 2 * 10**9))
+    assert process.returncode == 0
+    assert process.stderr.startswith(
+        b"engine: warning: stdin: expected 2000000000 bytes of audio, as the header states"
+    )
 
 
 def test_audio_is_written_before_the_end_of_the_input(workspace: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from engine.api import bundled_voice
 from engine.cli.bench import curves, point
+from engine.cli.bench.figures import quantiles
 from engine.cli.bench.point import Point
 from engine.config import BASE, LARGE, Config
 from engine.diffusion.schedule import build_schedule
@@ -35,8 +36,9 @@ def simulated_machine(speed: float) -> Any:
             raise UnavailableError(f"no {entry.precision}")
         measured.append(entry)
         seconds = entry.work(BASE) / entry.threads / speed
-        figures = {name: {"p50": value} for name, value in (("seconds", seconds), ("rtf", 1.0), ("peak_gflops", 1.0))}
-        return {**vars(entry), **figures, "share_of_peak": {"p50": 0.5}, "memory_bytes": 1 << 20}
+        values = {"seconds": seconds, "rtf": 1.0, "peak_gflops": 1.0, "share_of_peak": 0.5}
+        figures = {name: quantiles([value]) for name, value in values.items()}
+        return {**vars(entry), **figures, "memory_bytes": 1 << 20}
 
     return measured, measure
 
