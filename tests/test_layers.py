@@ -22,8 +22,8 @@ ROOMS = (
     "engine.output_files",
     "engine.diffusion",
     "engine.kernels",
-    "engine.audio",
     "engine.checkpoint",
+    "engine.audio",
     "engine.bundled",
     "engine.sampling",
     "engine.streaming",
@@ -80,15 +80,15 @@ class Import:
 
     Attributes:
         name: dotted: "engine.config.Config" for "from engine.config import Config".
-        at_once: when the file is imported, not when a function runs.
-        for_types: only under TYPE_CHECKING.
+        at_once: whether it runs when the file is imported, not when a function runs.
+        for_types: whether it runs only under TYPE_CHECKING.
     """
 
     name: str
     at_once: bool
     for_types: bool
 
-    def of(self, module: str) -> bool:
+    def is_within(self, module: str) -> bool:
         return f"{self.name}.".startswith(f"{module}.")
 
 
@@ -125,7 +125,7 @@ def importers(among: dict[str, Path], module: str, at_once: bool = False) -> set
         name
         for name, path in among.items()
         for imported in imports_of(path)
-        if imported.of(module) and not imported.for_types and (imported.at_once or not at_once)
+        if imported.is_within(module) and not imported.for_types and (imported.at_once or not at_once)
     }
 
 
@@ -147,7 +147,7 @@ class C:
     flags = {imported.name: (imported.at_once, imported.for_types) for imported in imports(source)}
     now, later, types = (True, False), (False, False), (False, True)
     assert flags == {"a": now, "b.c": now, "e.f": now, "g.h": types, "i": now, "j.k": later, "m": now}
-    assert Import("a.b", True, False).of("a") and not Import("ab", True, False).of("a")
+    assert Import("a.b", True, False).is_within("a") and not Import("ab", True, False).is_within("a")
 
 
 def test_there_is_something_to_read() -> None:
@@ -167,7 +167,7 @@ def test_every_file_has_a_room() -> None:
 def test_imports_point_down(module: str) -> None:
     rank = ROOMS.index(room_of(module))
     for imported in imports_of(MODULES[module]):
-        assert not imported.of("tests") or room_of(module) == "benchmarks", imported.name
+        assert not imported.is_within("tests") or room_of(module) == "benchmarks", imported.name
         target = target_of(imported.name)
         assert target is None or ROOMS.index(room_of(target)) <= rank, f"{module} imports {target}, which is above it"
 
@@ -207,7 +207,7 @@ def test_training_asks_for_torch_when_it_runs() -> None:
 
 def test_the_bench_costs_the_other_commands_nothing() -> None:
     command = BENCH["engine/cli/bench/command.py"]
-    at_once = {imported.name for imported in imports_of(command) if imported.of("engine") and imported.at_once}
+    at_once = {imported.name for imported in imports_of(command) if imported.is_within("engine") and imported.at_once}
     assert not any(name.startswith(("engine.cli.bench", "engine.kernels")) for name in at_once)
     others = {name: path for name, path in ENGINE.items() if name not in BENCH}
     assert importers(others, "engine.cli.bench") == {"engine/cli/main.py"}

@@ -1,10 +1,14 @@
-"""Mel files: NumPy arrays, safetensors and raw frames from a pipe."""
+"""Mel files: NumPy arrays, safetensors, tensors of PyTorch, and raw frames from a pipe."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,16 +16,31 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 
+from engine.audio import riff
+from engine.audio.wav import encoding
+from engine.checkpoint.pytorch import read_tensors
 from engine.checks.arrays import FloatArray
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError
 from engine.output_files import replacing
 
 NPY_MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
+ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # of .npz and .pt files, and of an archive without entries
+START = 16  # bytes that identify a format
 PIECE = 1024  # frames
+
+# The first bytes of formats that are neither mels nor audio files, and their position.
+_OTHERS = {
+    (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9"): "a PyTorch file in the legacy format; save it again with torch.save",
+    (0, b"\x89HDF\r\n\x1a\n"): "an HDF5 file; save its mel with numpy.save",
+    (0, b"\x1f\x8b\x08\x00"): "a gzip file; decompress it first",
+    (0, b"MATLAB 5.0 MAT-f"): "a MATLAB file; save its mel with numpy.save",
+    (0, b"\x1a\x45\xdf\xa3"): "a Matroska or WebM file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
+    (4, b"ftyp"): "an MP4 file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
+}
 
 
 def is_wav(path: Path) -> bool:
-    """Return whether a file is a WAV file by its content or its suffix.
+    """Return whether a file is a WAV file by its content, or has the suffix of one and the content of no mel.
 
     Args:
         path: an existing file.
@@ -29,14 +48,16 @@ def is_wav(path: Path) -> bool:
     Raises:
         InputError: the file cannot be read.
     """
-    return _start(path)[:4] == b"RIFF" or path.suffix.lower() == ".wav"
+    start = _start(path)
+    return start[:4] in riff.SIGNATURES or (path.suffix.lower() == ".wav" and not _is_mel(start))
 
 
 def read_mel(path: Path) -> FloatArray:
-    """Read a mel [M, T] from an .npy, .npz or .safetensors file.
+    """Read a mel [M, T] from an .npy, .npz, .safetensors or .pt file.
 
     The content decides the format, not the suffix. Of several arrays the one called "mel" is taken. A leading axis of 1
-    is dropped. float16 and float64 become float32. `Voice.vocode` checks bands and values. No pickle is ever loaded.
+    is dropped. float16, bfloat16 (of .pt files) and float64 become float32. `Voice.vocode` checks bands and values. No
+    pickle is ever executed: of a .pt file, `engine.checkpoint.pytorch` reads the tensors.
 
     Args:
         path: the file.
@@ -47,15 +68,14 @@ def read_mel(path: Path) -> FloatArray:
     start = _start(path)
     if start[:6] == NPY_MAGIC:
         array = _load(path, "an .npy array", _from_npy)
-    elif start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        array = _load(path, "an .npz archive", _from_npz)
-    elif start[8:] == b"{":
+    elif start[:4] in ZIP_MAGICS:
+        array = _load(path, "an .npz or .pt archive", _from_zip)
+    elif start[8:9] == b"{":
         array = _load(path, "a safetensors file", _from_safetensors)
     else:
-        raise InputError(
-            f"{path}: expected a mel (.npy, .npz or .safetensors) or a WAV file, got a file that starts with "
-            f"{start!r}; convert other audio first, for example with 'ffmpeg -i IN -ac 1 OUT.wav'"
-        )
+        unknown = f"a file that starts with {start[:9]!r}; convert other audio first, for example with "
+        got = _other(start) or f"{unknown}'ffmpeg -i IN -ac 1 OUT.wav'"
+        raise InputError(f"{path}: expected a mel (.npy, .npz, .safetensors or .pt) or a WAV file, got {got}")
     return _as_float32(_as_mel(path, array))
 
 
@@ -88,25 +108,67 @@ def read_mel_in_pieces(path: Path) -> tuple[int, Iterator[FloatArray]]:
     return frames, (_as_float32(whole()[:, begin : begin + PIECE]) for begin in range(0, frames, PIECE))
 
 
-def read_raw_mel(file: BinaryIO, bands: int) -> Iterator[FloatArray]:
+def read_raw_mel(file: BinaryIO, bands: int, start: bytes = b"") -> Iterator[FloatArray]:
     """Yield mel frames [M, n] from a pipe as they arrive.
 
     Args:
         file: little-endian float32 values; the bands of a frame stand together.
         bands: M.
+        start: what was read of the file before.
 
     Raises:
         InputError: the input ends within a frame.
     """
-    size, rest = 4 * bands, b""
-    while block := file.read1(64 * size):  # type: ignore[attr-defined]
+    size, rest, block = 4 * bands, b"", start or file.read1()  # type: ignore[attr-defined]
+    while block:
         rest += block
         whole = len(rest) // size * size
         if whole:
             yield np.frombuffer(rest[:whole], "<f4").reshape(-1, bands).T.astype(np.float32)
             rest = rest[whole:]
+        block = file.read1(64 * size)  # type: ignore[attr-defined]
     if rest:
         raise InputError(f"stdin: expected whole frames of {bands} float32 values, got {len(rest)} bytes more")
+
+
+def is_raw(start: bytes) -> bool:
+    """Return whether a pipe has raw frames, and not a file of another format.
+
+    A format is recognized by at least 4 bytes that are unlikely values of a mel.
+
+    Args:
+        start: the first `START` bytes, or all of a shorter input.
+
+    Raises:
+        InputError: the input has a known format that is neither a mel nor audio.
+    """
+    if other := _other(start):
+        raise InputError(f"stdin: expected a mel or a recording, got {other}")
+    is_mpeg = start[:1] == b"\xff"  # the start of an MP3 file without a tag, or a number
+    return not (_is_mel(start) or riff.is_wav(start) or (encoding(start) and not is_mpeg))
+
+
+@contextmanager
+def spooled(file: BinaryIO, start: bytes) -> Iterator[Path]:
+    """Copy a pipe into a temporary file, and yield its path; an error about this file names stdin.
+
+    Args:
+        file: the pipe, read to its end.
+        start: what was read of the pipe before.
+
+    Raises:
+        InputError: an error inside the `with` block.
+        OSError: the temporary file cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="engine-") as folder:
+        path = Path(folder, "stdin")
+        with open(path, "wb") as copy:
+            copy.write(start)
+            shutil.copyfileobj(file, copy)
+        try:
+            yield path
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), "stdin")) from None
 
 
 def write_mel(path: Path, mel: FloatArray) -> None:
@@ -139,7 +201,7 @@ def _as_float32(array: npt.NDArray[Any]) -> FloatArray:
 
 
 def _start(path: Path) -> bytes:
-    """Return the first 9 bytes of a regular, non-empty file."""
+    """Return the first `START` bytes of a regular, non-empty file."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -147,7 +209,7 @@ def _start(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait, and it could not be read twice
             raise InputError(f"{path}: expected a regular file, got a pipe or a device")
         with open(path, "rb") as file:
-            start = file.read(9)
+            start = file.read(START)
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from None
     if not start:
@@ -174,6 +236,25 @@ def _from_mapped_npy(path: Path) -> Any:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def _from_zip(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        is_pytorch = any(name.endswith("/data.pkl") for name in archive.namelist())
+    return _from_pytorch(path) if is_pytorch else _from_npz(path)
+
+
+def _from_pytorch(path: Path) -> Any:
+    try:
+        tensors = read_tensors(path)
+        if not tensors:
+            raise InputError(
+                f"{path}: expected a tensor, or a dict with one or with one called 'mel', got none; a checkpoint is "
+                "passed as --model"
+            )
+        return tensors[_select(path, list(tensors))].read()
+    except CheckpointError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
 def _from_npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as archive:
         names = [name.removesuffix(".npy") for name in archive.zip.namelist() if name.endswith(".npy")]
@@ -196,3 +277,21 @@ def _select(path: Path, names: Sequence[str]) -> str:
         raise InputError(f"{path}: expected an array, got a file without any")
     shown = ", ".join(f"{name!r:.80}" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
     raise InputError(f"{path}: expected one array, or one called 'mel', got {len(names)}: {shown}")
+
+
+def _is_mel(start: bytes) -> bool:
+    """Return whether a file is a mel by its first `START` bytes: .npy, .npz, .pt or safetensors."""
+    length = int.from_bytes(start[:8], "little")  # of a safetensors header
+    return (
+        start[:6] == NPY_MAGIC
+        or start[:4] in ZIP_MAGICS
+        or (2 <= length < 2**32 and start[8:10] in (b'{"', b"{}", b"{ ", b"{\n"))
+    )
+
+
+def _other(start: bytes) -> str | None:
+    """Return what a file is that is neither a mel nor audio, and the remedy; None if that is unknown."""
+    # A pickle of protocol 4 or 5 states the length of its first frame in 8 bytes.
+    if start[:3] in (b"\x80\x04\x95", b"\x80\x05\x95") and start[7:11] == bytes(4):
+        return "a pickle; save its mel with numpy.save"
+    return next((text for (at, magic), text in _OTHERS.items() if start[at : at + len(magic)] == magic), None)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.audio.pcm import MAX_DATA, PCM, Samples, writing_wav
+from engine.audio import riff
+from engine.audio.pcm import MAX_DATA, Samples, writing_wav
 from engine.checks.arguments import check_sample_rate
 from engine.checks.arrays import FloatArray, to_numpy
 from engine.errors import InputError, UnavailableError
@@ -22,18 +22,13 @@ from engine.errors import InputError, UnavailableError
 if TYPE_CHECKING:
     import torch
 
-FLOAT, EXTENSIBLE = 3, 0xFFFE
-BITS = {PCM: (8, 16, 24, 32), FLOAT: (32, 64)}
-FORMATS = {  # names of WAV format tags that soundfile reads, for messages
-    2: "Microsoft ADPCM",
-    6: "A-law",
-    7: "mu-law",
-    17: "IMA ADPCM",
-    49: "GSM",
-    85: "MP3",
+SIGNATURES = {  # of formats that soundfile reads
+    b"fLaC": "FLAC",
+    b"OggS": "Ogg",
+    b"FORM": "AIFF",
+    b"ID3": "MP3",
+    b"riff\x2e\x91\xcf\x11": "Wave64",
 }
-SIGNATURES = {b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b"ID3": "MP3"}  # formats that soundfile reads
-UNKNOWN_SIZE = 0xFFFFFFFF  # the size in the header of a WAV file that was written into a pipe
 MAX_COUNT = 2**63 - 1  # libsndfile's number of samples for a stream of unknown length
 BLOCK = 2**20  # samples per read: a header may claim any length, memory grows with the samples that exist
 
@@ -41,8 +36,10 @@ BLOCK = 2**20  # samples per read: a header may claim any length, memory grows w
 def read_audio(path: str | os.PathLike[str], *, mix: bool = False) -> tuple[FloatArray, int]:
     """Read a recording of one channel.
 
-    WAV files are always readable; FLAC, Ogg, MP3 and AIFF need the extra `audio`. The content decides the format, not
-    the suffix.
+    WAV files are always readable; FLAC, Ogg, MP3, AIFF and Wave64 need the extra `audio`. The content decides the
+    format, not the suffix. WAV files may be RIFF, RIFX, RF64 or BW64, and their sizes may be unknown, as in a file that
+    was written into a pipe (`engine.audio.riff` states the rules). If a header states 100 MB or more and less than half
+    of it is there, a warning (UserWarning) states how much is missing.
 
     Args:
         path: the file.
@@ -66,11 +63,12 @@ def read_audio(path: str | os.PathLike[str], *, mix: bool = False) -> tuple[Floa
     return to_mono(samples), rate
 
 
-def read_channels(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
+def read_channels(path: str | os.PathLike[str], name: str | None = None) -> tuple[FloatArray, int]:
     """Read a recording with all its channels.
 
     Args:
         path: the file.
+        name: the name of the file in messages; None for its path.
 
     Returns:
         (float32 [n, channels], sample rate in Hz), otherwise as `read_audio`.
@@ -81,17 +79,15 @@ def read_channels(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
     """
     content = _content(path)
     try:
-        if content[:4] == b"RIFF":
-            header = _header(content)
-            if header.tag in BITS:
-                return _samples(header), header.rate
-            return _read_with_soundfile(content, header.format)
-        name = _encoding(content[:4])
-        if name is not None:
-            return _read_with_soundfile(content, name)
+        if content[:4] in riff.SIGNATURES:
+            wav = _parse(content, name or os.fspath(path), level=3)
+            return (wav.samples(), wav.rate) if wav.is_plain else _read_with_soundfile(wav.repaired(), wav.format)
+        form = encoding(content[:16])
+        if form is not None:
+            return _read_with_soundfile(content, form)
         raise InputError(f"expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that starts with {content[:4]!r}")
     except (InputError, UnavailableError) as error:
-        raise type(error)(f"path: {os.fspath(path)!r}: {error}") from None
+        raise type(error)(f"path: {name or os.fspath(path)!r}: {error}") from None
 
 
 def to_mono(samples: FloatArray) -> FloatArray:
@@ -117,10 +113,21 @@ def is_encoded(path: Path) -> bool:
     """
     try:
         with open(path, "rb") as file:
-            start = file.read(4)
+            start = file.read(16)
     except OSError:
         return False
-    return _encoding(start) is not None
+    return encoding(start) is not None
+
+
+def encoding(start: bytes) -> str | None:
+    """Return the name of an audio format that soundfile reads, None for every other format.
+
+    Args:
+        start: the first 16 bytes of a file, or all of a shorter one.
+    """
+    if start[:1] == b"\xff" and len(start) >= 4 and start[1] & 0xE6 == 0xE2:  # an MPEG frame of layer III
+        return "MP3"
+    return next((name for signature, name in SIGNATURES.items() if start.startswith(signature)), None)
 
 
 def resample(audio: Samples | torch.Tensor, sample_rate: int, target: int) -> FloatArray:
@@ -173,12 +180,12 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
     # The standard library's `wave` reads extensible files, which are common for 24 bits, only from Python 3.12 on.
     content = _content(path)
     try:
-        header = _header(content)
-        if header.tag not in BITS:
-            raise InputError(f"expected PCM or float, got {header.format}; convert it to 16-bit PCM")
-        if header.channels != 1:
-            raise InputError(f"expected one channel, got {header.channels}; extract or mix one first")
-        return _samples(header)[:, 0], header.rate
+        wav = _parse(content, os.fspath(path), level=2)
+        if not wav.is_plain:
+            raise InputError(f"expected PCM or float, got {wav.format}; convert it to 16-bit PCM")
+        if wav.channels > 1:
+            raise InputError(f"expected one channel, got {wav.channels}; extract or mix one first")
+        return wav.samples()[:, 0], wav.rate
     except InputError as error:
         raise InputError(f"path: {os.fspath(path)!r}: {error}") from None
 
@@ -226,11 +233,15 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _encoding(start: bytes) -> str | None:
-    """Return the name of the format of a file's first 4 bytes, None for a format that soundfile does not read."""
-    if start[:1] == b"\xff" and len(start) == 4 and start[1] & 0xE6 == 0xE2:  # an MPEG frame of layer III
-        return "MP3"
-    return next((name for signature, name in SIGNATURES.items() if start.startswith(signature)), None)
+def _parse(content: bytes, name: str, level: int) -> riff.Wav:
+    """Find the format and the audio of a WAV file.
+
+    A warning, attributed to the function that is `level` calls above, says if much of the audio is missing.
+    """
+    wav = riff.parse(content)
+    if wav.warning:
+        warnings.warn(f"path: {name!r}: {wav.warning}", UserWarning, stacklevel=level + 1)
+    return wav
 
 
 def _read_with_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
@@ -256,80 +267,3 @@ def _read_with_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
     if len(samples) != claimed != MAX_COUNT:
         raise InputError(f"expected {claimed} samples, got {len(samples)}: the {name} file is truncated")
     return samples, rate
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The fmt chunk and the audio bytes of a WAV file."""
-
-    tag: int
-    channels: int
-    rate: int
-    block: int
-    bits: int
-    data: memoryview
-
-    @property
-    def format(self) -> str:
-        return f"{FORMATS.get(self.tag, 'format')} ({self.tag:#06x})"
-
-
-def _header(content: bytes) -> _Header:
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        raise InputError(f"expected a RIFF WAV file, got a file that starts with {content[:4]!r}")
-    chunks = _chunks(content)
-    if b"fmt " not in chunks or b"data" not in chunks:
-        raise InputError("expected a fmt and a data chunk, got a truncated or damaged WAV file")
-    fmt, data = chunks[b"fmt "], chunks[b"data"]
-    if len(fmt) < 16:
-        raise InputError(f"expected a fmt chunk of at least 16 bytes, got {len(fmt)}")
-    tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", fmt)
-    if tag == EXTENSIBLE and len(fmt) >= 40:
-        (tag,) = struct.unpack_from("<H", fmt, 24)
-    return _Header(tag, channels, rate, block, bits, data)
-
-
-def _samples(header: _Header) -> FloatArray:
-    """Decode the audio of a WAV file whose tag is PCM or FLOAT to float32 [n, channels]."""
-    if header.bits not in BITS[header.tag]:
-        *others, last = BITS[header.tag]
-        expected = ", ".join(map(str, others)) + f" or {last}"
-        raise InputError(f"expected {expected} bits per sample, got {header.bits}")
-    if header.channels == 0:
-        raise InputError("expected one channel, got 0")
-    if header.block != header.channels * header.bits // 8 or header.rate == 0:
-        sizes = f"blocks of {header.block} bytes for {header.channels} x {header.bits} bits at {header.rate} Hz"
-        raise InputError(f"expected a consistent fmt chunk, got {sizes}")
-    if len(header.data) % header.block:
-        raise InputError(f"expected whole samples of {header.block} bytes, got {len(header.data)} bytes of audio")
-    if header.tag == FLOAT:
-        decoded = np.frombuffer(header.data, f"<f{header.bits // 8}")
-        with np.errstate(over="ignore"):
-            return decoded.astype(np.float32).reshape(-1, header.channels)
-    return _decode(header.data, header.bits).reshape(-1, header.channels)
-
-
-def _chunks(content: bytes) -> dict[bytes, memoryview]:
-    """Return the first chunk of each name, up to and including the audio."""
-    view, offset, chunks = memoryview(content), 12, dict[bytes, memoryview]()
-    while offset + 8 <= len(content) and b"data" not in chunks:
-        name, size = struct.unpack_from("<4sI", content, offset)
-        offset += 8
-        rest = len(content) - offset
-        if name == b"data" and size == UNKNOWN_SIZE:
-            size = rest
-        if size > rest:
-            raise InputError(f"expected {size} bytes in chunk {name!r}, got {rest}: the file is truncated")
-        chunks.setdefault(name, view[offset : offset + size])
-        offset += size + size % 2
-    return chunks
-
-
-def _decode(data: memoryview, bits: int) -> FloatArray:
-    if bits == 8:  # the only unsigned format
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
-    if bits == 24:
-        words = np.zeros((len(data) // 3, 4), np.uint8)
-        words[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        return words.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
-    return np.frombuffer(data, f"<i{bits // 8}").astype(np.float32) / np.float32(2 ** (bits - 1))

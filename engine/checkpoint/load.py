@@ -7,6 +7,7 @@ each other, hyper-parameters against the shapes.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -29,6 +30,7 @@ from engine.config import MEL_KINDS, Config, parse_object
 from engine.errors import CheckpointError, InputError
 from engine.output_files import replacing
 
+_LOG = logging.getLogger(__name__)
 METADATA_KEY = "diffwave"
 MAX_HEADER = 1 << 21  # bytes; 256 layers and the largest Config without ranges for int8 need 0.9 MB
 MAX_CONFIG = 1 << 20  # bytes
@@ -121,6 +123,7 @@ def load_checkpoint(
         checkpoint = _from_recorded_config(tensors, recorded) if recorded else _from_family(tensors, container, sources)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    _LOG.debug("%s: a checkpoint of the family %s, %d bytes", path, checkpoint.config.family, size)
     if mel_kind is None:
         return checkpoint
     recorded_kind = recorded.mel_kind if recorded else None

@@ -11,6 +11,8 @@ import os
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,7 +89,43 @@ def read_pytorch(path: str | os.PathLike[str]) -> Archive:
     Raises:
         CheckpointError: the file has another format, is damaged, claims more bytes than it has, or refers to code.
     """
-    path = Path(path)
+    with _opened(Path(path)) as (content, records):
+        model, params, container = _model_and_params(content)
+        tensors = _lazy_tensors(records, model)
+        params.update(_tensor_params_as_lists(records, params))
+    return Archive(tensors, params, container)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
+    """Read a PyTorch file that contains a tensor, or a dict, list or tuple with tensors.
+
+    Entries that are neither tensors nor NumPy arrays are ignored, and so are dicts inside the dict.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The tensors by the keys of the dict or the positions in the list; "" for a single tensor. Reading a tensor of
+        integers raises CheckpointError.
+
+    Raises:
+        CheckpointError: as `read_pytorch`.
+    """
+    with _opened(Path(path)) as (content, records):
+        if isinstance(content, (list, tuple)):
+            content = {str(index): value for index, value in enumerate(content)}
+        elif not isinstance(content, dict):
+            content = {"": content}
+        return {
+            str(name): LazyTensor(tuple(value.shape), partial(_read_floats, records, str(name), value))
+            for name, value in content.items()
+            if isinstance(value, (TensorView, np.ndarray))
+        }
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, _TensorRecords]]:
+    """Yield the content of the pickle and the records of the tensors; errors name the file."""
     size, start = file_start(path)
     try:
         if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
@@ -97,15 +135,11 @@ def read_pytorch(path: str | os.PathLike[str]) -> Archive:
         with _BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
             name = _check_entries(archive.infolist(), size)
             records = _TensorRecords(path, size, archive, name.removesuffix("data.pkl"))
-            content = _read_pickle(archive.read(name))
-            model, params, container = _model_and_params(content)
-            tensors = _lazy_tensors(records, model)
-            params.update(_tensor_params_as_lists(records, params))
+            yield _read_pickle(archive.read(name)), records
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # zipfile alone raises nine types
         raise CheckpointError(f"{path}: expected a zip archive, got a damaged one: {one_line(error)}") from None
-    return Archive(tensors, params, container)
 
 
 def _read_pickle(program: bytes) -> Any:
@@ -200,6 +234,19 @@ def _lazy_tensors(records: _TensorRecords, model: dict[Any, Any]) -> dict[str, L
     if total > records.size:  # views that repeat values, or many views that are spread over the same record
         raise CheckpointError(f"expected at most the file's {records.size} bytes of weights, got {total}")
     return tensors
+
+
+def _read_floats(records: _TensorRecords, name: str, value: TensorView | npt.NDArray[Any]) -> FloatArray:
+    """Read a tensor or an array of floats, not larger than the file."""
+    dtype = value.storage.dtype if isinstance(value, TensorView) else value.dtype.str[1:]
+    if dtype not in _FLOAT_DTYPES:
+        raise CheckpointError(f"{name!r:.80}: expected float values, got {np.dtype(dtype).name:.80}")
+    if isinstance(value, TensorView):
+        total = value_width(dtype) * value.size
+        if total > records.size:  # a view that repeats values
+            raise CheckpointError(f"{name!r:.80}: expected at most the file's {records.size} bytes, got {total}")
+        return records.read(name, value)
+    return as_float32(value)
 
 
 def _tensor_params_as_lists(records: _TensorRecords, params: dict[Any, Any]) -> dict[Any, Any]:

@@ -32,4 +32,4 @@ def test_every_option_is_in_the_section_of_its_command() -> None:
 
 
 def test_the_notice_of_an_error_is_that_of_the_program() -> None:
-    assert set(cli_reference.STATUS) == {0, 2, 129, 130, 141, 143}
+    assert set(cli_reference.STATUS) == {0, 1, 2, 3, 129, 130, 141, 143}

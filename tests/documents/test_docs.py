@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,8 @@ def symptom_rows() -> dict[str, list[str]]:
     if not page.exists():
         pytest.skip("the pages are not beside the tests")
     table = page.read_text().partition("| input | check |")[2]
-    cells = [re.split(r" *\| *", line.strip("| ")) for line in table.splitlines()[2:] if line.startswith("|")]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), table.splitlines()[2:])
+    cells = [re.split(r" *\| *", line.strip("| ")) for line in rows]
     return {first: rest for first, *rest in cells}
 
 

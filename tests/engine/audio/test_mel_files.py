@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import zipfile
@@ -12,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
 from engine.audio import mel_files
-from engine.audio.mel_files import is_wav, read_mel, write_mel
+from engine.audio.mel_files import START, is_raw, is_wav, read_mel, read_raw_mel, spooled, write_mel
 from engine.errors import InputError
 
 MEL = np.random.default_rng(0).random((5, 7)).astype(np.float32)
@@ -48,6 +51,176 @@ def test_the_content_decides_the_format(tmp_path: Path) -> None:
     (tmp_path / "recording").write_bytes(b"RIFF1234WAVE")
     (tmp_path / "DAMAGED.WAV").write_bytes(b"nothing")
     assert is_wav(tmp_path / "recording") and is_wav(tmp_path / "DAMAGED.WAV")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".pt"])
+def test_a_mel_with_the_suffix_of_a_recording(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".pt":
+        torch.save(torch.from_numpy(MEL), path)
+    else:
+        save_array(path, MEL)
+    path = path.rename(tmp_path / "m.wav")
+    assert not is_wav(path)
+    np.testing.assert_array_equal(read_mel(path), MEL)
+
+
+@pytest.mark.parametrize("start", [b"RF64", b"BW64", b"RIFX"])
+def test_wav_files_of_other_signatures(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "recording").write_bytes(start + b"1234WAVE")
+    assert is_wav(tmp_path / "recording")
+
+
+TENSOR = torch.from_numpy(MEL)
+CONTENTS = {
+    "a tensor": lambda: TENSOR,
+    "a batch": lambda: TENSOR[None],
+    "a view": lambda: torch.from_numpy(np.stack([MEL, MEL]))[1],
+    "a transposed tensor": lambda: torch.from_numpy(MEL.T.copy()).T,
+    "a parameter": lambda: torch.nn.Parameter(TENSOR),
+    "float64": lambda: TENSOR.double(),
+    "a dict with a tensor": lambda: {"spec": TENSOR},
+    "a dict with a tensor and others": lambda: {"spec": TENSOR, "text": "Hello.", "rate": 22050, "ids": [1, 2]},
+    "a dict with mel": lambda: {"audio": torch.zeros(99), "mel": TENSOR, "ids": torch.arange(3)},
+    "a dict with a number as key": lambda: {0: TENSOR},
+    "a list": lambda: [TENSOR],
+    "a tuple": lambda: (TENSOR, "LJ001-0001"),
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+@pytest.mark.parametrize("name", ["m.pt", "LJ001-0001.wav.pt", "m.npz", "m"])
+def test_tensors_of_pytorch(tmp_path: Path, content: Any, name: str) -> None:
+    torch.save(content(), tmp_path / name)
+    assert not is_wav(tmp_path / name)
+    mel = read_mel(tmp_path / name)
+    assert mel.dtype == np.float32
+    np.testing.assert_array_equal(mel, MEL)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_of_pytorch(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save({"mel": TENSOR.to(dtype)}, tmp_path / "m.pt")
+    np.testing.assert_array_equal(read_mel(tmp_path / "m.pt"), TENSOR.to(dtype).float().numpy())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": TENSOR, "b": TENSOR}, "expected one array, or one called 'mel', got 2: 'a', 'b'$"),
+        ([TENSOR, TENSOR], "got 2: '0', '1'$"),
+        ({"mel": TENSOR.to(torch.int16)}, "'mel': expected float values, got int16$"),
+        (torch.zeros(3), r"expected one mel of shape \[M, T\] or \[1, M, T\], got shape \(3,\)$"),
+        (torch.zeros(1).expand(5, 700000), "expected at most the file's .* bytes, got 14000000$"),
+        (
+            {"model": {"a": TENSOR}, "step": 7},
+            "expected a tensor, or a dict .* got none; a checkpoint is passed as --model$",
+        ),
+        ({}, "got none; a checkpoint is passed as --model$"),
+        ("text", "got none"),
+    ],
+)
+def test_impossible_contents_of_pytorch(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'm.pt'}: {message}|m\.pt: .*{message}") as caught:
+        read_mel(tmp_path / "m.pt")
+    assert str(caught.value).count("m.pt") == 1
+
+
+def test_truncated_and_legacy_files_of_pytorch(tmp_path: Path) -> None:
+    torch.save(TENSOR, tmp_path / "m.pt")
+    content = (tmp_path / "m.pt").read_bytes()
+    for cut in {1, 8, 9, 20, len(content) // 2, len(content) - 4, len(content) - 1}:
+        (tmp_path / "m.pt").write_bytes(content[:cut])
+        with pytest.raises(InputError, match=r"m\.pt: ") as caught:
+            read_mel(tmp_path / "m.pt")
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    torch.save(TENSOR, tmp_path / "m.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(InputError, match=r"got a PyTorch file in the legacy format; save it again with torch\.save"):
+        read_mel(tmp_path / "m.pt")
+
+
+def saved(save: Any) -> bytes:
+    """Return what a function writes into a file."""
+    file = io.BytesIO()
+    save(file)
+    return file.getvalue()
+
+
+def files_of_all_formats() -> dict[str, bytes]:
+    from safetensors.numpy import save
+
+    return {
+        "npy": saved(lambda file: np.save(file, MEL)),
+        "npz": saved(lambda file: np.savez(file, mel=MEL)),
+        "pt": saved(lambda file: torch.save(TENSOR, file)),
+        "safetensors": save({"mel": MEL}),
+        "safetensors with metadata": save({"mel": MEL}, {"a": "b"}),
+        "WAV": b"RIFF\x24\0\0\0WAVEfmt ",
+        "WAV of a pipe": b"RIFF\xff\xff\xff\xffWAVEfmt ",
+        "RF64": b"RF64\xff\xff\xff\xffWAVEds64",
+        "RIFX": b"RIFX\0\0\0\x24WAVEfmt ",
+        "FLAC": b"fLaC\0\0\0\x22\x10\0\x10\0\0\0\0\0",
+        "Ogg": b"OggS\0\2" + bytes(10),
+        "MP3": b"ID3\4" + bytes(12),
+        "AIFF": b"FORM\0\0\1\0AIFFCOMM",
+    }
+
+
+@pytest.mark.parametrize(("name", "content"), files_of_all_formats().items(), ids=files_of_all_formats())
+def test_files_in_a_pipe_are_not_raw_frames(name: str, content: bytes) -> None:
+    assert not is_raw(content[:START])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (saved(lambda file: torch.save(TENSOR, file, _use_new_zipfile_serialization=False)), "legacy format"),
+        (pickle.dumps(MEL, protocol=4), "got a pickle; save its mel with numpy.save"),
+        (pickle.dumps({"mel": MEL}, protocol=5), "got a pickle"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(8), "got an HDF5 file"),
+        (b"\x1f\x8b\x08\0" + bytes(12), "got a gzip file; decompress it first"),
+        (b"MATLAB 5.0 MAT-file, Platform", "got a MATLAB file"),
+        (b"\x1a\x45\xdf\xa3" + bytes(12), "got a Matroska or WebM file"),
+        (b"\0\0\0\x20ftypM4A \0\0\0\0", "got an MP4 file"),
+    ],
+)
+def test_files_of_no_use(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=f"^stdin: expected a mel or a recording, .*{message}"):
+        is_raw(content[:START])
+    (tmp_path / "m").write_bytes(content)
+    with pytest.raises(InputError, match=f"m: expected a mel .* or a WAV file, .*{message}"):
+        read_mel(tmp_path / "m")
+
+
+@given(st.lists(st.one_of(st.floats(-100, 100, width=32), st.just(0.0)), max_size=4), st.binary(max_size=3))
+def test_numbers_in_a_pipe_are_raw_frames(values: list[float], rest: bytes) -> None:
+    start = np.array(values, "<f4").tobytes() + rest
+    # Below 1e-37 a number may look like the start of an archive.
+    if all(value == 0 or abs(value) > 1e-30 for value in values) and not rest:
+        assert is_raw(start)
+    assert is_raw(start[:3])
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 80])
+@pytest.mark.parametrize("frames", [0, 1, 2, 5])
+def test_no_raw_frame_is_lost_with_the_start(bands: int, frames: int) -> None:
+    mel = np.random.default_rng(0).random((bands, frames)).astype(np.float32)
+    file = io.BufferedReader(io.BytesIO(mel.T.tobytes()))  # type: ignore[arg-type]
+    start = file.read(START)
+    pieces = list(read_raw_mel(file, bands, start))
+    np.testing.assert_array_equal(np.concatenate([mel[:, :0], *pieces], axis=1), mel)
+
+
+def test_a_spooled_pipe(tmp_path: Path) -> None:
+    file = io.BytesIO(b"0123456789")
+    start = file.read(4)
+    with spooled(file, start) as path:
+        assert path.read_bytes() == b"0123456789"
+    assert not path.exists() and not path.parent.exists()
+    with pytest.raises(InputError, match=r"^stdin: wrong") as caught, spooled(file, b"") as path:
+        raise InputError(f"{path}: wrong")
+    assert caught.value.__suppress_context__ and not path.parent.exists()
 
 
 def test_big_endian_and_fortran_order(tmp_path: Path) -> None:
@@ -136,7 +309,6 @@ def test_a_header_that_claims_a_petabyte(tmp_path: Path) -> None:
 
 
 def test_other_files(tmp_path: Path) -> None:
-    torch.save({"mel": torch.zeros(5, 7)}, tmp_path / "m.pt")
     save_torch({"mel": torch.zeros(5, 7, dtype=torch.bfloat16)}, tmp_path / "bf16.safetensors")
     save_file({}, tmp_path / "none.safetensors")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
@@ -145,7 +317,6 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
     for name, message in {
-        "m.pt": "expected an array, got a file without any",
         "bf16.safetensors": "'mel': expected F16, F32 or F64, got BF16",
         "none.safetensors": "expected an array, got a file without any",
         "empty.zip": "expected an array, got a file without any",
