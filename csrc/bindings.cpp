@@ -22,10 +22,10 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
 
-// Releases the GIL for a block, like py::gil_scoped_release. A daemon thread that requests the GIL of an interpreter
-// that ends never returns from the request. Python 3.14 hangs it; older versions call pthread_exit. That unwinds the
-// stack, and in py::gil_scoped_release, whose destructor is noexcept, ends the process by std::terminate. Other
-// destructors on that stack would use Python objects without the GIL. So the thread hangs here in every version.
+// Releases the GIL for a block, like py::gil_scoped_release. While an interpreter ends, a daemon thread that requests
+// the GIL never returns from the request. Python 3.14 hangs the thread. Older versions call pthread_exit, which unwinds
+// the stack. The destructor of py::gil_scoped_release is noexcept, so unwinding through it calls std::terminate. Other
+// destructors on that stack would use Python objects without the GIL. Therefore this class always hangs the thread.
 class GilRelease {
  public:
   GilRelease() : state_(PyEval_SaveThread()) {}

@@ -57,8 +57,8 @@ class Task:
         Args:
             checkpoint: the network.
             mels: [B,M,T].
-            seed: of the first item's noise.
-            threads: of every entry.
+            seed: seed of the first item's noise.
+            threads: number of threads of every entry.
         """
         self.checkpoint, self.mels, self.threads = checkpoint, np.ascontiguousarray(mels), threads
         config = checkpoint.config
@@ -163,11 +163,11 @@ class Baseline:
     """One way to run LMNT's model.
 
     Attributes:
-        name: of its row.
+        name: title of its row.
         precision: "fp32", "bf16" or "int8"; selects the accuracy gate and the peak.
         needs: modules to import.
-        build: returns the call that is timed.
-        conditioner: computed in "every step" or "once".
+        build: function that returns the timed call.
+        conditioner: when it is computed, in "every step" or "once".
     """
 
     name: str

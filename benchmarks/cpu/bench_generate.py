@@ -44,7 +44,7 @@ def test_generate(benchmark: Any, results: dict[str, Any], name: str) -> None:
         results["generations"].append(generation.row(name, precision, calls, work, seconds, errors[precision]))
 
 
-def test_the_gate_turns_red() -> None:
+def test_the_accuracy_gate_rejects_wrong_audio() -> None:
     config = generation.network("SC09, classes", FEW_CHANNELS)
     voices: dict[str, Any] = {compare.FP32: generation.voice(config, compare.FP32, 1)}
     generation.gate(voices, config, FEW_SAMPLES)

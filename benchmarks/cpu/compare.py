@@ -30,13 +30,14 @@ class Entry:
     """One engine in one precision.
 
     Attributes:
-        name: of its row.
-        precision: of its arithmetic; selects the accuracy gate.
+        name: title of its row.
+        precision: precision of its arithmetic; selects the accuracy gate.
         call: the timed work; returns audio [B,L].
-        peak: measures the peak of that precision in multiply-accumulates per second; None where it cannot be measured.
-        every: it runs in rounds 0, every, 2 * every, ...
-        baseline: not this engine.
-        conditioner: computed "once" per call or in "every step".
+        peak: function that measures the peak of that precision in multiply-accumulates per second; None where it cannot
+            be measured.
+        every: distance between its rounds: it runs in rounds 0, every, 2 * every, ...
+        baseline: whether it is not this engine.
+        conditioner: when it is computed, "once" per call or in "every step".
     """
 
     name: str
@@ -90,8 +91,8 @@ def run(entries: Sequence[Entry], rounds: int) -> tuple[dict[str, dict[int, Timi
     """Run every entry once per round, in an order that rotates: an entry's predecessor affects its time.
 
     Args:
-        entries: run in their order, rotated by one in each round.
-        rounds: how many.
+        entries: entries in the order of the first round; each round rotates it by one.
+        rounds: number of rounds.
 
     Returns:
         The timings by entry and round, and each entry's last audio.
@@ -121,11 +122,11 @@ def rows(
     """Return a row of figures per entry; only rounds that PyTorch shares enter the speed-up over it.
 
     Args:
-        entries: in the order of the rows.
-        timings: from `run`.
-        accuracy: from `gate`.
+        entries: entries in the order of the rows.
+        timings: result of `run`.
+        accuracy: result of `gate`.
         work: multiply-accumulates of the residual layers in one call.
-        audio_seconds: of one call.
+        audio_seconds: seconds of audio from one call.
     """
     eager, table = timings[EAGER], []
     for entry in entries:

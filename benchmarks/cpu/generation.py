@@ -89,12 +89,12 @@ def row(
     """Return the figures of one network in one precision.
 
     Args:
-        name: of the network.
-        precision: of its arithmetic.
-        timings: of all rounds, each with a peak.
+        name: name of the network.
+        precision: precision of its arithmetic.
+        timings: timings of all rounds, each with a peak.
         work: multiply-accumulates of the residual layers in one call.
-        audio_seconds: of one call.
-        error: from `gate`.
+        audio_seconds: seconds of audio from one call.
+        error: relative error from `gate`.
     """
     measured = [(timing.seconds, timing.peak) for timing in timings if timing.peak]
     return {

@@ -52,9 +52,9 @@ def paced(mel: FloatArray, frames: int, seconds_per_frame: float, begin: float) 
 
     Args:
         mel: [M,T].
-        frames: of each piece.
-        seconds_per_frame: of speech.
-        begin: of the first frame, by `time.perf_counter`.
+        frames: number of frames in each piece.
+        seconds_per_frame: duration of a frame of speech.
+        begin: time at which the first frame begins, by `time.perf_counter`.
     """
     for number, piece in enumerate(in_pieces(mel, frames)):
         due = begin + (number * frames + piece.shape[1]) * seconds_per_frame

@@ -94,9 +94,9 @@ class BufferPool {
   void give(Buffer buffer) {
     std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock) return;
-    size_t kept = buffer.bytes();
-    for (const Buffer& other : buffers_) kept += other.bytes();
-    if (kept <= kMaxBytes) buffers_.push_back(std::move(buffer));
+    size_t total = buffer.bytes();
+    for (const Buffer& other : buffers_) total += other.bytes();
+    if (total <= kMaxBytes) buffers_.push_back(std::move(buffer));
   }
 
  private:

@@ -44,11 +44,18 @@ def main(argv: list[str] | None = None) -> int:
         import torch  # noqa: F401
         import tqdm  # noqa: F401
     except ImportError as error:
-        return _fail(f"training needs {error.name}; run pip install -e '.[train]' in the source folder")
+        from engine.checks.installation import how_to_install
+
+        return _fail(f"training needs {error.name}; run {how_to_install('train')}")
     from engine.errors import CheckpointError, InputError, UnavailableError
+    from engine.output_files import Terminated, unwinding_on_signals
 
     try:
-        return {"fit": _fit, "export": _export}[options.command](options)
+        with unwinding_on_signals():
+            return {"fit": _fit, "export": _export}[options.command](options)
+    except Terminated as signal:
+        print(f"ended by {signal.name}", file=sys.stderr)
+        return signal.status
     except (CheckpointError, InputError, UnavailableError) as error:
         return _fail(_with_flag(str(error)))
     except OSError as error:
@@ -59,6 +66,7 @@ def _fit(options: argparse.Namespace) -> int:
     import torch
 
     from engine.errors import InputError
+    from engine.kernels.processors import available
     from engine.training.fit import STATE, Options, fit, resolve_precision
     from engine.training.settings import read_recipe
 
@@ -71,12 +79,15 @@ def _fit(options: argparse.Namespace) -> int:
         if options.threads < 1:
             raise InputError(f"threads: expected at least 1, got {options.threads}")
         torch.set_num_threads(options.threads)
+    elif (processors := available().count) < torch.get_num_threads():  # PyTorch does not know the CPU quota
+        torch.set_num_threads(processors)
     precision = resolve_precision(options.precision, device)
     recipe = read_recipe(options.recipe)
     if options.init:
         recipe = replace(recipe, training=replace(recipe.training, init=str(options.init)))
     folder = options.folder or Path(f"{Path(options.recipe).stem}-training")
-    done = fit(recipe, options.data, Options(folder, device, precision, options.validate_every))
+    run = Options(folder, device, precision, options.validate_every, skip_broken=options.skip_broken)
+    done = fit(recipe, options.data, run)
     print(f"{'done' if done else 'interrupted; the same command resumes'}: {folder / STATE}", file=sys.stderr)
     return 0 if done else 130
 
@@ -142,6 +153,8 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     fit = _add_command(commands, "fit", "train a network by a recipe, or resume an interrupted training", FIT)
     fit.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe (voice, digits)")
     fit.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
+    text = "train without the recordings that cannot be read, instead of naming them and stopping"
+    fit.add_argument("--skip-broken", action="store_true", help=text)
     text = "the folder of the state and the log (default: NAME-training for a recipe NAME or NAME.toml)"
     fit.add_argument("--folder", type=Path, metavar="DIR", help=text)
     text = "start from the weights of a checkpoint, or of a training's state"
@@ -150,7 +163,7 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
     text = "the precision of the residual layers (default: auto, bf16 if the hardware multiplies it)"
     fit.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=text)
-    text = "the number of CPU threads of each process (default: PyTorch's)"
+    text = "the number of CPU threads of each process (default: PyTorch's, within the CPU quota)"
     fit.add_argument("--threads", type=int, metavar="N", help=text)
     text = "steps between two validations on the held-out recordings; 0 for none (default: 1000)"
     fit.add_argument("--validate-every", type=int, default=1000, metavar="STEPS", help=text)

@@ -46,7 +46,7 @@ def begin_worker(_: int) -> None:
     Signals reach whole groups of processes, but the training still needs batches to finish its step. A worker ends when
     the training tells it to, or has ended itself.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     use_one_thread()
 

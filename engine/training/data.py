@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,9 +22,10 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.prior import frame_energy
 from engine.errors import CheckpointError, InputError
+from engine.training.folders import SUFFIXES, Recordings, find_recordings, looks_complete
 from engine.training.settings import Data
 
-SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})  # of recordings; other files are skipped
+T = TypeVar("T")
 FADE = 0.005  # seconds at both ends of a padded clip; without it the network would learn the step to the zeros around
 SURROUNDINGS = 4  # frames on both sides of a crop, so that its mel does not depend on the edges
 SILENCE = 1e-6  # the smallest peak that a gain divides by
@@ -64,6 +67,7 @@ class Corpus:
         classes: the names of the labels, in the order of their numbers.
         left_out: the number of files that are longer than a clip may be, or shorter than a crop.
         rates: the sample rates of the files in Hz, ascending.
+        notes: what of the folder was passed by, a line each.
     """
 
     train: Sequence[Clip]
@@ -71,50 +75,54 @@ class Corpus:
     classes: tuple[str, ...]
     left_out: int
     rates: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """The number of recordings to train on, and a hash of their names, lengths and labels."""
         clips = "".join(f"{clip.name}\0{len(clip.audio)}\0{clip.label}\0" for clip in self.train)
-        return f"{len(self.train)} {hashlib.sha256(clips.encode()).hexdigest()}"
+        return f"{len(self.train)} {hashlib.sha256(clips.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
-def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
+def read_corpus(folder: str | Path, data: Data, config: Config, skip_broken: bool = False) -> Corpus:
     """Read all recordings of a folder, resampled to the network's rate and mixed to one channel.
+
+    All headers are read before the first recording, so that broken files are found early.
 
     Args:
         folder: of the recordings.
         data: selects files, held-out files and labels.
         config: the network.
+        skip_broken: pass by what cannot be read.
 
     Raises:
-        InputError: no recording matches the pattern, a recording has no samples or no label, a label cannot be the name
-            of a class, or no recording is left to train on.
+        InputError: no recording matches the pattern, recordings cannot be read (all of them are named), a recording has
+            no label, a label cannot be the name of a class, or no recording is left to train on.
     """
     if not Path(folder).is_dir():
         raise InputError(f"data: there is no directory {str(folder)!r}")
-    files = sorted(path for path in Path(folder).glob(data.pattern) if path.suffix.lower() in SUFFIXES)
-    files = [path for path in files if path.is_file()]
+    recordings = find_recordings(Path(folder), data.pattern)
+    broken = _Broken(Path(folder), recordings, skip_broken)
+    files = [file for file, _ in broken.results(recordings.files, _check_header)]
     if not files:
+        if broken.files:
+            raise InputError(f"data: {broken}")
         kinds = ", ".join(sorted(SUFFIXES))
         raise InputError(f"data: no recording ({kinds}) below {folder} matches the pattern {data.pattern!r}")
-    labels = [_label(file.name, data.label) for file in files]
-    classes = tuple(sorted(set(labels) - {""}))
+    labels = {file: _label(file.name, data.label) for file in files}
+    classes = tuple(sorted(set(labels.values()) - {""}))
     try:
         replace(config, classes=classes)
     except CheckpointError as error:
         raise InputError(f"data.label: its groups give the names of classes; {error}") from None
     train, held_out, left_out, rates = [], [], 0, set()
-    for file, label in zip(files, labels, strict=True):
-        samples, rate = read_channels(file)
-        if not len(samples):
-            raise InputError(f"data: {file} has no samples; remove it")
+
+    def read(file: Path) -> tuple[Clip | None, int]:
+        audio, rate = _read(file, config.sample_rate)
+        return _clip(file.name, audio, classes.index(labels[file]) if labels[file] else -1, data, config), rate
+
+    for file, (clip, rate) in broken.results(files, read):
         rates.add(rate)
-        audio = resample(to_mono(samples), rate, config.sample_rate)
-        try:
-            clip = _clip(file.name, audio, classes.index(label) if label else -1, data, config)
-        except InputError as error:
-            raise InputError(f"data: {file}: {error}") from None
         if clip is None:
             left_out += 1
         elif data.held_out and re.search(data.held_out, file.name):
@@ -132,7 +140,56 @@ def read_corpus(folder: str | Path, data: Data, config: Config) -> Corpus:
         raise InputError(
             f"data: none of the {len(files)} files in {folder} can be trained on ({limit}, and not held out)"
         )
-    return Corpus(train, held_out, classes, left_out, tuple(sorted(rates)))
+    notes = [f"passed by: {recordings.passed_by}"] if recordings.passed_by else []
+    return Corpus(train, held_out, classes, left_out, tuple(sorted(rates)), (*notes, *broken.notes))
+
+
+class _Broken:
+    """The recordings that cannot be read.
+
+    Args:
+        folder: of the recordings.
+        recordings: those that were found.
+        skipped: whether they are passed by, or an error.
+
+    Attributes:
+        files: the files and the reasons.
+    """
+
+    def __init__(self, folder: Path, recordings: Recordings, skipped: bool) -> None:
+        self.files = list(recordings.broken)
+        self._folder, self._skipped = folder, skipped
+        self._count = len(recordings.files) + len(recordings.broken)
+
+    def __str__(self) -> str:
+        """Return the number of the files, and their names by reason."""
+        names: dict[str, list[str]] = {}
+        for file, reason in sorted(self.files):
+            names.setdefault(reason, []).append(str(file.relative_to(self._folder)))
+        listed = "; ".join(f"{', '.join(files)} ({reason})" for reason, files in names.items())
+        return f"{len(self.files)} of {self._count} recordings in {self._folder} cannot be read: {listed}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line about the files that were passed by; none without."""
+        return (str(self),) if self.files else ()
+
+    def results(self, files: Sequence[Path], read: Callable[[Path], T]) -> Iterator[tuple[Path, T]]:
+        """Yield (file, result) for every file that can be read.
+
+        Raises:
+            InputError: after the last file, that others cannot be read.
+        """
+        for file in files:
+            try:
+                result = read(file)
+            except (InputError, OSError) as error:
+                reason = str(error) if isinstance(error, InputError) else error.strerror or str(error)
+                self.files.append((file, reason.removeprefix(f"path: {str(file)!r}: ").removeprefix("audio: ")))
+            else:
+                yield file, result
+        if self.files and not self._skipped:
+            raise InputError(f"data: {self}; remove them, or train without them (--skip-broken)")
 
 
 def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator) -> Example:
@@ -179,6 +236,35 @@ def padded(clip: Clip, data: Data, lead: int) -> FloatArray:
 def generator(seed: int, step: int, number: int) -> np.random.Generator:
     """Return the source of random numbers of one example of one step."""
     return np.random.Generator(np.random.Philox(key=[seed, step << 24 | number]))
+
+
+def _check_header(file: Path) -> None:
+    """Check that a recording has audio; its content is read only if the header does not tell."""
+    if not file.stat().st_size:
+        raise InputError("it is empty")
+    if not looks_complete(file):
+        _read_channels(file)
+
+
+def _read(file: Path, sample_rate: int) -> tuple[FloatArray, int]:
+    """Return the audio of a recording at a sample rate, and its own rate."""
+    samples, rate = _read_channels(file)
+    if not np.isfinite(samples).all():
+        raise InputError("expected finite values, got NaN or infinity")
+    return resample(to_mono(samples), rate, sample_rate), rate
+
+
+def _read_channels(file: Path) -> tuple[FloatArray, int]:
+    """Read a complete recording; one that is cut short ends in the middle of a sound, so training refuses it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            samples, rate = read_channels(file)
+        except UserWarning as warning:
+            raise InputError(str(warning)) from None
+    if not len(samples):
+        raise InputError("it has no samples")
+    return samples, rate
 
 
 def _label(name: str, pattern: str) -> str:

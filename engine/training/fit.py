@@ -42,6 +42,7 @@ class Options:
         precision: of the matrix products in the residual layers, "fp32" or "bf16".
         validate_every: steps between two validations; 0 for none.
         stop_after: the number of steps to run; None for all.
+        skip_broken: whether to train without the recordings that cannot be read.
     """
 
     folder: Path
@@ -49,10 +50,11 @@ class Options:
     precision: str = "fp32"
     validate_every: int = 0
     stop_after: int | None = None
+    skip_broken: bool = False
 
 
 def fit(recipe: Recipe, data: Path, options: Options) -> bool:
-    """Train until the recipe's last step, an interruption (SIGINT, SIGTERM) or `stop_after` steps.
+    """Train until the recipe's last step, an interruption (SIGINT, SIGTERM, SIGHUP) or `stop_after` steps.
 
     The folder gets state.safetensors every five minutes, before every validation and at the end, and log.jsonl with the
     losses. If it holds a state, the training resumes from there, with the same examples in the same order.
@@ -77,7 +79,7 @@ def fit(recipe: Recipe, data: Path, options: Options) -> bool:
 
 
 def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> bool:
-    corpus = read_corpus(data, recipe.data, recipe.network)
+    corpus = read_corpus(data, recipe.data, recipe.network, options.skip_broken)
     options.folder.mkdir(parents=True, exist_ok=True)
     if corpus.held_out and recipe.network.n_mels and options.validate_every:
         check_installed()
@@ -153,6 +155,8 @@ def _check_finite(report: Report) -> None:
 
 def _print_summary(trainer: Trainer, options: Options) -> None:
     corpus, processes, recipe = trainer.corpus, trainer.processes, trainer.recipe
+    for note in corpus.notes:
+        _print(note)
     _print(
         f"{len(corpus.train)} recordings to train on, {len(corpus.held_out)} held out, {corpus.left_out} left out\n"
         f"{len(corpus.classes)} classes, {sum(p.numel() for p in trainer.network.parameters()):,} parameters\n"
@@ -181,10 +185,10 @@ def _layers(trainer: Trainer) -> str:
 
 @contextmanager
 def _caught_signals() -> Iterator[list[float]]:
-    """Collect the times of SIGINT and SIGTERM in a list; a second signal raises KeyboardInterrupt.
+    """Collect the times of SIGINT, SIGTERM and SIGHUP in a list; a second signal raises KeyboardInterrupt.
 
     Schedulers signal every process, and torchrun signals its own again: a repetition within ECHO_SECONDS is not a
-    second signal.
+    second signal. A SIGHUP that is ignored (nohup) stays ignored.
     """
     times: list[float] = []
 
@@ -193,7 +197,10 @@ def _caught_signals() -> Iterator[list[float]]:
             raise KeyboardInterrupt
         times.append(time.monotonic())
 
-    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    handlers = {number: signal.signal(number, note) for number in numbers}
     try:
         yield times
     finally:

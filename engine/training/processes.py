@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from engine.kernels.processors import available
+
 MAX_WORKERS = 12
 
 
@@ -35,7 +37,7 @@ class Processes:
         """
         if self.device.type != "cuda":
             return 0
-        return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) // self.count - 1))
+        return max(1, min(MAX_WORKERS, available().count // self.count - 1))
 
     @property
     def first(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.audio.spectrogram import mel
 from engine.checks.arrays import FloatArray
+from engine.checks.installation import how_to_install
 from engine.errors import InputError
 
 PESQ_RATE = 16000  # Hz; PESQ-WB accepts no other rate
@@ -22,10 +23,7 @@ def check_installed() -> None:
     """
     for name in ("pesq", "pystoi", "scipy"):
         if importlib.util.find_spec(name) is None:
-            raise InputError(
-                f"validate_every: {name} is not installed; run pip install -e '.[train]' in the source folder, or set "
-                "it to 0"
-            )
+            raise InputError(f"validate_every: {name} is not installed; run {how_to_install('train')}, or set it to 0")
 
 
 def perceptual_scores(recording: FloatArray, audio: FloatArray, rate: int) -> tuple[float, float]:

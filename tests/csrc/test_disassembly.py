@@ -15,7 +15,7 @@ from engine.kernels import _native, cpu
 from tests.arm.proxy import build, needs_tools
 
 # The direct block (bf16, int8), the Winograd block (fp32, int16 products) and the conditioner.
-OPERATIONS = ("::direct_block_of", "::winograd_block_of", "project_conditioner<")
+OPERATIONS = ("::direct_block_for_channels", "::winograd_block_for_channels", "project_conditioner<")
 MULTIPLY_ADDS = [
     ("avx2", "vfmadd", 12),
     ("avx2", "vpmaddwd", 12),
@@ -81,7 +81,8 @@ def multiply_add_loops(disassembly, tier, instruction, count):
         for operation in OPERATIONS
     }
     # A residual block has a loop per tap or Winograd product, and one for the projection.
-    block = "::winograd_block_of" if instruction in ("vfmadd", "fmla", "vpmaddwd") else "::direct_block_of"
+    direct, winograd, _ = OPERATIONS
+    block = winograd if instruction in ("vfmadd", "fmla", "vpmaddwd") else direct
     assert len(loops_of[block]) >= 4
     loops = [loop for operation in OPERATIONS for loop in loops_of[operation]]
     assert all(sum(instruction in text for text in loop) % count == 0 for loop in loops)

@@ -1,4 +1,4 @@
-"""Tests of the thread team of csrc/cpu: work that throws and threads that cannot start raise errors."""
+"""Tests of the thread team of csrc/cpu: work that throws, threads that wait, and threads that cannot start."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from tests.csrc.building import CSRC, CXX, FLAGS, needs_compiler
 pytestmark = needs_compiler
 
 
-@pytest.mark.parametrize("flags", [(), ("-fsanitize=thread",)], ids=["plain", "thread sanitizer"])
-def test_an_exception_in_one_thread_reaches_the_caller(tmp_path: Path, flags: tuple[str, ...]) -> None:
+BUILDS = {
+    "plain": (),
+    "thread sanitizer": ("-fsanitize=thread",),
+    "address sanitizer": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+}
+
+
+@pytest.mark.parametrize("flags", BUILDS.values(), ids=BUILDS)
+def test_threads_work_wait_and_fail_together(tmp_path: Path, flags: tuple[str, ...]) -> None:
     program = tmp_path / "team"
     sources = [Path(__file__).with_name("team.cpp"), CSRC / "cpu" / "team.cpp"]
     command = [*CXX.split(), *FLAGS.split(), *flags, f"-I{CSRC}", "-pthread", *sources, "-o", program]

@@ -58,6 +58,8 @@ CALLS = {
     "vocode": "voice.vocode(mel)",
     "progress": "voice.vocode(mel, progress=report)",
     "a batch": "voice.vocode([mel, mel[:, :300]])",
+    "a batch side by side": "voice.vocode([mel[:, :50]] * 8)",
+    "streams": "list(voice.stream_batch([mel[:, :400], mel[:, :300]]))",
     "stream": "streamed(mel)",
     "stream of pieces": "streamed(mel[:, i : i + 5] for i in range(0, mel.shape[1], 5))",
     "generate": "sound.generate(samples=20000, steps=6, progress=report)",
@@ -103,6 +105,13 @@ def test_calls_of_any_length_end_quietly(folder: Path, frames: int) -> None:
     """The interpreter ends at once, at an arbitrary point of a call."""
     for _ in range(3):
         assert run(folder, CALLS["stream"], frames=frames, late=0.0) == (0, "")
+
+
+@pytest.mark.parametrize("call", ["voice.vocode([mel[:, :50]] * 8)", "sound.generate(n=8, samples=3000, steps=6)"])
+def test_no_thread_is_started_after_the_end(folder: Path, call: str) -> None:
+    """The interpreter refuses new threads before it stops the daemon thread, which then works alone."""
+    for _ in range(6):
+        assert run(folder, call, late=0.0) == (0, "")
 
 
 def test_several_daemon_threads(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.cli.parsing import BAD_INPUT
 from engine.config import Config
 from tests.support.networks import random_network
 
@@ -31,10 +32,10 @@ def unconditional_config(config: Config = SMALL) -> Config:
     return replace(config, n_mels=0, upsample_strides=(), mel_kind=None)
 
 
-def error_of(run: Run, *arguments: object) -> str:
-    """Run a command that fails and return its error, which is one line and leaves no file behind."""
+def error_of(run: Run, *arguments: object, expected: int = BAD_INPUT) -> str:
+    """Run a command that fails with a status and return its error, which is one line and leaves no file behind."""
     before = sorted(map(str, Path().rglob("*")))
     status, out, err = run(*arguments)
-    assert status == 2 and out == "" and sorted(map(str, Path().rglob("*"))) == before
+    assert status == expected and out == "" and sorted(map(str, Path().rglob("*"))) == before
     assert err.startswith("engine: error: ") and err.count("\n") == 1 and err.endswith("\n")
     return err.removeprefix("engine: error: ").removesuffix("\n")

@@ -3,7 +3,7 @@
 // A block of up to kBlockRows rows passes through all panels of the dilated convolution, then through all panels of the
 // projection while its gated rows are still in the L1 cache. A panel's weights stay in the L1 cache over the block.
 template <int C, class Block>
-void direct_block_of(const Block& op, Rows rows) {
+void direct_block_for_channels(const Block& op, Rows rows) {
   constexpr int kTiles = kBlockRows / kRows;
   const int panels = (C ? C : op.channels) / kWidth;
   for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
@@ -42,10 +42,10 @@ template <class Block>
 void direct_block(const Block& op, Rows rows) {
   switch (op.channels) {
     case 64:
-      return direct_block_of<64>(op, rows);
+      return direct_block_for_channels<64>(op, rows);
     case 128:
-      return direct_block_of<128>(op, rows);
+      return direct_block_for_channels<128>(op, rows);
     default:
-      return direct_block_of<0>(op, rows);
+      return direct_block_for_channels<0>(op, rows);
   }
 }

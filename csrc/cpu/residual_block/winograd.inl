@@ -43,7 +43,7 @@ DIFFWAVE_INLINE void shared_products(const typename Policy::Block& op, const typ
 }
 
 template <int C, class Policy>
-void winograd_block_of(const typename Policy::Block& op, Rows rows, PairRange pairs) {
+void winograd_block_for_channels(const typename Policy::Block& op, Rows rows, PairRange pairs) {
   const int panels = (C ? C : op.channels) / kWidth;
   const long from = std::max(rows.begin, 0L), to = std::min(rows.end, rows.length);
   const typename Policy::Scratch scratch(op.scratch, op.channels);
@@ -83,11 +83,11 @@ template <class Policy>
 void winograd_block(const typename Policy::Block& op, Rows rows, PairRange pairs) {
   switch (op.channels) {
     case 64:
-      return winograd_block_of<64, Policy>(op, rows, pairs);
+      return winograd_block_for_channels<64, Policy>(op, rows, pairs);
     case 128:
-      return winograd_block_of<128, Policy>(op, rows, pairs);
+      return winograd_block_for_channels<128, Policy>(op, rows, pairs);
     default:
-      return winograd_block_of<0, Policy>(op, rows, pairs);
+      return winograd_block_for_channels<0, Policy>(op, rows, pairs);
   }
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ class CpuLoop:
         def evaluate(i: int, threads: int, report: Progress | None) -> None:
             eps[i][:] = pipeline.predict_noise(self._network, items[i], step, threads)
 
-        self._each(items, 1, evaluate)
+        self._run_items(items, 1, evaluate)
         return eps
 
     def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[FloatArray]:
@@ -55,7 +55,7 @@ class CpuLoop:
         Beside the audio, this takes about WORKING_MEMORY bytes for any lengths and any number of items.
 
         Args:
-            items: are not changed.
+            items: the items; they are not changed.
             schedule: S steps.
             progress: called with the fraction done.
         """
@@ -65,7 +65,7 @@ class CpuLoop:
         def run(i: int, threads: int, report: Progress | None) -> None:
             pipeline.sample(self._network, items[i], steps, threads, audio[i], report)
 
-        self._each(items, len(steps), run, progress)
+        self._run_items(items, len(steps), run, progress)
         return audio
 
     def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
@@ -74,8 +74,8 @@ class CpuLoop:
         count = pipeline.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
         return pipeline.start_pipeline(self._network, steps, threads, seed, None, count)
 
-    def _each(self, items: Sequence[Item], steps: int, work: Work, progress: Progress | None = None) -> None:
-        """Do the work of every item: short items side by side, the others with all threads."""
+    def _run_items(self, items: Sequence[Item], steps: int, work: Work, progress: Progress | None = None) -> None:
+        """Process every item: short items side by side, the others with all threads."""
         total = sum(item.length for item in items)
         done = 0
 
@@ -85,13 +85,19 @@ class CpuLoop:
 
         short = [i for i, item in enumerate(items) if item.length <= SHORT]
         workers = self._workers([items[i].length for i in short], steps)
+        beside: list[Future[int]] = []
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
-                for length in pool.map(on_few, short):
-                    done += length
-                    if progress is not None:
-                        progress(done / total)
-        for i in sorted(set(range(len(items))) - set(short if workers > 1 else [])):
+                try:
+                    beside = _submit(pool, on_few, short)
+                    for future in beside:
+                        done += future.result()
+                        if progress is not None:
+                            progress(done / total)
+                finally:
+                    for future in beside:
+                        future.cancel()
+        for i in sorted(set(range(len(items))) - set(short[: len(beside)])):
             work(i, self._threads, _scaled(progress, done / total, items[i].length / total))
             done += items[i].length
 
@@ -109,6 +115,21 @@ class CpuLoop:
 
 def _compute_step_biases(config: Config, tensors: Mapping[str, FloatArray], t: tuple[float, ...]) -> FloatArray:
     return step_biases(tensors, config, t).astype(np.float32)
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[[int], int], items: Sequence[int]) -> list[Future[int]]:
+    """Submit the work of every item, or of the first ones: an interpreter that ends starts no more threads.
+
+    A daemon thread may still compute then, and does the rest alone.
+    """
+    futures = []
+    try:
+        for item in items:
+            futures.append(pool.submit(work, item))
+    except RuntimeError as error:
+        if "interpreter shutdown" not in str(error):
+            raise
+    return futures
 
 
 def _rows(lengths: Sequence[int]) -> list[FloatArray]:

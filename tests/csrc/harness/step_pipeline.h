@@ -12,7 +12,7 @@ using diffwave::kUnit;
 using diffwave::kUnknown;
 using diffwave::Sweep;
 
-// The window: the whole utterance, what a tile may use, or what one step of a tile may use.
+// Samples in the window: the whole utterance, those that a tile may use, or those that one step of a tile may use.
 enum class Hold { kAll, kTile, kStep };
 
 struct Execution {

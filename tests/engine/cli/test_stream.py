@@ -77,7 +77,7 @@ def write_sources(workspace: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
-def test_stdin_is_told_by_its_first_bytes(workspace: Path, run: Run, stream: list[str]) -> None:
+def test_the_first_bytes_of_stdin_decide_its_format(workspace: Path, run: Run, stream: list[str]) -> None:
     sources = write_sources(workspace)
     for name, source in sources.items():
         assert run("vocode", name, "-o", "a.wav", *OPTIONS)[0] == 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,12 +112,29 @@ def test_a_state_is_written_when_the_file_is_old(
     assert written == [2, 3, 6]  # each step once, the last too
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Handle SIGHUP as a shell does, also if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interruption_writes_the_state_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[int], hangup: None, name: str
 ) -> None:
-    during(monkeypatch, 3, lambda report: os.kill(os.getpid(), signal.SIGTERM))
+    during(monkeypatch, 3, lambda report: os.kill(os.getpid(), getattr(signal, name)))
     assert not fit(digits_recipe(), write_digits(tmp_path / "data"), Options(tmp_path / "folder"))
     assert written == [3]
+
+
+def test_a_training_under_nohup_survives_its_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangup: None
+) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    during(monkeypatch, 3, lambda report: os.kill(os.getpid(), signal.SIGHUP))
+    assert fit(digits_recipe(), write_digits(tmp_path / "data"), Options(tmp_path / "folder"))
 
 
 def test_a_failing_validation_loses_no_step(
