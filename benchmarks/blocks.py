@@ -36,7 +36,7 @@ from benchmarks.figures import (
     sweep_plot,
 )
 from benchmarks.paths import ROOT
-from benchmarks.report import markdown
+from benchmarks.report import legend, markdown
 
 PAGES = (
     "*.md",
@@ -51,6 +51,11 @@ PAGES = (
 MARKERS = re.compile(r"<!-- figures: (?P<name>\S+) begin -->(?P<text>.*?)<!-- figures: (?P=name) end -->", re.DOTALL)
 LINK = re.compile(r"\]\(((?!\w+:|#)[^)]+)\)")
 
+
+def _comparisons(file: str) -> str:
+    return markdown(load(file), explained=False)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "claims": front.claims,
     "claim-cpu": front.cpu_claim,
@@ -58,8 +63,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "claim-memory": front.memory_claim,
     "readme-speed": front.readme_speed,
     "machines": machines.machines,
-    **{f"cpu-{name}": partial(lambda file: markdown(load(file)), machine.file) for name, machine in MACHINES.items()},
+    **{f"cpu-{name}": partial(_comparisons, machine.file) for name, machine in MACHINES.items()},
+    "cpu-legend": legend,
     "growth": growth.growth,
+    "growth-batches": growth.batches,
     **{f"growth-{axis}": partial(growth.growth_of, axis) for axis in growth.AXES},
     **{f"generation-{name}": partial(generation.generation, name) for name in ("zen3", "icelake")},
     "stream-overhead": streams.overhead,

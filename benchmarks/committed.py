@@ -7,7 +7,6 @@ is true for a baseline.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ PREDICTED = RESULTS / "gpu-predicted.json"
 # From here on results are of the bundled voice's last weights, and of its calibration.
 VOICE_TRAINED = "2026-11-28T04:03:17"
 INT8_LAYERS_EXCLUDED = "2026-11-28T09:50:30"
+WINOGRAD = "2026-11-27T14:28:53"  # commit 5ee698b: fp32 computes the dilated convolution by Winograd
 
 
 @dataclass(frozen=True)
@@ -82,29 +82,65 @@ def decibels(row: Row) -> str:
     return "reference" if row["snr_db"] is None else f"{row['snr_db']:.0f} dB"
 
 
-def caveats(results: Results, baselines: bool = True) -> list[str]:
-    """Return the sentences that must stand beside the figures of these results.
+@dataclass(frozen=True)
+class Caveat:
+    """A fact that readers of a figure must know.
+
+    Attributes:
+        short: for a table of several results, without a period.
+        sentence: for the table of one result.
+    """
+
+    short: str
+    sentence: str
+
+
+DIRECT_FP32 = Caveat(
+    "fp32 measured before Winograd (direct convolution)", "fp32: measured before Winograd (direct convolution)."
+)
+EARLIER_WEIGHTS = Caveat(
+    "earlier weights of the bundled voice",
+    "Measured with earlier weights of the bundled voice, a network of the same shape.",
+)
+EARLIER_INT8 = Caveat(
+    "int8 included the gates and projections of the three layers that are now kept out of it",
+    "Int8 included the gates and projections of the three layers that are now kept out of it.",
+)
+SPINNING = Caveat(
+    "PyTorch's threads spun while waiting",
+    "`OMP_WAIT_POLICY` was set too late: PyTorch's threads spun while waiting (GNU OpenMP's default), which slows "
+    "PyTorch down beside a busy neighbor.",
+)
+DISTURBED = Caveat(
+    "disturbed, the measured peak varied by more than a tenth",
+    "Disturbed: the measured peak varied by more than a tenth; repeat on a quiet machine.",
+)
+
+
+def caveats(results: Results, baselines: bool = True) -> list[Caveat]:
+    """Return the caveats that must stand beside the figures of these results.
 
     Args:
         results: the committed results.
         baselines: whether figures of baselines are shown.
     """
-    sentences = []
-    if results["date"] < VOICE_TRAINED:
-        sentences.append("Measured with earlier weights of the bundled voice, a network of the same shape.")
-    if results["date"] < INT8_LAYERS_EXCLUDED and _has_int8(results):
-        sentences.append("The same three layers were kept out of int8, but not their gates and projections.")
-    if baselines and "too late" in results.get("openmp", ""):
-        sentences.append(
-            "`OMP_WAIT_POLICY` was set too late: PyTorch's threads spun while waiting (GNU OpenMP's default), which "
-            "slows PyTorch down beside a busy neighbor."
-        )
-    if disturbed(results):
-        sentences.append("Disturbed: the measured peak varied by more than a tenth; repeat on a quiet machine.")
-    return sentences
+    applies = {
+        DIRECT_FP32: before_winograd(results),
+        EARLIER_WEIGHTS: results["date"] < VOICE_TRAINED,
+        EARLIER_INT8: results["date"] < INT8_LAYERS_EXCLUDED and "int8" in _precisions(results),
+        SPINNING: baselines and "too late" in results.get("openmp", ""),
+        DISTURBED: disturbed(results),
+    }
+    return [caveat for caveat, present in applies.items() if present]
 
 
-def _has_int8(results: Results) -> bool:
-    rows: Sequence[Row] = [row for comparison in results.get("duels", ()) for row in comparison["rows"]]
-    rows = [row for row in rows if not row["peer"]] + list(results.get("curves", ()))
-    return any(row["precision"] == "int8" for row in rows)
+def before_winograd(results: Results) -> bool:
+    """Return whether the fp32 of these results is the direct convolution on a CPU."""
+    return bool(results["date"] < WINOGRAD) and "fp32" in _precisions(results)
+
+
+def _precisions(results: Results) -> set[str]:
+    """Return the precisions in which this engine ran on the CPU."""
+    rows: list[Row] = [row for comparison in results.get("duels", ()) for row in comparison["rows"] if not row["peer"]]
+    rows += [*results.get("curves", ()), *results.get("streams", ())]
+    return {row["precision"] for row in rows if "precision" in row}

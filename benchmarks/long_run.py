@@ -62,8 +62,8 @@ def run(
     """Stream a mel file to a WAV file.
 
     Args:
-        voice: on the CPU.
-        path: of the mel.
+        voice: a voice on the CPU.
+        path: path of the mel.
         out: the WAV file.
         steps: see `Voice.vocode`.
         schedule: see `Voice.vocode`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.committed import Results, caveats, load
-from benchmarks.figures.markdown import table
+from benchmarks.figures.markdown import bullets, table
 
 GPU = "h100"
 PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
@@ -30,7 +30,9 @@ def calls() -> str:
         f"{results['gpu'][0]['gpu']}, the bundled voice in 6 steps, mel and audio in GPU memory, medians of up to 20 "
         f"calls, {_versions(results)}, commit {results['commit']} ([results](benchmarks/results/{GPU}.json))."
     )
-    return "\n\n".join([table(head, rows), " ".join([caption, *caveats(results, baselines=False)])])
+    return "\n\n".join(
+        [table(head, rows), " ".join([caption, *(c.sentence for c in caveats(results, baselines=False))])]
+    )
 
 
 def comparison() -> str:
@@ -45,14 +47,23 @@ def comparison() -> str:
         cells = (row["conditioner"], milliseconds(row), f"{row['times_real_time']:.0f}", snr + _mark(row))
         rows.append((f"**{name}**" if engine else name, *cells))
     machine = results["machine"]
-    caption = (
+    load_average, cores = machine["load_at_start"][0], machine["cores"]
+    notes = [
         f"{run['items']} x {run['seconds']:g} s of audio, the engines alternate, {run['rounds']} rounds, "
-        f"{_versions(results)}, commit {run['commit']}, load {machine['load_at_start'][0]:.0f} on {machine['cores']} "
-        f'cores ([results](benchmarks/results/{GPU}.json)). Conditioner "once": computed outside the loop over steps. '
-        "SNR: against this engine's fp32 audio. `torch.compile` was not measured."
-    )
+        f"{_versions(results)}, commit {run['commit']} ([results](benchmarks/results/{GPU}.json)).",
+        'Conditioner "once": computed outside the loop over steps.',
+        "SNR: against this engine's fp32 audio.",
+        "`torch.compile` was not measured.",
+    ]
+    if load_average > cores:
+        notes.append(
+            f"The load average was {load_average:.0f} on {cores} CPU cores at the start: more threads were runnable "
+            "than there are cores. This can delay entries that launch each kernel from the CPU (LMNT's package), but "
+            "not CUDA graphs."
+        )
+    notes += [caveat.sentence for caveat in caveats(results)]
     head = ("engine", "conditioner", "ms", "x real time", "SNR")
-    return "\n\n".join([table(head, rows, align="ll"), " ".join([caption, *caveats(results)])])
+    return "\n\n".join([table(head, rows, align="ll"), bullets(notes)])
 
 
 def ratio_to(name: str) -> str:

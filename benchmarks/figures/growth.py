@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.committed import Results, caveats, load
-from benchmarks.figures.markdown import table
+from benchmarks.figures.markdown import bullets, table
 
 CURVES = "epyc-zen4-2-cores-curves"
 MIB = 2**20
@@ -23,6 +23,13 @@ def growth() -> str:
     """Return one table per axis, and how they were measured."""
     results = load(CURVES)
     return "\n\n".join([*(_axis(results, axis) for axis in AXES), _caption(results)])
+
+
+def batches() -> str:
+    """Return the range of the speed over the lengths and batches, to stand within a sentence."""
+    points = [point for point in load(CURVES)["curves"] if point["axis"] in ("length", "batch")]
+    speeds = [1 / point["rtf"]["p50"] for point in points]
+    return f"{min(speeds):.1f}x and {max(speeds):.1f}x real time"
 
 
 def growth_of(axis: str) -> str:
@@ -49,10 +56,10 @@ def _cells(point: dict[str, Any]) -> tuple[str, ...]:
 
 def _caption(results: Results) -> str:
     machine, precision = results["machine"], results["curves"][0]["precision"]
-    words = (
+    notes = [
         f"Measured by `engine bench --thorough` on {results['threads']} threads of {machine['cpu']} (Zen 4), "
         f"{precision}, {results['date'][:10]}, commit {results['commit']} "
-        f"([results](benchmarks/results/{CURVES}.json)). Memory is the growth of the process during the call, audio "
-        "included."
-    )
-    return " ".join([words, *caveats(results)])
+        f"([results](benchmarks/results/{CURVES}.json)).",
+        "Memory is the growth of the process during the call, audio included.",
+    ]
+    return bullets([*notes, *(caveat.sentence for caveat in caveats(results))])

@@ -1,13 +1,10 @@
-"""Measured gains of the levels of the residual block, for docs/kernels.md.
-
-The results of Zen 4 are older than Winograd in fp32: their fp32 is the direct convolution.
-"""
+"""Measured gains of the levels of the residual block, for docs/kernels.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.committed import EAGER, MACHINES, Machine, Row, caveats, comparison, load, speed
+from benchmarks.committed import EAGER, MACHINES, Machine, Row, before_winograd, caveats, comparison, load, speed
 from benchmarks.figures.gpu import GPU
 from benchmarks.figures.machines import CASE
 from benchmarks.figures.markdown import bullets, table
@@ -33,21 +30,25 @@ def int8() -> str:
 
 def winograd_fp32() -> str:
     """Return the speed of fp32 by Winograd: no result of the direct convolution on this processor is committed."""
-    row = _rows(WINOGRAD)["fp32"]
-    return f"{speed(row):.2f}x real time, {_share(row)} of the peak ({WINOGRAD.name})"
+    row, other = _rows(WINOGRAD)["fp32"], _rows(DIRECT)["fp32"]
+    peak, other_peak = (f"{entry['peak_gflops']['p50']:.0f}" for entry in (row, other))
+    return (
+        f"{speed(row):.2f}x real time, {_share(row)} of the peak ({WINOGRAD.name}, peak {peak} GFLOP/s; "
+        f"{DIRECT.name}: {other_peak})"
+    )
 
 
 def winograd_int8() -> str:
-    """Return the gain of int8 by Winograd over fp32 on a processor with AVX2 alone."""
+    """Return the gain of int8 by Winograd over fp32 on a processor with AVX2 without VNNI."""
     return _gain(WINOGRAD, "int8", "fp32")
 
 
 def triton() -> str:
     """Return the gain of the Triton kernels over PyTorch in a CUDA graph."""
     rows = {row["contender"]: row for row in load(GPU)["gpu_duels"][0]["rows"]}
-    own, graph = rows[OWN], rows[GRAPH]
-    ratio = graph["measured_seconds"]["p50"] / own["measured_seconds"]["p50"]
-    return f"{own['times_real_time']:.0f}x real time, {ratio:.1f} times PyTorch fp16 in a CUDA graph (H100)"
+    engine_row, graph_row = rows[OWN], rows[GRAPH]
+    ratio = graph_row["measured_seconds"]["p50"] / engine_row["measured_seconds"]["p50"]
+    return f"{engine_row['times_real_time']:.0f}x real time, {ratio:.1f} times PyTorch fp16 in a CUDA graph (H100)"
 
 
 LEVELS: dict[str, tuple[str, Callable[[], str]]] = {
@@ -66,13 +67,10 @@ def levels() -> str:
     notes = [
         f"Whole `vocode` calls of BASE in 6 steps, {CASE} of audio on two CPU cores, 5 s on the GPU. Results: {links}.",
         "Share of peak: residual-layer MAC/s of the direct convolution, divided by the measured peak.",
-        f"The fp32 kernel of the {DIRECT.name} results is the direct convolution.",
     ]
-    names: dict[str, list[str]] = {}
     for name, file in _sources():
-        for sentence in caveats(load(file)):
-            names.setdefault(sentence, []).append(name)
-    notes += [f"{', '.join(machines)}: {sentence[0].lower()}{sentence[1:]}" for sentence, machines in names.items()]
+        if short := [caveat.short for caveat in caveats(load(file))]:
+            notes.append(f"{name}: {'; '.join(short)}.")
     body = table(("level", "measured"), [(name, gain()) for name, gain in LEVELS.values()], "ll")
     return "\n\n".join([body, bullets(notes)])
 
@@ -89,7 +87,8 @@ def _gain(machine: Machine, name: str, base: str) -> str:
     rows = _rows(machine)
     ratio = speed(rows[name]) / speed(rows[base])
     of_base = f"{ratio:.1f} times {'PyTorch' if base == EAGER else base}"
-    return f"{speed(rows[name]):.2f}x real time, {of_base}, {_share(rows[name])} of the peak ({machine.name})"
+    direct = ", direct convolution" if name == "fp32" and before_winograd(load(machine.file)) else ""
+    return f"{speed(rows[name]):.2f}x real time, {of_base}, {_share(rows[name])} of the peak ({machine.name}{direct})"
 
 
 def _share(row: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.committed import (
+    DISTURBED,
     EAGER,
     MACHINES,
     PRECISIONS,
@@ -18,7 +19,7 @@ from benchmarks.figures.markdown import bullets, table
 from engine.cli.bench.figures import disturbed
 
 CASE = "4 s"
-DISTURBED = " \\*"
+MARK = " \\*"  # of a disturbed run
 HEAD = ("two cores of", *PRECISIONS, "fastest baseline", "PyTorch eager (LMNT's code)", "commit")
 
 
@@ -30,7 +31,7 @@ def machines() -> str:
         rows = comparison(results, CASE)
         baseline = fastest_baseline(rows)
         cells = [
-            f"[{machine.name}](benchmarks/results/{machine.file}.json)" + DISTURBED * disturbed(results),
+            f"[{machine.name}](benchmarks/results/{machine.file}.json)" + MARK * disturbed(results),
             *(_times(rows[precision]) if precision in rows else "-" for precision in PRECISIONS),
             f"{baseline['contender']} {_times(baseline)}, {decibels(baseline)}" if baseline else "-",
             _times(rows[EAGER]),
@@ -45,17 +46,13 @@ def _notes() -> list[str]:
     runs = {machine.name: load(machine.file) for machine in MACHINES.values()}
     rows = {name: comparison(results, CASE) for name, results in runs.items()}
     notes = ["dB: SNR of the baseline's audio against this engine's fp32."]
-    noisy = [name for name, results in runs.items() if disturbed(results)]
-    if noisy:
-        notes.append(
-            f"{DISTURBED.strip()}: disturbed, the measured peak varied by more than a tenth ({', '.join(noisy)})."
-        )
+    if any(disturbed(results) for results in runs.values()):
+        notes.append(f"{MARK.strip()}: {DISTURBED.short}.")
     bare = [name for name, entries in rows.items() if fastest_baseline(entries) is None and "int8" not in entries]
     notes += [f"{name}: int8 and the other runtimes were not measured." for name in bare]
-    for sentence in dict.fromkeys(sentence for results in runs.values() for sentence in caveats(results)):
-        if not sentence.startswith("Disturbed"):
-            names = [name for name, results in runs.items() if sentence in caveats(results)]
-            notes.append(f"{', '.join(names)}: {sentence[0].lower()}{sentence[1:]}")
+    for name, results in runs.items():
+        if short := [caveat.short for caveat in caveats(results) if caveat is not DISTURBED]:
+            notes.append(f"{name}: {'; '.join(short)}.")
     shares = {name: f"{rows[name]['int8']['share_of_peak']['p50']:.0%}" for name in ("Ice Lake", "Zen 4")}
     notes.append(
         f"Int8 reaches {shares['Ice Lake']} of the peak on Ice Lake and {shares['Zen 4']} on Zen 4: Ice Lake executes "

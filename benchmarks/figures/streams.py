@@ -41,10 +41,10 @@ def first_audio() -> str:
         )
         for run in runs
     ]
-    head = ("steps", "first audio", "underruns", "waiting time in all", "one call of `vocode`")
+    head = ("steps", "first audio", "underruns", "total waiting time", "one call of `vocode`")
     words = (
-        f"{runs[0]['audio_seconds']:.2f} s of audio, {runs[0]['precision']}, {runs[0]['threads']} threads; one stream "
-        "per row, and one call before it without warm-up"
+        f"{runs[0]['audio_seconds']:.2f} s of audio, {runs[0]['precision']}, {runs[0]['threads']} threads; each row is "
+        "one stream, after one call of `vocode` without warm-up"
     )
     return _with_caption(table(head, rows, align=""), words, results)
 
@@ -72,4 +72,4 @@ def _with_caption(body: str, words: str, results: Results) -> str:
         f"{words}. {results['machine']['cpu']} (Zen 3), {results['date'][:10]}, commit {results['commit']} "
         f"([results](benchmarks/results/{STREAMS}.json))."
     )
-    return f"{body}\n\n" + " ".join([caption, *caveats(results, baselines=False)])
+    return f"{body}\n\n" + " ".join([caption, *(c.sentence for c in caveats(results, baselines=False))])

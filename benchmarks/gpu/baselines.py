@@ -37,7 +37,7 @@ class Task:
         Args:
             checkpoint: the network.
             mels: [B,M,T].
-            seed: of the first item's noise.
+            seed: seed of the first item's noise.
             device: "cuda", or "cpu" for tests.
         """
         config = checkpoint.config
@@ -160,10 +160,10 @@ class Baseline:
     """One way to run LMNT's model on a GPU.
 
     Attributes:
-        name: of its row.
+        name: title of its row.
         precision: "tf32" or "fp16"; selects the accuracy gate.
-        build: returns the call that is timed.
-        conditioner: computed in "every step" or "once".
+        build: function that returns the timed call.
+        conditioner: when it is computed, in "every step" or "once".
     """
 
     name: str

@@ -52,9 +52,9 @@ def program_costs(name: str, capability: int, precision: str) -> dict[str, Cost]
     """Return the cost of a program of each kernel of a network, by operation; the second layer stands for all.
 
     Args:
-        name: of NETWORKS.
-        capability: the kernels are compiled for.
-        precision: of the network.
+        name: a key of NETWORKS.
+        capability: compute capability for which the kernels are compiled.
+        precision: precision of the network.
     """
     config = replace(NETWORKS[name], residual_layers=2)
     device = CountingDevice(capability)
@@ -93,11 +93,11 @@ def vocode_work(name: str, capability: int, precision: str, items: int, samples:
     """Return every launch of a call, with the number of its repetitions.
 
     Args:
-        name: of NETWORKS.
-        capability: the kernels are compiled for.
-        precision: of the network.
-        items: in the batch.
-        samples: of each item.
+        name: a key of NETWORKS.
+        capability: compute capability for which the kernels are compiled.
+        precision: precision of the network.
+        items: number of items in the batch.
+        samples: number of samples of each item.
     """
     config, costs = NETWORKS[name], program_costs(name, capability, precision)
     C, N, size = config.residual_channels, config.residual_layers, 2 if precision in ("fp16", "bf16") else 4
@@ -126,10 +126,10 @@ def plan_sizes(name: str, precision: str, items: int, samples: int) -> list[int]
     """Return the number of items in each plan of a call; the buffers of a plan are bounded.
 
     Args:
-        name: of NETWORKS.
-        precision: of the network.
-        items: in the batch.
-        samples: of each item.
+        name: a key of NETWORKS.
+        precision: precision of the network.
+        items: number of items in the batch.
+        samples: number of samples of each item.
     """
     config, size = NETWORKS[name], 2 if precision in ("fp16", "bf16") else 4
     C, bands = config.residual_channels, 16 * -(-config.n_mels // 16)

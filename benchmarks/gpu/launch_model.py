@@ -19,8 +19,8 @@ class Cost:
     """The counts of one program of a kernel.
 
     Attributes:
-        flops: on tensor cores.
-        instructions: issued by its warps.
+        flops: operations on tensor cores.
+        instructions: instructions that its warps issue.
         special: results of the special-function unit.
         floats: results of fp32 arithmetic.
         shared: wavefronts of shared memory, one clock each, bank conflicts included.
@@ -46,10 +46,10 @@ class Work:
     """One launch.
 
     Attributes:
-        cost: of a program.
-        programs: how many.
+        cost: cost of a program.
+        programs: number of programs.
         streamed: bytes that always pass between the L2 and device memory.
-        kept: bytes that do so unless they are still in the L2.
+        kept: bytes that pass between them unless they are still in the L2.
         footprint: bytes that are touched before those in `kept` are needed again.
     """
 
@@ -64,11 +64,11 @@ def cost_of(kernel: Kernel, capability: int, counters: Counters, programs: int, 
     """Return the counts of one program.
 
     Args:
-        kernel: which was executed.
-        capability: it was compiled for.
-        counters: of all executed programs.
-        programs: how many were executed.
-        flops: of one program, on tensor cores.
+        kernel: the executed kernel.
+        capability: compute capability for which the kernel was compiled.
+        counters: counts of all executed programs.
+        programs: number of executed programs.
+        flops: operations of one program on tensor cores.
     """
     code = machine_code(kernel, capability)
     memory = sum(32 * traffic.units for traffic in counters.global_memory.values())

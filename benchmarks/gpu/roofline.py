@@ -36,11 +36,11 @@ def predict(gpu: Gpu, name: str, items: int, seconds: float, precision: str = "f
     """Return the predicted seconds of a call and its lower bounds.
 
     Args:
-        gpu: of GPUS.
-        name: of NETWORKS.
-        items: in the batch.
-        seconds: of each item.
-        precision: of the network.
+        gpu: an element of GPUS.
+        name: a key of NETWORKS.
+        items: number of items in the batch.
+        seconds: duration of each item.
+        precision: precision of the network.
     """
     config = NETWORKS[name]
     samples = round(seconds * config.sample_rate)

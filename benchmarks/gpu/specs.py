@@ -10,20 +10,20 @@ class Gpu:
     """One card.
 
     Attributes:
-        name: NVIDIA's, without "NVIDIA".
-        capability: that kernels are compiled for.
-        multiprocessors: how many.
+        name: NVIDIA's name of the card, without "NVIDIA".
+        capability: compute capability for which kernels are compiled.
+        multiprocessors: number of multiprocessors.
         ghz: boost clock, for which the datasheet's rates hold.
-        tensor_tflops: dense, fp16 or bf16 with fp32 sums.
+        tensor_tflops: rate of dense products in fp16 or bf16 with fp32 sums.
         dram_gbytes: bandwidth of device memory in 1e9 bytes per second.
         l2_mbytes: size of the second-level cache in 1e6 bytes.
         l2_gbytes: read bandwidth of that cache in 1e9 bytes per second, an assumption. A100: 5120 bytes per clock, the
             whitepaper's peak; H100: the same per clock, microbenchmarks range from 5700 up; RTX 4090: microbenchmarks;
-            L4: in proportion.
+            L4: scaled in proportion.
         fp32_lanes: fp32 results per clock and multiprocessor.
-        launch_us: from the end of one kernel to the first instruction of the next inside a CUDA graph, an assumption;
-            published traces show 1 to 2.
-        source: of the datasheet's figures.
+        launch_us: microseconds from the end of one kernel to the first instruction of the next inside a CUDA graph, an
+            assumption; published traces show 1 to 2.
+        source: source of the datasheet's figures.
     """
 
     name: str

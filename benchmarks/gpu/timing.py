@@ -1,4 +1,4 @@
-"""Timing on a GPU: single calls, engines that alternate, and the card's own peaks."""
+"""Timing on a GPU: single calls, alternating engines, and the measured peaks of the GPU."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Entry:
     """One engine in one precision.
 
     Attributes:
-        name: of its row; begins with ENGINE for this engine.
-        conditioner: computed "once" or in "every step".
+        name: title of its row; begins with ENGINE for this engine.
+        conditioner: when it is computed, "once" or in "every step".
         call: the timed work; returns audio [B,L] on the GPU.
     """
 
@@ -56,9 +56,9 @@ class Timed:
     """An entry's audio and times.
 
     Attributes:
-        entry: which was timed.
-        audio: [B,L] of a first call.
-        seconds: of each round.
+        entry: the timed entry.
+        audio: audio [B,L] of a first call.
+        seconds: duration of the call in each round.
     """
 
     entry: Entry
@@ -107,8 +107,8 @@ def comparison_rows(
     """Return a row of figures per entry; the SNR is against this engine's fp32, None for fp32 itself.
 
     Args:
-        results: from `compare`.
-        audio_seconds: of one call.
+        results: result of `compare`.
+        audio_seconds: seconds of audio from one call.
         floors: the least SNR by entry; without one `passed` is None.
 
     Raises:
@@ -160,11 +160,11 @@ def row(
     """Return the figures of one cell of the table; rtf is seconds of work per second of audio.
 
     Args:
-        gpu: as PyTorch calls it.
-        precision: of the arithmetic.
-        items: in the batch.
-        seconds: of each item, as requested.
-        audio_seconds: of the batch, in whole frames.
+        gpu: name that PyTorch gives it.
+        precision: precision of the arithmetic.
+        items: number of items in the batch.
+        seconds: requested duration of each item.
+        audio_seconds: seconds of audio of the batch, in whole frames.
         times: seconds of each call.
         network: "BASE" or "LARGE".
     """

@@ -91,10 +91,10 @@ def figures(name: str, clips: FloatArray, labels: Labels | None, reference: Refe
     """Return the row of one set of clips.
 
     Args:
-        name: of the row.
+        name: title of the row.
         clips: [n,SAMPLES].
         labels: the requested digits; None without labels.
-        reference: to measure against.
+        reference: recordings to compare with.
     """
     probabilities, features = judge(reference.model, clips)
     heard = probabilities.argmax(axis=1)

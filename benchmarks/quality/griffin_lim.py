@@ -25,7 +25,7 @@ def magnitudes(mel: Array, sample_rate: int) -> Array:
 
     Args:
         mel: float [M, T] of kind "lmnt".
-        sample_rate: in Hz.
+        sample_rate: sample rate in Hz.
     """
     kind = KINDS["lmnt"]
     frequencies = np.linspace(0.0, sample_rate // 2, N_FFT // 2 + 1)
@@ -45,10 +45,10 @@ def griffin_lim(mel: Array, sample_rate: int, *, rounds: int = 32, momentum: flo
 
     Args:
         mel: float [M, T] of kind "lmnt".
-        sample_rate: in Hz.
-        rounds: how often the phase is corrected.
+        sample_rate: sample rate in Hz.
+        rounds: number of corrections of the phase.
         momentum: 0 for the algorithm of Griffin and Lim (1984).
-        seed: of the phase to start from.
+        seed: seed of the initial phase.
 
     Returns:
         float32 [256 T] in [-1, 1].

@@ -1,9 +1,10 @@
-"""The SNR that each rounding of int8 costs: one kind at a time, in a copy of the network in PyTorch.
+"""SNR of each rounding of int8: a copy of the network in PyTorch applies one kind at a time.
 
 python -m benchmarks.quality.rounding [--model FILE] [--mels FILE.npy ...]
 
-Needs PyTorch. Without --mels, the demo's. A line per kind: the SNR of eps in every step, the noisiest first, each from
-the x of fp32. "engine" is the engine's int8; "all" is the copy with every rounding, and should be close to it.
+Needs PyTorch. Without --mels, it uses the demo mel. It prints a line per kind: the SNR of eps in every step, the
+noisiest step first. Every step starts from the x of fp32. "engine" is the engine's int8. "all" is the copy with every
+rounding; its SNR should be close to the engine's.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ class Copy:
         """Round the weights.
 
         Args:
-            weights: from `reference.to_tensors`.
-            config: calibrated.
-            kinds: of KINDS.
+            weights: result of `reference.to_tensors`.
+            config: a calibrated configuration.
+            kinds: elements of KINDS.
         """
         self.config, self.kinds, self.weights = config, kinds, dict(weights)
         C = config.residual_channels

@@ -59,8 +59,8 @@ def rate_of(name: str) -> int:
 def mel_error(audio: FloatArray, mel: FloatArray | None = None) -> float:
     """Compute the mean absolute difference of an audio's mel from the demo mel, or from another, in dB."""
     mel = np.load(DEMO) if mel is None else mel
-    own = engine.mel(audio, RATES["voice"], kind="lmnt")[:, : mel.shape[1]]
-    return float(100.0 * np.mean(np.abs(own - mel)))  # 1 is 100 dB
+    measured = engine.mel(audio, RATES["voice"], kind="lmnt")[:, : mel.shape[1]]
+    return float(100.0 * np.mean(np.abs(measured - mel)))  # 1 is 100 dB
 
 
 def main() -> None:

@@ -41,9 +41,9 @@ class Clips:
     """Recordings of a folder.
 
     Attributes:
-        folder: of .flac and .wav files.
-        count: how many, spread evenly; None for all.
-        pattern: of their names.
+        folder: folder of .flac and .wav files.
+        count: number of recordings, spread evenly; None for all.
+        pattern: pattern of their names.
     """
 
     folder: Path
@@ -110,9 +110,9 @@ def rows_of(name: str, settings: Sequence[Setting], files: Sequence[Path]) -> li
     """Return a row per setting, with the means of the finite scores; print each clip's scores as they come.
 
     Args:
-        name: of the clips.
-        settings: to compare.
-        files: of the clips.
+        name: name of the clips.
+        settings: the settings to compare.
+        files: files of the clips.
     """
     titles = "".join(f"{setting.name:>24}" for setting in settings)
     print(f"\n{name}: PESQ-WB, STOI, SNR dB\n{'clip':<18}{titles}", flush=True)

@@ -42,15 +42,15 @@ def _read(path: Path) -> _Page:
 
 def problems(site: Path) -> list[str]:
     """Return what is wrong with the site, a line each."""
-    found = []
+    messages = []
     for path in sorted(site.rglob("*.css")):
         for address in re.findall(r"(?:url\(|@import)\s*[\"']?((?:\w+:)?//[^\"')\s]+)", path.read_text()):
-            found.append(f"{path.relative_to(site)}: loads {address}; expected a file of the site")
+            messages.append(f"{path.relative_to(site)}: loads {address}; expected a file of the site")
     for path in sorted(site.rglob("*.html")):
         page, name = _read(path), path.relative_to(site)
         for address in page.loaded:
             if urlsplit(address).scheme not in ("", "data") or address.startswith("//"):
-                found.append(f"{name}: loads {address}; expected a file of the site")
+                messages.append(f"{name}: loads {address}; expected a file of the site")
         for link in [*page.links, *page.loaded]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -58,19 +58,19 @@ def problems(site: Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
-                found.append(f"{name}: dead link {link}")
+                messages.append(f"{name}: dead link {link}")
             elif parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in _read(target).anchors:
-                found.append(f"{name}: dead anchor {link}")
-    return found
+                messages.append(f"{name}: dead anchor {link}")
+    return messages
 
 
 def main() -> None:
     """Print the problems of the site named on the command line; fail if there is one."""
     site = Path(sys.argv[1]).resolve()
     count = len(list(site.rglob("*.html")))
-    found = problems(site)
-    print("\n".join(found) or f"{count} pages, no dead link, nothing loaded from elsewhere")
-    if found or not count:
+    messages = problems(site)
+    print("\n".join(messages) or f"{count} pages, no dead link, nothing loaded from elsewhere")
+    if messages or not count:
         raise SystemExit(1)
 
 

@@ -97,9 +97,9 @@ def _module(dotted: str) -> tuple[Path, str, ast.Module] | None:
 
 def exported(dotted: str) -> list[str]:
     """Return the names in `__all__` of a module."""
-    found = _module(dotted)
-    assert found is not None, f"{dotted}: expected a module"
-    for node in found[2].body:
+    parsed = _module(dotted)
+    assert parsed is not None, f"{dotted}: expected a module"
+    for node in parsed[2].body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             return [str(name) for name in ast.literal_eval(node.value)]
     raise LookupError(f"{dotted}: expected __all__")
@@ -107,12 +107,12 @@ def exported(dotted: str) -> list[str]:
 
 def _definitions(dotted: str, name: str) -> tuple[str, list[ast.stmt]]:
     """Follow imports to the module that defines a name; return that module and the definitions."""
-    found = _module(dotted)
-    if found is None:
+    parsed = _module(dotted)
+    if parsed is None:
         raise LookupError(f"{dotted}: expected a module of the project")
     statements: list[ast.stmt] = []
     origin: tuple[str, str] | None = None
-    for node in _statements(found[2].body):
+    for node in _statements(parsed[2].body):
         if name in _defined(node):
             statements.append(node)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -150,7 +150,7 @@ def members(dotted: str) -> list[Member]:
         return _class(module, node)
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return [_function(module, name, [n for n in nodes if isinstance(n, Function)])]
-    _, source, _ = _found(module)
+    _, source, _ = _existing_module(module)
     value = " ".join((ast.get_source_segment(source, node) or "").split())
     comment = _comment_above(source, node.lineno) or _comment_beside(source, node.lineno)
     doc = parse(comment and f"{comment[0].upper()}{comment[1:].rstrip('.')}.")
@@ -172,19 +172,19 @@ def _comment_beside(source: str, line: int) -> str:
     return source.splitlines()[line - 1].partition("  # ")[2]
 
 
-def _found(module: str) -> tuple[Path, str, ast.Module]:
-    found = _module(module)
-    assert found is not None
-    return found
+def _existing_module(module: str) -> tuple[Path, str, ast.Module]:
+    parsed = _module(module)
+    assert parsed is not None
+    return parsed
 
 
 def _path(module: str) -> str:
-    path = _found(module)[0].relative_to(ROOT).as_posix()
+    path = _existing_module(module)[0].relative_to(ROOT).as_posix()
     return path.removeprefix("engine/") if path.startswith("engine/kernels/") else path
 
 
 def _class(module: str, node: ast.ClassDef) -> list[Member]:
-    source = _found(module)[1]
+    source = _existing_module(module)[1]
     fields = []
     if any("dataclass" in ast.dump(decorator) for decorator in node.decorator_list):
         for item in node.body:
@@ -203,7 +203,7 @@ def _class(module: str, node: ast.ClassDef) -> list[Member]:
 
 
 def _function(module: str, name: str, nodes: list[Function]) -> Member:
-    source = _found(module)[1]
+    source = _existing_module(module)[1]
     overloads = [node for node in nodes if "overload" in _decorators(node)]
     final = nodes[-1]
     property_like = {"property", "cached_property"} & _decorators(final)

@@ -47,13 +47,13 @@ def anchors(text: str) -> set[str]:
     """Return the anchors of a page: those of its headings, and ids of its HTML."""
     text = re.sub(r"^( *)(```+|~~~+).*?^\1\2 *$", "", text, flags=re.DOTALL | re.MULTILINE)
     counts: dict[str, int] = {}
-    found = set(re.findall(r"<[^>]*\b(?:id|name)=\"([^\"]+)\"", text))
+    names = set(re.findall(r"<[^>]*\b(?:id|name)=\"([^\"]+)\"", text))
     for heading in re.findall(r"^#{1,6} +(.*?)(?: +#+)?$", text, flags=re.MULTILINE):
         anchor = slug(heading)
         number = counts.get(anchor, 0)
         counts[anchor] = number + 1
-        found.add(f"{anchor}-{number}" if number else anchor)
-    return found
+        names.add(f"{anchor}-{number}" if number else anchor)
+    return names
 
 
 def dead_links(page: Path) -> list[str]:

@@ -22,7 +22,7 @@ ALL = [*OWN, *BASELINES]
 
 
 @pytest.mark.parametrize(("name", "error"), [(compare.FP32, 4e-4), (compare.BF16, 0.05), (EAGER, 4e-4)])
-def test_gate_turns_red(name: str, error: float) -> None:
+def test_the_accuracy_gate_rejects_wrong_audio(name: str, error: float) -> None:
     audio = {entry.name: RIGHT for entry in ALL}
     compare.gate(ALL, audio)
     for wrong in (RIGHT * (1 + error), RIGHT * np.nan):

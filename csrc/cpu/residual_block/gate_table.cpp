@@ -1,6 +1,4 @@
 // Computes the nodes and steps of gate_table.h in double precision.
-// Computes the nodes and steps of gate_table.h in double precision.
-// Computes the nodes and steps of gate_table.h in double precision.
 #include "gate_table.h"
 
 #include <cmath>
