@@ -27,10 +27,10 @@ from engine.kernels.cpu import CpuNetwork
 from engine.voice import Voice
 
 EXCERPTS, FRAMES = 6, 64  # number and length of the excerpts of the mels, evenly spaced
-PERCENTILE = 99.99  # of an input's absolute values, which its range must hold
-MEL_HEADROOM = 1.5  # for louder speech and other voices than the excerpts
-CHANNEL_HEADROOM = 2.0  # of a channel of the conditioner: one channel gives fewer values than the whole mel
-MIN_CHANNEL_SHARE = 0.25  # of the largest channel of a layer: the smallest range, even of a silent channel
+PERCENTILE = 99.99  # percentile of an input's absolute values that its range must hold
+MEL_HEADROOM = 1.5  # factor between the excerpts' maximum and the mel's range, for louder speech and other voices
+CHANNEL_HEADROOM = 2.0  # the same factor for a channel of the conditioner, which has fewer values than the whole mel
+MIN_CHANNEL_SHARE = 0.25  # smallest range of a channel, even a silent one, relative to the layer's largest maximum
 EXCLUDED_COUNTS = (3, 4, 6, 8, 12, 16, 24)  # numbers of first layers to leave out of int8; the first that passes
 EPS_DB, AUDIO_DB = 20.0, 25.0  # the required agreement with fp32, see `Agreement`
 
@@ -40,8 +40,8 @@ class Agreement:
     """The signal-to-noise ratios of int8 against fp32 for the same mels and noise, in dB.
 
     Attributes:
-        eps: the smallest of all steps; each step starts from the x of fp32.
-        audio: over all audio.
+        eps: the smallest ratio of all steps; each step starts from the x of fp32.
+        audio: the ratio over all audio.
     """
 
     eps: float
@@ -59,7 +59,7 @@ def calibrate(
     """Measure the int8 ranges of a checkpoint, leaving out as few first layers as possible.
 
     Args:
-        checkpoint: of a vocoder.
+        checkpoint: checkpoint of a vocoder.
         mels: float32 [M,T] each, NumPy or torch, of typical speech; a few seconds are enough.
         progress: called with the fraction that is done.
 
@@ -106,7 +106,7 @@ def measure_agreement(checkpoint: Checkpoint, mels: Sequence[FloatArray]) -> Agr
     """Measure the agreement of a calibrated checkpoint's int8 with its fp32.
 
     Args:
-        checkpoint: with int8 ranges.
+        checkpoint: a checkpoint with int8 ranges.
         mels: [M,T] each.
     """
     voices = [
@@ -164,10 +164,10 @@ def trajectory(voice: Voice, plan: Schedule, mel: FloatArray, seed: int) -> Iter
     """Yield (t, x [L]) before every step of `Voice.vocode`.
 
     Args:
-        voice: computes the steps.
+        voice: the voice that computes the steps.
         plan: the schedule.
         mel: [M,T].
-        seed: of the noise.
+        seed: seed of the noise.
     """
     config, length = voice.config, mel.shape[1] * voice.hop
     x = normal(seed, 0, 0, length)

@@ -204,7 +204,7 @@ class GpuNetwork:
         """Return the launches of ``buffers.stages <- buffers.mel``.
 
         Args:
-            buffers: of a plan.
+            buffers: buffers of a plan.
             upsampler: 0 if all layers share one, else the index of the layer.
         """
         config, launches = self.config, []
@@ -268,7 +268,7 @@ class GpuNetwork:
         """Return the launch of one layer: it reads its buffers.h, writes the other one and updates buffers.skip.
 
         Args:
-            buffers: of a plan.
+            buffers: buffers of a plan.
             layer: the index of the layer.
             step: the index of the step within the plan.
         """

@@ -20,7 +20,7 @@ class Limit:
     """A number of processors, and what determines it.
 
     Attributes:
-        count: at least 1.
+        count: number of processors, at least 1.
         reason: a phrase for `Voice.explain`.
     """
 

@@ -13,7 +13,7 @@ from engine.config import MAX_GUIDANCE, MAX_SAMPLE_RATE, MAX_SAMPLES, MIN_SAMPLE
 from engine.errors import InputError
 
 MAX_SEED = 2**64 - 1
-LOUDEST = 8.0  # samples of a recording: noise of deviation 1 stays below it, 16-bit integers do not
+LOUDEST = 8.0  # largest absolute sample value: noise of deviation 1 stays below it, 16-bit integers do not
 
 
 def _is_int(value: object) -> bool:

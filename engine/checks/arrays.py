@@ -50,7 +50,7 @@ def to_numpy(value: Any, name: str, dtypes: tuple[str, ...], hint: str = "") -> 
 
     Args:
         value: a NumPy array or a torch tensor.
-        name: of the argument, for the message.
+        name: name of the argument, for the message.
         dtypes: the allowed element types, as `dtype_name` gives them.
         hint: ends the message about a wrong element type.
 

@@ -22,7 +22,7 @@ LOG_KINDS = ("tacotron", "hifigan", "speechbrain")
 LMNT_RANGE = (0.0, 1.0)
 LOG_RANGE = (-12.0, 5.0)  # the floor is ln(1e-5) = -11.51
 ROUNDING = 0.01  # values this far outside their range are clipped without a warning
-# Values this far outside are clipped with one: acoustic models predict them. Further outside, it is another kind.
+# Values this far outside are clipped with a warning: acoustic models predict them. Further outside, it is another kind.
 LMNT_MARGIN = 0.25
 LOG_MARGIN = 3.0
 
@@ -36,9 +36,9 @@ class MelBatch:
     Attributes:
         items: float32 [M, T_i] per utterance: views of the caller's memory, not always contiguous. NumPy arrays, or
             tensors where they stay on their device.
-        form: what the caller passed: one [M, T], a [B, M, T], or a list or tuple of [M, T_i].
+        form: the caller's form: one [M, T], a [B, M, T], or a list or tuple of [M, T_i].
         devices: per item the device of the caller's tensor, None for NumPy.
-        bounds: over all items.
+        bounds: smallest and largest value over all items.
         padded: frames per item of a padded batch, T; None where no lengths were passed.
     """
 
@@ -79,9 +79,9 @@ def check_mel(mel: Any, config: Config, device: str = "cpu", lengths: Any = None
 
     Args:
         mel: float32 [M, T], [B, M, T] or a list or tuple of [M, T_i], NumPy or torch.
-        config: of the network.
+        config: configuration of the network.
         device: the type of device on which tensors may stay.
-        lengths: for a padded batch [B, M, T], the frames of every item; the frames behind them are not read.
+        lengths: frames of every item of a padded batch [B, M, T]; the frames behind them are not read.
 
     Raises:
         InputError: the network takes no mel, or the type, element type, rank, band count, a length or a value is wrong.
@@ -189,7 +189,7 @@ def check_mel_length(batch: MelBatch, signal: Any, hop: int, name: str = "x") ->
 
 
 def fit_to_kind(
-    batch: MelBatch, mel_kind: str | None, *, piece: bool = False, begun: bool = False, quiet: bool = False
+    batch: MelBatch, mel_kind: str | None, *, piece: bool = False, continues: bool = False, quiet: bool = False
 ) -> MelBatch:
     """Refuse mels that cannot be of the checkpoint's kind, and clip values slightly outside the kind's range.
 
@@ -200,9 +200,10 @@ def fit_to_kind(
     Args:
         batch: checked mels.
         mel_kind: `Config.mel_kind`.
-        piece: whether the mels are pieces of one. A piece may be silent throughout: values in [0, 1] tell nothing.
-        begun: whether the piece continues a stream: then no value is refused, and all are clipped.
-        quiet: whether not to warn of clipped values, which a stream does once.
+        piece: whether the mels are pieces of one mel. A piece may be silent throughout: values in [0, 1] do not show
+            its kind.
+        continues: whether the piece continues a stream. No value of it is refused, and all are clipped.
+        quiet: whether to omit the warning of clipped values, which a stream issues once.
 
     Returns:
         The batch, with clipped copies of the items where a value lies outside.
@@ -220,7 +221,7 @@ def fit_to_kind(
     remedy = f"make it with engine.mel(audio, sample_rate, kind={mel_kind!r})"
     wants = f"mel: this checkpoint wants {mel_kind!r} mels "
     wants += "in [0, 1]" if mel_kind == "lmnt" else "(natural logarithm, about -11.5 to 2)"
-    if not begun and not _within(batch.bounds, limits, margin):
+    if not continues and not _within(batch.bounds, limits, margin):
         log = mel_kind == "lmnt" and _within(batch.bounds, LOG_RANGE, 0.0)
         looks = f"look like a log mel ({_quoted(LOG_KINDS)})" if log else "fit no kind this engine knows"
         raise InputError(f"{wants}, got values from {got}, which {looks}; {remedy}")

@@ -195,8 +195,8 @@ to the audio of a whole call. An .npy file is not read as a whole.
 
 With - as OUT.wav, raw samples (16-bit, little-endian, mono) go to stdout. With
 - as IN, raw frames (float32, little-endian, all bands of a frame together) are
-read from stdin as they arrive. Files of the other formats are told by their
-first bytes and read to their end first. Streams run on the CPU.
+read from stdin as they arrive. Files of the other formats are recognized by
+their first bytes and are read to the end first. Streams run on the CPU.
 
 The last line reports the speed, for example
   3.21 s of audio in 0.67 s: RTF 0.21, 4.8x real time

@@ -27,10 +27,10 @@ def sample(
         x <- a x + b eps + sigma z, limited to [-1, 1] if the network clamps
 
     Args:
-        loop: evaluates the network.
-        items: with labels, without a mel or a scale; they are not changed.
+        loop: the loop that evaluates the network.
+        items: items with labels, without a mel or a scale; they are not changed.
         schedule: S steps.
-        config: of a network that was also trained without labels (`Config.guidance`).
+        config: configuration of a network that was also trained without labels (`Config.guidance`).
         weight: 1 for the label alone, 0 for no label.
         progress: called with the fraction done after every step.
 

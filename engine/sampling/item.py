@@ -20,9 +20,9 @@ class Item:
     Attributes:
         length: L, samples.
         mel: [M, T] float32, or None.
-        seed: of x_T and of the noise.
-        x: [L] float32, standard normal, replaces the x_T of the seed.
-        noise: z [S-1, L] in the order of execution, replaces the noise of the seed.
+        seed: seed of x_T and of the noise.
+        x: [L] float32, standard normal; replaces the x_T of the seed.
+        noise: z [S-1, L] in the order of execution; replaces the noise of the seed.
         scale: the standard deviation of x_T and of the noise, one value for every `repeat` samples; None for 1.
         repeat: samples per value of `scale`.
         label: the number of the class, for a network with classes, or of "no label" (`engine.kernels.label`).

@@ -139,18 +139,18 @@ def _resized(chunks: Iterator[Any], size: int | None) -> Iterator[Any]:
     if size is None:
         yield from chunks
         return
-    kept: list[Any] = []
+    pending: list[Any] = []
     count = 0
     for chunk in chunks:
-        kept.append(chunk)
+        pending.append(chunk)
         count += len(chunk)
         if count >= size:
-            joined = _concatenated(kept)
-            whole = count // size * size
-            yield from (joined[i : i + size] for i in range(0, whole, size))
-            kept, count = [joined[whole:]], count - whole
+            joined = _concatenated(pending)
+            end = count // size * size
+            yield from (joined[i : i + size] for i in range(0, end, size))
+            pending, count = [joined[end:]], count - end
     if count:
-        yield _concatenated(kept)
+        yield _concatenated(pending)
 
 
 def _concatenated(parts: list[Any]) -> Any:

@@ -34,9 +34,9 @@ class StreamOptions:
     """The options of one stream.
 
     Attributes:
-        seed: of the noise.
-        energy_min: for a PriorGrad network, the smallest frame energy of its training data.
-        cancel: is set when the audio is no longer needed.
+        seed: seed of the noise.
+        energy_min: smallest frame energy of the training data of a PriorGrad network; None without prior.
+        cancel: flag that is set when the audio is no longer needed.
     """
 
     seed: int
@@ -131,7 +131,7 @@ class Stream:
         if batch.form != "single":
             raise InputError(f"mels: expected pieces of one mel, [{self._config.n_mels}, n] each, got a batch")
         kind = self._config.mel_kind
-        fitted = fit_to_kind(batch, kind, piece=True, begun=self.frames > 0, quiet=self._warned)
+        fitted = fit_to_kind(batch, kind, piece=True, continues=self.frames > 0, quiet=self._warned)
         self._warned = self._warned or is_outside(batch.bounds, kind)
         piece: FloatArray = fitted.items[0]
         return piece

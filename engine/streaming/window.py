@@ -50,9 +50,9 @@ class Window:
     def prepare(self, end: int) -> None:
         """Draw x_T up to sample `end`, and tell the sweeps where the signals lie if they moved."""
         if end - self._origin > len(self._x):
-            kept = max(self.pipeline.begin - self.pipeline.lag, 0)
-            self._x[: self._drawn - kept] = self._x[kept - self._origin : self._drawn - self._origin].copy()
-            self._origin = kept
+            origin = max(self.pipeline.begin - self.pipeline.lag, 0)
+            self._x[: self._drawn - origin] = self._x[origin - self._origin : self._drawn - self._origin].copy()
+            self._origin = origin
             self._moved = True
         if end > self._drawn:
             x = self._network.normal(self._seed, 0, self._drawn, end - self._drawn)

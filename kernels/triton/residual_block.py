@@ -70,19 +70,19 @@ def residual_block(
             2C interleaved each, and C for the residual.
         lengths_ptr: [B] int32.
         capacity: L.
-        dilation: in samples.
+        dilation: dilation in samples.
         accumulate: 0 in the first layer, else 1.
         CHANNELS: C.
         ROWS: samples of a program.
         PANEL: channels gated at a time.
         DEPTH: input channels multiplied at a time.
         STAGES: loads in flight.
-        CONDITIONED: add the conditioner.
-        REFLECT: reflect h at the ends instead of padding with 0.
-        APPROXIMATE: compute the gate with the special-function unit.
+        CONDITIONED: whether to add the conditioner.
+        REFLECT: whether to reflect h at the ends instead of padding with 0.
+        APPROXIMATE: whether to compute the gate with the special-function unit.
         PRECISION: Triton's input_precision of the products.
-        EARLY: load the skip sum and the conditioner before the products; requires that PANEL is CHANNELS.
-        DEPENDENT: launched while the kernel before it ends; wait for that kernel.
+        EARLY: whether to load the skip sum and the conditioner before the products; requires that PANEL is CHANNELS.
+        DEPENDENT: whether this kernel starts while the previous kernel ends; it waits for that end.
     """
     if DEPENDENT:
         tl.extra.cuda.gdc_launch_dependents()

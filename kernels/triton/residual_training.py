@@ -68,7 +68,7 @@ def train_layer(
         z_ptr: [B,L,C] storage, written.
         next_u_ptr: [B,L,C] storage, written.
         length: L.
-        dilation: in samples.
+        dilation: dilation in samples.
         C: channels.
         ROWS: samples of a program.
         BANDS: mel bands.
@@ -192,7 +192,7 @@ def tap_gradient(
         residual_ptr: [B,L,C] storage, written: the argument of `gate_gradient` for the layer below.
         d_ptr: [B,tiles,C] fp32, written: the gradient of u, summed over the tile.
         length: L.
-        dilation: in samples.
+        dilation: dilation in samples.
         C: channels.
         ROWS: samples of a program.
         FIRST: there is no layer below.

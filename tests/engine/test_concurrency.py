@@ -52,8 +52,8 @@ def test_several_python_threads_share_a_voice(voice: Voice) -> None:
     expected = [voice.vocode(mel, seed=seed).tobytes() for seed, mel in enumerate(mels)]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            made = pool.map(lambda seed: voice.vocode(mels[seed], seed=seed).tobytes(), range(len(mels)))
-            assert list(made) == expected
+            audio = pool.map(lambda seed: voice.vocode(mels[seed], seed=seed).tobytes(), range(len(mels)))
+            assert list(audio) == expected
 
 
 def test_other_python_threads_run_meanwhile() -> None:
@@ -75,7 +75,7 @@ def test_other_python_threads_run_meanwhile() -> None:
     end = time.perf_counter()
     done.set()
     clock.join()
-    assert sum(begin < at < end for at in ticks) >= 3, f"in {end - begin:.3f} s"
+    assert sum(begin < moment < end for moment in ticks) >= 3, f"in {end - begin:.3f} s"
 
 
 def in_child(work: Callable[[], bytes]) -> bytes:
@@ -92,9 +92,9 @@ def in_child(work: Callable[[], bytes]) -> bytes:
             os._exit(1)
     os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
-        made = pipe.read()
+        content = pipe.read()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return made
+    return content
 
 
 def test_a_forked_child_can_use_its_parents_voice(voice: Voice) -> None:
@@ -110,12 +110,12 @@ def test_a_forked_child_can_use_its_parents_voice(voice: Voice) -> None:
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.05])
-def test_a_sweep_can_go_on_in_a_forked_child(wait: float) -> None:
-    """Several of them, begun by threads that the child does not have, awake or asleep when it forks."""
+def test_a_sweep_can_continue_in_a_forked_child(wait: float) -> None:
+    """Threads that the child does not have begin several sweeps; they are awake or asleep at the fork."""
     network, x = cpu.CpuNetwork(PLAIN, random_network(PLAIN, 1), "generic", "fp32"), gaussian(3000)
     d, terms = 0.1 * gaussian(1, 5, 16), np.float32([[0.0, 1.0, 0.0]])
 
-    def begun() -> tuple[Array, Any]:
+    def begin_sweep() -> tuple[Array, Any]:
         mine = x.copy()
         sweep = network.sweep(d, terms, clamp=False, threads=3, rows=48, length=len(mine))
         sweep.bind(mine)
@@ -123,27 +123,27 @@ def test_a_sweep_can_go_on_in_a_forked_child(wait: float) -> None:
             sweep.advance(0, begin, sweep.tile)
         return mine, sweep
 
-    def finished(pairs: list[tuple[Array, Any]]) -> bytes:
+    def finish(pairs: list[tuple[Array, Any]]) -> bytes:
         for mine, sweep in pairs:
             for begin in range(10 * sweep.tile, len(mine) + PLAIN.reach, sweep.tile):
                 sweep.advance(0, begin, sweep.tile)
                 time.sleep(0.001)  # the threads fall asleep and have to be woken
-        made = b"".join(mine.tobytes() for mine, _ in pairs)
+        audio = b"".join(mine.tobytes() for mine, _ in pairs)
         pairs.clear()
-        return made
+        return audio
 
-    expected = finished([begun(), begun(), begun()])
-    pairs, untouched = [begun(), begun(), begun()], begun()
+    expected = finish([begin_sweep() for _ in range(3)])
+    pairs, untouched = [begin_sweep() for _ in range(3)], begin_sweep()
     time.sleep(wait)
 
     def work() -> bytes:
         nonlocal untouched
-        made = finished(pairs)
+        audio = finish(pairs)
         del untouched
-        return made
+        return audio
 
     assert in_child(work) == expected
-    assert finished(pairs) == expected
+    assert finish(pairs) == expected
 
 
 def test_a_fork_while_another_thread_works(voice: Voice) -> None:

@@ -54,17 +54,17 @@ Array = npt.NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder, made = tmp_path_factory.mktemp("networks"), {}
+    folder, voices = tmp_path_factory.mktemp("networks"), {}
 
-    def of(name: str, **options: Any) -> Voice:
+    def load_network(name: str, **options: Any) -> Voice:
         key = name, *sorted(options.items())
-        if key not in made:
+        if key not in voices:
             path = folder / f"{name}.safetensors"
             save_checkpoint(path, Checkpoint(NETWORKS[name], random_network(NETWORKS[name], 0)))
-            made[key] = engine.load(path, **{"device": "cpu", "threads": 1, **options})
-        return made[key]
+            voices[key] = engine.load(path, **{"device": "cpu", "threads": 1, **options})
+        return voices[key]
 
-    return of
+    return load_network
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def exact(name: str, start: Any, steps: int, seeds: list[int], labels: Any = Non
     z = z.reshape(steps - 1, *start.shape)
     tensors = reference.to_tensors(random_network(NETWORKS[name], 0), torch.float64)
     x, noise, mels = (None if a is None else torch.as_tensor(np.asarray(a)).double() for a in (start, z, mel))
-    given = None if labels is None else torch.tensor(labels)
-    return reference.sample(tensors, NETWORKS[name], mels, plan, x, noise, labels=given)
+    numbers = None if labels is None else torch.tensor(labels)
+    return reference.sample(tensors, NETWORKS[name], mels, plan, x, noise, labels=numbers)
 
 
 # Clips of classes

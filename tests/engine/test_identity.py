@@ -73,7 +73,7 @@ class Mode:
     """One way to compute the same audio.
 
     Attributes:
-        threads: of the voice.
+        threads: number of threads of the voice.
         cuts: frames at which the mel is split into pieces of a stream.
         chunk: samples per chunk of a stream.
         before: frames of the items before the mel in a batch.

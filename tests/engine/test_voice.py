@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +19,7 @@ from engine.config import Config
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import cpu, reference
+from engine.kernels.processors import default_threads
 from engine.sampling.cpu.loop import SHORT
 from tests.support.networks import random_network, shared_example, shared_file
 from tests.support.targets import targets
@@ -375,7 +375,7 @@ def test_explain_says_what_was_chosen(paths: dict[Config, Path], isa: str, preci
     text = engine.load(paths[CONFIG], device="cpu", precision=precision, threads=3, isa=isa).explain()
     for part in ("C=16 N=5 cycle=4", "20 mel bands of kind lmnt", "hop 16", "22050 Hz", "device cpu: requested"):
         assert part in text
-    for part in (f"isa {isa}: requested", f"precision {precision}: requested", "threads 3"):
+    for part in (f"isa {isa}: requested", f"precision {precision}: requested", "threads 3: requested"):
         assert part in text
     assert "no mel" in engine.load(paths[PLAIN], isa=isa).explain()
 
@@ -385,7 +385,8 @@ def test_automatic_is_the_fastest_here(paths: dict[Config, Path]) -> None:
     precision = "bf16" if any(ok and "bf16" in able for _, ok, _, able in cpu.tiers()) else "fp32"
     isa = [name for name, ok, _, able in cpu.tiers() if ok and precision in able][-1]
     assert (voice.choice.device, voice.choice.isa, voice.choice.precision) == ("cpu", isa, precision)
-    assert voice.threads == len(os.sched_getaffinity(0))
+    limit = default_threads()
+    assert voice.threads == limit.count and voice.explain().endswith(f"threads {limit.count}: {limit.reason}")
     assert f"isa {isa}: the fastest" in voice.explain()
 
 

@@ -250,19 +250,19 @@ def test_audio_does_not_depend_on_reused_memory(isa, precision, name):
     config, size, steps = SWEEPS[name]
     example, longer, shorter = case(config, size, steps), case(config, size + 3, steps), case(config, size - 2, steps)
     fresh = sampled(packed(config, isa, precision), example)
-    begun = {"d": np.float32(example.d[:6]), "coefficients": np.ones((6, 3), np.float32), "clamp": True, "threads": 1}
+    options = {"d": np.float32(example.d[:6]), "coefficients": np.ones((6, 3), np.float32), "clamp": True, "threads": 1}
     inf, nan = np.inf, np.nan
     # In x a NaN ends at the first ReLU. An infinity reaches all layers in the channels where it is positive.
     for x, mel, d in ((nan, nan, nan), (inf, nan, nan), (-inf, nan, nan), (3e38, -3e38, -3e38), (-3e38, 3e38, inf)):
         net = packed(config, isa, precision)
-        new = net.sweep(length=len(example.x), **begun).bytes
+        new = net.sweep(length=len(example.x), **options).bytes
         sampled(net, shorter)
         bad = longer.item(
             x=np.full_like(longer.x, x), mel=None if example.mel is None else np.full_like(longer.mel, mel)
         )
         evaluated(net, bad.x, bad.mel, np.full_like(longer.d[:1], d), threads=2)
         audio_of(net, bad, longer.plan, np.full_like(longer.d, d), threads=2)
-        used = net.sweep(length=len(example.x), **begun)
+        used = net.sweep(length=len(example.x), **options)
         assert used.bytes > new, "no memory is reused, so this test proves nothing"
         del used
         assert sampled(net, example) == fresh, f"after {x}, {mel}, {d}"

@@ -64,7 +64,7 @@ def random_checkpoint(folder: Path, layout: str, seed: int = 0, **sizes: Any) ->
     Args:
         folder: the folder of the checkpoint; its config.json applies to no other checkpoint.
         layout: a key of `LAYOUTS`.
-        seed: of the weights.
+        seed: seed of the weights.
         **sizes: fields of `Config`, instead of those of a small network.
     """
     config = layout_config(layout, **sizes)

@@ -26,9 +26,9 @@ class Symptom:
     Attributes:
         noticed: whether the engine refuses the mel.
         level: root mean square in dB of full scale.
-        flatness: of the mean spectrum: 1 for white noise, near 0 for speech.
+        flatness: flatness of the mean spectrum: 1 for white noise, near 0 for speech.
         likeness: correlation of the audio's own mel with the right mel.
-        length: relative to the audio of the right mel.
+        length: length relative to the audio of the right mel.
     """
 
     noticed: bool
@@ -47,7 +47,7 @@ def _mel(audio: FloatArray, kind: str = "lmnt", rate: int = RATE) -> FloatArray:
 
 
 def _other_rate(audio: FloatArray, rate: int) -> FloatArray:
-    """By linear interpolation: soxr may be absent."""
+    """Resample by linear interpolation: soxr may be absent."""
     t = np.arange(int(len(audio) * rate / RATE)) * (RATE / rate)
     return np.interp(t, np.arange(len(audio)), audio).astype(np.float32)
 
@@ -56,8 +56,8 @@ def _squeezed(mel: FloatArray) -> FloatArray:
     return (mel - mel.min()) / (mel.max() - mel.min())
 
 
-# Name: the mel from the right one and its audio. Where the engine would already refuse the audio, a function
-# in NAIVE says what a user does.
+# By name, the function that computes the wrong mel from the right mel and its audio. If the engine already refuses the
+# audio, a function in NAIVE computes the mel that a user would pass.
 CASES: dict[str, Make] = {
     "the right mel, for comparison": lambda mel, audio: mel,
     "a `tacotron`, `hifigan` or `speechbrain` mel": lambda mel, audio: _mel(audio, "hifigan"),
@@ -81,7 +81,7 @@ NAIVE: dict[str, Make] = {"16-bit integers, not divided by 32768": lambda mel, a
 
 
 def refused() -> dict[str, bool]:
-    """Whether each case is refused: the recording by `engine.mel`, the mel by what `vocode` checks first."""
+    """Return whether each case is refused: the recording by `engine.mel`, the mel by the first checks of `vocode`."""
     correct = np.load(BUNDLED.with_name("demo_mel.npy"))[:, 60:140]
     right = engine.load(precision="fp32").vocode(correct[:, :20])
     config = load_checkpoint(BUNDLED).config
@@ -97,7 +97,7 @@ def refused() -> dict[str, bool]:
 
 
 def measure() -> dict[str, Symptom]:
-    """Every case on half a second of the demo mel, 6 steps, seed 0, fp32, without the check of the mel's range."""
+    """Measure every case on half a second of the demo mel: 6 steps, seed 0, fp32, with no check of the mel's range."""
     checkpoint = load_checkpoint(BUNDLED)
     config = replace(checkpoint.config, mel_kind=None)
     voice = Voice(replace(checkpoint, config=config), registry.select("cpu", "fp32", None), 2)

@@ -19,7 +19,7 @@ def targets(*precisions: str, arm: bool = False) -> list[Any]:
     """Return test parameters (isa, precision) of all tiers, slowest first. Unsupported tiers are skipped.
 
     Args:
-        precisions: of the tiers; fp32 and bf16 by default.
+        precisions: precisions of the tiers; fp32 and bf16 by default.
         arm: also return the tiers of an emulated Arm processor, "arm-generic" and others, marked `arm`. Only `network`
             and `packed` accept them.
     """

@@ -58,9 +58,9 @@ class StepPipeline:
     """Steps that advance through time together; step s runs one reach (`Config.reach`) behind step s - 1.
 
     Attributes:
-        network: of the steps.
+        network: network of the steps.
         sweeps: the sweeps that share the steps, in order.
-        length: of the audio in samples; None while it is unknown.
+        length: length of the audio in samples; None while it is unknown.
         lag: samples between the first step and the final audio.
         mel_lag: samples between the first sweep and the last; every sweep reads the mel.
         tile: the most samples that advance at once.
@@ -147,11 +147,11 @@ def start_pipeline(
     """Return a pipeline of these steps at its beginning.
 
     Args:
-        network: of a backend.
-        steps: S of them.
-        threads: that share a tile.
-        seed: of the noise.
-        length: of the audio in samples; None while it is unknown.
+        network: network of a backend.
+        steps: S steps.
+        threads: number of threads that share a tile.
+        seed: seed of the noise.
+        length: length of the audio in samples; None while it is unknown.
         per_sweep: the most steps in one sweep.
         label: the number of the class, for a network with classes.
     """
@@ -176,10 +176,10 @@ def steps_per_sweep(network: CpuNetwork, steps: int, threads: int, length: int |
     """Return the most steps that may share a conditioner within WORKING_MEMORY, or the number that takes fewest bytes.
 
     Args:
-        network: of a backend.
+        network: network of a backend.
         steps: S.
-        threads: of a sweep.
-        length: of the audio in samples; None for any.
+        threads: number of threads of a sweep.
+        length: length of the audio in samples; None for any.
         at_once: whether all sweeps run together (a stream) or one after another.
     """
 
@@ -200,10 +200,10 @@ def sample(
     """Run the reverse process (paper, algorithm 2) over one utterance.
 
     Args:
-        network: of a backend.
+        network: network of a backend.
         item: the utterance.
-        steps: S of them.
-        threads: that share a tile.
+        steps: S steps.
+        threads: number of threads that share a tile.
         out: [L] float32, C-contiguous, receives the audio.
         progress: called with the fraction done, 0 to 1, after every tile.
     """

@@ -50,7 +50,7 @@ class GpuLoop:
         """Run the reverse process (paper, algorithm 2) over every item.
 
         Args:
-            items: with x, mel, noise and scale as arrays or as tensors of the device; they are not changed.
+            items: items whose x, mel, noise and scale are arrays or tensors of the device; they are not changed.
             schedule: S steps.
             progress: called with the fraction done; every call waits for the device.
 

@@ -30,27 +30,27 @@ class Shape:
     Attributes:
         items: B.
         capacity: L, in samples.
-        given: whether the noise comes from the caller, through a buffer.
+        own_noise: whether the noise comes from the caller, through a buffer.
     """
 
     items: int
     capacity: int
-    given: bool
+    own_noise: bool
 
 
 class Plan:
     """The launches of one shape, and their graphs.
 
     Attributes:
-        shape: its capacity.
+        shape: the shape that it is built for.
         buffers: `engine.kernels.gpu.Buffers`.
-        bytes: of the buffers.
+        bytes: size of the buffers in bytes.
     """
 
     def __init__(self, network: GpuNetwork, shape: Shape) -> None:
         self.shape = shape
         self.bytes = size_of(network, shape)
-        self.buffers = network.buffers(shape.items, shape.capacity, STEPS, shape.given)
+        self.buffers = network.buffers(shape.items, shape.capacity, STEPS, shape.own_noise)
         self._device = network.device
         self._conditioner = [self._device.bind(launch) for launch in conditioner_launches(network, self.buffers)]
         self._steps = [self._device.bind(launch) for launch in step_launches(network, self.buffers, STEPS)]
@@ -90,7 +90,7 @@ class Plan:
 
 def size_of(network: GpuNetwork, shape: Shape) -> int:
     """Return the bytes of a plan's buffers."""
-    return int((network.bytes_per_sample() + 4 * STEPS * shape.given) * shape.items * shape.capacity)
+    return int((network.bytes_per_sample() + 4 * STEPS * shape.own_noise) * shape.items * shape.capacity)
 
 
 def conditioner_launches(network: GpuNetwork, buffers: Any) -> Iterator[Any]:

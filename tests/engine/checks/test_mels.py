@@ -80,14 +80,14 @@ def test_elements_of_packed_records_are_copied() -> None:
 
 
 def test_torch_forms() -> None:
-    one, many = torch.from_numpy(uniform(80, 7)), torch.from_numpy(uniform(2, 80, 5))
-    batch = check_mel(one, BASE)
-    assert np.shares_memory(batch.items[0], one.numpy())
-    audio = batch.restore(audios([7]))
-    assert isinstance(audio, torch.Tensor) and audio.shape == (7,) and audio.device == one.device
-    audio = check_mel(many, BASE).restore(audios([5, 5]))
+    single, batch = torch.from_numpy(uniform(80, 7)), torch.from_numpy(uniform(2, 80, 5))
+    checked = check_mel(single, BASE)
+    assert np.shares_memory(checked.items[0], single.numpy())
+    audio = checked.restore(audios([7]))
+    assert isinstance(audio, torch.Tensor) and audio.shape == (7,) and audio.device == single.device
+    audio = check_mel(batch, BASE).restore(audios([5, 5]))
     assert isinstance(audio, torch.Tensor) and audio.tolist() == [[0] * 5, [1] * 5]
-    audio = check_mel([one, one.T.contiguous().T], BASE).restore(audios([7, 7]))
+    audio = check_mel([single, single.T.contiguous().T], BASE).restore(audios([7, 7]))
     assert isinstance(audio, list) and all(isinstance(a, torch.Tensor) for a in audio)
 
 
@@ -288,11 +288,11 @@ def test_an_lmnt_mel_for_a_log_checkpoint_warns(kind: str, low: float, high: flo
         fitted(spread(low, high), kind, piece=True)
 
 
-def test_a_stream_that_has_begun_refuses_no_value() -> None:
+def test_a_later_piece_of_a_stream_is_not_refused() -> None:
     with pytest.raises(InputError, match="wants 'lmnt' mels"):
         fitted(spread(-5, 3), "lmnt", piece=True)
     with pytest.warns(UserWarning, match="were clipped to 0 to 1"):
-        batch = fitted(spread(-5, 3), "lmnt", piece=True, begun=True)
+        batch = fitted(spread(-5, 3), "lmnt", piece=True, continues=True)
     np.testing.assert_array_equal(batch.items[0], spread(-5, 3).clip(0, 1))
 
 

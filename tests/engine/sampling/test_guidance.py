@@ -41,12 +41,12 @@ Array = npt.NDArray[np.float32]
 def load(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("networks")
 
-    def of(name: str, **options: Any) -> Voice:
+    def load_network(name: str, **options: Any) -> Voice:
         path = folder / f"{name}.safetensors"
         save_checkpoint(path, Checkpoint(NETWORKS[name], weights(name)))
         return engine.load(path, **{"device": "cpu", "threads": 1, "precision": "fp32", **options})
 
-    return of
+    return load_network
 
 
 def weights(name: str) -> dict[str, Array]:
@@ -90,10 +90,10 @@ def test_every_tier_is_the_formula(load: Any, isa: str, precision: str) -> None:
 def test_own_noise_and_noise_of_seeds(load: Any, name: str, weight: float) -> None:
     voice, seeds = load(name), [2**64 - 1, 5, 8]
     x, *z = np.array([[normal(seed, step, 0, 120) for seed in seeds] for step in range(6)])
-    own = voice.generate(n=3, label=LABELS, guidance=weight, steps=6, noise=(x, np.array(z)))
-    assert relative_error(own, exact(name, weight, x, np.array(z))) < TOLERANCES["network_audio_fp32"]
+    audio = voice.generate(n=3, label=LABELS, guidance=weight, steps=6, noise=(x, np.array(z)))
+    assert relative_error(audio, exact(name, weight, x, np.array(z))) < TOLERANCES["network_audio_fp32"]
     drawn = voice.generate(n=3, label=LABELS, guidance=weight, steps=6, seed=seeds)
-    assert drawn.tobytes() == own.tobytes()
+    assert drawn.tobytes() == audio.tobytes()
     assert (np.abs(drawn).max() > 1.0) == (name == "no clamp")
 
 

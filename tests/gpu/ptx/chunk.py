@@ -82,7 +82,7 @@ class Chunk:
                         pc, counters, done = self.run_diverged(steps, counters)
                 except PTXError as error:
                     ins = steps[self.pc].instruction
-                    raise error.at(ins.line, ins.text) from None
+                    raise error.with_location(ins.line, ins.text) from None
                 if done:
                     return
 

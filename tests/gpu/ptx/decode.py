@@ -70,9 +70,9 @@ def decode_one(program: Program, ins: Instruction) -> Step:
         flow = "barrier" if ins.name in ("bar", "barrier") and "warp" not in ins.parts else ""
         return Step(flow, TABLE[ins.name](ins), guard, 0, ins)
     except PTXError as error:
-        raise error.at(ins.line, ins.text) from None
+        raise error.with_location(ins.line, ins.text) from None
     except (KeyError, IndexError, AttributeError, ValueError) as error:
-        raise UnsupportedError(f"cannot decode ({error!r})").at(ins.line, ins.text) from error
+        raise UnsupportedError(f"cannot decode ({error!r})").with_location(ins.line, ins.text) from error
 
 
 class Undefined:

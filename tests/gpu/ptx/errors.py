@@ -8,7 +8,7 @@ class PTXError(Exception):
 
     location = ""
 
-    def at(self, line: int, text: str) -> PTXError:
+    def with_location(self, line: int, text: str) -> PTXError:
         """Set the location of the error unless it has one, and return the error."""
         self.location = self.location or f" (PTX line {line}: {' '.join(text.split())})"
         return self

@@ -99,7 +99,7 @@ def split(text: str) -> list[str]:
 def variable(statement: str, line: int) -> Variable:
     match = VARIABLE.match(statement)
     if not match or match[3] not in BITS:
-        raise ParseError("unsupported declaration").at(line, statement)
+        raise ParseError("unsupported declaration").with_location(line, statement)
     space, align, kind, name, count, initial = match.groups()
     width = BITS[kind] // 8
     data = b""
@@ -108,7 +108,7 @@ def variable(statement: str, line: int) -> Variable:
             values = [int(v, 0) for v in split(initial.strip("{} \n"))]
             data = b"".join((v % (1 << 8 * width)).to_bytes(width, "little") for v in values)
         except ValueError:
-            raise ParseError("an initial value that is not an integer").at(line, statement) from None
+            raise ParseError("an initial value that is not an integer").with_location(line, statement) from None
     size = width * int(count or 1) if count != "" else len(data) or None
     return Variable(name, space, size, int(align or width), data)
 
@@ -118,7 +118,7 @@ def parameters(text: str, line: int) -> list[Parameter]:
     for item in split(text):
         match = PARAMETER.match(item)
         if not match or match[2] not in BITS:
-            raise ParseError("unsupported parameter").at(line, item)
+            raise ParseError("unsupported parameter").with_location(line, item)
         width = BITS[match[2]] // 8
         size, align = width * int(match[4] or 1), int(match[1] or width)
         offset = -(-offset // align) * align
@@ -165,7 +165,8 @@ class Parser:
             else:
                 end = self.text.find(";", self.position)
                 if end < 0:
-                    raise ParseError("a statement without a semicolon").at(self.line(), self.text[self.position :][:80])
+                    rest = self.text[self.position :][:80]
+                    raise ParseError("a statement without a semicolon").with_location(self.line(), rest)
                 self.statement(self.text[self.position : end].strip(), self.line())
                 self.position = end + 1
 
@@ -173,7 +174,7 @@ class Parser:
         if text.startswith(".reg"):
             match = re.match(r"\.reg\s+\.(\w+)\s+(.*)$", text, re.S)
             if not match or match[1] not in BITS:
-                raise ParseError("unsupported declaration of registers").at(line, text)
+                raise ParseError("unsupported declaration of registers").with_location(line, text)
             for name in split(match[2]):
                 self.registers = self.scope.define_registers(name, BITS[match[1]], self.registers)
         elif re.match(r"\.(shared|local|global|const)\b", text):
@@ -185,13 +186,13 @@ class Parser:
     def instruction(self, text: str, line: int, scope: Scope) -> Instruction:
         match = re.match(rf"(?:@(!?)\s*({NAME})\s+)?([a-z][\w.:]*)\s*(.*)$", text, re.S)
         if not match:
-            raise ParseError("not an instruction").at(line, text)
+            raise ParseError("not an instruction").with_location(line, text)
         negated, guard, opcode, rest = match.groups()
         try:
             operands = tuple(self.operand(item, scope) for item in split(rest))
             register = self.operand(guard, scope) if guard else None
         except ParseError as error:
-            raise error.at(line, text) from None
+            raise error.with_location(line, text) from None
         return Instruction(tuple(opcode.split(".")), operands, Negated(register) if negated else register, text, line)
 
     def operand(self, text: str, scope: Scope) -> Any:

@@ -45,14 +45,14 @@ def five_steps(length: int | None) -> tuple[StepPipeline, list[tuple[int, int, i
 
 def check(calls: list[tuple[int, int, int]], length: int) -> None:
     """Check that every step took every sample and `reach` more, in order, once the step before it was final there."""
-    taken = [None] * 5
+    ends = [None] * 5
     for step, begin, rows in calls:
         assert rows % UNIT == 0 and 0 < rows <= TILE
-        assert begin <= 0 if taken[step] is None else begin == taken[step]
-        taken[step] = begin + rows
+        assert begin <= 0 if ends[step] is None else begin == ends[step]
+        ends[step] = begin + rows
         if step:
-            assert begin + rows <= max((taken[step - 1] or 0) - REACH, 0) or taken[step - 1] >= length + REACH
-    assert all(end >= length + REACH for end in taken)
+            assert begin + rows <= max((ends[step - 1] or 0) - REACH, 0) or ends[step - 1] >= length + REACH
+    assert all(end >= length + REACH for end in ends)
 
 
 @pytest.mark.parametrize("length", [1, 11, 12, 95, 96, 97, 500])
@@ -117,13 +117,13 @@ def test_working_memory_is_bounded(isa: str, precision: str, name: str) -> None:
 @pytest.mark.parametrize(("threads", "at_once"), [(128, False), (32, True), (64, True), (128, True)])
 def test_a_tight_budget_takes_the_fewest_bytes(threads: int, at_once: bool) -> None:
     net, steps = network_of(LARGE, "generic", "fp32"), 6
-    taken = {
+    sizes = {
         count: (steps // count if at_once else 1) * net.sweep_bytes(count, None, threads)
         + (net.sweep_bytes(steps % count, None, threads) if at_once and steps % count else 0)
         for count in range(1, steps + 1)
     }
-    assert min(taken.values()) > WORKING_MEMORY
-    assert taken[steps_per_sweep(net, steps, threads, None, at_once)] == min(taken.values())
+    assert min(sizes.values()) > WORKING_MEMORY
+    assert sizes[steps_per_sweep(net, steps, threads, None, at_once)] == min(sizes.values())
 
 
 def test_sweep_bytes_are_those_of_the_sweep() -> None:
@@ -156,18 +156,18 @@ def test_the_budget_changes_no_byte(monkeypatch: pytest.MonkeyPatch, budget: int
 
 def test_steps_keep_their_numbers() -> None:
     """The noise that the n-th step adds is that of step n + 1, whatever the sweeps."""
-    seen: list[int] = []
+    numbers: list[int] = []
 
     class Net:
         config = Config()
 
         def sweep(self, d: Any, terms: Any, *, noise_step: int, **_: Any) -> Recorder:
-            seen.append(noise_step)
+            numbers.append(noise_step)
             return Recorder([], 0)
 
     steps = steps_of(update_terms(BASE, build_schedule(BASE, "full")), np.zeros((50, 30, 64)), clamp=True)
     started = start_pipeline(Net(), steps, 1, 0, None, 6)  # type: ignore[arg-type]
-    assert seen == list(range(1, 51, 6)) and started.lag == 50 * BASE.reach
+    assert numbers == list(range(1, 51, 6)) and started.lag == 50 * BASE.reach
 
 
 def network_of(config: Config, isa: str, precision: str) -> cpu.CpuNetwork:

@@ -33,15 +33,15 @@ def log() -> list[str]:
 def network(monkeypatch: pytest.MonkeyPatch, log: list[str]) -> Any:
     class FakePlan:
         def __init__(self, network: Any, shape: Shape) -> None:
-            log.append(f"made {shape.capacity}")
+            log.append(f"built {shape.capacity}")
             self.shape, self.bytes = shape, plan.size_of(network, shape)
 
     monkeypatch.setattr(plan, "Plan", FakePlan)
     return SimpleNamespace(bytes_per_sample=lambda: 1, device=SimpleNamespace(mark=lambda: Mark(log)))
 
 
-def shape(capacity: int, given: bool = False) -> Shape:
-    return Shape(1, capacity, given)
+def shape(capacity: int, own_noise: bool = False) -> Shape:
+    return Shape(1, capacity, own_noise)
 
 
 def test_a_plan_is_reused_after_its_last_work(network: Any, log: list[str]) -> None:
@@ -50,7 +50,7 @@ def test_a_plan_is_reused_after_its_last_work(network: Any, log: list[str]) -> N
         pass
     with cache.plan(shape(100)) as again:
         assert again is first and len(cache) == 0
-    assert log == ["made 100", "wait"] and len(cache) == 1
+    assert log == ["built 100", "wait"] and len(cache) == 1
 
 
 def test_two_calls_at_once_get_two_plans(network: Any, log: list[str]) -> None:
@@ -62,9 +62,9 @@ def test_two_calls_at_once_get_two_plans(network: Any, log: list[str]) -> None:
 
 def test_other_shapes_are_other_plans(network: Any, log: list[str]) -> None:
     cache = PlanCache(network, 10000)
-    for wanted in (shape(100), shape(200), shape(100, given=True)):
-        with cache.plan(wanted) as borrowed:
-            assert borrowed.shape == wanted
+    for requested in (shape(100), shape(200), shape(100, own_noise=True)):
+        with cache.plan(requested) as borrowed:
+            assert borrowed.shape == requested
     assert len(cache) == 3 and "wait" not in log
 
 
@@ -74,10 +74,10 @@ def test_the_least_recently_used_makes_room(network: Any, log: list[str]) -> Non
         with cache.plan(shape(capacity)):
             pass
     with cache.plan(shape(103)):  # 101 has to go, after its work is done
-        assert log[-2:] == ["synchronize", "made 103"]
+        assert log[-2:] == ["synchronize", "built 103"]
     with cache.plan(shape(100)):
         pass
-    assert log.count("made 100") == 1 and log.count("synchronize") == 1 and len(cache) == 3
+    assert log.count("built 100") == 1 and log.count("synchronize") == 1 and len(cache) == 3
 
 
 def test_a_plan_larger_than_the_limit_is_still_built(network: Any, log: list[str]) -> None:
