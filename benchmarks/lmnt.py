@@ -72,7 +72,9 @@ class Upsampler(nn.Module):
         super().__init__()
         self.count = len(strides)
         for number, s in enumerate(strides, start=1):
-            self.add_module(f"conv{number}", nn.ConvTranspose2d(1, 1, (3, 2 * s), (1, s), (1, s // 2)))
+            padding, output_padding = (s + 1) // 2, s % 2
+            layer = nn.ConvTranspose2d(1, 1, (3, 2 * s), (1, s), (1, padding), (0, output_padding))
+            self.add_module(f"conv{number}", layer)
 
     def forward(self, mel: Tensor) -> Tensor:
         """See `engine.kernels.reference.upsample_mel`."""

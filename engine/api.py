@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias, overload
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.bundled import NAMES, path_of
-from engine.checkpoint.load import load_checkpoint
+from engine.bundled import NAMES, Model, source_of
+from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.checkpoint.source import Source
 from engine.checks.arguments import check_count
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT
 from engine.kernels import registry
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 MAX_THREADS = 1024
-# The name of a bundled network (`engine.bundled.NAMES`) or a checkpoint file.
-Model: TypeAlias = "str | os.PathLike[str]"
 
 
 def load(
@@ -37,12 +37,13 @@ def load(
     threads: int | None = None,
     isa: str | None = None,
     mel_kind: str | None = None,
+    weights: str = "raw",
 ) -> Voice:
     """Load a checkpoint and pack it for this machine.
 
     Args:
-        path: a checkpoint of any public implementation (docs/checkpoints.md), or the name of a bundled network
-            (`engine.bundled.NAMES`); None for the bundled voice.
+        path: a checkpoint of any public implementation (docs/checkpoints.md), its folder, or its content as bytes or as
+            an open binary file; or the name of a bundled network (`engine.bundled.NAMES`); None for the bundled voice.
         device: "auto" for a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
         precision: "auto" for the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
             (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
@@ -51,6 +52,7 @@ def load(
         isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0,
             "sm_90a" selects the residual blocks written in CUDA (docs/gpu.md).
         mel_kind: the kind of mel that the checkpoint needs ("lmnt", ...), where its file does not say.
+        weights: "raw", or "ema" for the average over the training that some files hold beside them.
 
     Raises:
         CheckpointError: the file or the bundled network is missing, damaged, hostile or not a DiffWave network.
@@ -62,12 +64,35 @@ def load(
         count, reason = min(limit.count, MAX_THREADS), limit.reason
     else:
         count, reason = check_count(threads, "threads", MAX_THREADS), "requested"
-    checkpoint = load_checkpoint(path_of(path), mel_kind)
+    source = source_of(path)
+    checkpoint = load_checkpoint(source, mel_kind, weights=weights)
+    _warn(checkpoint, source.name)
     choice = registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges))
     voice = Voice(checkpoint, choice, count, reason)
+    options = {"device": device, "precision": precision, "threads": threads, "isa": isa, "mel_kind": mel_kind}
+    voice.origin = partial(load, **options, weights=weights), (_portable(path, source),)  # type: ignore[arg-type]
     for line in voice.explain().splitlines():
         _LOG.info("%s", line)
     return voice
+
+
+def _portable(path: Model | None, source: Source) -> Model | None:
+    """Return an argument of `load` that means the same in another process."""
+    if path is None or (isinstance(path, str) and path in NAMES):
+        return path
+    return source.content if isinstance(source.content, bytes) else os.path.abspath(source.content)
+
+
+def _warn(checkpoint: Checkpoint, name: str) -> None:
+    """Warn about parameters in the file of modules that DiffWave does not have."""
+    if foreign := [tensor for tensor in checkpoint.unused if tensor.endswith((".weight", ".bias"))]:
+        listed = ", ".join(f"{tensor!r:.60}" for tensor in foreign[:2]) + ", ..." * (len(foreign) > 2)
+        warnings.warn(
+            f"{name}: ignored {len(foreign)} tensors of modules that DiffWave does not have ({listed}); the audio is "
+            "wrong if the network needs them",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 @lru_cache(maxsize=len(NAMES))
@@ -81,7 +106,7 @@ def vocode(
     *,
     model: Model = "voice",
     lengths: Sequence[int] | npt.NDArray[np.integer] | torch.Tensor | None = None,
-    steps: int | str = 6,
+    steps: int | str = "fast",
     seed: int | Sequence[int] = 0,
     schedule: Sequence[float] | None = None,
     noise: tuple[AnyArray, AnyArray] | None = None,
@@ -95,7 +120,7 @@ def vocode(
         mel: see `Voice.vocode`, as for all other arguments but `model`.
         model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
         lengths: frames per item of a padded batch.
-        steps: 6 or "full".
+        steps: "fast", "full" or a number.
         seed: of the noise.
         schedule: betas in place of `steps`.
         noise: in place of `seed`.
@@ -170,7 +195,7 @@ def generate(
         n: the number of clips; see `Voice.generate`, as for all other arguments but `model`.
         label: the class of every clip.
         model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
-        steps: "full" or 6.
+        steps: "full", "fast" or a number.
         seed: of the noise.
         schedule: betas in place of `steps`.
         noise: in place of `seed`.

@@ -41,16 +41,28 @@ def linear_schedule(first: float, last: float, count: int) -> tuple[float, ...]:
     return tuple(first + (last - first) * n / max(count - 1, 1) for n in range(count))
 
 
+def upsample_padding(stride: int) -> tuple[int, int]:
+    """Return padding and output padding in time of a transposed convolution of the mel upsampler.
+
+    With a kernel of twice the stride, T frames become exactly T * stride columns. For an odd stride this is the recipe
+    of LMNT's author.
+
+    Args:
+        stride: s.
+    """
+    return (stride + 1) // 2, stride % 2
+
+
 @dataclass(frozen=True)
 class Config:
     """Hyper-parameters of one network (paper, section 3 and table 1).
 
     Attributes:
-        residual_channels: C, a multiple of 16.
+        residual_channels: C. The kernels pad other numbers than multiples of 16 with zeros.
         residual_layers: N.
         dilation_cycle: layer i has the dilation ``2 ** (i % dilation_cycle)``.
         n_mels: M, the bands of the local conditioner; 0 for an unconditional network.
-        upsample_strides: strides in time of the transposed convolutions; their product is the hop.
+        upsample_strides: strides in time of the transposed convolutions (`upsample_padding`); their product is the hop.
         sample_rate: of the audio, in Hz.
         mel_kind: the front-end that computes the mel (one of ``MEL_KINDS``); None if unknown.
         train_schedule: beta_1 .. beta_T of the training.
@@ -109,7 +121,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("residual_channels", 16, 1024),
+            ("residual_channels", 1, 1024),
             ("residual_layers", 1, 256),
             ("dilation_cycle", 1, 16),
             ("n_mels", 0, MAX_MELS),
@@ -119,12 +131,10 @@ class Config:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise _refusal(name, f"an integer from {low} to {high}", value)
-        if self.residual_channels % 16:
-            raise _refusal("residual_channels", "a multiple of 16", self.residual_channels)
         strides = self.upsample_strides
-        strides_ok = type(strides) is tuple and all(type(s) is int and 2 <= s <= 64 and s % 2 == 0 for s in strides)
+        strides_ok = type(strides) is tuple and all(type(s) is int and 2 <= s <= 64 for s in strides)
         if not strides_ok or bool(strides) != bool(self.n_mels) or self.hop > MAX_HOP:
-            expected = f"a tuple of even strides from 2 to 64 with a product of at most {MAX_HOP}"
+            expected = f"a tuple of strides from 2 to 64 with a product of at most {MAX_HOP}"
             raise _refusal("upsample_strides", f"{expected} (empty for an unconditional network)", strides)
         if self.mel_kind is not None and self.mel_kind not in MEL_KINDS:
             raise _refusal("mel_kind", f"one of {', '.join(MEL_KINDS)}", self.mel_kind)
@@ -198,7 +208,7 @@ class Config:
         """Look-ahead of the mel upsampler in samples: 136 for strides 16 x 16."""
         reach = 0
         for stride in self.upsample_strides:
-            reach = reach * stride + stride // 2
+            reach = reach * stride + upsample_padding(stride)[0]
         return reach
 
     @property

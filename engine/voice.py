@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.bundled import Reloadable
 from engine.checkpoint.load import Checkpoint
 from engine.checks.arguments import (
     check_clip_length,
@@ -22,7 +24,7 @@ from engine.checks.arguments import (
     check_signal,
 )
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, on_device, stack
-from engine.checks.mels import check_mel, check_mel_length, fit_to_kind
+from engine.checks.mels import check_mel, check_mel_length, fit_to_kind, warn_unknown_kind
 from engine.diffusion.labels import resolve_labels
 from engine.diffusion.noise import normal
 from engine.diffusion.prior import check_prior, resolve_energy_min
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Voice:
+class Voice(Reloadable):
     """One network, ready to run. `engine.load` makes it; several threads may use it at once.
 
     Attributes:
@@ -58,7 +60,8 @@ class Voice:
         self.hop = checkpoint.config.hop
         self.choice = choice
         self.threads = threads
-        self._threads_reason = threads_reason
+        self._reasons = *checkpoint.weights_line(), *choice.reasons, f"threads {threads}: {threads_reason}"
+        self._warn_once = cache(warn_unknown_kind)
         network = registry.build(checkpoint.config, checkpoint.tensors, choice)
         self._loop = LOOPS[choice.device](network, checkpoint.tensors, threads)
 
@@ -67,7 +70,7 @@ class Voice:
         mel: MelT,
         *,
         lengths: Sequence[int] | npt.NDArray[np.integer] | torch.Tensor | None = None,
-        steps: int | str = 6,
+        steps: int | str = "fast",
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         noise: tuple[AnyArray, AnyArray] | None = None,
@@ -82,7 +85,7 @@ class Voice:
                 or torch.
             lengths: for a padded batch [B, M, T], the frames of every item. Its audio is the audio that it has alone,
                 followed by zeros; the frames behind its length are not read.
-            steps: 6 for the fast schedule, or "full" for the training schedule.
+            steps: "fast" (the checkpoint's own, else the paper's 6), "full" (the training's), or the number of either.
             seed: of the noise. An integer s gives item i the seed s + i; a list gives one per item. The audio of an
                 item depends on its mel, its seed and the schedule, never on the batch.
             schedule: betas in place of `steps`, smallest first.
@@ -100,6 +103,7 @@ class Voice:
             InputError: an argument has an impossible value; the message names it.
         """
         batch = fit_to_kind(check_mel(mel, self.config, self.choice.device, lengths), self.config.mel_kind)
+        self._warn_once(self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
         samples = batch.lengths(self.hop)
         check_reflection(self.config, min(samples))
@@ -111,7 +115,7 @@ class Voice:
         self,
         mels: ArrayT | Iterable[ArrayT],
         *,
-        steps: int | str = 6,
+        steps: int | str = "fast",
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
@@ -148,7 +152,7 @@ class Voice:
         self,
         mels: Sequence[ArrayT | Iterable[ArrayT]],
         *,
-        steps: int | str = 6,
+        steps: int | str = "fast",
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
@@ -184,7 +188,7 @@ class Voice:
     def open_stream(
         self,
         *,
-        steps: int | str = 6,
+        steps: int | str = "fast",
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
@@ -214,6 +218,7 @@ class Voice:
             raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
         if cancel is not None and not callable(getattr(cancel, "is_set", None)):
             raise InputError(f"cancel: expected a threading.Event, got {type(cancel).__name__}")
+        self._warn_once(config.mel_kind)
         pipeline = self._loop.start_pipeline(plan, number, count)
         return Stream(pipeline, StreamOptions(number, energy_min, cancel))
 
@@ -270,7 +275,7 @@ class Voice:
             label: for a network with classes, a number or a name (3, "3", "3 jackson"), or a list of n of them. It
                 selects the class of that name, or else all classes that begin with that word; each clip then draws one
                 from its seed (`classes_of` tells which). None selects all classes.
-            steps: "full" for the training schedule, or 6 for the fast one.
+            steps: "full" for the training schedule; "fast" or a number of steps, see `vocode`.
             seed: of the noise. An integer s gives clip i the seed s + i; a list gives one per clip.
             schedule: see `vocode`.
             noise: see `vocode`.
@@ -446,7 +451,7 @@ class Voice:
         if config.n_mels:
             condition = f"{config.n_mels} mel bands of kind {config.mel_kind}, hop {self.hop}"
         network = f"network {size}, {condition}, {self.sample_rate} Hz"
-        return "\n".join([network, *self.choice.reasons, f"threads {self.threads}: {self._threads_reason}"])
+        return "\n".join([network, *self._reasons])
 
     def __repr__(self) -> str:
         config, choice = self.config, self.choice

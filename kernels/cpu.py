@@ -22,6 +22,7 @@ from engine.kernels.label import label_row
 # since a tile is kept for every layer and step, and make cancelling prompt, since a tile cannot be interrupted.
 TILE_ROWS = 1536
 MIN_ROWS, MAX_ROWS = 96, 768  # per thread
+GRAIN = 16  # channels: the widest vector of floats
 MAX_MACS = 1e9  # per thread and tile: 20 ms with eight float32 lanes
 
 # The tensors that determine a label's conditioner.
@@ -69,18 +70,22 @@ class CpuNetwork:
     "int8" quantizes the upsampled mel to uint8, and so the inputs and gated rows of the layers that have a range in
     `config.int8_ranges`. Weights are int8 with a scale per output channel, sums are int32. The conditioner of a
     quantized layer is int8 in units of these sums. All else is in the best other precision of the instruction set.
+
+    The kernels compute multiples of GRAIN channels. Other numbers are padded with zeros: weights, biases and step
+    biases of a padded channel are zero, so its gate is sigmoid(0) tanh(0) = 0 exactly, and no other channel reads it
+    with another weight than zero.
     """
 
     def __init__(self, config: Config, tensors: Mapping[str, FloatArray], isa: str, precision: str) -> None:
         self.config = config
-        arrays = _arrays(config, tensors)
+        self._channels = -(-config.residual_channels // GRAIN) * GRAIN
+        arrays = _arrays(config, tensors, self._channels)
         if precision == "int8":
             arrays["ranges"] = np.array(config.int8_ranges, np.float32)
             if config.n_mels:
                 arrays["mel_range"] = np.array([config.int8_mel_range], np.float32)
-                arrays["conditioner_ranges"] = np.reshape(
-                    np.array(config.int8_conditioner_ranges, np.float32), (config.residual_layers, -1)
-                )
+                ranges = np.reshape(np.array(config.int8_conditioner_ranges, np.float32), (config.residual_layers, -1))
+                arrays["conditioner_ranges"] = self._padded(ranges, 2)
             precision = "bf16" if "bf16" in precisions_of(isa) else "fp32"
         self._native: _native.Network_fp32 = getattr(_native, f"Network_{precision}")(
             isa,
@@ -110,8 +115,7 @@ class CpuNetwork:
 
     def rows(self, threads: int) -> int:
         """Return the rows of a tile per thread."""
-        config = self.config
-        macs = config.residual_layers * 8 * config.residual_channels**2  # per row
+        macs = self.config.residual_layers * 8 * self._channels**2  # per row
         rows = min(TILE_ROWS // threads, int(MAX_MACS / macs))
         return min(max(rows // 96 * 96, MIN_ROWS), MAX_ROWS)
 
@@ -158,9 +162,10 @@ class CpuNetwork:
         if (label is not None) != bool(self.config.classes):
             got = "none" if label is None else f"{label}"
             raise ValueError(f"label: expected {'one' if self.config.classes else 'none'} for this network, got {got}")
+        conditioner_rows = None if label is None else self._padded(self._conditioner_rows(label), 2)
         sweep: Sweep = self._sweep(
-            *(self._native, d, coefficients, clamp, seed, noise_step, length, threads, rows or self.rows(threads)),
-            None if label is None else self._conditioner_rows(label),
+            *(self._native, self._padded(d), coefficients, clamp, seed, noise_step, length, threads),
+            *(rows or self.rows(threads), conditioner_rows),
         )
         return sweep
 
@@ -173,11 +178,12 @@ class CpuNetwork:
 
         The result includes the bias of the dilated convolution.
         """
-        return _transposed(self._native.project_conditioner(layer, _transposed(mel_up)))
+        rows = self._native.project_conditioner(layer, _transposed(mel_up))
+        return _transposed(_crop_halves(rows, self.config.residual_channels))
 
     def input_projection(self, x: FloatArray) -> FloatArray:
         """Project x [L] to h [C,L]; see `reference.input_projection`."""
-        return _transposed(self._native.input_projection(x))
+        return _transposed(self._native.input_projection(x)[:, : self.config.residual_channels])
 
     def residual_block(
         self, layer: int, h: FloatArray, conditioner: FloatArray | None, d: FloatArray, skip: FloatArray
@@ -194,14 +200,19 @@ class CpuNetwork:
         Returns:
             h [C,L] and the skip sum [C,L] after this layer.
         """
-        rows, total = _transposed(h), _transposed(skip)
-        condition = None if conditioner is None else _transposed(conditioner)
-        self._native.residual_block(layer, condition, d, rows, total)
-        return _transposed(rows), _transposed(total)
+        C = self.config.residual_channels
+        rows, total = self._padded(_transposed(h)), self._padded(_transposed(skip))
+        condition = None if conditioner is None else self._padded(_transposed(conditioner), 2)
+        self._native.residual_block(layer, condition, self._padded(d), rows, total)
+        return _transposed(rows[:, :C]), _transposed(total[:, :C])
 
     def output_head(self, skip: FloatArray) -> FloatArray:
         """Compute eps [L] from the skip sum [C,L]; see `reference.output_head`."""
-        return self._native.output_head(_transposed(skip))
+        return self._native.output_head(self._padded(_transposed(skip)))
+
+    def _padded(self, rows: FloatArray, halves: int = 1) -> FloatArray:
+        """Pad rows [..., C], or of two halves [..., 2C], with the zeros of the padded channels."""
+        return _pad_rows(rows, self.config.residual_channels, self._channels, halves)
 
 
 def _compute_conditioner_rows(config: Config, tensors: Mapping[str, FloatArray], label: int) -> FloatArray:
@@ -216,31 +227,59 @@ def _transposed(array: Any) -> FloatArray:
     return np.array(array.T, dtype=np.float32, order="C")
 
 
-def _arrays(config: Config, tensors: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return LMNT's tensors in the shapes of csrc (csrc/cpu/network.h, Parameters)."""
+def _pad(values: FloatArray, *sizes: int) -> FloatArray:
+    """Pad the last axes with zeros to these sizes; values of these sizes are returned themselves."""
+    more = [size - old for size, old in zip(sizes, values.shape[values.ndim - len(sizes) :], strict=True)]
+    if not any(more):
+        return values
+    return np.pad(values, [(0, 0)] * (values.ndim - len(sizes)) + [(0, count) for count in more])
 
-    def array(key: str, shape: Sequence[int]) -> FloatArray:
-        return np.ascontiguousarray(tensors[key].reshape(shape), dtype=np.float32)
 
-    def layers(key: str, shape: Sequence[int]) -> FloatArray:
-        return np.stack([array(f"residual_layers.{i}.{key}", shape) for i in range(config.residual_layers)])
+def _pad_rows(values: FloatArray, channels: int, padded: int, halves: int = 1) -> FloatArray:
+    """Pad each half of rows [..., halves * channels]; rows of another size stay, and csrc's interface refuses them."""
+    if padded == channels or values.shape[-1:] != (halves * channels,):
+        return values
+    shape = values.shape[:-1]
+    return _pad(values.reshape(*shape, halves, channels), padded).reshape(*shape, halves * padded)
+
+
+def _crop_halves(values: FloatArray, channels: int) -> FloatArray:
+    """Return [..., 2 * channels] of wider halves."""
+    shape = values.shape[:-1]
+    if values.shape[-1] == 2 * channels:
+        return values
+    return values.reshape(*shape, 2, -1)[..., :channels].reshape(*shape, 2 * channels)
+
+
+def _arrays(config: Config, tensors: Mapping[str, FloatArray], channels: int | None = None) -> dict[str, FloatArray]:
+    """Return LMNT's tensors in the shapes of csrc (csrc/cpu/network.h, Parameters), padded to a number of channels."""
+    channels = channels or config.residual_channels
+
+    def array(key: str, shape: Sequence[int], *padded: int) -> FloatArray:
+        return np.ascontiguousarray(_pad(tensors[key].reshape(shape), *padded), dtype=np.float32)
+
+    def layers(key: str, shape: Sequence[int], *padded: int) -> FloatArray:
+        """Return weights whose rows are two halves, [N, 2 * channels, ...]."""
+        keys = [f"residual_layers.{i}.{key}" for i in range(config.residual_layers)]
+        rows = np.stack([array(key, [2, C, *shape], channels, *padded) for key in keys])
+        return rows.reshape(len(keys), 2 * channels, *rows.shape[3:])
 
     C, M = config.residual_channels, config.n_mels
     arrays = {
-        "input_weight": array("input_projection.weight", [C]),
-        "input_bias": array("input_projection.bias", [C]),
-        "dilated_weight": layers("dilated_conv.weight", [2 * C, C, 3]),
-        "dilated_bias": layers("dilated_conv.bias", [2 * C]),
-        "projection_weight": layers("output_projection.weight", [2 * C, C]),
-        "projection_bias": layers("output_projection.bias", [2 * C]),
-        "skip_weight": array("skip_projection.weight", [C, C]),
-        "skip_bias": array("skip_projection.bias", [C]),
-        "out_weight": array("output_projection.weight", [C]),
+        "input_weight": array("input_projection.weight", [C], channels),
+        "input_bias": array("input_projection.bias", [C], channels),
+        "dilated_weight": layers("dilated_conv.weight", [C, 3], channels, 3),
+        "dilated_bias": layers("dilated_conv.bias", []),
+        "projection_weight": layers("output_projection.weight", [C], channels),
+        "projection_bias": layers("output_projection.bias", []),
+        "skip_weight": array("skip_projection.weight", [C, C], channels, channels),
+        "skip_bias": array("skip_projection.bias", [C], channels),
+        "out_weight": array("output_projection.weight", [C], channels),
         "out_bias": array("output_projection.bias", [1]),
     }
     if M:
-        arrays["conditioner_weight"] = layers("conditioner_projection.weight", [2 * C, M])
-        arrays["conditioner_bias"] = layers("conditioner_projection.bias", [2 * C])
+        arrays["conditioner_weight"] = layers("conditioner_projection.weight", [M], M)
+        arrays["conditioner_bias"] = layers("conditioner_projection.bias", [])
         layer_prefixes = [f"residual_layers.{i}." for i in range(config.residual_layers)]
         prefixes = [""] if config.shared_upsampler else layer_prefixes
         for k, stride in enumerate(config.upsample_strides):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from engine.checks.arrays import FloatArray
 from engine.config import Config
+from engine.kernels.launch import ceil_div
 
 
 def _padded(values: npt.NDArray[Any], *shape: int) -> FloatArray:
@@ -84,8 +85,11 @@ def packed(
     prefixes = [""] if config.shared_upsampler else [f"residual_layers.{i}." for i in range(N)]
     for k, stride in enumerate(config.upsample_strides):
         pairs = [exact_pair(f"{prefix}spectrogram_upsampler.conv{k + 1}") for prefix in prefixes]
-        exact[f"upsample_weight_{k}"] = np.stack([weight.reshape(3, 2 * stride) for weight, _ in pairs])
-        exact[f"upsample_bias_{k}"] = np.stack([_padded(bias, 4) for _, bias in pairs])  # rows 16 bytes apart
+        # [3,2s] and [1] of every upsampler, whole multiples of 16 bytes apart.
+        exact[f"upsample_weight_{k}"] = np.stack(
+            [_padded(weight.ravel(), ceil_div(6 * stride, 4) * 4) for weight, _ in pairs]
+        )
+        exact[f"upsample_bias_{k}"] = np.stack([_padded(bias, 4) for _, bias in pairs])
     return {
         **stored,
         "hidden": (_padded(hidden.T * scale, channels, channels), True),

@@ -43,13 +43,14 @@ def upsample_mel(
         for number, s in enumerate(strides, start=1):
             weight = weights[f"spectrogram_upsampler.conv{number}.weight"]  # [1,1,3,2s]
             bias = weights[f"spectrogram_upsampler.conv{number}.bias"]
-            image = F.leaky_relu(F.conv_transpose2d(image, weight, bias, stride=(1, s), padding=(1, s // 2)), 0.4)
+            padding, more = (1, (s + 1) // 2), (0, s % 2)
+            image = F.leaky_relu(F.conv_transpose2d(image, weight, bias, (1, s), padding, more), 0.4)
         mel_up = image[:, 0]
 
     Args:
         mel: [B,M,T], in the units of the checkpoint's mel kind.
         weights: holds ``spectrogram_upsampler.conv{1,2,..}.{weight,bias}``, one pair per stride.
-        strides: even, in the order of use; their product is the hop.
+        strides: in the order of use; their product is the hop.
         layer: the layer of the upsampler, ``residual_layers.{layer}.``, if each layer has its own.
 
     Returns:
@@ -60,7 +61,8 @@ def upsample_mel(
     for number, stride in enumerate(strides, start=1):
         key = f"{prefix}spectrogram_upsampler.conv{number}"
         weight, bias = weights[f"{key}.weight"], weights[f"{key}.bias"]
-        image = functional.conv_transpose2d(image, weight, bias, stride=(1, stride), padding=(1, stride // 2))
+        padding, output_padding = (stride + 1) // 2, stride % 2
+        image = functional.conv_transpose2d(image, weight, bias, (1, stride), (1, padding), (0, output_padding))
         image = functional.leaky_relu(image, 0.4)
     return image[:, 0]
 

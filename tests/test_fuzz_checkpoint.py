@@ -97,7 +97,13 @@ class Files:
             assert status("VmHWM") - before <= size + MEMORY_LIMIT
 
 
-SUFFIXES = st.sampled_from(["pt", "pkl", "ckpt", "safetensors"])
+ARCHIVES = ("pt", "pkl", "ckpt", "rich")
+SUFFIXES = st.sampled_from([*ARCHIVES, "safetensors"])
+
+
+def _pickle_begin(content: bytes) -> int:
+    """Return the position of an archive's pickle, -1 without one."""
+    return max(content.find(b"\x80\x02"), content.find(b"\x80\x04\x95"))
 
 
 def _positions(content: bytes, suffix: str) -> st.SearchStrategy[int]:
@@ -106,7 +112,7 @@ def _positions(content: bytes, suffix: str) -> st.SearchStrategy[int]:
     if suffix == "safetensors":
         length = struct.unpack("<Q", content[:8])[0]
         return st.one_of(st.integers(0, 8), st.integers(0, 8 + length), st.integers(0, end))
-    pickled = content.index(b"\x80\x02")
+    pickled = _pickle_begin(content)
     return st.one_of(st.integers(0, 4096), st.integers(pickled, pickled + 3000), st.integers(end - 2500, end))
 
 
@@ -128,7 +134,7 @@ def move_pieces(files: Files, data: st.DataObject) -> None:
         start = data.draw(_positions(foreign, other))
         piece = {"cut": b"", "double": content[begin:end] * 2, "foreign": foreign[start : start + end - begin]}
         content = content[:begin] + piece[data.draw(st.sampled_from(sorted(piece)))] + content[end:]
-        if len(content) < 5000 or b"\x80\x02" not in content:
+        if len(content) < 5000 or (suffix != "safetensors" and _pickle_begin(content) < 0):
             break
         if suffix == "safetensors" and struct.unpack("<Q", content[:8])[0] > len(content) - 8:
             break
@@ -137,7 +143,7 @@ def move_pieces(files: Files, data: st.DataObject) -> None:
 
 def change_directory(files: Files, data: st.DataObject) -> None:
     """Change fields in the headers and directory entries of an archive."""
-    suffix = data.draw(st.sampled_from(["pt", "pkl", "ckpt"]))
+    suffix = data.draw(st.sampled_from(ARCHIVES))
     content = bytearray(files.sound[suffix])
     fields = [(b"PK\x01\x02", 46), (b"PK\x03\x04", 30), (b"PK\x05\x06", 22), (b"PK\x06\x06", 56), (b"PK\x06\x07", 20)]
     for _ in range(data.draw(st.integers(1, 4))):
@@ -162,13 +168,14 @@ def _find_all(content: bytearray, mark: bytes) -> list[int]:
 
 def change_pickle(files: Files, data: st.DataObject) -> None:
     """Change the pickle in a sound archive: drop, double, replace, insert, swap or damage operations."""
-    suffix = data.draw(st.sampled_from(["pt", "pkl", "ckpt"]))
+    suffix = data.draw(st.sampled_from(ARCHIVES))
     entries = files.entries(suffix)
     name = next(name for name in entries if name.endswith("/data.pkl"))
     program = entries[name]
     starts = [position for _, _, position in pickletools.genops(program)]
     operations = [program[begin:end] for begin, end in zip(starts, [*starts[1:], len(program)], strict=True)]
     snippets = [*(code.code.encode("latin-1") for code in pickletools.opcodes), *operations[:40], b"K\xff", b"h\x00"]
+    snippets += [b"cx\nY\n)\x81", b"cnumpy\ndtype\n(U\x02f8\x89\x88tR", b"cnumpy._core.multiarray\nscalar\n", b"\x8f"]
     for _ in range(data.draw(st.integers(1, 6))):
         index = data.draw(st.integers(0, len(operations) - 1))
         change = data.draw(st.sampled_from(["drop", "double", "replace", "insert", "swap", "byte"]))
@@ -221,7 +228,7 @@ def change_header(files: Files, data: st.DataObject) -> None:
 
 def change_settings(files: Files, data: st.DataObject) -> None:
     """Change the config.json beside a sound file: values under known names, and unknown names."""
-    suffix = data.draw(st.sampled_from(["pkl", "ckpt", "pt"]))
+    suffix = data.draw(st.sampled_from(ARCHIVES))
     values = json.loads(CONFIG_JSON.get(suffix, "{}"))
     known = ["family", "mel_kind", "T", "beta_0", "total_steps", "dilation_cycle", "noise_schedule", "sample_rate"]
     known += ["use_prior", "condition_prior", "wavenet_config", "diffusion_config", "preprocess", "model", "n_mels"]

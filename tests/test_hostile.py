@@ -15,7 +15,8 @@ from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.cli.main import main as engine_command
 from tests.support import hostile_headers  # noqa: F401 - adds cases
 from tests.support.hostile import CASES, CONFIG_JSON, CaseFiles, sound_files
-from tests.support.hostile_watch import MEMORY_LIMIT, SECONDS_LIMIT
+from tests.support.hostile_inert import INERT
+from tests.support.hostile_watch import MEMORY_LIMIT, SECONDS_LIMIT, checksum
 from tests.support.paths import ROOT
 
 pytest.importorskip("torch")
@@ -26,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the whole corpus, each case into a folder of its own."""
     folder = tmp_path_factory.mktemp("hostile")
     sound = sound_files(folder)
-    cases: dict[str, list[str]] = {"sound": [], "hostile": []}
+    cases: dict[str, list[str]] = {"sound": [], "hostile": [], "inert": []}
     for name, content in sound.items():
         parent = folder / "sound_files" / name
         parent.mkdir(parents=True)
@@ -34,11 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name in CONFIG_JSON:
             (parent / "config.json").write_text(CONFIG_JSON[name])
         cases["sound"].append(str(parent / name))
-    for name, make in CASES.items():
-        (folder / name).mkdir()
-        files = CaseFiles(folder / name, sound)
-        make(files)
-        cases["hostile"].append(str(files.path))
+    for kind, makes in (("hostile", CASES), ("inert", INERT)):
+        for name, make in makes.items():
+            (folder / name).mkdir()
+            files = CaseFiles(folder / name, sound)
+            make(files)
+            cases[kind].append(str(files.path))
     (folder / "cases.json").write_text(json.dumps(cases))
     return folder
 
@@ -64,11 +66,25 @@ def test_corpus_has_at_least_100_cases() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_hostile_file_is_refused(folder: Path, results: dict[str, dict[str, Any]], name: str) -> None:
     result = results[name]
-    path = folder / name / "checkpoint"
     assert result["error"], "it was loaded"
     assert result["expected"], f"{result['type']}: {result['error']}"
     message = result["error"].replace(str(folder), "")
     assert message.isprintable() and 20 < len(message) < 400 and str(folder) in result["error"]
+    assert_bounded(folder, result, name)
+
+
+@pytest.mark.parametrize("name", INERT)
+def test_inert_file_is_loaded_and_runs_nothing(folder: Path, results: dict[str, dict[str, Any]], name: str) -> None:
+    """What a network does not use is neither an error nor executed, however it is made."""
+    result = results[name]
+    assert result["error"] is None, result["error"]
+    assert result["checksum"] == checksum(load_checkpoint(folder / "sound_files" / "pt" / "pt"))
+    assert_bounded(folder, result, name)
+
+
+def assert_bounded(folder: Path, result: dict[str, Any], name: str) -> None:
+    """Check that nothing was tried, and that memory and time were bounded."""
+    path = folder / name / "checkpoint"
     assert result["attempts"] == []
     assert not (folder / name / "canary").exists()
     size = path.stat().st_size if path.is_file() else 0

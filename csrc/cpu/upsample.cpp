@@ -25,10 +25,14 @@ struct Strip {
 
 long floor_divide(long a, long b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
+// The padding in time of a transposed convolution. With an output padding of stride % 2, it keeps the length a multiple
+// of the stride.
+long padding_of(long stride) { return (stride + 1) / 2; }
+
 // The input rows that the outputs [begin, end) of one stage depend on.
 std::pair<long, long> inputs_of(long stride, long begin, long end) {
-  const long half = stride / 2;
-  return {floor_divide(begin + half, stride) - 1, floor_divide(end - 1 + half, stride) + 1};
+  const long padding = padding_of(stride);
+  return {floor_divide(begin + padding, stride) - 1, floor_divide(end - 1 + padding, stride) + 1};
 }
 
 template <class E>
@@ -58,16 +62,16 @@ struct Upsampler {
     return out;
   }
 
-  // Input i reaches outputs t = i * stride - stride / 2 + k, 0 <= k < 2 * stride, so two inputs reach every output.
+  // Input i reaches outputs t = i * stride - padding + k, 0 <= k < 2 * stride, so two inputs reach every output.
   template <class T, class Row>
   void run(size_t level, long begin, long end, void (*operation)(const UpsampleRow<T>&), Row row, long width) const {
     const UpsampleStage& stage = stages[level - 1];
-    const long stride = network.strides[level - 1], half = stride / 2;
+    const long stride = network.strides[level - 1], padding = padding_of(stride);
     const auto [first, last] = inputs_of(stride, begin, end);
     Strip input = strip(level - 1, first, last);
     for (long t = std::max(begin, 0L); t < std::min(end, length(level)); ++t) {
-      const long i = floor_divide(t + half, stride);
-      operation({input.row(i), input.row(i - 1), stage.weight.data() + (t + half - i * stride), stride, stage.bias,
+      const long i = floor_divide(t + padding, stride);
+      operation({input.row(i), input.row(i - 1), stage.weight.data() + (t + padding - i * stride), stride, stage.bias,
                  network.bands, row(t), width, network.mel_scale});
     }
   }

@@ -119,6 +119,8 @@ def mel(
 ) -> FloatArray | torch.Tensor:
     """Compute the mel spectrogram that checkpoints of one kind expect.
 
+    Every kind has a hop of 256 samples. The mels of a checkpoint with another hop come from its own code.
+
     With x the audio, padded by reflection, w a periodic Hann window of 1024 and B the kind's filter bank:
 
         m[b, t] = sum_k B[b, k] * sqrt(|rfft(w * x[256 t : 256 t + 1024])[k]|^2 + floor)

@@ -29,7 +29,7 @@ def to_canonical(file_tensors: Mapping[str, LazyTensor], family: Family) -> dict
     """Convert a family's tensors to LMNT's layout.
 
     Args:
-        file_tensors: the tensors under the names of the file.
+        file_tensors: the tensors under the names of the family's layout.
         family: the rules of conversion.
 
     Returns:
@@ -40,9 +40,7 @@ def to_canonical(file_tensors: Mapping[str, LazyTensor], family: Family) -> dict
     """
     tensors: dict[str, LazyTensor] = {}
     for file_name, tensor in file_tensors.items():
-        if re.match(family.ignored, file_name):
-            continue
-        name = _rename(file_name, family)
+        name = family.layout.rename(file_name)
         if name in tensors:
             raise CheckpointError(f"{file_name!r:.80}: expected one tensor for {name!r:.80}, got two")
         tensors[name] = tensor
@@ -81,13 +79,6 @@ def fold_weight_norm(v: FloatArray, g: FloatArray) -> FloatArray:
         scale = g.reshape(-1).astype(np.float64) / np.sqrt(squares)
         np.multiply(rows, scale[:, None], out=rows, dtype=np.float64, casting="same_kind")
     return v
-
-
-def _rename(name: str, family: Family) -> str:
-    for pattern, replacement in family.renames:
-        if match := re.match(pattern, name):
-            return match.expand(replacement) + name[match.end() :]
-    return name
 
 
 def _fold_weight_norms(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:

@@ -5,11 +5,11 @@ network consists of LMNT's tensors and a `Config`; no other code depends on the 
 
 To add a family:
 
-1. Add its name to `engine.config.FAMILIES`, and a `Family` to the table below. Rows are tried in order, and rows
-   with an empty `tensor_pattern` come last.
-2. Give the row a `tensor_pattern` and the `renames` to LMNT's names (`engine.checkpoint.load.expected_shapes`), or an
-   empty pattern and a `distinctive` setting or a `container` if the family has LMNT's names. `engine info FILE` names
-   the tensors that are missing or unexpected.
+1. Add its name to `engine.config.FAMILIES`, and a `Family` to the table below. Of the rows of one layout, the first is
+   taken where nothing decides.
+2. Give its names of LMNT's modules (`engine.checkpoint.load.expected_shapes`) as a layout in
+   `engine.checkpoint.layouts`. A family with LMNT's names needs `distinctive` settings or a `container`. `engine info
+   FILE` names the tensors that are missing or unexpected.
 3. Describe the storage of the weights with `weight_norm`, `tanh_first` and `split_output`. A new storage rule goes
    into `engine.checkpoint.canonical`.
 4. Map its settings to the fields of `Config` with `sections` and `aliases`. State in `fixed` how its network computes.
@@ -21,11 +21,11 @@ To add a family:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.checkpoint.layouts import LMNT, PHILSYN, SPEECHBRAIN, Layout
 from engine.config import ENERGY_MAX, MAX_STEPS, Config, linear_schedule, plain_values
 from engine.diffusion.prior import STD_MIN
 from engine.errors import CheckpointError
@@ -51,23 +51,21 @@ _LMNT_FIXED = {
     "clamp": True,
     "prior": False,
 }
-_BLOCK = r"residual_layer\.residual_blocks\.(\d+)\."
 
 
 @dataclass(frozen=True)
 class Family:
-    r"""The distinctive properties of one implementation.
+    """The distinctive properties of one implementation.
 
     Attributes:
         name: the value of `Config.family`.
-        tensor_pattern: matches the beginning of tensor names that only files of this layout have; "" for LMNT's names.
-        renames: (pattern, replacement) from the file's names to LMNT's; the first pattern that matches applies.
-        ignored: a pattern of names that do not belong to the network.
+        layout: its names of LMNT's modules.
         optional_biases: a pattern of biases, in LMNT's names, that a file may lack; a missing bias is zero.
         weight_norm: whether convolutions may be stored as a direction and a length, weight_v and weight_g.
         tanh_first: whether the first C of the 2C rows go through tanh; LMNT's go through the sigmoid.
         split_output: whether residual and skip come from separate convolutions, res_conv and skip_conv.
         distinctive: settings that only this family has among the families of its layout.
+        typical: settings that imply the family where no family's distinctive setting is present.
         container: the key of the checkpoint's dict that identifies the family among those of its layout.
         sections: paths of the sections with its settings in a nested configuration.
         aliases: its names for the fields of `Config`, for ``hop_samples``, and for the ends and the length of the
@@ -79,14 +77,13 @@ class Family:
     """
 
     name: str
-    tensor_pattern: str
-    renames: tuple[tuple[str, str], ...] = ()
-    ignored: str = r"(?!)"
+    layout: Layout
     optional_biases: str = r"(?!)"
     weight_norm: bool = False
     tanh_first: bool = False
     split_output: bool = False
     distinctive: frozenset[str] = frozenset()
+    typical: frozenset[str] = frozenset()
     container: str = ""
     sections: tuple[tuple[str, ...], ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -99,20 +96,7 @@ class Family:
 FAMILIES = (
     Family(  # github.com/philsyn/DiffWave-unconditional, WaveNet.py; github.com/tencent-ailab/bddm
         name="philsyn",
-        tensor_pattern=r"(init_conv|final_conv|residual_layer)\.",
-        renames=(
-            (r"init_conv\.0\.conv\.", "input_projection."),
-            (r"residual_layer\.fc_t([12])\.", r"diffusion_embedding.projection\1."),
-            (_BLOCK + r"fc_t\.", r"residual_layers.\1.diffusion_projection."),
-            (_BLOCK + r"dilated_conv_layer\.conv\.", r"residual_layers.\1.dilated_conv."),
-            (_BLOCK + r"upsample_conv2d\.0\.", r"residual_layers.\1.spectrogram_upsampler.conv1."),
-            (_BLOCK + r"upsample_conv2d\.1\.", r"residual_layers.\1.spectrogram_upsampler.conv2."),
-            (_BLOCK + r"mel_conv\.conv\.", r"residual_layers.\1.conditioner_projection."),
-            (_BLOCK + r"(res|skip)_conv\.", r"residual_layers.\1.\2_conv."),
-            (r"final_conv\.0\.conv\.", "skip_projection."),
-            (r"final_conv\.2\.conv\.", "output_projection."),
-        ),
-        ignored=r"schedule_net\.",  # BDDM's network that searches schedules
+        layout=PHILSYN,
         optional_biases=r"residual_layers\.\d+\.conditioner_projection\.bias",
         weight_norm=True,
         tanh_first=True,
@@ -142,8 +126,7 @@ FAMILIES = (
     ),
     Family(  # github.com/speechbrain/speechbrain, lobes/models/DiffWave.py
         name="speechbrain",
-        tensor_pattern=r"(input_projection|skip_projection|output_projection|residual_layers\.\d+\.\w+)\.(conv|w)\.",
-        renames=((r"(.*)\.(?:conv|w)(\.(?:weight|bias))$", r"\1\2"),),
+        layout=SPEECHBRAIN,
         aliases={
             **_LMNT_NAMES,
             "fast_sampling_noise_schedule": "fast_schedule",
@@ -162,12 +145,16 @@ FAMILIES = (
     ),
     Family(  # github.com/lmnt-com/diffwave, model.py
         name="lmnt",
-        tensor_pattern="",
+        layout=LMNT,
+        # Of its params.py. A hand-written config.json has none of them, and may belong to a network with other mels.
+        typical=frozenset(
+            {"audio_len", "crop_mel_frames", "inference_noise_schedule", "max_grad_norm", "unconditional"}
+        ),
         aliases=_LMNT_NAMES,
     ),
     Family(  # github.com/microsoft/NeuralSpeech, PriorGrad-vocoder
         name="priorgrad",
-        tensor_pattern="",
+        layout=LMNT,
         distinctive=frozenset({"use_prior", "std_min"}),
         aliases=_LMNT_NAMES,
         fixed={"prior": True},
@@ -175,7 +162,7 @@ FAMILIES = (
     ),
     Family(  # github.com/open-mmlab/Amphion, models/vocoders/diffusion/diffwave
         name="amphion",
-        tensor_pattern="",
+        layout=LMNT,
         distinctive=frozenset({"noise_schedule_factors"}),
         container="state_dict",
         sections=(("preprocess",), ("model", "diffwave")),
@@ -192,16 +179,12 @@ FAMILIES = (
 )
 
 
-def identify_family(
-    names: Iterable[str], container: str, sources: Mapping[str, Mapping[Any, Any]]
-) -> tuple[Family, bool]:
-    """Identify the family of a checkpoint.
-
-    The names of the tensors decide the layout. Among families of one layout, the settings and the container decide.
+def identify_family(layout: Layout, container: str, sources: Mapping[str, Mapping[Any, Any]]) -> tuple[Family, bool]:
+    """Identify the family of a checkpoint among those of one layout, by the settings and the container.
 
     Args:
-        names: of the tensors.
-        container: `engine.checkpoint.pytorch.Archive.container`.
+        layout: of the tensors' names.
+        container: `engine.checkpoint.contents.Weights.container`.
         sources: settings as they were read, by the name of their source.
 
     Returns:
@@ -210,13 +193,7 @@ def identify_family(
     Raises:
         CheckpointError: the settings name another family than the tensors or other settings do.
     """
-    names = list(names)
-    layout = next(
-        row.tensor_pattern
-        for row in FAMILIES
-        if not row.tensor_pattern or any(re.match(row.tensor_pattern, name) for name in names)
-    )
-    rows = [row for row in FAMILIES if row.tensor_pattern == layout]
+    rows = [row for row in FAMILIES if row.layout is layout]
     keys = {row.name: {key for values in sources.values() for key in _flatten(values, row)} for row in rows}
     by_settings = [row for row in rows if row.distinctive & keys[row.name]]
     for source, values in sources.items():
@@ -231,9 +208,10 @@ def identify_family(
                 f"family: expected {expected} as in the rest of the checkpoint, got {_describe(stated)} in {source}"
             )
         return family, True
+    by_typical = [row for row in rows if row.typical & keys[row.name]]
     by_container = [row for row in rows if container and row.container == container]
-    certain = bool(by_settings or by_container or len(rows) == 1 or sources.get("the checkpoint"))
-    return (by_settings + by_container + rows)[0], certain
+    evidence = by_settings + by_typical + by_container
+    return (evidence + rows)[0], bool(evidence or len(rows) == 1 or sources.get("the checkpoint"))
 
 
 def merge_settings(family: Family, sources: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
@@ -252,9 +230,9 @@ def merge_settings(family: Family, sources: Mapping[str, Mapping[Any, Any]]) -> 
     for source, values in sources.items():
         for alias, value in _flatten(values, family).items():
             name = family.aliases.get(alias, alias)
-            if name not in known or value is None:
-                continue
             value = tuple(value) if isinstance(value, list) else value
+            if name not in known or value is None or (name == "fast_schedule" and value == ()):
+                continue
             if name in merged and merged[name] != value:
                 raise CheckpointError(
                     f"{alias}: expected {merged[name]!r:.80} as in {origin[name]}, got {value!r:.80} in {source}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.checkpoint.source import Source
 from engine.checks.arrays import FloatArray
 from engine.errors import CheckpointError
 
@@ -27,10 +27,27 @@ class LazyTensor:
     Attributes:
         shape: the length of every axis.
         read: reads the values: float32, C-contiguous, in memory that belongs to the caller.
+        problem: why it cannot be a weight, as the error that `read` would raise; "" if it can. A file may hold anything
+            that its network does not use.
     """
 
     shape: Shape
     read: Callable[[], FloatArray]
+    problem: str = ""
+
+
+def unusable(shape: Shape, problem: str) -> LazyTensor:
+    """Return a tensor that cannot be a weight: reading it raises CheckpointError.
+
+    Args:
+        shape: of the tensor.
+        problem: the message.
+    """
+
+    def read() -> FloatArray:
+        raise CheckpointError(problem)
+
+    return LazyTensor(shape, read, problem)
 
 
 def value_width(dtype: str) -> int:
@@ -39,12 +56,12 @@ def value_width(dtype: str) -> int:
 
 
 def read_values(
-    path: Path, begin: int, dtype: str, count: int, crc: int | None = None, big_endian: bool = False
+    source: Source, begin: int, dtype: str, count: int, crc: int | None = None, big_endian: bool = False
 ) -> npt.NDArray[Any]:
-    """Read consecutive values of a file.
+    """Read consecutive values of a checkpoint.
 
     Args:
-        path: the file.
+        source: the checkpoint.
         begin: position of the first value in bytes.
         dtype: the element type in NumPy's notation, or `BFLOAT16`.
         count: the number of values.
@@ -58,7 +75,7 @@ def read_values(
         CheckpointError: the file is too short, or the CRC differs.
     """
     stored = np.dtype("u2" if dtype == BFLOAT16 else dtype).newbyteorder(">" if big_endian else "<")
-    raw = np.fromfile(path, stored, count, offset=begin)
+    raw = source.values(begin, stored, count)
     if len(raw) != count:
         raise CheckpointError(f"expected {count} values of {dtype} at byte {begin}, got {len(raw)}")
     if crc is not None and zlib.crc32(raw.view(np.uint8).data) != crc:

@@ -6,38 +6,34 @@ each other, hyper-parameters against the shapes.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from engine.checkpoint.canonical import to_canonical
 from engine.checkpoint.families import identify_family, merge_settings, missing_settings
-from engine.checkpoint.lazy_tensor import BFLOAT16, LazyTensor, Shape, as_float32, one_line, read_values, value_width
-from engine.checkpoint.pytorch import file_start, read_pytorch
+from engine.checkpoint.layouts import LMNT, Layout
+from engine.checkpoint.lazy_tensor import LazyTensor, Shape
+from engine.checkpoint.pytorch import read_pytorch
+from engine.checkpoint.safetensors_file import METADATA_KEY, read_safetensors
+from engine.checkpoint.selection import WEIGHTS, Selection, select_weights
+from engine.checkpoint.source import Source, open_source
 from engine.checks.arrays import FloatArray
 from engine.config import MEL_KINDS, Config, parse_object
 from engine.errors import CheckpointError, InputError
 from engine.output_files import replacing
 
 _LOG = logging.getLogger(__name__)
-METADATA_KEY = "diffwave"
-MAX_HEADER = 1 << 21  # bytes; 256 layers and the largest Config without ranges for int8 need 0.9 MB
 MAX_CONFIG = 1 << 20  # bytes
 LABEL_WIDTH = 128  # of the label embedding
-
-# The element types of safetensors that weights can have, in NumPy's notation.
-_DTYPES = {"F16": "f2", "BF16": BFLOAT16, "F32": "f4", "F64": "f8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +44,16 @@ class Checkpoint:
         config: the hyper-parameters.
         tensors: exactly the arrays of `expected_shapes(config)`: float32, C-contiguous, finite. Anything else
             raises CheckpointError, for files as for arrays from other code.
+        weights: which weights of the file these are, one of `engine.checkpoint.selection.WEIGHTS`.
+        other_weights: the others that the file has.
+        unused: the names of tensors among the weights that the network does not use.
     """
 
     config: Config
     tensors: dict[str, FloatArray]
+    weights: str = "raw"
+    other_weights: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_shapes({name: tensor.shape for name, tensor in self.tensors.items()}, self.config)
@@ -60,6 +62,11 @@ class Checkpoint:
                 raise CheckpointError(f"{name}: expected contiguous float32 values, got {tensor.dtype}")
             if not np.isfinite(tensor).all():
                 raise CheckpointError(f"{name}: expected finite float32 values, got NaN or infinity")
+
+    def weights_line(self) -> tuple[str, ...]:
+        """Return one line that names the weights, for a file that has others too; else none."""
+        others = ", ".join(f"weights={name!r}" for name in self.other_weights)
+        return (f"weights {self.weights}: the file also has others, {others}",) if others else ()
 
 
 def expected_shapes(config: Config) -> dict[str, Shape]:
@@ -82,7 +89,10 @@ def expected_shapes(config: Config) -> dict[str, Shape]:
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], mel_kind: str | None = None, config: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str] | bytes | Source,
+    mel_kind: str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    weights: str = "raw",
 ) -> Checkpoint:
     """Load a checkpoint; its content determines the format (safetensors or PyTorch zip archive) and the family.
 
@@ -90,47 +100,59 @@ def load_checkpoint(
     the hyper-parameters that the file lacks, under the family's names or `Config`'s. It may not contradict the file.
 
     Args:
-        path: the file.
+        path: the file, or its content.
         mel_kind: the kind of mel, one of `MEL_KINDS`; overrides the family's default.
         config: the path of the config.json; None for the one beside the file.
+        weights: "raw", or "ema" for the average over the training that some trainers store beside them.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, incomplete, or not a DiffWave network of a known family.
         InputError: `mel_kind` is unknown, contradicts the kind recorded in the file, or is given for an unconditional
-            network; or `config` is given for a complete file.
+            network; the file lacks the `weights`; or `config` is given for a complete file.
     """
     if mel_kind is not None and mel_kind not in MEL_KINDS:
         raise InputError(f"mel_kind: expected one of {', '.join(MEL_KINDS)}, got {mel_kind!r:.80}")
-    path = Path(path)
-    size, start = file_start(path)
+    if weights not in WEIGHTS:
+        raise InputError(f"weights: expected one of {', '.join(WEIGHTS)}, got {weights!r:.80}")
+    source = path if isinstance(path, Source) else open_source(path)
     recorded: Config | None = None
     params: dict[Any, Any] = {}
+    average: dict[str, LazyTensor] = {}
     container = ""
-    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{"):
-        archive = read_pytorch(path)
-        tensors, params, container = archive.tensors, archive.params, archive.container
-    elif start[8:] == b"{":
-        tensors, text = _read_safetensors(path, size)
-        recorded = _parse_recorded_config(path, text)
+    if source.start[:4] == b"PK\x03\x04" or (source.start[:1] == b"\x80" and source.start[8:] != b"{"):
+        archive = read_pytorch(source)
+        tensors, average, params, container = archive.tensors, archive.average, archive.params, archive.container
+    elif source.start[8:] == b"{":
+        tensors, text = read_safetensors(source)
+        recorded = _parse_recorded_config(source, text)
     else:
         raise CheckpointError(
-            f"{path}: expected safetensors or a PyTorch zip archive, got {size} bytes, the first {start!r}"
+            f"{source.name}: expected safetensors or a PyTorch zip archive, got {source.size} bytes, the first "
+            f"{source.start!r}"
         )
     if recorded is not None and config is not None:
-        raise InputError(f"config: expected None, because {path} is complete, got {str(config)!r:.80}")
-    sources = {} if recorded else {"the checkpoint": params, "config.json": _read_config_json(path, config)}
+        raise InputError(f"config: expected None, because {source.name} is complete, got {str(config)!r:.80}")
+    sources = {} if recorded else {"the checkpoint": params, "config.json": _read_config_json(source, config)}
     try:
-        checkpoint = _from_recorded_config(tensors, recorded) if recorded else _from_family(tensors, container, sources)
+        if recorded is not None:
+            selected = Selection(LMNT, "", tensors)
+            checkpoint = _from_recorded_config(tensors, recorded)
+        else:
+            selected = select_weights(tensors, average, weights)
+            checkpoint = _from_family(selected, container, sources)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    _LOG.debug("%s: a checkpoint of the family %s, %d bytes", path, checkpoint.config.family, size)
+        raise CheckpointError(f"{source.name}: {error}") from None
+    if weights != selected.weights:
+        raise InputError(f"weights: expected {selected.weights!r}, the only ones in {source.name}, got {weights!r}")
+    family = checkpoint.config.family
+    _LOG.debug("%s: a checkpoint of the family %s, %d bytes", source.name, family, source.size)
     if mel_kind is None:
         return checkpoint
     recorded_kind = recorded.mel_kind if recorded else None
     if not checkpoint.config.n_mels:
         raise InputError(f"mel_kind: expected None for an unconditional network, got {mel_kind!r}")
     if recorded_kind not in (None, mel_kind):
-        raise InputError(f"mel_kind: expected {recorded_kind!r} as recorded in {path}, got {mel_kind!r}")
+        raise InputError(f"mel_kind: expected {recorded_kind!r} as recorded in {source.name}, got {mel_kind!r}")
     return replace(checkpoint, config=replace(checkpoint.config, mel_kind=mel_kind))
 
 
@@ -201,15 +223,15 @@ def _shapes(C: int, N: int, M: int, strides: Shape, shared: bool, labels: int) -
     return shapes
 
 
-def _check_shapes(shapes: Mapping[str, Shape], config: Config) -> None:
+def _check_shapes(shapes: Mapping[str, Shape], config: Config, layout: Layout = LMNT) -> None:
     expected = expected_shapes(config)
-    _check_names(shapes, expected)
+    _check_names(shapes, expected, layout)
     for name, shape in expected.items():
         if shapes[name] != shape:
             raise CheckpointError(f"{name}: expected shape {shape}, got {shapes[name]!r:.80}")
 
 
-def _check_names(names: Collection[str], expected: Mapping[str, Shape]) -> None:
+def _check_names(names: Collection[str], expected: Mapping[str, Shape], layout: Layout) -> None:
     unexpected = [name for name in names if name not in expected]
     missing = [name for name in expected if name not in names]
     if any(name.startswith("weights.") for name in unexpected):
@@ -219,26 +241,39 @@ def _check_names(names: Collection[str], expected: Mapping[str, Shape]) -> None:
         )
     if missing or unexpected:
         raise CheckpointError(
-            f"expected the {len(expected)} tensors of a DiffWave network, in LMNT's names "
-            f"missing: {_list_names(missing)}; unexpected: {_list_names(unexpected)}"
+            f"expected the {len(expected)} tensors of a DiffWave network, in {layout.name}'s names "
+            f"missing: {_list_names(_originals(missing, layout, names))}; "
+            f"unexpected: {_list_names(_originals(unexpected, layout, ()))}"
         )
 
 
+def _originals(names: Iterable[str], layout: Layout, present: Collection[str]) -> list[str]:
+    """Return names of a layout for LMNT's; of a projection that it splits, the halves that are not present."""
+    originals = []
+    for name in names:
+        halves = [name]
+        if "residual_layers.#.res_conv" in layout.modules and re.match(r"residual_layers\.\d+\.output_pro", name):
+            halves = [name.replace("output_projection", half) for half in ("res_conv", "skip_conv")]
+        originals += [layout.original(half) for half in halves if half not in present]
+    return originals
+
+
 def _list_names(names: list[str]) -> str:
-    listed = ", ".join(f"{name!r:.80}" for name in names[:3]) or "none"
-    return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed
+    listed = ", ".join(f"{name!r:.80}" for name in names[:2]) or "none"
+    return f"{listed} and {len(names) - 2} more" if len(names) > 2 else listed
 
 
-def _from_family(file_tensors: dict[str, LazyTensor], container: str, sources: dict[str, dict[Any, Any]]) -> Checkpoint:
+def _from_family(selected: Selection, container: str, sources: dict[str, dict[Any, Any]]) -> Checkpoint:
     """Build a network from a family's tensors and settings.
 
     Raises:
         CheckpointError: tensors and settings disagree, or something is missing.
     """
-    family, certain = identify_family(file_tensors, container, sources)
+    layout = selected.layout
+    family, certain = identify_family(layout, "" if selected.prefix else container, sources)
     settings = merge_settings(family, sources)
-    tensors = to_canonical(file_tensors, family)
-    sizes = _infer_sizes(tensors)
+    tensors = to_canonical(selected.tensors, family)
+    sizes = _infer_sizes(tensors, layout)
     unconditional = sizes["n_mels"] == 0
     if unconditional:  # LMNT's params contain these even if the network does not use them
         sizes["shared_upsampler"] = settings["shared_upsampler"] = True
@@ -254,16 +289,22 @@ def _from_family(file_tensors: dict[str, LazyTensor], container: str, sources: d
     if not unconditional:  # the length of a vocoder's training clips has no meaning for its audio
         settings.pop("clip_samples", None)
     settings = {"mel_kind": default_kind, "fast_schedule": None, **settings, **sizes}
-    return _read_network(Config(**{k: v for k, v in settings.items() if k in Config.__dataclass_fields__}), tensors)
+    config = Config(**{k: v for k, v in settings.items() if k in Config.__dataclass_fields__})
+    return replace(
+        _read_network(config, tensors, layout),
+        weights=selected.weights,
+        other_weights=selected.other_weights,
+        unused=selected.unused,
+    )
 
 
 def _from_recorded_config(tensors: dict[str, LazyTensor], config: Config) -> Checkpoint:
     """Build a network from a complete file."""
-    sizes = _infer_sizes(tensors)
+    sizes = _infer_sizes(tensors, LMNT)
     if not sizes["n_mels"]:
         del sizes["shared_upsampler"]
     _check_agreement({name: getattr(config, name) for name in sizes}, sizes)
-    return _read_network(config, tensors)
+    return _read_network(config, tensors, LMNT)
 
 
 def _check_agreement(settings: Mapping[str, Any], inferred: Mapping[str, Any]) -> None:
@@ -274,7 +315,7 @@ def _check_agreement(settings: Mapping[str, Any], inferred: Mapping[str, Any]) -
             )
 
 
-def _read_network(config: Config, tensors: Mapping[str, LazyTensor]) -> Checkpoint:
+def _read_network(config: Config, tensors: Mapping[str, LazyTensor], layout: Layout) -> Checkpoint:
     """Read all values, after checking the shapes."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if "label_embedding.weight" in shapes and config.labels != shapes["label_embedding.weight"][0]:
@@ -282,11 +323,11 @@ def _read_network(config: Config, tensors: Mapping[str, LazyTensor]) -> Checkpoi
         raise CheckpointError(
             f"classes: expected {count} names as in the rows of label_embedding.weight, got {len(config.classes)}"
         )
-    _check_shapes(shapes, config)
+    _check_shapes(shapes, config, layout)
     return Checkpoint(config, {name: tensors[name].read() for name in expected_shapes(config)})
 
 
-def _infer_sizes(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
+def _infer_sizes(tensors: Mapping[str, LazyTensor], layout: Layout) -> dict[str, Any]:
     """Infer C, N, M and the upsamplers with their strides (half the width of their kernels) from names and shapes."""
     layers = {m[1] for name in tensors if (m := re.match(r"residual_layers\.(\d+)\.", name))}
     pattern = r"(residual_layers\.\d+\.)?spectrogram_upsampler\.conv(\d+)\."
@@ -298,8 +339,10 @@ def _infer_sizes(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
     # The names depend on these counts only; 16, 1 and 2 are placeholders for sizes that are not known yet.
     strides = (2,) * max(len(stages), int(conditional))
     expected = _shapes(16, len(layers), int(conditional), strides, shared, int(labelled))
-    _check_names(tensors, expected)
+    _check_names(tensors, expected, layout)
     for name, shape in expected.items():
+        if tensors[name].problem:
+            raise CheckpointError(tensors[name].problem)
         if len(tensors[name].shape) != len(shape):
             raise CheckpointError(f"{name}: expected {len(shape)} dimensions, got {tensors[name].shape!r:.80}")
     prefix = "" if shared else "residual_layers.0."
@@ -314,9 +357,11 @@ def _infer_sizes(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
     }
 
 
-def _read_config_json(path: Path, config: str | os.PathLike[str] | None) -> dict[str, Any]:
+def _read_config_json(source: Source, config: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Read the settings of a configuration file; {} if there is none beside the checkpoint."""
-    config_path = path.with_name("config.json") if config is None else Path(config)
+    if config is None and source.folder is None:
+        return {}
+    config_path = Path(config) if config is not None else Path(source.folder or "", "config.json")
     if not config_path.is_file():
         if config is None:
             return {}
@@ -331,44 +376,8 @@ def _read_config_json(path: Path, config: str | os.PathLike[str] | None) -> dict
         raise CheckpointError(f"{config_path}: {error}") from None
 
 
-def _parse_recorded_config(path: Path, text: str | None) -> Config | None:
+def _parse_recorded_config(source: Source, text: str | None) -> Config | None:
     try:
         return Config.from_json(text) if text is not None else None
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-
-
-def _read_safetensors(path: Path, size: int) -> tuple[dict[str, LazyTensor], str | None]:
-    """Read the header: the tensors, and the metadata that `save_checkpoint` writes; None without it."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        limit = min(size - 8, MAX_HEADER)
-        if length > limit:
-            raise CheckpointError(f"{path}: expected a header of at most {limit} bytes, got {length}")
-        header = file.read(length)
-    tensors: dict[str, LazyTensor] = {}
-    try:
-        entries = json.loads(header)
-        with safe_open(path, framework="numpy") as content:
-            text = (content.metadata() or {}).get(METADATA_KEY)
-            for name in content.keys():  # noqa: SIM118 - not a mapping
-                header_entry = content.get_slice(name)
-                shape, dtype = tuple(header_entry.get_shape()), header_entry.get_dtype()
-                if dtype not in _DTYPES:
-                    raise CheckpointError(f"{name!r:.80}: expected float values, got {dtype}")
-                begin, end = entries[name]["data_offsets"]
-                if end - begin != math.prod(shape) * value_width(_DTYPES[dtype]):
-                    raise CheckpointError(
-                        f"{name!r:.80}: expected {dtype} values of shape {shape!r:.80}, got {end - begin} bytes"
-                    )
-                tensors[name] = LazyTensor(shape, partial(_read_tensor, path, 8 + length + begin, dtype, shape))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:
-        raise CheckpointError(f"{path}: expected safetensors, got: {one_line(error)}") from None
-    return tensors, text
-
-
-def _read_tensor(path: Path, begin: int, dtype: str, shape: Shape) -> FloatArray:
-    values = read_values(path, begin, _DTYPES[dtype], math.prod(shape))
-    return as_float32(values).reshape(shape)
+        raise CheckpointError(f"{source.name}: {error}") from None

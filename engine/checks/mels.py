@@ -236,6 +236,20 @@ def fit_to_kind(
     return replace(batch, items=[item.clip(*limits) for item in batch.items], bounds=limits)
 
 
+def warn_unknown_kind(mel_kind: str | None) -> None:
+    """Warn if a checkpoint's kind of mel is unknown, so that a mel of another kind gives noise without an error.
+
+    Args:
+        mel_kind: `Config.mel_kind`, or "" for a network without a mel.
+
+    Warns:
+        UserWarning: the kind is None.
+    """
+    if mel_kind is None:
+        message = "mel: this checkpoint does not say which kind it wants, so the values cannot be checked"
+        _warn(f"{message}; pass mel_kind=, one of 'lmnt', {_quoted(LOG_KINDS)}")
+
+
 def is_outside(bounds: Bounds, mel_kind: str | None) -> bool:
     """Return whether values lie outside the kind's range by more than rounding."""
     return mel_kind is not None and not _within(bounds, _limits_of(mel_kind), ROUNDING)

@@ -10,7 +10,7 @@ from engine.bundled import path_of
 from engine.calibration import calibrate
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.cli.messages import add_messages, print_result, progress_stream
-from engine.cli.options import add_mel_kind, add_output
+from engine.cli.options import add_mel_kind, add_output, add_weights
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
 from engine.output_files import check_output
@@ -53,6 +53,7 @@ def add_command(commands: Commands) -> None:
         help="hyper-parameters that CKPT lacks (default: config.json beside CKPT, if there is one)",
     )
     add_mel_kind(network)
+    add_weights(network)
     network.add_argument(
         "--calibrate",
         metavar="MEL",
@@ -66,7 +67,7 @@ def add_command(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     path = path_of(arguments.checkpoint)
     check_output(arguments.output, ".safetensors", path)
-    checkpoint = load_checkpoint(path, arguments.mel_kind, arguments.config)
+    checkpoint = load_checkpoint(path, arguments.mel_kind, arguments.config, arguments.weights)
     if arguments.calibrate:
         mels = [read_mel(file) for file in arguments.calibrate]
         with progress_bar(progress_stream(arguments)) as progress:

@@ -20,6 +20,7 @@ from engine.cli.options import (
     add_output,
     add_recording,
     add_seed,
+    add_weights,
     at_rate,
     load,
     read_recording,
@@ -72,8 +73,9 @@ def _add_generate(commands: Commands) -> None:
         "--steps",
         type=steps,
         default="full",
-        metavar="full|6",
-        help="full for the training schedule, 6 for the fast schedule (default: full)",
+        metavar="full|fast|N",
+        help="full for the training schedule; fast for CKPT's own fast schedule, else the paper's of 6 steps; or the "
+        "number of steps of either (default: full)",
     )
     add_seed(sampling, "seed of the noise; clip i has the seed N + i")
     add_execution(parser)
@@ -126,7 +128,9 @@ def _add_interpolate(commands: Commands) -> None:
 
 
 def _add_network(parser: Parser, default: str) -> None:
-    add_model(parser.add_argument_group("network"), default)
+    network = parser.add_argument_group("network")
+    add_model(network, default)
+    add_weights(network)
 
 
 def _add_step(group: Group, default: int, text: str) -> None:

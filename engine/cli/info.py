@@ -10,7 +10,7 @@ from typing import Any
 from engine.bundled import path_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.cli.messages import add_messages, print_result
-from engine.cli.options import add_execution, add_mel_kind, load
+from engine.cli.options import add_execution, add_mel_kind, add_weights, load
 from engine.cli.parsing import Commands
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
 from engine.diffusion.labels import list_names
@@ -37,9 +37,10 @@ def add_command(commands: Commands) -> None:
         "model",
         metavar="CKPT",
         nargs="?",
-        help="a checkpoint, or the name of a bundled network (default: voice)",
+        help="a checkpoint or its folder, or the name of a bundled network (default: voice)",
     )
     add_mel_kind(network)
+    add_weights(network)
     add_execution(parser)
     add_messages(parser, json=True)
 
@@ -77,6 +78,9 @@ def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
             "dilation_cycle": config.dilation_cycle,
             "parameters": _parameters(checkpoint),
         },
+        "weights": checkpoint.weights,
+        "other_weights": list(checkpoint.other_weights),
+        "unused_tensors": list(checkpoint.unused),
         "mel": {"bands": config.n_mels, "kind": config.mel_kind, "hop": config.hop} if config.n_mels else None,
         "classes": list(config.classes),
         "guidance": config.guidance if config.labels > len(config.classes) else None,
@@ -111,7 +115,7 @@ def tiers_json() -> list[dict[str, Any]]:
 
 def _run(arguments: argparse.Namespace) -> None:
     path = path_of(arguments.model)
-    checkpoint, voice = load_checkpoint(path, arguments.mel_kind), load(arguments)
+    checkpoint, voice = load_checkpoint(path, arguments.mel_kind, weights=arguments.weights), load(arguments)
     lines = [] if arguments.json else [describe(path, checkpoint, voice)]
     print_result(arguments, lines, as_json(path, checkpoint, voice) if arguments.json else {})
 
@@ -130,6 +134,8 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         f"sha256       {checksum}",
         f"family       {config.family}{': ' if differences else ''}{', '.join(differences)}",
         f"network      {_preset(config)}: {size}, {parameters:,} parameters",
+        *([f"weights      {_weights(checkpoint)}"] if checkpoint.other_weights else []),
+        *([f"unused       {_unused(checkpoint)}"] if checkpoint.unused else []),
         f"mel          {mel if config.n_mels else without}",
         *([f"classes      {_classes(config)}"] if config.classes else []),
         *([f"guidance     {config.guidance:g}"] if config.labels > len(config.classes) else []),
@@ -139,6 +145,17 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'no schedule of its own'}",
         f"needs        {'; '.join(_needs(config))}",
     ]
+
+
+def _weights(checkpoint: Checkpoint) -> str:
+    names = {"raw": "raw, as of the last step of the training", "ema": "ema, an average over the training"}
+    others = ", ".join(f"--weights {name}" for name in checkpoint.other_weights)
+    return f"{names[checkpoint.weights]}; the file also has others: {others}"
+
+
+def _unused(checkpoint: Checkpoint) -> str:
+    count, listed = len(checkpoint.unused), ", ".join(f"{name!r:.60}" for name in checkpoint.unused[:3])
+    return f"{count} {'tensor' if count == 1 else 'tensors'}: {listed}{', ...' if count > 3 else ''}"
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import engine
 from engine.audio.wav import read_channels, resample, to_mono
+from engine.checkpoint.selection import WEIGHTS
 from engine.checks.arrays import FloatArray
 from engine.cli.messages import notice
 from engine.cli.parsing import integer
@@ -31,6 +32,7 @@ def load(arguments: argparse.Namespace) -> Voice:
         threads=arguments.threads,
         isa=arguments.isa,
         mel_kind=getattr(arguments, "mel_kind", None),
+        weights=arguments.weights,
     )
 
 
@@ -115,8 +117,18 @@ def add_model(group: Group, default: str | None) -> None:
         group: receives the option.
         default: the name of a bundled network, None for the voice.
     """
-    text = f"a checkpoint, or the name of a bundled network (default: {default or 'voice'})"
+    text = f"a checkpoint or its folder, or the name of a bundled network (default: {default or 'voice'})"
     group.add_argument("--model", default=default, metavar="CKPT", help=text)
+
+
+def add_weights(group: Group) -> None:
+    """Add the option --weights.
+
+    Args:
+        group: receives the option.
+    """
+    text = f"{' or '.join(WEIGHTS)}: the average over the training that some files hold beside them (default: raw)"
+    group.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0], metavar="WEIGHTS", help=text)
 
 
 def add_mel_kind(group: Group) -> None:

@@ -109,9 +109,9 @@ def steps(text: str) -> int | str:
     """Convert the text of --steps.
 
     Args:
-        text: a number of steps, or "full".
+        text: "fast", "full", or a number of steps.
     """
     try:
-        return text if text == "full" else int(text)
+        return text if text in ("fast", "full") else int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number of steps, or full, got {text!r:.80}") from None
+        raise argparse.ArgumentTypeError(f"expected fast, full or a number of steps, got {text!r:.80}") from None

@@ -21,6 +21,7 @@ from engine.cli.options import (
     add_model,
     add_output,
     add_seed,
+    add_weights,
     load,
     read_recording,
 )
@@ -64,13 +65,15 @@ def add_command(commands: Commands) -> None:
     network = parser.add_argument_group("network")
     add_model(network, None)
     add_mel_kind(network)
+    add_weights(network)
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
         "--steps",
         type=steps,
-        default=6,
-        metavar="6|full",
-        help="6 for the fast schedule, full for the training schedule (default: 6)",
+        default="fast",
+        metavar="fast|N|full",
+        help="fast for CKPT's own fast schedule, else the paper's of 6 steps; full for the training schedule; or the "
+        "number of steps of either (default: fast)",
     )
     add_seed(sampling)
     sampling.add_argument(

@@ -55,16 +55,15 @@ class Schedule:
         return Schedule(*(getattr(self, field.name)[-count:] for field in fields(self)))
 
 
-def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[float] | None = None) -> Schedule:
+def build_schedule(config: Config, steps: int | str = "fast", schedule: Sequence[float] | None = None) -> Schedule:
     """Build the schedule of a network (paper, algorithm 2 and appendix B).
 
     Args:
         config: the network; its `train_schedule` is the scale, its `fast_schedule` came with the checkpoint.
-        steps: the length of the checkpoint's fast schedule selects that schedule. 6 selects the paper's fast schedule,
-            unless the checkpoint has another one of 6 steps. "full" or the number of training steps selects the
-            training schedule.
-        schedule: betas between 0 and 1 in the order of the diffusion (smallest first), instead of `steps`. `align`
-            places them on the training scale, unless they are the training schedule itself.
+        steps: "fast" selects the checkpoint's fast schedule, or the paper's of 6 steps if it has none. "full" selects
+            the training schedule. A number selects the one of these two that has so many steps.
+        schedule: betas between 0 and 1 that ascend, in the order of the diffusion, instead of `steps`. `align` places
+            them on the training scale, unless they are the training schedule itself.
 
     Returns:
         The steps in the order of execution.
@@ -75,10 +74,11 @@ def build_schedule(config: Config, steps: int | str = 6, schedule: Sequence[floa
     betas = _named_betas(config, steps) if schedule is None else _checked_betas(schedule)
     if betas == config.train_schedule:
         return _coefficients(betas, tuple(float(n) for n in range(len(betas))))
+    argument = f"steps={steps!r}" if schedule is None else "schedule"
+    _check_order(betas, argument)
     try:
         return _coefficients(betas, _aligned(betas, config.train_schedule))
     except InputError as error:
-        argument = f"steps={steps!r}" if schedule is None else "schedule"
         raise InputError(f"{argument}: {error}; choices: {_choices(config)}") from None
 
 
@@ -184,15 +184,19 @@ def _paper_schedule(config: Config) -> tuple[float, ...]:
     return LARGE_FAST_SCHEDULE if len(config.train_schedule) == 200 else BASE_FAST_SCHEDULE
 
 
+def _fast_schedule(config: Config) -> tuple[float, ...]:
+    return config.fast_schedule or _paper_schedule(config)
+
+
 def _named_betas(config: Config, steps: Any) -> tuple[float, ...]:
-    if isinstance(steps, str) and steps == "full":
-        return config.train_schedule
+    if isinstance(steps, str) and steps in ("fast", "full"):
+        return _fast_schedule(config) if steps == "fast" else config.train_schedule
     try:
         count = 0 if isinstance(steps, bool) else operator.index(steps)
     except TypeError:
         count = 0
-    for betas in (config.fast_schedule, config.train_schedule, _paper_schedule(config)):
-        if betas and count == len(betas):
+    for betas in (_fast_schedule(config), config.train_schedule):
+        if count == len(betas):
             return betas
     raise InputError(f"steps: expected one of {_choices(config)}, got {steps!r:.80}")
 
@@ -215,15 +219,32 @@ def _checked_betas(schedule: Any) -> tuple[float, ...]:
     return betas
 
 
+def _check_order(betas: tuple[float, ...], argument: str) -> None:
+    """Check that betas ascend: in another order they are aligned and executed all the same, and give noise.
+
+    A step may have the beta of the one before it.
+    """
+    falls = [n for n in range(1, len(betas)) if betas[n] < betas[n - 1]]
+    if not falls:
+        return
+    reversed_order = all(betas[n] <= betas[n - 1] for n in range(1, len(betas)))
+    remedy = "reverse them: [::-1]" if reversed_order else "sort them, or pass the betas of one schedule"
+    n = falls[0]
+    got = f"{betas[n - 1]!r} and then {betas[n]!r} at index {n}"
+    raise InputError(f"{argument}: expected betas that ascend, in the order of the diffusion, got {got}; {remedy}")
+
+
 def _choices(config: Config) -> str:
-    counts = {len(betas): betas for betas in (_paper_schedule(config), config.fast_schedule) if betas}
-    usable = [f"steps={count}" for count, betas in counts.items() if _fits(betas, config)]
-    train, _ = _alpha_bars(config.train_schedule)
+    fast, train = _fast_schedule(config), config.train_schedule
+    owner = "the checkpoint's own" if config.fast_schedule else "the paper's"
+    usable = _fits(fast, config)
+    levels, _ = _alpha_bars(train)
     return ", ".join(
         [
-            *usable,
+            *([f"steps={len(fast)}"] if usable else []),
             f'steps="full" ({len(train)} steps)',
-            f"betas of your own as schedule= (in Python) with alpha_bar within {train[-1]:.7g} to {train[0]:.7g}",
+            *([f'steps="fast" ({len(fast)} steps, {owner})'] if usable else []),
+            f"betas of your own as schedule= (in Python) with alpha_bar within {levels[-1]:.7g} to {levels[0]:.7g}",
         ]
     )
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.checkpoint.load import LABEL_WIDTH
+from engine.config import upsample_padding
 
 STEP_SINUSOIDS, STEP_FEATURES = 128, 512  # widths (paper, section 3.1)
 
@@ -32,7 +33,9 @@ class Upsampler(nn.Module):
         super().__init__()
         self.strides = strides
         for k, stride in enumerate(strides, start=1):
-            setattr(self, f"conv{k}", nn.ConvTranspose2d(1, 1, (3, 2 * stride), (1, stride), (1, stride // 2)))
+            padding, output_padding = upsample_padding(stride)
+            layer = nn.ConvTranspose2d(1, 1, (3, 2 * stride), (1, stride), (1, padding), (0, output_padding))
+            setattr(self, f"conv{k}", layer)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Upsample a mel [B,M,T] to [B,M,L]."""

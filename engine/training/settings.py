@@ -134,6 +134,9 @@ class Recipe:
             if (value := getattr(network, name)) != supported:
                 expected, got = json.dumps(supported), json.dumps(value)
                 raise InputError(f"network.{name}: expected {expected}, the only value for training, got {got}")
+        if network.residual_channels % 16:  # inference pads them, so that they cost what the next multiple does
+            channels = network.residual_channels
+            raise InputError(f"network.residual_channels: expected a multiple of 16, got {channels}")
         if network.n_mels and network.hop != HOP:
             strides = list(network.upsample_strides)
             raise InputError(f"network.upsample_strides: expected a product of {HOP}, the hop of mels, got {strides}")

@@ -22,7 +22,7 @@ def upsample_mel(
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Compute ``leaky_relu(conv_transpose2d(in, w[3,2s], bias, stride (1,s), padding (1,s/2)), 0.4)`` for one tile.
+    """Compute ``leaky_relu(conv_transpose2d(in, w[3,2s], bias, (1,s), (1,(s+1)/2), (0,s%2)), 0.4)`` for one tile.
 
     Two taps in time and three in bands reach every output. Rows past an item's end do not contribute.
 
@@ -37,7 +37,7 @@ def upsample_mel(
         stride_time: elements from a row to the next.
         stride_band: elements from a band to the next.
         samples_per_row: audio samples of one input row, after all stages.
-        stride: s, even.
+        stride: s.
         BANDS: mel bands.
         BANDS_PADDED: mel bands, padded to a multiple of 16.
         COLUMNS: BANDS_PADDED rounded up to a power of two.
@@ -51,8 +51,9 @@ def upsample_mel(
     rows = tile * ROWS + tl.arange(0, ROWS)
     band = tl.arange(0, COLUMNS)
     source = in_ptr + item.to(tl.int64) * stride_item
-    late = (rows + stride // 2) // stride
-    phase = rows + stride // 2 - late * stride
+    padding = (stride + 1) // 2
+    late = (rows + padding) // stride
+    phase = rows + padding - late * stride
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for tap in tl.static_range(2):
         row_in = late - tap

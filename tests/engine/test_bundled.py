@@ -26,7 +26,7 @@ def test_name_takes_precedence_over_a_file(tmp_path: Path, monkeypatch: pytest.M
 def test_paths_are_returned_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine").write_bytes(b"")
-    for name in ("mine", "a.pt", "folder/mine", tmp_path / "x", Path("digits")):
+    for name in ("mine", "a.pt", "folder/mine.pt", tmp_path / "x", Path("digits")):
         assert path_of(name) == Path(name)
 
 

@@ -114,8 +114,10 @@ def test_narrow_ranges_fail_the_accuracy_gate() -> None:
 SMALL = replace(BASE, residual_channels=16, residual_layers=6, dilation_cycle=3, upsample_strides=(4, 4))
 
 
-def test_calibration_returns_ranges_and_their_agreement() -> None:
-    checkpoint, fractions = Checkpoint(SMALL, random_network(SMALL, 3)), []
+@pytest.mark.parametrize("sizes", [{}, {"upsample_strides": (3, 5)}, {"residual_channels": 20}])
+def test_calibration_returns_ranges_and_their_agreement(sizes: dict[str, Any]) -> None:
+    config = replace(SMALL, **sizes)
+    checkpoint, fractions = Checkpoint(config, random_network(config, 3)), []
     mels = [np.random.default_rng(i).random((80, 20), np.float32) for i in range(2)]
     calibrated, agreement = calibrate(checkpoint, mels, fractions.append)
     ranges = calibrated.config.int8_ranges
@@ -124,6 +126,9 @@ def test_calibration_returns_ranges_and_their_agreement() -> None:
     assert fractions == sorted(fractions) and 0.0 < fractions[-1] <= 1.0
     recalibrated, agreement_again = calibrate(calibrated, mels)
     assert (recalibrated.config, agreement_again) == (calibrated.config, agreement)
+    voice = voice_of(calibrated, "int8")
+    expected = voice.vocode(mels[0], seed=1).tobytes()
+    assert b"".join(chunk.tobytes() for chunk in voice.stream(iter([mels[0]]), seed=1)) == expected
 
 
 def test_a_loud_channel_of_the_conditioner_leaves_the_precision_of_the_others() -> None:

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from engine.checkpoint.load import expected_shapes
-from engine.config import BASE, LARGE, SC09, SC09_THIN, Config, linear_schedule, parse_object, plain_values
+from engine.config import (
+    BASE,
+    LARGE,
+    SC09,
+    SC09_THIN,
+    Config,
+    linear_schedule,
+    parse_object,
+    plain_values,
+    upsample_padding,
+)
 from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
 
@@ -52,6 +62,23 @@ def test_json_roundtrip(config: Config) -> None:
     assert Config.from_json(config.to_json()) == config
 
 
+@pytest.mark.parametrize("channels", [1, 8, 20, 72, 1024])
+def test_any_number_of_channels(channels: int) -> None:
+    assert replace(BASE, residual_channels=channels).residual_channels == channels
+
+
+@pytest.mark.parametrize("strides", [(15, 20), (10, 30), (11, 25), (21, 21), (3, 5, 7), (2,), (3,), (63,)])
+def test_strides_may_be_odd(strides: tuple[int, ...]) -> None:
+    """A sample at t needs the frames up to (t + reach) / hop; the last stage alone reaches its padding."""
+    config = replace(BASE, upsample_strides=strides)
+    reach = 0
+    for stride in strides:
+        padding, output_padding = upsample_padding(stride)
+        assert (7 - 1) * stride - 2 * padding + 2 * stride + output_padding == 7 * stride
+        reach = reach * stride + padding
+    assert config.mel_reach == reach and config.hop == int(np.prod(strides))
+
+
 def test_config_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         BASE.n_mels = 81  # type: ignore[misc]
@@ -60,8 +87,9 @@ def test_config_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("residual_channels", 8),
-        ("residual_channels", 72),
+        ("residual_channels", 0),
+        ("residual_channels", -16),
+        ("residual_channels", 1025),
         ("residual_channels", 64.0),
         ("residual_channels", True),
         ("residual_channels", "64"),
@@ -76,7 +104,8 @@ def test_config_is_frozen() -> None:
         ("sample_rate", None),
         ("upsample_strides", ()),
         ("upsample_strides", [16, 16]),
-        ("upsample_strides", (15, 16)),
+        ("upsample_strides", (1, 16)),
+        ("upsample_strides", (65, 2)),
         ("upsample_strides", (16, 16.0)),
         ("upsample_strides", (0, 16)),
         ("upsample_strides", (64, 64, 64)),

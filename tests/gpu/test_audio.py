@@ -40,6 +40,9 @@ VARIANTS = {
     "classes": replace(SMALL_UNCONDITIONAL, residual_channels=16, residual_layers=4, dilation_cycle=3, classes=CLASSES),
     "output is F": replace(TINY, signal_std=0.14),
     "hop 30": replace(TINY, upsample_strides=(6, 5 * 2), n_mels=7),
+    "hop 15": replace(TINY, upsample_strides=(3, 5), n_mels=7),
+    "hop 21": replace(TINY, upsample_strides=(7, 3), n_mels=7, shared_upsampler=False),
+    "20 channels": replace(TINY, residual_channels=20),
 }
 FEW = (1e-3, 0.01, 0.3)
 FRAMES = (9, 3)

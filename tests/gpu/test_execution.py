@@ -43,6 +43,22 @@ def test_operations(capability, precision):
         assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
 
 
+@pytest.mark.parametrize("strides", [(15, 20), (11, 25), (21, 21), (3, 5, 7)])
+def test_odd_strides(strides):
+    config = replace(SMALL, residual_layers=1, dilation_cycle=1, n_mels=20, upsample_strides=strides)
+    device, limit = SimulatedDevice(80), TOLERANCES["operation_fp32"]
+    assert checks.upsample_mel(device, config, "fp32", (3, 1)) < limit
+
+
+@pytest.mark.parametrize("channels", [1, 20, 72])
+def test_channels_that_are_padded(channels):
+    config = replace(SMALL, residual_channels=channels, residual_layers=3, dilation_cycle=3, upsample_strides=(3, 5))
+    device, limit = SimulatedDevice(80), TOLERANCES["operation_fp16"]
+    assert checks.residual_block(device, config, "fp16", (70, 3), 2) < limit
+    assert checks.input_projection(device, config, "fp16", (70, 3)) < limit
+    assert checks.output_head(device, config, "fp16", (70, 3)) < limit
+
+
 @pytest.mark.parametrize("capability", [80, 90])
 def test_tf32_is_rounded_not_truncated(capability):
     device, limit = SimulatedDevice(capability), TOLERANCES["rounded_tf32"]

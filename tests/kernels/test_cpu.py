@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ import torch
 from engine.config import Config
 from engine.kernels import _native, cpu, reference
 from tests.support.networks import SMALL
-from tests.support.targets import exact, float64, network, targets, weights
+from tests.support.targets import exact, float64, network, packed, targets, weights
 from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 TARGETS = targets(arm=True)
 LENGTHS = (1, 2, 5, 11, 12, 13, 95, 97, 200)
-CHANNELS = (16, 32, 48, 64, 80, 128)  # 64 and 128 have specialized code
+# 64 and 128 have specialized code. The others that are no multiples of 16 are padded with zeros.
+CHANNELS = (16, 32, 48, 64, 80, 128, 8, 20, 72)
 # All dilations up to 256, more than the longest of the lengths.
 WIDE = replace(SMALL, residual_layers=9, dilation_cycle=9)
 MELS = {
@@ -29,6 +31,9 @@ MELS = {
     "100 bands": replace(SMALL, n_mels=100, upsample_strides=(2, 2, 4)),
     "one stage": replace(SMALL, n_mels=33, upsample_strides=(16,)),
     "an upsampler per layer": replace(SMALL, n_mels=17, upsample_strides=(4, 2), shared_upsampler=False),
+    "hop 300": replace(SMALL, n_mels=20, upsample_strides=(15, 20)),
+    "hop 275": replace(SMALL, n_mels=17, upsample_strides=(11, 25)),
+    "three odd stages": replace(SMALL, n_mels=9, upsample_strides=(3, 7, 5), shared_upsampler=False),
 }
 # Variants of the residual layer in the public families.
 VARIANTS = {
@@ -166,6 +171,39 @@ def test_residual_block(isa, precision, channels, variant):
         assert relative_error(skip, expected_skip) < tolerance, where
         for array, copy in zip(inputs, before, strict=True):
             assert array is None or np.array_equal(array, copy), "an input was written to"
+
+
+@pytest.mark.parametrize(("isa", "precision"), targets("fp32", "bf16", "int8"))
+def test_padded_channels_are_zero_wherever_they_are_used(isa, precision):
+    """Weights other than zero on the padded channels, at the inputs of every product, change no bit."""
+    config = replace(WIDE, residual_channels=20)
+    plain = packed(config, isa, precision)
+    with mock.patch.object(cpu, "_arrays", partial(_arrays_that_read_padding, cpu._arrays)):
+        reading = packed(config, isa, precision)
+    rng, C = generator(20), config.residual_channels
+    mel, x, skip = random(rng, config.n_mels, 2), random(rng, 97), random(rng, C, 97)
+    np.testing.assert_array_equal(plain.output_head(skip), reading.output_head(skip))
+    for layer in range(config.residual_layers):
+        conditioner = plain.project_conditioner(layer, plain.upsample_mel(mel))[:, :97]
+        inputs = plain.input_projection(x), np.ascontiguousarray(conditioner), random(rng, C), skip
+        for one, other in zip(
+            plain.residual_block(layer, *inputs), reading.residual_block(layer, *inputs), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def _arrays_that_read_padding(make, config, tensors, channels):
+    """Return the weights, where padded channels have the weights of the first channels as inputs of real channels."""
+    arrays, C = make(config, tensors, channels), config.residual_channels
+    for name in ("dilated_weight", "projection_weight", "skip_weight"):
+        weights = arrays[name]
+        inputs = 1 if name == "skip_weight" else 2
+        padding = [slice(None)] * weights.ndim
+        padding[inputs] = slice(C, channels)
+        first = [slice(None)] * weights.ndim
+        first[inputs] = slice(0, channels - C)
+        weights[tuple(padding)] = weights[tuple(first)]
+    return arrays
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -100,6 +100,11 @@ SWEEPS = {
     "reflect, shortest": (replace(SMALL_UNCONDITIONAL, **REFLECT), 17, 6),
     "an upsampler per layer": (replace(ODD, shared_upsampler=False), 31, 6),
     "prior": (replace(SMALL, prior=True), 3, 6),
+    "hop 300": (replace(SMALL, n_mels=20, upsample_strides=(15, 20)), 5, 6),
+    "hop 441": (replace(SMALL, n_mels=20, upsample_strides=(21, 21)), 3, 6),
+    "hop 15, reflect": (replace(ODD, upsample_strides=(3, 5), shared_upsampler=False, **REFLECT), 31, 6),
+    "20 channels": (replace(ODD, residual_channels=20), 31, 6),
+    "72 channels, no mel": (replace(SMALL_UNCONDITIONAL, residual_channels=72), 333, 6),
     **{f"{length} samples": (SMALL_UNCONDITIONAL, length, 6) for length in (1, 2, 5, 11, 12, 13, 95, 97, 200)},
 }
 

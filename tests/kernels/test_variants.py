@@ -30,6 +30,8 @@ VARIANTS = {
     "sinusoid": replace(SMALL, step_embedding="sinusoid"),
     "prior": replace(SMALL, prior=True),
     "output is F": replace(SMALL, signal_std=0.14),
+    "hop 275": replace(SMALL, upsample_strides=(11, 25), n_mels=20),
+    "24 channels": replace(SMALL, residual_channels=24, step_bias_in_residual=True),
     "all": replace(
         SMALL,
         padding="reflect",

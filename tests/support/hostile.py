@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import json
 import math
 import os
@@ -100,7 +102,24 @@ def sound_files(folder: Path) -> dict[str, bytes]:
                     entries[name] = value.half()
         torch.save(content, folder / "sound")
         sound[suffix] = (folder / "sound").read_bytes()
+        if suffix == "pt":
+            torch.save(_with_foreign_objects(content), folder / "sound", pickle_protocol=4)
+            sound["rich"] = (folder / "sound").read_bytes()
     return sound
+
+
+def _with_foreign_objects(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint with wrapped names, an average, and settings and values of many classes."""
+    params = argparse.Namespace(**content["params"])
+    params.noise_schedule, params.sample_rate = np.array(params.noise_schedule), np.int64(params.sample_rate)
+    return {
+        "model": {f"module.{name}": tensor for name, tensor in content["model"].items()},
+        "ema": {"decay": np.float32(0.999), "shadow": {f"_orig_mod.{k}": v for k, v in content["model"].items()}},
+        "params": params,
+        "foreign": [Path("x"), {1, 2}, frozenset("a"), 1 + 2j, b"abc", bytearray(b"x"), collections.deque([1])],
+        "history": collections.defaultdict(list, loss=[np.float64(0.5), 0.25]),
+        "random": np.random.RandomState(1).get_state(),
+    }
 
 
 # Pickles that execute
@@ -127,7 +146,10 @@ _executing("open_a_socket", "socket create_connection", "localhost:9")
 _executing("nested_pickle", "torch.storage _load_from_bytes", "cposix\nsystem\n(S'touch {canary}'\ntR.")
 _executing("numpy_load", "numpy load", "{canary}")
 _executing("dynamic_code", "types CodeType", "x")
-_executing("partial_call", "functools partial", "os.system")
+_executing("attribute_of_a_function", "posix system.__globals__", "x")
+_executing("bound_method", "types MethodType", "x")
+_executing("loaded_library", "ctypes CDLL", "x")
+_executing("setattr_call", "builtins setattr", "x")
 _executing("dotted_name", "collections OrderedDict.__class__", "x")
 
 
@@ -144,6 +166,26 @@ def inst_opcode(files: CaseFiles) -> None:
 @case
 def stack_global(files: CaseFiles) -> None:
     files.program(pickle.dumps(_Mkdir(str(files.canary)), protocol=4)[2:])
+
+
+@case
+def partial_of_code(files: CaseFiles) -> None:
+    files.program(b"cfunctools\npartial\ncposix\nsystem\n\x85R.")
+
+
+@case
+def factory_of_a_defaultdict(files: CaseFiles) -> None:
+    files.program(b"ccollections\ndefaultdict\ncposix\nsystem\n\x85R.")
+
+
+@case
+def attribute_by_getattr(files: CaseFiles) -> None:
+    files.program(b"cbuiltins\ngetattr\ncx\nY\nX\x08\x00\x00\x00__init__\x86RX\x01\x00\x00\x00x\x85R.")
+
+
+@case
+def buffer_out_of_band(files: CaseFiles) -> None:
+    files.program(b"\x97\x98.")
 
 
 @case
@@ -177,11 +219,6 @@ class _Mkdir:
 
 
 # Pickles with false sizes, or without an end
-
-
-@case
-def bytearray_of_any_size(files: CaseFiles) -> None:
-    files.calls("__builtin__ bytearray", 10 << 30)
 
 
 @case
@@ -253,6 +290,27 @@ def half_a_million_dicts(files: CaseFiles) -> None:
 @case
 def endless_string(files: CaseFiles) -> None:
     files.program(b"X\xff\xff\xff\xff.")
+
+
+@case
+def endless_bytes(files: CaseFiles) -> None:
+    files.program(b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.")
+
+
+@case
+def endless_bytearray(files: CaseFiles) -> None:
+    files.program(b"\x96\x00\x00\x00\x00\x00\x00\x00\x40.")
+
+
+@case
+def half_a_million_sets(files: CaseFiles) -> None:
+    files.program(b"\x8f" * 500000 + b".")
+
+
+@case
+def wide_text(files: CaseFiles) -> None:
+    """Take four bytes per character of a text in which one character needs them."""
+    files.program(b"X\x00\x00\x40\x00" + b"\xf0\x9f\x98\x80" + b"x" * ((1 << 22) - 4) + b".")
 
 
 @case

@@ -1,8 +1,8 @@
 """Watched process that tries to load hostile files.
 
 `python -m tests.support.hostile_watch FOLDER` first loads the "sound" files of FOLDER/cases.json, which must load. Then
-it tries the "hostile" files. It prints a line of JSON for each: the error, attempts at anything except reading, memory
-and time.
+it tries the "hostile" and the "inert" files. It prints a line of JSON for each: the error or a checksum of the weights,
+attempts at anything except reading, memory and time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def main(folder: Path) -> None:
             attempts.append(f"{event} {arguments!r:.100}")
 
     sys.addaudithook(watch)
-    for path in cases["hostile"]:
+    for path in [*cases["hostile"], *cases.get("inert", [])]:
         attempts.clear()
         forget_peak()
         before = status("VmRSS")
@@ -47,8 +48,11 @@ def main(folder: Path) -> None:
         begin = time.perf_counter()
         try:
             watching = True
-            checkpoint.load_checkpoint(path)
+            loaded = checkpoint.load_checkpoint(path)
+            watching = False
             result["error"] = None
+            if isinstance(loaded, checkpoint.Checkpoint):
+                result["checksum"] = checksum(loaded)
         except BaseException as error:
             watching = False
             expected = type(error) in (CheckpointError, InputError) and error.__suppress_context__ | (
@@ -61,6 +65,14 @@ def main(folder: Path) -> None:
             json.dumps({**result, "seconds": seconds, "memory": status("VmHWM") - before, "attempts": attempts}),
             flush=True,
         )
+
+
+def checksum(loaded: checkpoint.Checkpoint) -> int:
+    """Return a checksum of all weights."""
+    total = 0
+    for name in sorted(loaded.tensors):
+        total = zlib.crc32(loaded.tensors[name].tobytes(), total)
+    return total
 
 
 def forget_peak() -> None:

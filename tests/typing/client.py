@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ def progress(fraction: float) -> None:
 def voices() -> engine.Voice:
     engine.load()
     engine.load("digits")
+    engine.load(io.BytesIO(b""), weights="ema")
+    with open("weights.pt", "rb") as file:
+        engine.load(file)
+    engine.load(b"content")
     return engine.load(Path("a.safetensors"), device="cpu", precision="fp32", threads=2, isa="generic", mel_kind="lmnt")
 
 
@@ -32,6 +37,7 @@ def vocode(voice: engine.Voice, mel: Array, tensor: torch.Tensor) -> None:
     assert_type(engine.vocode([mel, mel[:, :40]], model=Path("a.pt"), steps="full", seed=[1, 2]), list[Array])
     assert_type(engine.vocode([tensor]), list[torch.Tensor])
     assert_type(voice.vocode(mel, steps=6, seed=3, progress=progress), Array)
+    assert_type(voice.vocode(mel, steps="fast"), Array)
     assert_type(voice.vocode(tensor, schedule=[1e-4, 0.05, 0.5]), torch.Tensor)
     assert_type(voice.vocode([mel], noise=(mel, mel)), list[Array])
     assert_type(voice.vocode(mel, std=mel), Array)

@@ -140,17 +140,20 @@ def in_fresh_process(point: Point, rounds: int, peak_seconds: float) -> Row:
 
 
 def even_schedule(config: Config, steps: int) -> tuple[float, ...]:
-    """Return betas of any number of steps that cover the training schedule.
+    """Return betas of any number of steps that ascend and cover the training schedule.
 
-    -log alpha_bar grows by the same factor from step to step.
+    -log(1 - beta) grows by the same factor from step to step.
 
     Args:
         config: the hyper-parameters of the network.
         steps: the number of betas.
     """
     decays = -np.cumsum(np.log1p(-np.array(config.train_schedule)))
-    spaced = np.geomspace(decays[0], decays[-1], steps)
-    return tuple((-np.expm1(-np.diff(spaced, prepend=0.0))).tolist())
+    low, high = 1.0, (decays[-1] / decays[0]) ** (1 / max(steps - 1, 1))  # of the factor
+    for _ in range(100):
+        factor = (low + high) / 2
+        low, high = (factor, high) if np.sum(factor ** np.arange(steps)) * decays[0] < decays[-1] else (low, factor)
+    return tuple((-np.expm1(-decays[0] * low ** np.arange(steps))).tolist())
 
 
 def check(config: Config) -> None:

@@ -25,7 +25,29 @@ struct Model {
   const float* add(Random& random, long count, double variance) {
     return arrays.emplace_back(random.values(static_cast<size_t>(count), variance)).data();
   }
+  // Zeroes the channels from `real` on, as kernels/cpu.py pads them.
+  void pad(long real);
 };
+
+inline void Model::pad(long real) {
+  const long C = p.channels, N = p.layers;
+  // Of every block of C channels with `width` values each, the last ones.
+  const auto zero = [&](const float* weights, long blocks, long width) {
+    for (long block = 0; weights && block < blocks; ++block)
+      std::fill(const_cast<float*>(weights) + (block * C + real) * width,
+                const_cast<float*>(weights) + (block + 1) * C * width, 0.0f);
+  };
+  for (const float* weights : {p.input_weight, p.input_bias, p.skip_bias, p.out_weight}) zero(weights, 1, 1);
+  for (const float* weights : {p.dilated_bias, p.projection_bias, p.conditioner_bias, p.conditioner_ranges})
+    zero(weights, 2 * N, 1);
+  zero(p.conditioner_weight, 2 * N, p.bands);
+  zero(p.dilated_weight, 2 * N, 3 * C);
+  zero(p.dilated_weight, 2 * N * C, 3);
+  zero(p.projection_weight, 2 * N, C);
+  zero(p.projection_weight, 2 * N * C, 1);
+  zero(p.skip_weight, 1, C);
+  zero(p.skip_weight, C, 1);
+}
 
 inline Model::Model(Random& random, bool with_mel) {
   p.channels =
@@ -51,7 +73,11 @@ inline Model::Model(Random& random, bool with_mel) {
     for (size_t i = 1; i < ranges.size(); ++i) ranges[i] = random.chance(70) ? 3.0f : 0.0f;
     p.ranges = ranges.data();
   }
-  if (!with_mel) return;
+  const long real = random.chance(15) ? random.between(1, C - 1) : C;
+  if (!with_mel) {
+    pad(real);
+    return;
+  }
   p.bands = static_cast<int>(random.spread(1, 100));
   if (p.ranges) {
     p.mel_range = 2.0f;
@@ -63,9 +89,15 @@ inline Model::Model(Random& random, bool with_mel) {
     p.strides.push_back(static_cast<int>(random.between(1, std::min(64 / hop, random.chance(80) ? 6L : 64L))));
     hop *= p.strides.back();
   }
+  if (random.chance(10)) {  // hops of 300, 275 and 441, whose strides are odd
+    const int recipes[4][2] = {{15, 20}, {11, 25}, {21, 21}, {10, 30}};
+    const int* recipe = recipes[random.below(4)];
+    p.strides.assign(recipe, recipe + 2);
+  }
   p.upsamplers.resize(random.chance(50) ? 1 : static_cast<size_t>(N));
   for (auto& upsampler : p.upsamplers)
     for (int stride : p.strides) upsampler.push_back({random.values(static_cast<size_t>(6 * stride), 0.33), 0.1f});
+  pad(real);
 }
 
 template <class E>

@@ -43,11 +43,14 @@ def test_missing_conditioner_bias_is_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda m: m.pop(f"{PHILSYN}.fc_t.bias"), "missing: 'residual_layers.1.diffusion_projection.bias'"),
-        (lambda m: m.pop(f"{PHILSYN}.skip_conv.bias"), "missing: .*; unexpected: 'residual_layers.1.res_conv.bias'"),
+        (lambda m: m.pop(f"{PHILSYN}.fc_t.bias"), f"philsyn's names missing: '{PHILSYN}.fc_t.bias'; unexpected: none"),
+        (
+            lambda m: m.pop(f"{PHILSYN}.skip_conv.bias"),
+            f"missing: '{PHILSYN}.skip_conv.bias'; unexpected: '{PHILSYN}.res_conv",
+        ),
         (lambda m: m.pop(f"{PHILSYN}.res_conv.weight_g"), "unexpected: .*res_conv.weight_v"),
         (lambda m: m.pop(f"{PHILSYN}.res_conv.weight_v"), "unexpected: .*res_conv.weight_g"),
-        (lambda m: m.update(extra=torch.zeros(1)), "missing: none; unexpected: 'extra'"),
+        (lambda m: m.update({f"{PHILSYN}.gate": torch.zeros(1)}), f"missing: none; unexpected: '{PHILSYN}.gate'"),
         (lambda m: m.update({"input_projection.bias": torch.zeros(16)}), "expected one tensor for .*, got two"),
         (lambda m: m.update({f"{PHILSYN}.res_conv.weight": torch.zeros(16, 16, 1)}), "with or without weight norm"),
         (lambda m: m.update({f"{PHILSYN}.res_conv.weight_g": torch.ones(16)}), r"shape \(16, 1, 1\), got \(16,\)"),
@@ -78,7 +81,7 @@ def test_layer_number_with_a_leading_zero_is_refused(tmp_path: Path) -> None:
         for key in [key for key in model if key.startswith(PHILSYN)]:
             model[key.replace("blocks.1.", "blocks.01.")] = model.pop(key)
 
-    assert_refused(write_changed(tmp_path, "philsyn", rename), "missing: 'residual_layers.1.")
+    assert_refused(write_changed(tmp_path, "philsyn", rename), f"missing: '{PHILSYN}.dilated_conv_layer.conv.weight'")
 
 
 def test_halves_and_rows_have_lmnts_order(tmp_path: Path) -> None:

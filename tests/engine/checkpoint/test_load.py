@@ -173,8 +173,8 @@ def with_tensor(name: str, tensor: Any) -> dict[str, Any]:
     ("tensors", "match"),
     [
         ({k: v for k, v in NETWORK.items() if k != LAYER}, f"missing: '{LAYER}'; unexpected: none"),
-        (with_tensor("more", NETWORK[LAYER]), "missing: none; unexpected: 'more'"),
-        (with_tensor("x" * 9999, NETWORK[LAYER]), "unexpected: 'xxx"),
+        (with_tensor("residual_layers.0.more", NETWORK[LAYER]), "missing: none; unexpected: 'residual_layers.0.more'"),
+        (with_tensor("residual_layers." + "x" * 9999, NETWORK[LAYER]), "unexpected: 'residual_layers.xxx"),
         ({}, "'input_projection.weight', .* and [0-9]+ more; unexpected: none"),
         (with_tensor("residual_layers.7.dilated_conv.bias", NETWORK[LAYER]), r"missing: 'residual_layers.3"),
         (with_tensor("residual_layers." + "9" * 5000 + ".x", NETWORK[LAYER]), r"missing: 'residual_layers.3"),
@@ -192,6 +192,13 @@ def test_file_of_another_network_is_refused(tmp_path: Path, tensors: dict[str, A
     arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
     assert_refused(write_file(tmp_path, save(arrays, metadata={"diffwave": SMALL.to_json()})), match)
     assert_refused(write_file(tmp_path, save(arrays), settings=SETTINGS), match)
+
+
+def test_file_of_the_engine_has_no_other_tensors(tmp_path: Path) -> None:
+    arrays = with_tensor("more", NETWORK[LAYER])
+    path = write_file(tmp_path, save(arrays, metadata={"diffwave": SMALL.to_json()}))
+    assert_refused(path, "missing: none; unexpected: 'more'")
+    assert load_checkpoint(write_file(tmp_path, save(arrays), settings=SETTINGS)).unused == ("more",)
 
 
 def test_checkpoint_of_arrays_is_checked() -> None:
@@ -450,7 +457,7 @@ def test_contradicting_classes_are_refused(tmp_path: Path, change: dict[str, Any
 
 def test_classes_without_tensors_are_refused(tmp_path: Path) -> None:
     content = save(random_network(PLAIN, 1), metadata={"diffwave": LABELLED.to_json()})
-    assert_refused(write_file(tmp_path, content), "missing: 'label_embedding.weight', .* and 4 more")
+    assert_refused(write_file(tmp_path, content), "missing: 'label_embedding.weight', .* and 5 more")
 
 
 def test_config_json_may_name_the_classes(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_hyper_parameters_in_tensors_are_read(tmp_path: Path) -> None:
     assert load_checkpoint(save(tmp_path, lmnt_content(params=params))).config == SMALL
     params.update(unused=torch.zeros(1).expand(10**10), apart=torch.zeros(20000)[::19999])
     archived = read_pytorch(save(tmp_path, lmnt_content(params=params))).params
-    assert not isinstance(archived["unused"], list) and not isinstance(archived["apart"], list)
+    assert "unused" not in archived and "apart" not in archived
     many = {f"list{n}": torch.zeros(4000) for n in range(9)}
     archived = read_pytorch(save(tmp_path, lmnt_content(params=many))).params
     assert sum(isinstance(value, list) for value in archived.values()) == 2
@@ -188,17 +188,31 @@ def test_hyper_parameters_in_tensors_are_read(tmp_path: Path) -> None:
         ({}, "got \\[\\]"),
         ({"model": 3}, "got \\['model'\\]"),
         (lmnt_content(model={**state_dict(), KEY: [1.0]}), f"'{KEY}': expected a tensor, got a list"),
-        (lmnt_content(model={**state_dict(), 5: torch.zeros(1)}), "a key of type int"),
-        (lmnt_content(model={**state_dict(), KEY: torch.zeros(32, 16, 3).to_sparse()}), "refers to"),
+        (
+            lmnt_content(model={**state_dict(), KEY: torch.zeros(32, 16, 3).to_sparse()}),
+            "got a torch._utils _rebuild_sp",
+        ),
+        (lmnt_content(model={**state_dict(), KEY: torch.zeros(2, dtype=torch.complex64)}), "a torch ComplexFloatStor"),
+        (torch.nn.Linear(2, 3), "got torch.nn.modules.linear Linear; save model.state_dict"),
+        (lmnt_content(model=torch.nn.Linear(2, 3)), "got torch.nn.modules.linear Linear; save model.state_dict"),
         (lmnt_content(model={**state_dict(), KEY: torch.zeros(32, 16, 3).int()}), "float values, got int32"),
-        (lmnt_content(model={**state_dict(), KEY: torch.zeros(1).expand(10**10)}), "bytes of weights, got 400"),
-        (lmnt_content(scaler=bytearray(9)), "refers to '__builtin__ bytearray'"),
-        (lmnt_content(scaler=np.float64(1)), "refers to 'numpy"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_foreign_content_is_refused(tmp_path: Path, content: object, match: str) -> None:
-    assert_refused(save(tmp_path, content), match)
+    path = save(tmp_path, content)
+    with pytest.raises(CheckpointError, match=match) as refusal:
+        load_checkpoint(path)
+    assert_short_message(refusal.value, path)
+
+
+def test_only_what_is_read_counts(tmp_path: Path) -> None:
+    """A view that repeats a value may describe gigabytes. Reading it is refused, ignoring it is free."""
+    content = lmnt_content(model={**state_dict(), "unused": torch.zeros(1).expand(10**10), 5: torch.zeros(1)})
+    path = save(tmp_path, content)
+    assert load_checkpoint(path).unused == ("unused",)
+    with pytest.raises(CheckpointError, match=r"'unused': expected at most the file's \d+ bytes, got 40000000000"):
+        read_pytorch(path).tensors["unused"].read()
 
 
 @pytest.mark.parametrize("change", [{"hop_samples": 256}, {"n_mels": 80}, {"unconditional": True}])
@@ -217,11 +231,11 @@ class Hostile:
         return os.mkdir, (str(self.canary),)
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
     canary = tmp_path / "canary"
     path = save(tmp_path, lmnt_content(scaler=Hostile(canary)), pickle_protocol=protocol)
-    assert_refused(path, "refers to 'posix mkdir'|operation FRAME")
+    assert_refused(path, "refers to 'posix mkdir'")
     with pytest.raises(CheckpointError):
         load_checkpoint(pack(path, {**entries(path), "weights/data.pkl": pickle.dumps(Hostile(canary))}))
     assert not canary.exists()
@@ -264,7 +278,16 @@ def test_zip_bombs_are_refused_without_memory(tmp_path: Path) -> None:
 
 
 def test_huge_pickle_is_refused(tmp_path: Path) -> None:
-    assert_refused(save(tmp_path, lmnt_content(scaler="x" * (1 << 20))), "expected a pickle of at most")
+    assert_refused(save(tmp_path, lmnt_content(scaler="x" * (1 << 26))), "expected a pickle of at most 67108864 bytes")
+    assert_refused(save(tmp_path, lmnt_content(scaler=[None] * (1 << 18))), "expected a pickle of at most 262144 op")
+    assert load_checkpoint(save(tmp_path, lmnt_content(history=[0.5] * 10**6))).config == SMALL
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_long_values_are_skipped(tmp_path: Path, protocol: int) -> None:
+    values = {"history": [0.5] * 200000, "text": "x" * 10**7, "array": np.ones(10**6), "bytes": bytes(10**7)}
+    path = save(tmp_path, {**values, **lmnt_content(params={**PARAMS, **values})}, pickle_protocol=protocol)
+    assert load_checkpoint(path).config == SMALL
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

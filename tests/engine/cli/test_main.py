@@ -32,8 +32,11 @@ BAD = [
     ("", "the following arguments are required: COMMAND; see 'engine --help'"),
     ("sing", f"COMMAND: expected one of {', '.join(COMMANDS)}, got 'sing'; see 'engine --help'"),
     ("vocode mel.npy", "the following arguments are required: -o/--output; see 'engine vocode --help'"),
-    ("vocode mel.npy -o a.wav --steps many", "--steps: expected a number of steps, or full, got 'many'"),
-    ("vocode mel.npy -o a.wav --steps 7", "--steps: expected one of 6, full (50 steps), got 7"),
+    ("vocode mel.npy -o a.wav --steps many", "--steps: expected fast, full or a number of steps, got 'many'"),
+    (
+        "vocode mel.npy -o a.wav --steps 7",
+        "--steps: expected one of 6, full (50 steps), fast (6 steps, the checkpoint's own)",
+    ),
     ("vocode mel.npy -o a.wav --seed -1", "--seed: expected integers from 0 to 2**64 - 1, got -1"),
     ("vocode mel.npy -o a.wav --seed x", "--seed: expected an integer, got 'x'"),
     ("vocode mel.npy -o a.wav --energy-min x", "--energy-min: expected a number, got 'x'"),

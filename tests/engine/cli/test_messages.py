@@ -35,8 +35,21 @@ AUDIO_KEYS = [
     "threads",
 ]
 INFO_KEYS = [
-    *("file", "bytes", "sha256", "family", "differences", "network", "mel", "classes", "guidance", "clip_samples"),
-    *("sample_rate", "training_schedule", "fast_schedule", "needs", "choice", "threads", "reasons", "tiers"),
+    *("file", "bytes", "sha256", "family", "differences", "network", "weights", "other_weights", "unused_tensors"),
+    *(
+        "mel",
+        "classes",
+        "guidance",
+        "clip_samples",
+        "sample_rate",
+        "training_schedule",
+        "fast_schedule",
+        "needs",
+        "choice",
+        "threads",
+        "reasons",
+        "tiers",
+    ),
 ]
 EXECUTION = ("--device", "cpu", "--isa", "generic", "--threads", 1)
 NAMES = ("3 ann", "4 ben")

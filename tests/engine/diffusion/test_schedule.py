@@ -72,12 +72,25 @@ def test_full_schedule_is_the_training_schedule(config, count):
 def test_checkpoints_fast_schedule_takes_precedence():
     seven = replace(LARGE, fast_schedule=tuple(BDDM))
     assert build_schedule(seven, 7).beta == tuple(BDDM[::-1])
-    assert build_schedule(seven, 6).beta == LARGE_FAST[::-1]
-    assert build_schedule(seven, np.int64(7)) == build_schedule(seven, 7)
+    assert build_schedule(seven, np.int64(7)) == build_schedule(seven, 7) == build_schedule(seven, "fast")
+    assert build_schedule(seven) == build_schedule(seven, "fast")
     other_six = replace(BASE, fast_schedule=(0.001, 0.01, 0.02, 0.03, 0.04, 0.05))
     assert build_schedule(other_six).beta == (0.05, 0.04, 0.03, 0.02, 0.01, 0.001)
     assert build_schedule(replace(BASE, fast_schedule=None)).beta == BASE_FAST[::-1]
     assert build_schedule(replace(LARGE, fast_schedule=None)).beta == LARGE_FAST[::-1]
+    assert build_schedule(replace(LARGE, fast_schedule=None), 6).beta == LARGE_FAST[::-1]
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 12, 25])
+def test_paper_schedule_is_no_substitute_for_the_checkpoints_own(count):
+    """A caller who passes 6 steps must not get betas that the checkpoint was not made for."""
+    own = tuple(np.geomspace(1e-4, 0.2, count).tolist())
+    config = replace(BASE, fast_schedule=own)
+    assert build_schedule(config).beta == build_schedule(config, count).beta == own[::-1]
+    message = rf'steps: expected one of steps={count}, steps="full" \(50 steps\), steps="fast" \({count} steps, the'
+    for steps in {6, 5, 49} - {count}:
+        with pytest.raises(InputError, match=message):
+            build_schedule(config, steps)
 
 
 def test_bddm_schedule_fits_its_network():
@@ -122,6 +135,7 @@ def test_message_about_betas_outside_the_scale_lists_the_choices(config, betas, 
         f"gives alpha_bar {level:.7g}",
         f"{side} the training schedule's {train[-1]:.7g} to {train[0]:.7g}",
         "steps=6",
+        'steps="fast" (6 steps, the checkpoint\'s own)',
         f'steps="full" ({len(train)} steps)',
         f"betas of your own as schedule= (in Python) with alpha_bar within {train[-1]:.7g}",
     ):
@@ -130,17 +144,17 @@ def test_message_about_betas_outside_the_scale_lists_the_choices(config, betas, 
 
 def test_fast_schedule_outside_the_scale_is_not_a_choice():
     short = replace(BASE, train_schedule=tuple(np.linspace(1e-4, 0.05, 20).tolist()))
-    with pytest.raises(InputError, match=r"^steps=6: beta\[5\] = 0.5 gives alpha_bar") as refusal:
+    with pytest.raises(InputError, match=r"^steps='fast': beta\[5\] = 0.5 gives alpha_bar") as refusal:
         build_schedule(short)
     assert 'choices: steps="full" (20 steps), betas of your own as schedule=' in str(refusal.value)
 
 
-@pytest.mark.parametrize("steps", [7, 0, -6, "fast", "6", "", True, 6.0, None, math.nan, [6], b"full"])
+@pytest.mark.parametrize("steps", [7, 0, -6, "Fast", "6", "", True, 6.0, None, math.nan, [6], b"full"])
 def test_unknown_steps_are_refused(steps):
     with pytest.raises(InputError) as refusal:
         build_schedule(BASE, steps)
     message = str(refusal.value)
-    assert message.startswith('steps: expected one of steps=6, steps="full" (50 steps), betas of your own as')
+    assert message.startswith('steps: expected one of steps=6, steps="full" (50 steps), steps="fast" (6 steps, the ch')
     assert message.endswith(f", got {steps!r}")
 
 
@@ -150,9 +164,11 @@ def test_choices_depend_on_the_network():
             build_schedule(config, "?")
         return str(refusal.value)
 
-    assert 'expected one of steps=6, steps=7, steps="full"' in choices(replace(LARGE, fast_schedule=tuple(BDDM)))
+    own = 'expected one of steps=7, steps="full" (200 steps), steps="fast" (7 steps, the checkpoint\'s own), '
+    assert own in choices(replace(LARGE, fast_schedule=tuple(BDDM)))
     no_fast = replace(BASE, fast_schedule=None)
-    assert 'expected one of steps=6, steps="full"' in choices(no_fast)
+    papers = 'expected one of steps=6, steps="full" (50 steps), steps="fast" (6 steps, the paper\'s), '
+    assert papers in choices(no_fast)
     for steps in (0, True):
         with pytest.raises(InputError, match="steps: expected"):
             build_schedule(replace(no_fast, train_schedule=(0.1,)), steps)
@@ -196,8 +212,47 @@ def test_schedule_is_frozen_and_hashable():
     assert {schedule: 1}[build_schedule(BASE, schedule=list(BASE_FAST))] == 1
 
 
+@pytest.mark.parametrize(
+    "betas", [BASE_FAST[::-1], LARGE_FAST[::-1], BDDM[::-1], (0.2, 0.1), BASE.train_schedule[:9:-1]]
+)
+def test_descending_betas_are_refused(betas):
+    message = r"schedule: expected betas that ascend, .*, got .* and then .* at index 1; reverse them: \[::-1\]"
+    for schedule in (betas, list(betas), np.array(betas)):
+        with pytest.raises(InputError, match=message):
+            build_schedule(LARGE, schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    ("betas", "index"),
+    [
+        ((0.01, 0.001, 0.05), 1),
+        ((1e-4, 0.01, 0.001, 0.05, 0.2), 2),
+        ((1e-4, 1e-3, 0.01, 0.05, 0.2, 0.1), 5),
+        ((0.2, 0.1, 0.3), 1),
+        ((1e-4, np.float32(0.01), np.float32(0.0099)), 2),
+    ],
+)
+def test_zigzags_are_refused(betas, index):
+    with pytest.raises(InputError, match=f"schedule: expected betas that ascend, .* at index {index}; sort them"):
+        build_schedule(BASE, schedule=betas)
+
+
+def test_equal_betas_ascend():
+    for betas in ((0.01, 0.01, 0.01), (1e-4, 1e-4, 0.2, 0.2), (0.3,)):
+        assert build_schedule(BASE, schedule=betas).beta == betas[::-1]
+
+
+def test_own_schedule_of_a_checkpoint_in_the_wrong_order_is_refused():
+    config = replace(BASE, fast_schedule=BASE_FAST[::-1])
+    for steps in ("fast", 6):
+        with pytest.raises(InputError, match=f"^steps={steps!r}: expected betas that ascend, .*reverse them"):
+            build_schedule(config, steps)
+    odd = replace(BASE, train_schedule=(0.1, 0.05, 0.2), fast_schedule=None)
+    assert build_schedule(odd, "full").beta == build_schedule(odd, schedule=(0.1, 0.05, 0.2)).beta == (0.2, 0.05, 0.1)
+
+
 @settings(deadline=None)
-@given(st.sampled_from([BASE, LARGE]), st.lists(st.floats(1e-4, 0.9), min_size=1, max_size=12))
+@given(st.sampled_from([BASE, LARGE]), st.lists(st.floats(1e-4, 0.9), min_size=1, max_size=12).map(sorted))
 def test_position_on_the_training_scale_has_the_same_noise_level(config, betas):
     """Interpolate sqrt(alpha_bar) of the training linearly at t_n; the result must be sqrt(alpha_bar_n)."""
     train, levels = alpha_bars(config.train_schedule), alpha_bars(betas)

@@ -34,6 +34,9 @@ CONFIGS = {
     "reflect, hop 2": replace(SMALL, padding="reflect", mel_kind=None, upsample_strides=(2,)),
     "an upsampler for each layer": replace(SMALL, shared_upsampler=False, upsample_strides=(6, 2, 4)),
     "prior": replace(SMALL, prior=True, mel_kind="hifigan"),
+    "hop 15": replace(SMALL, upsample_strides=(3, 5)),
+    "hop 105, reflect": replace(SMALL, upsample_strides=(7, 3, 5), shared_upsampler=False, padding="reflect"),
+    "20 channels": replace(SMALL, residual_channels=20),
     "8 steps": replace(SMALL, train_schedule=tuple(np.linspace(1e-4, 0.05, 8).tolist()), fast_schedule=None),
 }
 EXTRA: dict[str, dict[str, Any]] = {"prior": {"energy_min": 0.5}, "8 steps": {"steps": "full"}}
@@ -86,6 +89,26 @@ def test_a_stream_is_the_whole(voices: dict[str, Voice], name: str, frames: int)
             assert {len(part) for part in chunks[:-1]} <= {chunk} and 0 < len(chunks[-1]) <= chunk
         assert all(isinstance(part, np.ndarray) and part.dtype == np.float32 and len(part) for part in chunks)
     assert b"".join(part.tobytes() for part in voice.stream(mel, **extra)) == expected
+
+
+@pytest.mark.parametrize("strides", [(15, 20), (10, 30), (11, 25), (21, 21)])
+def test_hops_of_real_recipes(tmp_path: Path, strides: tuple[int, ...]) -> None:
+    """A sample is final as soon as the look-ahead of the configuration says so, and not a frame later."""
+    config = replace(SMALL, upsample_strides=strides)
+    voice, mel = load(tmp_path / "v.safetensors", config), a_mel(23, config=config)
+    expected = voice.vocode(mel, seed=7).tobytes()
+    assert b"".join(chunk.tobytes() for chunk in voice.stream(cut(mel, 1, 2), seed=7)) == expected
+    with voice.open_stream(seed=7) as stream:
+        for frame in range(1, 24):
+            stream.feed(mel[:, frame - 1 : frame])
+            final = frame * config.hop - config.look_ahead(6) + 1
+            assert stream.samples <= max(final, 0)
+            assert stream.samples > final - 200
+    changed = mel.copy()
+    changed[:, 12:] = 0.0
+    audio = [voice.vocode(m, steps="fast", seed=7) for m in (mel, changed)]
+    first = int(np.argmax(audio[0] != audio[1]))
+    assert first >= 12 * config.hop - config.look_ahead(6) + 1
 
 
 @pytest.mark.parametrize("name", ["lmnt", "8 steps", "an upsampler for each layer"])

@@ -20,6 +20,8 @@ MELS = {
     "100 bands, three stages": replace(NARROW, n_mels=100, upsample_strides=(2, 2, 4)),
     "one stage": replace(NARROW, n_mels=33, upsample_strides=(16,)),
     "hop 300": replace(NARROW, n_mels=20, upsample_strides=(10, 30)),
+    "hop 300, odd and even": replace(NARROW, n_mels=20, upsample_strides=(15, 20)),
+    "hop 105, three odd stages": replace(NARROW, n_mels=20, upsample_strides=(3, 7, 5)),
 }
 VARIANTS = {
     "mel": {},
