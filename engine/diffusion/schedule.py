@@ -185,7 +185,9 @@ def _paper_schedule(config: Config) -> tuple[float, ...]:
 
 
 def _fast_schedule(config: Config) -> tuple[float, ...]:
-    return config.fast_schedule or _paper_schedule(config)
+    """Return the checkpoint's fast schedule, else the paper's, or a training schedule that is no longer than that."""
+    paper = _paper_schedule(config)
+    return config.fast_schedule or (config.train_schedule if len(config.train_schedule) <= len(paper) else paper)
 
 
 def _named_betas(config: Config, steps: Any) -> tuple[float, ...]:
@@ -236,7 +238,7 @@ def _check_order(betas: tuple[float, ...], argument: str) -> None:
 
 def _choices(config: Config) -> str:
     fast, train = _fast_schedule(config), config.train_schedule
-    owner = "the checkpoint's own" if config.fast_schedule else "the paper's"
+    owner = "the checkpoint's own" if config.fast_schedule else "the training's" if fast == train else "the paper's"
     usable = _fits(fast, config)
     levels, _ = _alpha_bars(train)
     return ", ".join(

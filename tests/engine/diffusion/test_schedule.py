@@ -69,6 +69,14 @@ def test_full_schedule_is_the_training_schedule(config, count):
     assert build_schedule(config, schedule=np.array(config.train_schedule)) == full
 
 
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_a_training_schedule_of_few_steps_is_the_fast_one(count):
+    betas = tuple(np.linspace(1e-4, 0.05, count))
+    config = replace(BASE, train_schedule=betas, fast_schedule=None)
+    for steps in ("fast", "full", count):
+        assert build_schedule(config, steps).beta == betas[::-1]
+
+
 def test_checkpoints_fast_schedule_takes_precedence():
     seven = replace(LARGE, fast_schedule=tuple(BDDM))
     assert build_schedule(seven, 7).beta == tuple(BDDM[::-1])
