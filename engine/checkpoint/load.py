@@ -234,11 +234,6 @@ def _check_shapes(shapes: Mapping[str, Shape], config: Config, layout: Layout = 
 def _check_names(names: Collection[str], expected: Mapping[str, Shape], layout: Layout) -> None:
     unexpected = [name for name in names if name not in expected]
     missing = [name for name in expected if name not in names]
-    if any(name.startswith("weights.") for name in unexpected):
-        raise CheckpointError(
-            "expected a checkpoint, got a training state; export it with python -m engine.training export FOLDER -o "
-            "voice.safetensors"
-        )
     if missing or unexpected:
         raise CheckpointError(
             f"expected the {len(expected)} tensors of a DiffWave network, in {layout.name}'s names "

@@ -25,6 +25,7 @@ from engine.checks.arrays import FloatArray
 from engine.errors import CheckpointError
 
 METADATA_KEY = "diffwave"
+STATE_KEY = "recipe"  # of the metadata of `engine.training.state`
 MAX_HEADER = 1 << 21  # bytes; 256 layers and the largest Config without ranges for int8 need 0.9 MB
 
 # The element types of safetensors that weights can have, in NumPy's notation.
@@ -41,7 +42,7 @@ def read_safetensors(source: Source) -> tuple[dict[str, LazyTensor], str | None]
         The tensors, and the metadata that `engine.checkpoint.load.save_checkpoint` writes; None without it.
 
     Raises:
-        CheckpointError: the header is damaged or false.
+        CheckpointError: the header is damaged or false, or the file is the state of a training.
     """
     length = int.from_bytes(source.read(0, 8), "little")
     limit = min(source.size - 8, MAX_HEADER)
@@ -49,7 +50,12 @@ def read_safetensors(source: Source) -> tuple[dict[str, LazyTensor], str | None]
         raise CheckpointError(f"{source.name}: expected a header of at most {limit} bytes, got {length}")
     try:
         entries = json.loads(source.read(8, length))
-        described, text = _described(source, entries)
+        described, metadata = _described(source, entries)
+        if STATE_KEY in metadata:
+            raise CheckpointError(
+                "expected a checkpoint, got a training state; export it with python -m engine.training export FOLDER "
+                "-o voice.safetensors"
+            )
         tensors = {}
         for name, (shape, dtype) in described.items():
             begin, end = entries[name]["data_offsets"]
@@ -58,19 +64,19 @@ def read_safetensors(source: Source) -> tuple[dict[str, LazyTensor], str | None]
         raise CheckpointError(f"{source.name}: {error}") from None
     except Exception as error:
         raise CheckpointError(f"{source.name}: expected safetensors, got: {one_line(error)}") from None
-    return tensors, text
+    return tensors, metadata.get(METADATA_KEY)
 
 
-def _described(source: Source, entries: Any) -> tuple[dict[str, tuple[Shape, str]], str | None]:
+def _described(source: Source, entries: Any) -> tuple[dict[str, tuple[Shape, str]], dict[str, str]]:
     """Return the shape and the element type of every tensor, and the metadata, as checked by safetensors itself."""
     if isinstance(source.content, Path):
         with safe_open(source.content, framework="numpy") as content:
             slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
-            text = (content.metadata() or {}).get(METADATA_KEY)
-            return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}, text
+            described = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+            return described, content.metadata() or {}
     parts = deserialize(source.content)  # type: ignore[no-untyped-call]
     described = {name: (tuple(part["shape"]), part["dtype"]) for name, part in parts}
-    return described, entries.get("__metadata__", {}).get(METADATA_KEY)
+    return described, entries.get("__metadata__", {})
 
 
 def _lazy_tensor(source: Source, name: str, shape: Shape, dtype: str, begin: int, size: int) -> LazyTensor:
