@@ -228,7 +228,6 @@ def test_home_is_expanded(folder: Path, audio: bytes, monkeypatch: pytest.Monkey
         (np.zeros(3), InputError, "got ndarray"),
         (True, InputError, "got bool"),
     ],
-    ids=lambda value: repr(value)[:40] if not isinstance(value, type) else None,
 )
 def test_refusals(
     model: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
