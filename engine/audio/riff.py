@@ -93,7 +93,7 @@ class Wav:
                 return decoded.astype(np.float32).reshape(-1, self.channels)
         return _decode(data, self.bits, self.order).reshape(-1, self.channels)
 
-    def repaired(self) -> bytes:
+    def corrected(self) -> bytes:
         """Return a WAV file with the same format and audio, and with right sizes, for other readers."""
         first, body = (b"RIFF", b"WAVE") if self.order == "<" else (b"RIFX", b"WAVE")
         for name, content in ((b"fmt ", self.fmt), (b"fact", self.fact), (b"data", bytes(self.data))):

@@ -81,7 +81,7 @@ def read_channels(path: str | os.PathLike[str], name: str | None = None) -> tupl
     try:
         if content[:4] in riff.SIGNATURES:
             wav = _parse(content, name or os.fspath(path), level=3)
-            return (wav.samples(), wav.rate) if wav.is_plain else _read_with_soundfile(wav.repaired(), wav.format)
+            return (wav.samples(), wav.rate) if wav.is_plain else _read_with_soundfile(wav.corrected(), wav.format)
         form = encoding(content[:16])
         if form is not None:
             return _read_with_soundfile(content, form)
