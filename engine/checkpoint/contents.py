@@ -57,7 +57,8 @@ def find_weights(content: Any) -> Weights:
     dicts = dict(_tensor_dicts(entries, (), [MAX_ENTRIES]))
     found = {path: find_networks(_names(tensors)) for path, tensors in dicts.items()}
     sizes = {path: networks[0].parameters for path, networks in found.items() if networks}
-    paths = [path for path, size in sizes.items() if 2 * size > max(sizes.values())]
+    most = max(sizes.values(), default=0)
+    paths = [path for path, size in sizes.items() if 2 * size > most]
     averages = [path for path in paths if any(map(is_average, path))]
     raws = sorted((path for path in paths if path not in averages), key=_priority)
     if not raws and not averages:
@@ -76,7 +77,7 @@ def _checked_entries(content: Any) -> Entries:
     """Return the entries of a dict, after checking that it is not a module itself."""
     entries = entries_of(content)
     if entries is None or "_modules" in entries:
-        kind = content.name if isinstance(content, Inert) else type(content).__name__
+        kind = repr(content.name) if isinstance(content, Inert) else type(content).__name__
         raise CheckpointError(f"{_EXPECTED}, got {kind:.80}; save model.state_dict() instead of the model")
     return entries
 
@@ -123,14 +124,12 @@ def _at(entries: Entries, path: KeyPath) -> Entries:
 
 def _shadow_of(entries: Entries, raw: Entries) -> Entries:
     """Return the average that is stored as a list of tensors, under the names of the weights."""
-    for value in entries.values():
-        shadow = (entries_of(value) or {}).get(_SHADOW)
-        if not isinstance(shadow, list) or not all(isinstance(view, TensorView) for view in shadow):
-            continue
-        tensors = {name: view for name, view in raw.items() if isinstance(view, TensorView)}
-        if [view.shape for view in shadow] == [view.shape for view in tensors.values()]:
-            return dict(zip(tensors, shadow, strict=True))
-    return {}
+    shadows = ((entries_of(value) or {}).get(_SHADOW) for value in entries.values())
+    shadow = next((shadow for shadow in shadows if isinstance(shadow, list)), [])
+    tensors = {name: view for name, view in raw.items() if isinstance(view, TensorView)}
+    views = [view for view in shadow if isinstance(view, TensorView)]
+    fits = len(views) == len(shadow) and [view.shape for view in views] == [view.shape for view in tensors.values()]
+    return dict(zip(tensors, views, strict=True)) if fits else {}
 
 
 def _params_beside(entries: Entries, path: KeyPath) -> Entries:

@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from typing import TypeVar
 
 MAX_NAME = 300  # characters of a tensor's name; longer names belong to no network
+MAX_NETWORKS = 8  # in one file
 
 Value = TypeVar("Value")
 
@@ -175,8 +176,8 @@ def find_networks(names: Iterable[str]) -> list[NetworkNames]:
         votes.update(_memberships(name) if len(name) <= MAX_NAME else ())
     best = max(votes.values(), default=0)
     chosen: dict[str, tuple[Layout, int]] = {}
-    for (layout, prefix), count in votes.most_common():
-        if 2 * count > best and prefix not in chosen:
+    for (layout, prefix), count in votes.most_common(3 * MAX_NETWORKS):
+        if 2 * count > best and prefix not in chosen and len(chosen) < MAX_NETWORKS:
             chosen[prefix] = layout, count
     owned: dict[str, dict[str, str]] = {prefix: {} for prefix in chosen}
     longest_first = sorted(chosen, key=len, reverse=True)
@@ -208,7 +209,9 @@ def _memberships(name: str) -> tuple[tuple[Layout, str], ...]:
 
 def _without_wrappers(names: Sequence[str]) -> dict[str, str]:
     """Return every name without the wrappers in it, unless two names would then be equal."""
-    plain = {name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in names}
+    short = {name: name.split(".") for name in names if len(name) <= MAX_NAME}
+    without = {name: ".".join(part for part in parts if part not in _WRAPPERS) for name, parts in short.items()}
+    plain = {name: without.get(name, name) for name in names}
     return plain if len(set(plain.values())) == len(plain) else {name: name for name in names}
 
 
@@ -216,9 +219,10 @@ def _without_dots(network: NetworkNames, plain: Mapping[str, str]) -> NetworkNam
     """Return the average that is stored under the network's names without their dots, as LitEma does."""
     by_name = {name: file_name for file_name, name in plain.items()}
     first = next(iter(network.names.values())).replace(".", "")
-    for prefix in {name.removesuffix(first) for name in by_name if name.endswith(first)}:
-        found = {by_name.get(f"{prefix}{name.replace('.', '')}", ""): name for name in network.names.values()}
-        found.pop("", None)
-        if is_average(prefix) and 2 * len(found) > len(network.names):
-            return NetworkNames(network.layout, prefix, found, len(found))
-    return None
+    prefixes = (name.removesuffix(first) for name in by_name if name.endswith(first))
+    prefix = next((prefix for prefix in prefixes if is_average(prefix)), None)
+    if prefix is None:
+        return None
+    found = {by_name.get(f"{prefix}{name.replace('.', '')}", ""): name for name in network.names.values()}
+    found.pop("", None)
+    return NetworkNames(network.layout, prefix, found, len(found)) if 2 * len(found) > len(network.names) else None

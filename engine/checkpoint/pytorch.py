@@ -130,7 +130,7 @@ def _lazy_tensor(records: TensorRecords, name: str, value: Any) -> LazyTensor:
             return unusable(value.shape, f"{name!r:.80}: expected float values, got {value.dtype.name}")
         return LazyTensor(value.shape, partial(_read_array, name, value))
     if not isinstance(value, TensorView):
-        kind = value.name if isinstance(value, Inert) else type(value).__name__
+        kind = repr(value.name) if isinstance(value, Inert) else type(value).__name__
         return unusable((), f"{name!r:.80}: expected a tensor, got a {kind:.80}")
     if value.storage.dtype not in _FLOAT_DTYPES:
         got = np.dtype(value.storage.dtype).name

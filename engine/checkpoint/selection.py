@@ -84,7 +84,7 @@ def _split(tensors: Mapping[str, LazyTensor], layout: Layout) -> tuple[dict[str,
     roots = {module.split(".")[0] for known in (layout, LMNT) for module in known.modules.values()}
     used = {}
     for name, tensor in tensors.items():
-        inside = name.split(".")[0] in roots and not _BUFFER.fullmatch(name)
+        inside = name.partition(".")[0] in roots and not _BUFFER.fullmatch(name)
         if inside and (not tensor.problem or layout.parameter.fullmatch(name[:1000])):
             used[name] = tensor
-    return used, tuple(name for name in tensors if name not in used and name.split(".")[0] not in _KNOWN_MODULES)
+    return used, tuple(name for name in tensors if name not in used and name.partition(".")[0] not in _KNOWN_MODULES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from unittest import mock
 
 import numpy as np
@@ -178,32 +178,45 @@ def test_padded_channels_are_zero_wherever_they_are_used(isa, precision):
     """Weights other than zero on the padded channels, at the inputs of every product, change no bit."""
     config = replace(WIDE, residual_channels=20)
     plain = packed(config, isa, precision)
-    with mock.patch.object(cpu, "_arrays", partial(_arrays_that_read_padding, cpu._arrays)):
-        reading = packed(config, isa, precision)
+    reading, leaking = (_packed_with(change, config, isa, precision) for change in (_read_padding, _leak_into_padding))
     rng, C = generator(20), config.residual_channels
     mel, x, skip = random(rng, config.n_mels, 2), random(rng, 97), random(rng, C, 97)
     np.testing.assert_array_equal(plain.output_head(skip), reading.output_head(skip))
     for layer in range(config.residual_layers):
         conditioner = plain.project_conditioner(layer, plain.upsample_mel(mel))[:, :97]
         inputs = plain.input_projection(x), np.ascontiguousarray(conditioner), random(rng, C), skip
-        for one, other in zip(
-            plain.residual_block(layer, *inputs), reading.residual_block(layer, *inputs), strict=True
+        expected = plain.residual_block(layer, *inputs)
+        for rows, original, control in zip(
+            reading.residual_block(layer, *inputs), expected, leaking.residual_block(layer, *inputs), strict=True
         ):
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(rows, original)
+            assert not np.array_equal(control, original), "a gate that is not zero goes unnoticed"
 
 
-def _arrays_that_read_padding(make, config, tensors, channels):
-    """Return the weights, where padded channels have the weights of the first channels as inputs of real channels."""
-    arrays, C = make(config, tensors, channels), config.residual_channels
-    for name in ("dilated_weight", "projection_weight", "skip_weight"):
-        weights = arrays[name]
-        inputs = 1 if name == "skip_weight" else 2
-        padding = [slice(None)] * weights.ndim
-        padding[inputs] = slice(C, channels)
-        first = [slice(None)] * weights.ndim
-        first[inputs] = slice(0, channels - C)
-        weights[tuple(padding)] = weights[tuple(first)]
-    return arrays
+def _packed_with(change, config, isa, precision):
+    """Pack a network whose padded weights are changed."""
+    make = cpu._arrays
+
+    def changed(config, tensors, channels):
+        arrays = make(config, tensors, channels)
+        change(arrays, config.residual_channels, channels)
+        return arrays
+
+    with mock.patch.object(cpu, "_arrays", changed):
+        return packed(config, isa, precision)
+
+
+def _read_padding(arrays, C, channels):
+    """Give padded channels, as inputs of real channels, the weights of the first channels."""
+    for name, axis in (("dilated_weight", 2), ("projection_weight", 2), ("skip_weight", 1)):
+        weights = np.moveaxis(arrays[name], axis, 0)
+        weights[C:] = weights[: channels - C]
+
+
+def _leak_into_padding(arrays, C, channels):
+    """Read padded channels, and make their gates other than zero."""
+    _read_padding(arrays, C, channels)
+    arrays["dilated_weight"][:, C:channels] = arrays["dilated_weight"][:, channels + C :] = 0.05
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -266,6 +266,51 @@ def many_views_of_one_record(files: CaseFiles) -> None:
     _of_one_record(files, spread, 1 << 20, residual_layers=16)
 
 
+def _of_names(files: CaseFiles, names: list[str], more: dict[str, Any] | None = None) -> None:
+    """Write a checkpoint whose tensors, all views of one value, have these names."""
+    import torch
+
+    value = torch.zeros(1, dtype=torch.float16)
+    torch.save({"model": dict.fromkeys(names, value), **(more or {})}, files.path)
+
+
+@case
+def every_name_with_another_prefix(files: CaseFiles) -> None:
+    """Make a search that compares every name with every prefix take an hour."""
+    _of_names(files, [f"{n:x}.input_projection.weight" for n in range(30000)])
+
+
+@case
+def every_name_an_average_of_the_others(files: CaseFiles) -> None:
+    flat = [f"ema{n:x}.input_projectionweight" for n in range(15000)]
+    _of_names(files, ["input_projection.weight", *(f"residual_layers.{n}.x" for n in range(15000)), *flat])
+
+
+@case
+def names_of_dots(files: CaseFiles) -> None:
+    _of_names(files, ["." * 10**6, *(f"{'a.' * 140}{n}" for n in range(10000))])
+
+
+@case
+def averages_that_share_a_list(files: CaseFiles) -> None:
+    import torch
+
+    shadow = {"shadow_params": [torch.zeros(1)] * 20000}
+    _of_names(files, [f"input_projection.{n}" for n in range(20000)], {f"{n:x}": shadow for n in range(20000)})
+
+
+@case
+def names_that_cannot_be_printed(files: CaseFiles) -> None:
+    value = b"X\x05\x00\x00\x00a\n\x1b[mX\x05\x00\x00\x00b\r\x07\x00\x7f\x93)\x81"
+    key = b"X\x17\x00\x00\x00input_projection.weight"
+    files.program(b"}X\x05\x00\x00\x00model}" + key + value + b"ss.")
+
+
+@case
+def module_that_cannot_be_printed(files: CaseFiles) -> None:
+    files.program(b"X\x05\x00\x00\x00a\n\x1b[mX\x05\x00\x00\x00b\r\x07\x00\x7f\x93)\x81.")
+
+
 @case
 def billion_laughs(files: CaseFiles) -> None:
     files.program(b"(NNNNNNNNtq\x00" + b"(h\x00h\x00h\x00h\x00h\x00h\x00h\x00h\x00tq\x00" * 60 + b"\x85.")
