@@ -199,7 +199,8 @@ def test_numbers_in_a_pipe_are_raw_frames(values: list[float], rest: bytes) -> N
     # Below 1e-37 a number may look like the start of an archive.
     if all(value == 0 or abs(value) > 1e-30 for value in values) and not rest:
         assert is_raw(start)
-    assert is_raw(start[:3])
+    # Three bytes are no number, and tell nothing but the tag of an MP3.
+    assert is_raw(start[:3]) or start[:3] == b"ID3"
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 80])
