@@ -16,7 +16,7 @@ from benchmarks import report
 from benchmarks.cpu import baselines, generation, streaming
 from benchmarks.gpu import report as gpu_report
 from benchmarks.gpu.timing import Rows
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
 from engine.cli.bench import curves
 from engine.cli.bench.machine import load_average

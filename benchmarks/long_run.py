@@ -25,7 +25,7 @@ import numpy as np
 import engine
 from engine.audio.mel_files import read_mel_in_pieces
 from engine.audio.pcm import writing_wav
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.cli.progress import progress_bar
 from engine.config import BASE

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import numpy.typing as npt
 
-from engine.bundled import NAMES, Model, source_of
+from engine.checkpoint.bundled import NAMES, Model, source_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.checkpoint.source import Source
 from engine.checks.arguments import check_count
@@ -43,7 +43,8 @@ def load(
 
     Args:
         path: a checkpoint of any public implementation (docs/checkpoints.md), its folder, or its content as bytes or as
-            an open binary file; or the name of a bundled network (`engine.bundled.NAMES`); None for the bundled voice.
+            an open binary file; or the name of a bundled network (`engine.checkpoint.bundled.NAMES`); None for
+            the bundled voice.
         device: "auto" for a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
         precision: "auto" for the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
             (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".

@@ -83,7 +83,7 @@ class Config:
             of eps = p x + q F, see `preconditioning`. 0 is the paper's network, whose output is eps.
         int8_ranges: for every residual layer, the largest |x| of its input that precision "int8" represents. 0 for a
             layer in which only the conditioner is computed in int8; the first layer always has 0. () for a network
-            without calibration (`engine.calibration`).
+            without calibration (`engine.tuning.int8`).
         int8_mel_range: the largest |value| of the upsampled mel that int8 represents; 0 without a mel or calibration.
         int8_conditioner_ranges: the largest |value| of the projected mel that int8 represents, for every residual
             layer and each of its 2C channels in turn; () without a mel or calibration.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from engine.bundled import Reloadable
+from engine.checkpoint.bundled import Reloadable
 from engine.checkpoint.load import Checkpoint
 from engine.checks.arguments import (
     check_clip_length,

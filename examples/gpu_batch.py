@@ -12,7 +12,7 @@ import numpy as np
 
 import engine
 from engine.audio import RealTime
-from engine.bundled import ASSETS
+from engine.checkpoint.bundled import ASSETS
 
 
 def main() -> None:

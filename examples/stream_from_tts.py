@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 import engine
 from engine.audio.pcm import writing_pcm, writing_wav
-from engine.bundled import ASSETS
+from engine.checkpoint.bundled import ASSETS
 
 
 def front_end(mel_file: str) -> Iterator[npt.NDArray[np.float32]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 import engine
 from engine.audio import write_wav
-from engine.bundled import ASSETS
+from engine.checkpoint.bundled import ASSETS
 
 
 def main(mel_file: str = str(ASSETS / "demo_mel.npy"), wav_file: str = "speech.wav") -> None:

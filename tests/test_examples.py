@@ -13,8 +13,9 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from engine import api, bundled
+from engine import api
 from engine.audio.wav import read_wav, write_wav
+from engine.checkpoint import bundled
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import BASE, SC09
 from tests.support.layouts import random_checkpoint

@@ -30,7 +30,7 @@ case "$last" in *.so) cp "{native}" "$last" ;; *) : > "$last" ;; esac
 """
 VOCODE = """
 import sys, numpy as np, engine
-audio = engine.load(device="cpu").vocode(np.load(engine.bundled.ASSETS / "demo_mel.npy")[:, :10], steps=6)
+audio = engine.load(device="cpu").vocode(np.load(engine.checkpoint.bundled.ASSETS / "demo_mel.npy")[:, :10], steps=6)
 assert audio.shape == (2560,) and np.isfinite(audio).all() and "torch" not in sys.modules
 print(engine.__file__, engine.kernels.__file__, engine.kernels._native.__file__, sep="\\n")
 """

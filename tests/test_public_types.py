@@ -14,9 +14,9 @@ import pytest
 import engine
 import engine.audio
 import engine.checkpoint
-from engine.calibration import calibrate
 from engine.streaming.chunks import Chunks
 from engine.streaming.stream import Stream
+from engine.tuning.int8 import calibrate
 from tests.support.paths import ROOT
 
 CLIENT = ROOT / "tests" / "typing" / "client.py"

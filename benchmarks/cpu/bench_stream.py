@@ -16,7 +16,7 @@ import pytest
 import engine
 from benchmarks.cpu import streaming
 from benchmarks.cpu.bench_vocode import SEED, VoiceOf, mels_for
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checks.arrays import FloatArray
 from engine.errors import UnavailableError
 

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.cpu import baselines, compare
 from engine import Voice
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint
 from engine.checks.arrays import FloatArray
 from engine.cli.bench.figures import quantiles

@@ -18,7 +18,7 @@ import pytest
 import engine
 from benchmarks.gpu import baselines, timing
 from engine.audio.metrics import snr
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
 from engine.config import LARGE
 from engine.kernels import device as gpu_device

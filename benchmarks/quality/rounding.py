@@ -21,14 +21,14 @@ from torch.nn import functional
 
 import engine
 from engine.audio.metrics import snr
-from engine.bundled import BUNDLED
-from engine.calibration import trajectory
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import reference
+from engine.tuning.int8 import trajectory
 
 KINDS = (
     "gated rows",

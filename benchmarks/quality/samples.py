@@ -20,7 +20,7 @@ from benchmarks.paths import RESULTS, ROOT
 from benchmarks.quality.griffin_lim import griffin_lim
 from engine.audio.pcm import pcm16
 from engine.audio.wav import read_audio
-from engine.bundled import ASSETS
+from engine.checkpoint.bundled import ASSETS
 from engine.checks.arrays import FloatArray
 from engine.training.quality import perceptual_scores
 

@@ -79,8 +79,8 @@ PAGES = (
             "engine.checkpoint.Checkpoint",
             "engine.checkpoint.load_checkpoint",
             "engine.checkpoint.save_checkpoint",
-            "engine.calibration.calibrate",
-            "engine.calibration.Agreement",
+            "engine.tuning.int8.calibrate",
+            "engine.tuning.int8.Agreement",
         ),
     ),
     Page(

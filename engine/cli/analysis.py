@@ -9,7 +9,7 @@ from pathlib import Path
 import engine
 from engine.audio.mel_files import write_mel
 from engine.audio.spectrogram import mel_settings
-from engine.bundled import path_of
+from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.cli.messages import add_messages, print_result

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from engine.bundled import path_of
+from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.cli.messages import add_messages, print_result
 from engine.cli.options import add_execution, add_mel_kind, add_weights, load

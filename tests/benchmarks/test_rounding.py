@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.calibration import calibrate
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import BASE
+from engine.tuning.int8 import calibrate
 from tests.support.networks import random_network
 
 pytest.importorskip("torch")

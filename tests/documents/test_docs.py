@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import api, bundled
+from engine import api
+from engine.checkpoint import bundled
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.cli.main import build_parser
 from engine.config import SC09

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import engine
-from engine import api, bundled
+from engine import api
+from engine.checkpoint import bundled
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
 from engine.config import Config
 from tests.support.networks import random_network

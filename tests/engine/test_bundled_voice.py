@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.calibration import EXCLUDED_COUNTS
 from engine.checkpoint.load import load_checkpoint
 from engine.config import BASE
+from engine.tuning.int8 import EXCLUDED_COUNTS
 from tests.support.networks import SHARED
 from tests.support.paths import ROOT
 

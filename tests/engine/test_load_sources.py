@@ -19,7 +19,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import engine
-from engine.bundled import find_checkpoint, path_of
+from engine.checkpoint.bundled import find_checkpoint, path_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
 from engine.errors import CheckpointError, InputError
 from engine.kernels import registry

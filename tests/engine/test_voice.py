@@ -13,7 +13,7 @@ import torch
 
 import engine
 from engine import InputError, UnavailableError, Voice
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
 from engine.diffusion.noise import normal

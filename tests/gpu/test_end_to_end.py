@@ -7,7 +7,7 @@ pytest.importorskip("triton")
 
 import engine
 from engine.audio.metrics import snr
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule

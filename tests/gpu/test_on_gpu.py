@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 
 import engine
 from engine.audio.metrics import snr
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.config import BASE
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import device as gpu_device

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import engine
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.checks.mels import check_mel, fit_to_kind

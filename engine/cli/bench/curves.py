@@ -13,7 +13,7 @@ from typing import Any
 
 import engine
 from engine.audio.metrics import snr
-from engine.bundled import path_of
+from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
 from engine.cli.bench.figures import BUSY, FLAG_ROUNDS, disturbed
 from engine.cli.bench.machine import cores, environment, load_average

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.bundled import ASSETS, path_of
+from engine.checkpoint.bundled import ASSETS, path_of
 from engine.checkpoint.load import Checkpoint, expected_shapes, load_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.cli.bench import memory

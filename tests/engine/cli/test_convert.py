@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import engine
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from tests.support.commands import SMALL, Run, error_of, save_network, unconditional_config
 from tests.support.layouts import random_checkpoint

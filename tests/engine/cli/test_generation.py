@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import engine
-from engine import api, bundled
+from engine import api
 from engine.audio.wav import read_wav, write_wav
+from engine.checkpoint import bundled
 from engine.cli import generation
 from engine.cli.parsing import FAILED
 from tests.support.commands import REPORT, SMALL, Run, error_of, save_network, unconditional_config

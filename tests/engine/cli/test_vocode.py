@@ -14,7 +14,7 @@ import pytest
 
 import engine
 from engine.audio.wav import read_wav
-from engine.bundled import BUNDLED
+from engine.checkpoint.bundled import BUNDLED
 from engine.cli import options, vocode
 from engine.voice import Voice
 from tests.support.commands import FRAMES, MEL, REPORT, SMALL, Run, error_of, save_network, unconditional_config

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine import CheckpointError, api, bundled
-from engine.bundled import BUNDLED, NAMES, path_of
+from engine import CheckpointError, api
+from engine.checkpoint import bundled
+from engine.checkpoint.bundled import BUNDLED, NAMES, path_of
 
 
 def test_names_select_files_of_the_package() -> None:

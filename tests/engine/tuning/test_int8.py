@@ -12,8 +12,13 @@ import torch
 
 from engine import Voice
 from engine.audio.metrics import snr
-from engine.bundled import BUNDLED
-from engine.calibration import (
+from engine.checkpoint.bundled import BUNDLED
+from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.config import BASE
+from engine.diffusion.schedule import build_schedule
+from engine.errors import InputError, UnavailableError
+from engine.kernels import reference, registry
+from engine.tuning.int8 import (
     AUDIO_DB,
     CHANNEL_HEADROOM,
     EPS_DB,
@@ -23,11 +28,6 @@ from engine.calibration import (
     measure_agreement,
     trajectory,
 )
-from engine.checkpoint.load import Checkpoint, load_checkpoint
-from engine.config import BASE
-from engine.diffusion.schedule import build_schedule
-from engine.errors import InputError, UnavailableError
-from engine.kernels import reference, registry
 from tests.support.networks import random_network
 from tests.support.tolerances import TOLERANCES
 
@@ -155,7 +155,7 @@ def test_more_layers_are_excluded_until_int8_agrees(monkeypatch: pytest.MonkeyPa
         counts.append(sum(r == 0.0 for r in checkpoint.config.int8_ranges))
         return measure_agreement(checkpoint, mels) if len(counts) > 1 else Agreement(30.0, 24.9)
 
-    monkeypatch.setattr("engine.calibration.measure_agreement", fail_once)
+    monkeypatch.setattr("engine.tuning.int8.measure_agreement", fail_once)
     config = replace(SMALL, residual_layers=8)
     calibrated, _ = calibrate(Checkpoint(config, random_network(config, 3)), [np.zeros((80, 5), np.float32)])
     assert counts == [3, 4] and calibrated.config.int8_ranges[3] == 0.0 < calibrated.config.int8_ranges[4]
@@ -163,7 +163,7 @@ def test_more_layers_are_excluded_until_int8_agrees(monkeypatch: pytest.MonkeyPa
 
 def test_calibration_refuses_networks_that_int8_does_not_support(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, mel = Checkpoint(SMALL, random_network(SMALL, 3)), np.zeros((80, 5), np.float32)
-    monkeypatch.setattr("engine.calibration.measure_agreement", lambda *_: Agreement(19.0, 30.0))
+    monkeypatch.setattr("engine.tuning.int8.measure_agreement", lambda *_: Agreement(19.0, 30.0))
     with pytest.raises(InputError, match=r"expected int8 to agree .* got 19.0 and 30.0 dB"):
         calibrate(checkpoint, [mel])
     for changes in ({"prior": True}, {"n_mels": 0, "upsample_strides": ()}):

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 from engine.checkpoint.source import Source, open_source
 from engine.errors import CheckpointError, InputError
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 BUNDLED = ASSETS / "voice.safetensors"
 # A vocoder; spoken digits selected by label; unconditional spoken digits.
 NAMES = ("voice", "digits", "digits-unconditional")

@@ -1,0 +1,1 @@
+"""Measurements on recordings that become constants of a checkpoint."""
