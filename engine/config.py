@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from engine.errors import CheckpointError, InputError
@@ -113,9 +113,9 @@ class Config:
     classes: tuple[str, ...] = ()
     clip_samples: int = 0
     signal_std: float = 0.0
-    int8_ranges: tuple[float, ...] = ()
+    int8_ranges: tuple[float, ...] = field(default=(), repr=False)
     int8_mel_range: float = 0.0
-    int8_conditioner_ranges: tuple[float, ...] = ()
+    int8_conditioner_ranges: tuple[float, ...] = field(default=(), repr=False)
     guidance: float = 0.0
     energy_min: float = 0.0
 

@@ -98,7 +98,7 @@ def open_source(model: str | os.PathLike[str] | bytes, name: str | None = None) 
         if isinstance(error, CheckpointError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{model}: expected a checkpoint file, got: {reason}") from None
+        raise CheckpointError(f"{model}: cannot read it: {reason}") from None
     if not start:
         raise CheckpointError(f"{path}: expected a checkpoint, got an empty file")
     return Source(str(path), status.st_size, start, path, path.parent)

@@ -81,8 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return BAD_INPUT
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as stop:  # --help, --version or a usage error
         return int(stop.code or 0)
     names = names_of(arguments)

@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+# The exit status of an error, as of the command `engine`: of any other kind, in the input, for lack of an extra.
+FAILED, BAD_INPUT, UNAVAILABLE = 1, 2, 3
 # The flags of the arguments that messages begin with; a message about a recipe names its file instead.
 FLAGS = {
     "data": "--data",
@@ -46,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         from engine.checks.installation import how_to_install
 
-        return _fail(f"training needs {error.name}; run {how_to_install('train')}")
+        return _fail(f"training needs {error.name}; run {how_to_install('train')}", UNAVAILABLE)
     from engine.errors import CheckpointError, InputError, UnavailableError
     from engine.output_files import Terminated, unwinding_on_signals
 
@@ -56,10 +58,12 @@ def main(argv: list[str] | None = None) -> int:
     except Terminated as signal:
         print(f"ended by {signal.name}", file=sys.stderr)
         return signal.status
-    except (CheckpointError, InputError, UnavailableError) as error:
+    except (CheckpointError, InputError) as error:
         return _fail(_with_flag(str(error)))
+    except UnavailableError as error:
+        return _fail(_with_flag(str(error)), UNAVAILABLE)
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -118,9 +122,9 @@ def _with_flag(message: str) -> str:
     return rest if name == "recipe" else f"{FLAGS.get(name, name)}{colon}{rest}"
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = BAD_INPUT) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return 2
+    return status
 
 
 def parser() -> argparse.ArgumentParser:

@@ -29,7 +29,6 @@ COMMANDS = ["vocode", "generate", "denoise", "interpolate", "mel", "info", "doct
 
 
 BAD = [
-    ("", "the following arguments are required: COMMAND; see 'engine --help'"),
     ("sing", f"COMMAND: expected one of {', '.join(COMMANDS)}, got 'sing'; see 'engine --help'"),
     ("vocode mel.npy", "the following arguments are required: -o/--output; see 'engine vocode --help'"),
     ("vocode mel.npy -o a.wav --steps many", "--steps: expected fast, full or a number of steps, got 'many'"),
@@ -43,7 +42,7 @@ BAD = [
     ("vocode mel.npy -o a.wav --threads 0", "--threads: expected an integer from 1"),
     ("vocode mel.npy -o a.wav --isa sse9", "--isa: expected one of 'generic'"),
     ("vocode mel.npy -o a.wav --precision fp64", "--precision: expected one of auto, fp32,"),
-    ("vocode mel.npy -o a.wav --prec fp32", "unrecognized arguments: --prec"),
+    ("vocode mel.npy -o a.wav --prec fp32", "unrecognized arguments: --prec fp32; see 'engine vocode --help'"),
     ("vocode mel.npy -o a.wav --energy-min 1", "--energy-min: only a PriorGrad network takes one"),
     ("vocode mel.npy -o a.wav --mel-kind tacotron", "--mel-kind: expected 'lmnt' as recorded in small.safetensors"),
     ("info --mel-kind opera", "--mel-kind: expected one of lmnt, tacotron, hifigan, speechbrain, got 'opera'"),
@@ -189,3 +188,9 @@ def test_control_c_while_writing_leaves_the_old_file(
     model = ["--model", "small.safetensors"] if command == "vocode" else []
     assert run(command, source, "-o", name, *model) == (130, "", "engine: interrupted\n")
     assert sorted(os.listdir()) == before and Path(name).read_bytes() == b"old"
+
+
+def test_a_line_without_a_command_prints_the_help(run: Run) -> None:
+    status, out, err = run()
+    assert status == BAD_INPUT and not out
+    assert "commands:" in err and "exit status:" in err
