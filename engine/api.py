@@ -19,7 +19,7 @@ from engine.checks.arguments import check_count
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT
 from engine.kernels import registry
 from engine.kernels.processors import default_threads
-from engine.sampling.item import Progress
+from engine.sampling.item import Event, Progress
 from engine.voice import Voice
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def vocode(
     noise: tuple[AnyArray, AnyArray] | None = None,
     std: AnyArray | Sequence[AnyArray] | None = None,
     energy_min: float | None = None,
+    cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> MelT:
     """Turn mel spectrograms into audio with one call of `Voice.vocode`.
@@ -127,6 +128,7 @@ def vocode(
         noise: in place of `seed`.
         std: for a PriorGrad network.
         energy_min: for a PriorGrad network.
+        cancel: an event that stops the call.
         progress: called with the fraction done.
     """
     return _voice(model).vocode(
@@ -138,6 +140,7 @@ def vocode(
         noise=noise,
         std=std,
         energy_min=energy_min,
+        cancel=cancel,
         progress=progress,
     )
 
@@ -155,6 +158,7 @@ def generate(
     guidance: float | None = None,
     seconds: float | None = None,
     samples: int | None = None,
+    cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> FloatArray: ...
 
@@ -172,6 +176,7 @@ def generate(
     guidance: float | None = None,
     seconds: float | None = None,
     samples: int | None = None,
+    cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor: ...
 
@@ -188,6 +193,7 @@ def generate(
     guidance: float | None = None,
     seconds: float | None = None,
     samples: int | None = None,
+    cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> AnyArray:
     """Generate sound without a mel with one call of `Voice.generate`.
@@ -203,6 +209,7 @@ def generate(
         guidance: classifier-free guidance.
         seconds: the length of each clip.
         samples: the length in samples.
+        cancel: an event that stops the call.
         progress: called with the fraction done.
     """
     return _voice(model).generate(  # type: ignore[misc]
@@ -215,6 +222,7 @@ def generate(
         guidance=guidance,
         seconds=seconds,
         samples=samples,
+        cancel=cancel,
         progress=progress,
     )
 
@@ -227,6 +235,7 @@ def denoise(
     label: int | str | Sequence[int | str] | None = None,
     mel: AnyArray | None = None,
     seed: int | Sequence[int] = 0,
+    cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> ArrayT:
     """Remove noise from a recording with one call of `Voice.denoise`.
@@ -238,6 +247,7 @@ def denoise(
         label: the class of the sound.
         mel: of the clean sound, for a vocoder.
         seed: of the noise.
+        cancel: an event that stops the call.
         progress: called with the fraction done.
     """
     return _voice(model).denoise(audio, t=t, label=label, mel=mel, seed=seed, progress=progress)
@@ -252,6 +262,7 @@ def interpolate(
     t: int = 50,
     label: int | str | Sequence[int | str] | None = None,
     seed: int | Sequence[int] = 0,
+    cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> ArrayT:
     """Compute a sound between two recordings with one call of `Voice.interpolate`.
@@ -264,6 +275,7 @@ def interpolate(
         t: the step of the mixture.
         label: the class of the sound.
         seed: of the noise.
+        cancel: an event that stops the call.
         progress: called with the fraction done.
     """
     return _voice(model).interpolate(a, b, weight=weight, t=t, label=label, seed=seed, progress=progress)

@@ -254,6 +254,14 @@ class Config:
         variance = signal + 1.0 - alpha_bar
         return math.sqrt(1.0 - alpha_bar) / variance, math.sqrt(signal / variance)
 
+    def summary(self) -> str:
+        """Return the sizes, the condition and the sample rate in one line."""
+        size = f"C={self.residual_channels} N={self.residual_layers} cycle={self.dilation_cycle}"
+        condition = f"{len(self.classes)} classes" if self.classes else "no mel"
+        if self.n_mels:
+            condition = f"{self.n_mels} mel bands of kind {self.mel_kind}, hop {self.hop}"
+        return f"{size}, {condition}, {self.sample_rate} Hz"
+
     def to_json(self) -> str:
         """Return the configuration as the JSON text in a safetensors file's metadata."""
         values = asdict(self)

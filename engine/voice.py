@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, overload
@@ -23,19 +22,19 @@ from engine.checks.arguments import (
     check_seed,
     check_signal,
 )
-from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, on_device, stack
+from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, in_form_of, on_device, stack
 from engine.checks.mels import check_mel, check_mel_length, fit_to_kind, warn_unknown_kind
 from engine.diffusion.labels import resolve_labels
-from engine.diffusion.noise import normal
+from engine.diffusion.noise import diffuse
 from engine.diffusion.prior import check_prior, resolve_energy_min
 from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import InputError
 from engine.kernels import registry
 from engine.sampling import guidance as classifier_free
-from engine.sampling.item import Item, Progress, make_items
+from engine.sampling.item import Event, Item, Progress, check_cancel, make_items
 from engine.sampling.loops import LOOPS
 from engine.streaming.chunks import Chunks, merge_streams
-from engine.streaming.stream import Event, Stream, StreamOptions
+from engine.streaming.stream import Stream, StreamOptions
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +75,7 @@ class Voice(Reloadable):
         noise: tuple[AnyArray, AnyArray] | None = None,
         std: AnyArray | Sequence[AnyArray] | None = None,
         energy_min: float | None = None,
+        cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> MelT:
         """Turn mel spectrograms into audio (paper, algorithm 2).
@@ -93,6 +93,7 @@ class Voice(Reloadable):
             std: for a PriorGrad network, the standard deviation of the noise of every sample, [B, L].
             energy_min: for a PriorGrad network in place of `std`, the smallest frame energy of its training data
                 (`engine.diffusion.prior`); None for the checkpoint's own value.
+            cancel: a threading.Event, or any object with its `is_set`; once it is set, the call raises Cancelled.
             progress: called with the fraction done, 0 to 1.
 
         Returns:
@@ -101,7 +102,9 @@ class Voice(Reloadable):
 
         Raises:
             InputError: an argument has an impossible value; the message names it.
+            Cancelled: the event `cancel` was set.
         """
+        event = check_cancel(cancel)
         batch = fit_to_kind(check_mel(mel, self.config, self.choice.device, lengths), self.config.mel_kind)
         self._warn_once(self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
@@ -109,7 +112,7 @@ class Voice(Reloadable):
         check_reflection(self.config, min(samples))
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
-        return batch.restore(self._loop.sample(items, plan, progress))  # type: ignore[no-any-return]
+        return batch.restore(self._loop.sample(items, plan, progress, event))  # type: ignore[no-any-return]
 
     def stream(
         self,
@@ -209,18 +212,16 @@ class Voice(Reloadable):
             InputError: an argument has an impossible value.
             UnavailableError: the voice is on a GPU.
         """
-        config, count = self.config, check_count(streams, "streams")
+        config, count, event = self.config, check_count(streams, "streams"), check_cancel(cancel)
         if not config.n_mels:
             raise InputError("stream: this network is unconditional and takes no mel; use generate()")
         plan, (number,) = build_schedule(config, steps, schedule), check_seed(seed, 1)
         energy_min = resolve_energy_min(config, energy_min)
         if config.prior and energy_min is None:
             raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
-        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-            raise InputError(f"cancel: expected a threading.Event, got {type(cancel).__name__}")
         self._warn_once(config.mel_kind)
         pipeline = self._loop.start_pipeline(plan, number, count)
-        return Stream(pipeline, StreamOptions(number, energy_min, cancel))
+        return Stream(pipeline, StreamOptions(number, energy_min, event))
 
     @overload
     def generate(
@@ -235,6 +236,7 @@ class Voice(Reloadable):
         guidance: float | None = None,
         seconds: float | None = None,
         samples: int | None = None,
+        cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> FloatArray: ...
 
@@ -251,6 +253,7 @@ class Voice(Reloadable):
         guidance: float | None = None,
         seconds: float | None = None,
         samples: int | None = None,
+        cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> torch.Tensor: ...
 
@@ -266,6 +269,7 @@ class Voice(Reloadable):
         guidance: float | None = None,
         seconds: float | None = None,
         samples: int | None = None,
+        cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> AnyArray:
         """Generate sound without a mel: unconditionally, or by class label (paper, sections 3.2 and 5.2).
@@ -285,6 +289,7 @@ class Voice(Reloadable):
             seconds: the length of each clip, round(seconds * sample_rate) samples.
             samples: the length in samples, in place of `seconds`. Without either, the length of `noise`, then that of
                 the training clips (`config.clip_samples`).
+            cancel: see `vocode`.
             progress: called with the fraction done, 0 to 1.
 
         Returns:
@@ -292,7 +297,9 @@ class Voice(Reloadable):
 
         Raises:
             InputError: the network needs a mel, or an argument has an impossible value.
+            Cancelled: the event `cancel` was set.
         """
+        event = check_cancel(cancel)
         if self.config.n_mels:
             raise InputError("generate: this network wants a mel; use vocode(mel)")
         count = check_count(n, "n")
@@ -304,9 +311,9 @@ class Voice(Reloadable):
         weight = check_guidance(guidance, self.config)
         items = make_items([length] * count, len(plan), seeds, noise, labels=labels)
         if weight == 1.0:
-            audio = self._loop.sample(items, plan, progress)
+            audio = self._loop.sample(items, plan, progress, event)
         else:
-            audio = classifier_free.sample(self._loop, items, plan, self.config, weight, progress)
+            audio = classifier_free.sample(self._loop, items, plan, self.config, weight, progress, event)
         device = None if noise is None else device_of(noise[0])
         return stack([on_device(row, device) for row in audio])  # type: ignore[no-any-return]
 
@@ -329,6 +336,7 @@ class Voice(Reloadable):
         label: int | str | Sequence[int | str] | None = None,
         mel: AnyArray | None = None,
         seed: int | Sequence[int] = 0,
+        cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> ArrayT:
         """Remove noise from a recording with a network that was not trained for it (paper, section 5.4).
@@ -342,6 +350,7 @@ class Voice(Reloadable):
             label: for a network with classes, see `generate`; required there.
             mel: for a vocoder, float32 [M, T] or [B, M, T] of the clean sound, T * hop = L.
             seed: of the noise that the steps add. An integer s gives item i the seed s + i.
+            cancel: see `vocode`.
             progress: called with the fraction done, 0 to 1.
 
         Returns:
@@ -349,7 +358,9 @@ class Voice(Reloadable):
 
         Raises:
             InputError: an argument has an impossible value, or the network is a PriorGrad network.
+            Cancelled: the event `cancel` was set.
         """
+        event = check_cancel(cancel)
         config = self.config
         if config.prior:
             raise InputError("denoise: PriorGrad's noise is not white, which is not built; expected another network")
@@ -359,7 +370,7 @@ class Voice(Reloadable):
         seeds = check_seed(seed, len(signal))
         labels = resolve_labels(config.classes, label, seeds, required=True)
         mels = self._mels_of(mel, signal, "audio")
-        return self._finish(audio, signal, mels, labels, seeds, plan, progress)
+        return self._finish(audio, signal, mels, labels, seeds, plan, progress, event)
 
     def interpolate(
         self,
@@ -370,6 +381,7 @@ class Voice(Reloadable):
         t: int = 50,
         label: int | str | Sequence[int | str] | None = None,
         seed: int | Sequence[int] = 0,
+        cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> ArrayT:
         """Compute a sound between two recordings (paper, section 5.4).
@@ -385,6 +397,7 @@ class Voice(Reloadable):
             t: the step of the mixture, 1 to T. A higher step keeps less of either recording.
             label: for a network with classes, see `generate`; required there.
             seed: of eps and of the noise that the steps add. An integer s gives item i the seed s + i.
+            cancel: see `vocode`.
             progress: called with the fraction done, 0 to 1.
 
         Returns:
@@ -392,7 +405,9 @@ class Voice(Reloadable):
 
         Raises:
             InputError: an argument has an impossible value, or the network needs a mel.
+            Cancelled: the event `cancel` was set.
         """
+        event = check_cancel(cancel)
         if self.config.n_mels:
             raise InputError("interpolate: this network wants a mel; expected one that makes sound without")
         first, second = check_recording(a, "a"), check_recording(b, "b")
@@ -403,12 +418,8 @@ class Voice(Reloadable):
         seeds = check_seed(seed, len(first))
         labels = resolve_labels(self.config.classes, label, seeds, required=True)
         # q is linear in x_0 and eps is the same on both sides: mixing before q is equal, at half the work.
-        level = plan.alpha_bar[0]
-        mixed = np.empty_like(first)
-        for row, x, y, number in zip(mixed, first, second, seeds, strict=True):
-            eps = normal(number, 0, 0, len(row))
-            row[:] = math.sqrt(level) * ((1.0 - share) * x + share * y) + math.sqrt(1.0 - level) * eps
-        return self._finish(a, mixed, [None] * len(mixed), labels, seeds, plan, progress)
+        mixed = diffuse((1.0 - share) * first + share * second, plan.alpha_bar[0], seeds)
+        return self._finish(a, mixed, [None] * len(mixed), labels, seeds, plan, progress, event)
 
     def predict_noise(
         self,
@@ -441,17 +452,11 @@ class Voice(Reloadable):
             for row, item_mel, number in zip(signal, mels, labels, strict=True)
         ]
         eps = self._loop.predict_noise(items, check_number(t, "t"))
-        return _in_form_of(x, eps)
+        return in_form_of(x, eps)
 
     def explain(self) -> str:
         """Return what was chosen when the network was loaded, and why, one line per choice."""
-        config = self.config
-        size = f"C={config.residual_channels} N={config.residual_layers} cycle={config.dilation_cycle}"
-        condition = f"{len(config.classes)} classes" if config.classes else "no mel"
-        if config.n_mels:
-            condition = f"{config.n_mels} mel bands of kind {config.mel_kind}, hop {self.hop}"
-        network = f"network {size}, {condition}, {self.sample_rate} Hz"
-        return "\n".join([network, *self._reasons])
+        return "\n".join([f"network {self.config.summary()}", *self._reasons])
 
     def __repr__(self) -> str:
         config, choice = self.config, self.choice
@@ -484,16 +489,11 @@ class Voice(Reloadable):
         seeds: Sequence[int],
         plan: Schedule,
         progress: Progress | None,
+        event: Event | None,
     ) -> ArrayT:
         """Run the reverse process from starts [B, L] and return it in the form of the original."""
         items = [
             Item(len(x), mel, seed, x=x, label=label)
             for x, mel, seed, label in zip(starts, mels, seeds, labels, strict=True)
         ]
-        return _in_form_of(original, self._loop.sample(items, plan, progress))
-
-
-def _in_form_of(original: ArrayT, rows: Sequence[Any]) -> ArrayT:
-    device = device_of(original)
-    audio: ArrayT = stack([on_device(row, device) for row in rows]).reshape(original.shape)
-    return audio
+        return in_form_of(original, self._loop.sample(items, plan, progress, event))

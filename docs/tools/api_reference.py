@@ -59,7 +59,7 @@ PAGES = (
         "Streams",
         "`Voice.stream` returns `Chunks`, `Voice.open_stream` returns a `Stream`. [Streaming](../streaming.md) has "
         "examples.",
-        ("engine.streaming.stream.Stream", "engine.streaming.chunks.Chunks", "engine.streaming.stream.Event"),
+        ("engine.streaming.stream.Stream", "engine.streaming.chunks.Chunks", "engine.sampling.item.Event"),
     ),
     Page(
         "configuration.md",

@@ -97,3 +97,15 @@ def stack(arrays: Sequence[Any]) -> Any:
         if [array.__array_interface__["data"] for array in arrays] == rows:
             return whole
     return np.stack(arrays)
+
+
+def in_form_of(original: ArrayT, rows: Sequence[Any]) -> ArrayT:
+    """Stack rows in the shape of an original, NumPy or torch as it is, on its device.
+
+    Args:
+        original: an array or tensor of as many values as the rows.
+        rows: arrays or tensors of one shape.
+    """
+    device = device_of(original)
+    result: ArrayT = stack([on_device(row, device) for row in rows]).reshape(original.shape)
+    return result

@@ -14,6 +14,8 @@ generator is used. `step` is 0 for x_T and n + 1 for the noise that the n-th exe
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,23 @@ def philox4x32(counter: tuple[Counter, Counter, Counter, Counter], key: tuple[in
         c1, c3 = p1 & _LOW, p0 & _LOW
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return tuple(word.astype(np.uint32) for word in (c0, c1, c2, c3))
+
+
+def diffuse(signals: FloatArray, alpha_bar: float, seeds: Sequence[int]) -> FloatArray:
+    """Diffuse signals to a noise level in one step (paper, equation 4).
+
+    Args:
+        signals: float32 [B, L], x_0.
+        alpha_bar: the level, 0 to 1.
+        seeds: of eps, one per signal.
+
+    Returns:
+        float32 [B, L], sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
+    """
+    noised = np.empty_like(signals)
+    for row, signal, seed in zip(noised, signals, seeds, strict=True):
+        row[:] = math.sqrt(alpha_bar) * signal + math.sqrt(1.0 - alpha_bar) * normal(seed, 0, 0, len(signal))
+    return noised
 
 
 def box_muller(radius_word: Words, angle_word: Words) -> tuple[FloatArray, FloatArray]:

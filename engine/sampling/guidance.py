@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from engine.checks.arrays import device_of, on_device
 from engine.diffusion.noise import normal
+from engine.sampling.item import stop_if_set
 
 if TYPE_CHECKING:
     from engine.config import Config
     from engine.diffusion.schedule import Schedule
-    from engine.sampling.item import Item, Progress
+    from engine.sampling.item import Event, Item, Progress
     from engine.sampling.loops import Loop
 
 
 def sample(
-    loop: Loop, items: Sequence[Item], schedule: Schedule, config: Config, weight: float, progress: Progress | None
+    loop: Loop,
+    items: Sequence[Item],
+    schedule: Schedule,
+    config: Config,
+    weight: float,
+    progress: Progress | None,
+    cancel: Event | None = None,
 ) -> list[Any]:
     """Run the reverse process with two evaluations per step, with and without the label.
 
@@ -33,13 +40,18 @@ def sample(
         config: configuration of a network that was also trained without labels (`Config.guidance`).
         weight: 1 for the label alone, 0 for no label.
         progress: called with the fraction done after every step.
+        cancel: asked before every step.
 
     Returns:
         float32 [L_i] per item, on the loop's device.
+
+    Raises:
+        Cancelled: the event was set.
     """
     no_label = len(config.classes)
     current = [replace(item, x=_noise(item, 0) if item.x is None else item.x) for item in items]
     for n, t in enumerate(schedule.t):
+        stop_if_set(cancel)
         eps = loop.predict_noise([*current, *(replace(item, label=no_label) for item in current)], t)
         for i, (item, labelled, without) in enumerate(zip(current, eps, eps[len(items) :], strict=False)):
             device = device_of(labelled)

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from engine.checks.arguments import check_noise, check_seed
 from engine.checks.arrays import FloatArray
+from engine.errors import Cancelled, InputError
 
 Progress = Callable[[float], None]  # called with the fraction done, 0 to 1
 Prior = tuple[FloatArray | None, int]  # the standard deviation of the noise, and the samples per value
+
+
+class Event(Protocol):
+    """A cancellation flag, for example a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Return whether the audio is no longer needed."""
+
+
+def check_cancel(cancel: Any) -> Event | None:
+    """Return the event of a call, or None.
+
+    Raises:
+        InputError: it is no event.
+    """
+    if cancel is None:
+        return None
+    if not callable(getattr(cancel, "is_set", None)):
+        raise InputError(f"cancel: expected a threading.Event, got {type(cancel).__name__}")
+    return cancel  # type: ignore[no-any-return]
+
+
+def stop_if_set(cancel: Event | None) -> None:
+    """Raise Cancelled if the event of a call is set."""
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("the audio was cancelled")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from engine.diffusion.schedule import Schedule
 from engine.sampling.cpu.loop import CpuLoop
 from engine.sampling.cpu.pipeline import StepPipeline
 from engine.sampling.gpu.loop import GpuLoop
-from engine.sampling.item import Item, Progress
+from engine.sampling.item import Event, Item, Progress
 
 
 class Loop(Protocol):
@@ -19,8 +19,10 @@ class Loop(Protocol):
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
         """Return eps [L_i] per item: one evaluation of the network at the items' x."""
 
-    def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = ...) -> list[Any]:
-        """Return the audio [L_i] per item: the reverse process (paper, algorithm 2)."""
+    def sample(
+        self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = ..., cancel: Event | None = ...
+    ) -> list[Any]:
+        """Return the audio [L_i] per item: the reverse process (paper, algorithm 2); raise Cancelled on its event."""
 
     def start_pipeline(self, schedule: Schedule, seed: int, streams: int = ...) -> StepPipeline:
         """Return the steps of a schedule over audio of unknown length; raise UnavailableError on a GPU."""

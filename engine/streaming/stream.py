@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,19 +14,13 @@ from engine.checks.arrays import AnyArray, ArrayT, FloatArray, device_of, on_dev
 from engine.checks.mels import check_mel, fit_to_kind, is_outside
 from engine.errors import Cancelled, InputError
 from engine.sampling.cpu.pipeline import StepPipeline
+from engine.sampling.item import Event
 from engine.streaming.window import Window
 
 if TYPE_CHECKING:
     import torch
 
 FRAMES = 64  # frames of a piece that are processed at a time
-
-
-class Event(Protocol):
-    """A cancellation flag, for example a `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Return whether the audio is no longer needed."""
 
 
 @dataclass(frozen=True)

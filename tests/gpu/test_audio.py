@@ -12,7 +12,7 @@ import engine
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
-from engine.errors import UnavailableError
+from engine.errors import Cancelled, UnavailableError
 from engine.kernels import device as gpu_device
 from engine.kernels import reference
 from engine.kernels.gpu import GpuNetwork
@@ -186,6 +186,23 @@ def test_long_schedules_run_in_groups_of_steps(device):
     assert len(conditioner) == 2  # once without a graph, once for all 7 steps
     cut = loop_of(device, TINY, plan_samples=256).sample(items, plan)
     assert cut[0].numpy().tobytes() == whole[0].numpy().tobytes()
+
+
+def test_an_event_stops_between_groups_of_steps(device):
+    class Countdown:
+        left = 2
+
+        def is_set(self):
+            self.left -= 1
+            return self.left < 0
+
+    plan, items, _ = inputs(TINY, (27, 27), betas=FEW)
+    loop = loop_of(device, TINY, plan_samples=256)
+    with pytest.raises(Cancelled, match="the audio was cancelled"):
+        loop.sample(items, plan, None, Countdown())
+    expected = loop_of(device, TINY).sample(items, plan)
+    for audio, want in zip(loop.sample(items, plan), expected, strict=True):  # its plans are free, and as good as new
+        assert audio.numpy().tobytes() == want.numpy().tobytes()
 
 
 def test_audio_depends_on_neither_batch_nor_capacity_nor_reuse(device):

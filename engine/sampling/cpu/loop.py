@@ -15,7 +15,7 @@ from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import Schedule, noise_terms, update_terms
 from engine.sampling.cpu import pipeline
 from engine.sampling.cpu.pipeline import WORKING_MEMORY, StepPipeline, Steps, steps_of
-from engine.sampling.item import Item, Progress
+from engine.sampling.item import Event, Item, Progress
 
 if TYPE_CHECKING:
     from engine.kernels.cpu import CpuNetwork
@@ -49,7 +49,13 @@ class CpuLoop:
         self._run_items(items, 1, evaluate)
         return eps
 
-    def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[FloatArray]:
+    def sample(
+        self,
+        items: Sequence[Item],
+        schedule: Schedule,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> list[FloatArray]:
         """Run the reverse process (paper, algorithm 2) over every item and return the audio [L_i] per item.
 
         Beside the audio, this takes about WORKING_MEMORY bytes for any lengths and any number of items.
@@ -58,12 +64,16 @@ class CpuLoop:
             items: the items; they are not changed.
             schedule: S steps.
             progress: called with the fraction done.
+            cancel: asked before every step of a tile.
+
+        Raises:
+            Cancelled: the event was set.
         """
         steps = self._steps(schedule)
         audio = _rows([item.length for item in items])
 
         def run(i: int, threads: int, report: Progress | None) -> None:
-            pipeline.sample(self._network, items[i], steps, threads, audio[i], report)
+            pipeline.sample(self._network, items[i], steps, threads, audio[i], report, cancel)
 
         self._run_items(items, len(steps), run, progress)
         return audio

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.checks.arrays import FloatArray
 from engine.errors import Cancelled
-from engine.sampling.item import Item, Progress
+from engine.sampling.item import Event, Item, Progress
 
 if TYPE_CHECKING:
     from engine.kernels.cpu import CpuNetwork, Sweep
@@ -195,7 +195,13 @@ def steps_per_sweep(network: CpuNetwork, steps: int, threads: int, length: int |
 
 
 def sample(
-    network: CpuNetwork, item: Item, steps: Steps, threads: int, out: FloatArray, progress: Progress | None = None
+    network: CpuNetwork,
+    item: Item,
+    steps: Steps,
+    threads: int,
+    out: FloatArray,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
 ) -> None:
     """Run the reverse process (paper, algorithm 2) over one utterance.
 
@@ -206,7 +212,12 @@ def sample(
         threads: number of threads that share a tile.
         out: [L] float32, C-contiguous, receives the audio.
         progress: called with the fraction done, 0 to 1, after every tile.
+        cancel: asked before every step of a tile.
+
+    Raises:
+        Cancelled: the event was set.
     """
+    cancelled = None if cancel is None else cancel.is_set
     write_start(network, item, out)
     count = steps_per_sweep(network, len(steps), threads, item.length, at_once=False)
     for first in range(0, len(steps), count):
@@ -215,7 +226,7 @@ def sample(
         noise = None if item.noise is None else np.ascontiguousarray(item.noise[first : first + count])
         pipeline.sweeps[0].bind(x=out, mel=item.mel, noise=noise, scale=item.scale, repeat=item.repeat)
         end = item.length + pipeline.lag
-        while pipeline.advance():
+        while pipeline.advance(cancelled=cancelled):
             if progress is not None:
                 progress((first + len(part) * min(1.0, pipeline.begin / end)) / len(steps))
 

@@ -16,7 +16,7 @@ from engine.errors import UnavailableError
 from engine.kernels.launch import GRAIN
 from engine.sampling.gpu.plan import STEPS, Plan, PlanCache, Shape
 from engine.sampling.gpu.windows import Window, cut, pack, padded_items, padded_length
-from engine.sampling.item import Item, Progress
+from engine.sampling.item import Event, Item, Progress, stop_if_set
 
 if TYPE_CHECKING:
     from engine.kernels.gpu import GpuNetwork
@@ -46,19 +46,29 @@ class GpuLoop:
         self._tables = lru_cache(maxsize=8)(partial(_make_tables, network.device))
         self._numbers = lru_cache(maxsize=64)(partial(_make_numbers, network.device))
 
-    def sample(self, items: Sequence[Item], schedule: Schedule, progress: Progress | None = None) -> list[Any]:
+    def sample(
+        self,
+        items: Sequence[Item],
+        schedule: Schedule,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> list[Any]:
         """Run the reverse process (paper, algorithm 2) over every item.
 
         Args:
             items: items whose x, mel, noise and scale are arrays or tensors of the device; they are not changed.
             schedule: S steps.
             progress: called with the fraction done; every call waits for the device.
+            cancel: asked before every group of STEPS steps of a plan, when the device has finished the one before.
 
         Returns:
             float32 [L_i] per item on the device; the work is enqueued on the current stream.
+
+        Raises:
+            Cancelled: the event was set.
         """
         config = self._network.config
-        return self._sample(items, schedule.t, update_terms(config, schedule), config.clamp, progress)
+        return self._sample(items, schedule.t, update_terms(config, schedule), config.clamp, progress, cancel)
 
     def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
         """Raise UnavailableError: only a CPU runs streams."""
@@ -75,6 +85,7 @@ class GpuLoop:
         terms: npt.NDArray[np.float64],
         clamp: bool,
         progress: Progress | None = None,
+        cancel: Event | None = None,
     ) -> list[Any]:
         with self._device.scope():
             tables = self._tables(tuple(map(tuple, terms.tolist())), clamp)
@@ -98,7 +109,7 @@ class GpuLoop:
                 for batch in batches:
                     label = items[batch[0].item].label
                     rows = self._rows(t) if label is None else self._rows_of(t, label)
-                    self._run(batch, items, stretch, (rows, *tables), audio, following)
+                    self._run(batch, items, stretch, (rows, *tables), audio, following, cancel)
                     done += 1
                     if progress is not None:
                         self._device.mark().synchronize()
@@ -128,6 +139,7 @@ class GpuLoop:
         tables: tuple[Any, Any, Any],
         audio: list[Any],
         following: list[Any],
+        cancel: Event | None,
     ) -> None:
         own_noise = any(items[window.item].noise is not None for window in batch)
         shape = Shape(padded_items(len(batch)), padded_length(batch[0].length, GRAIN), own_noise)
@@ -135,6 +147,9 @@ class GpuLoop:
             self._fill(plan, batch, items, audio)
             plan.prepare()
             for first, last in groups:
+                if cancel is not None:  # to ask before the work is enqueued would be to ask too early
+                    self._device.mark().synchronize()
+                    stop_if_set(cancel)
                 plan.load((first, last), tables)
                 if own_noise:
                     self._fill_noise(plan, batch, items, first, last)
