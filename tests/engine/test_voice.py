@@ -119,9 +119,11 @@ def test_steps(voice: Voice) -> None:
     assert full.tobytes() == voice.vocode(mel, steps=50).tobytes()
     assert full.tobytes() == voice.vocode(mel, schedule=CONFIG.train_schedule).tobytes()
     assert six.tobytes() != voice.vocode(mel, schedule=[1e-4, 0.01, 0.3]).tobytes()
+    audio = {steps: voice.vocode(mel, steps=steps).tobytes() for steps in range(1, 7)}
+    assert len(set(audio.values())) == 6 and audio[6] == six.tobytes()
 
 
-@pytest.mark.parametrize("steps", [6, "full"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, "full"])
 def test_own_noise_gives_the_reference(paths: dict[Config, Path], steps: int | str) -> None:
     voice = engine.load(paths[CONFIG], precision="fp32")
     mel, plan = np.stack([a_mel(9, 0), a_mel(9, 1)]), build_schedule(CONFIG, steps)
