@@ -29,16 +29,23 @@ class Chunks(Generic[ArrayT]):
         # The generators refer to the stream and not to this object: a circle would live until the collector runs.
         self._chunks = _resized(_computed(stream, mels), chunk)
         self._reading = threading.Lock()
+        self._reader: int | None = None  # the thread inside `next`
         self._closed = False
 
     def __iter__(self) -> Iterator[ArrayT]:
         return self
 
     def __next__(self) -> ArrayT:
+        if self._reader == threading.get_ident():  # to wait would be to wait for ever
+            raise InputError("stream: expected a source that does not read the stream's own audio")
         with self._reading:
-            if self._closed:
-                raise StopIteration
-            return next(self._chunks)  # type: ignore[no-any-return]
+            self._reader = threading.get_ident()
+            try:
+                if self._closed:
+                    raise StopIteration
+                return next(self._chunks)  # type: ignore[no-any-return]
+            finally:
+                self._reader = None
 
     def close(self) -> None:
         """Stop and free the memory; a `next` in another thread raises Cancelled within one tile.
