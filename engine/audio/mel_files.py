@@ -281,7 +281,7 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
     """Return the shape and the kind of the element type of an array in an .npz file."""
     with archive.open(name) as file:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, _, dtype = read[np.lib.format.read_magic(file)](file)  # type: ignore[no-untyped-call]
+        shape, _, dtype = read[np.lib.format.read_magic(file)](file)
     return shape, dtype.kind
 
 
