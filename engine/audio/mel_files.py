@@ -63,9 +63,10 @@ def is_wav(path: Path) -> bool:
 def read_mel(path: Path) -> FloatArray:
     """Read a mel [M, T] from an .npy, .npz, .safetensors or .pt file.
 
-    The content decides the format, not the suffix. Of several arrays the one called "mel" is taken, or the only one
-    of floats that has the axes of a mel. A leading axis of 1 is dropped. float16, bfloat16 and float64 become float32. `Voice.vocode` checks bands and values. No
-    pickle is ever executed: of a .pt file, `engine.checkpoint.pytorch` reads the tensors.
+    The content decides the format, not the suffix. Of several arrays the one called "mel" is taken, or the only one of
+    floats that has the axes of a mel. A leading axis of 1 is dropped. float16, bfloat16 and float64 become float32.
+    `Voice.vocode` checks bands and values. No pickle is ever executed: of a .pt file, `engine.checkpoint.pytorch` reads
+    the tensors.
 
     Args:
         path: the file.

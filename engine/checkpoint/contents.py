@@ -163,12 +163,15 @@ def _likely_weights(entries: Entries) -> _Place:
 
 def _listed_average(places: list[_Place], raw: Entries) -> Entries:
     """Return an average that is stored as a list of tensors, under the names of the weights."""
+    listed = [place for place in places if place.averaged or _SHADOW in place.path]
+    lists = [list(place.tensors.values()) for place in listed]
+    lists = [views for views in lists if all(isinstance(view, TensorView) for view in views)]
+    if not lists:
+        return {}
     tensors = {name: view for name, view in raw.items() if isinstance(view, TensorView)}
-    parameters = {name: view for name, view in tensors.items() if name in parameter_names(_names(tensors))}
-    for place in places:
-        views = list(place.tensors.values())
-        if not (place.averaged or _SHADOW in place.path) or not all(isinstance(view, TensorView) for view in views):
-            continue
+    known = parameter_names(_names(tensors))
+    parameters = {name: view for name, view in tensors.items() if name in known}
+    for views in lists:
         for named in (tensors, parameters):
             if [view.shape for view in views] == [view.shape for view in named.values()]:
                 return dict(zip(named, views, strict=True))
