@@ -79,13 +79,14 @@ def _computed(stream: Stream, mels: Any) -> Iterator[Any]:
 def pieces(mels: Any) -> Iterator[Any]:
     """Yield a whole mel piece by piece, so that it need not be in memory at once, or the pieces of an iterable."""
     if isinstance(mels, np.ndarray) or is_torch(mels):
-        if mels.ndim != 2 or not mels.shape[1]:
-            yield mels
+        is_dense = isinstance(mels, np.ndarray) or str(mels.layout) == "torch.strided"
+        if not is_dense or mels.ndim != 2 or not mels.shape[1]:
+            yield mels  # to be refused, or empty
             return
         for begin in range(0, mels.shape[1], PIECE):
             yield mels[:, begin : begin + PIECE]
         return
-    if isinstance(mels, (str, bytes)) or not isinstance(mels, Iterable):
+    if isinstance(mels, (str, bytes, bytearray, memoryview)) or not isinstance(mels, Iterable):
         raise InputError(f"mels: expected a mel or an iterable of mel pieces, got {type(mels).__name__}")
     yield from mels
 

@@ -300,6 +300,12 @@ def test_close_from_another_thread_stops_work_in_progress(voice: Voice) -> None:
     assert not consumer.is_alive() and len(caught) == 1 and list(chunks) == []
 
 
+@pytest.mark.parametrize("kind", [memoryview, bytearray, lambda mel: torch.from_numpy(mel).to_sparse()])
+def test_what_is_no_mel_is_refused_before_it_is_cut(voice: Voice, kind: Callable[[Array], Any]) -> None:
+    with pytest.raises(InputError, match="expected a"):
+        list(voice.stream(kind(a_mel(9))))
+
+
 def test_a_source_that_reads_its_own_stream_is_refused(voice: Voice) -> None:
     def source() -> Iterator[Array]:
         yield a_mel(9)
