@@ -7,18 +7,20 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
 
 from engine.audio import riff
 from engine.audio.wav import encoding
+from engine.checkpoint.lazy_tensor import LazyTensor
 from engine.checkpoint.pytorch import read_tensors
+from engine.checkpoint.safetensors_file import read_safetensors
+from engine.checkpoint.source import open_source
 from engine.checks.arrays import FloatArray
 from engine.errors import CheckpointError, InputError
 from engine.output_files import replacing
@@ -31,12 +33,18 @@ PIECE = 1024  # frames
 # The first bytes of formats that are neither mels nor audio files, and their position.
 _OTHERS = {
     (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9"): "a PyTorch file in the legacy format; save it again with torch.save",
+    (0, b"\x80\x02cnumpy"): "a pickle; save its mel with numpy.save",
+    (0, b"\x80\x03cnumpy"): "a pickle; save its mel with numpy.save",
+    (0, b"BZh91AY&SY"): "a bzip2 file; decompress it first",
+    (0, b"\xfd7zXZ\x00"): "an xz file; decompress it first",
+    (0, b"version https://"): "a pointer of Git LFS; run 'git lfs pull'",
     (0, b"\x89HDF\r\n\x1a\n"): "an HDF5 file; save its mel with numpy.save",
     (0, b"\x1f\x8b\x08\x00"): "a gzip file; decompress it first",
     (0, b"MATLAB 5.0 MAT-f"): "a MATLAB file; save its mel with numpy.save",
     (0, b"\x1a\x45\xdf\xa3"): "a Matroska or WebM file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
     (4, b"ftyp"): "an MP4 file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
 }
+_OF_NUMBERS = frozenset(b"0123456789+-.,eE[] \t\r\n")  # the characters of a table as text
 
 
 def is_wav(path: Path) -> bool:
@@ -55,9 +63,10 @@ def is_wav(path: Path) -> bool:
 def read_mel(path: Path) -> FloatArray:
     """Read a mel [M, T] from an .npy, .npz, .safetensors or .pt file.
 
-    The content decides the format, not the suffix. Of several arrays the one called "mel" is taken. A leading axis of 1
-    is dropped. float16, bfloat16 (of .pt files) and float64 become float32. `Voice.vocode` checks bands and values. No
-    pickle is ever executed: of a .pt file, `engine.checkpoint.pytorch` reads the tensors.
+    The content decides the format, not the suffix. Of several arrays the one called "mel" is taken, or the only one of
+    floats that has the axes of a mel. A leading axis of 1 is dropped. float16, bfloat16 and float64 become float32.
+    `Voice.vocode` checks bands and values. No pickle is ever executed: of a .pt file, `engine.checkpoint.pytorch` reads
+    the tensors.
 
     Args:
         path: the file.
@@ -250,29 +259,53 @@ def _from_pytorch(path: Path) -> Any:
                 f"{path}: expected a tensor, or a dict with one or with one called 'mel', got none; a checkpoint is "
                 "passed as --model"
             )
-        return tensors[_select(path, list(tensors))].read()
+        return _read_tensor(path, tensors)
     except CheckpointError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def _read_tensor(path: Path, tensors: dict[str, LazyTensor]) -> Any:
+    usable = {name: tensor.shape for name, tensor in tensors.items() if not tensor.problem}
+    return tensors[_select(path, list(tensors), usable)].read()
 
 
 def _from_npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as archive:
         names = [name.removesuffix(".npy") for name in archive.zip.namelist() if name.endswith(".npy")]
-        return archive[_select(path, names)]
+        if "mel" in names or len(names) == 1:
+            return archive[_select(path, names, {})]
+        arrays = {name: _header(archive.zip, f"{name}.npy") for name in names}
+        return archive[_select(path, names, {name: shape for name, (shape, kind) in arrays.items() if kind == "f"})]
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
+    """Return the shape and the kind of the element type of an array in an .npz file."""
+    with archive.open(name) as file:
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+    return shape, dtype.kind
 
 
 def _from_safetensors(path: Path) -> Any:
-    with safe_open(path, framework="numpy") as content:
-        name = _select(path, list(content.keys()))
-        dtype = content.get_slice(name).get_dtype()
-        if dtype not in ("F16", "F32", "F64"):  # safetensors cannot return all other types as NumPy arrays
-            raise InputError(f"{path}: {name!r:.80}: expected F16, F32 or F64, got {dtype}")
-        return content.get_tensor(name)
+    try:
+        return _read_tensor(path, read_safetensors(open_source(path))[0])
+    except CheckpointError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
-def _select(path: Path, names: Sequence[str]) -> str:
+def _select(path: Path, names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return the name of the mel: "mel", the only array, or the only one of floats that has the axes of a mel.
+
+    Args:
+        path: the file.
+        names: of its arrays.
+        shapes: of the arrays of floats.
+    """
     if "mel" in names or len(names) == 1:
         return "mel" if "mel" in names else names[0]
+    likely = [name for name, shape in shapes.items() if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1)]
+    if len(likely) == 1:
+        return likely[0]
     if not names:
         raise InputError(f"{path}: expected an array, got a file without any")
     shown = ", ".join(f"{name!r:.80}" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
@@ -294,4 +327,6 @@ def _other(start: bytes) -> str | None:
     # A pickle of protocol 4 or 5 states the length of its first frame in 8 bytes.
     if start[:3] in (b"\x80\x04\x95", b"\x80\x05\x95") and start[7:11] == bytes(4):
         return "a pickle; save its mel with numpy.save"
+    if len(start) == START and set(start) <= _OF_NUMBERS:  # as floats: below 0.0002 or above 500
+        return "text; save its mel with numpy.save"
     return next((text for (at, magic), text in _OTHERS.items() if start[at : at + len(magic)] == magic), None)

@@ -175,6 +175,8 @@ def _chunks(content: bytes, order: str) -> tuple[dict[bytes, memoryview], str, b
         if name == b"data":
             if size == 2**32 - 1 and content[:4] in (b"RF64", b"BW64") and len(chunks.get(b"ds64", b"")) >= 16:
                 (size,) = struct.unpack_from("<Q", chunks[b"ds64"], 8)
+            if size == 0 and content[offset : offset + 4] == b"data":  # an empty chunk before that of the audio
+                continue
             length, warning = _audio_length(size, rest, offset, order)
             chunks[name] = rest[:length]
             return chunks, warning, length != size

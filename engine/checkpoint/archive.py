@@ -76,14 +76,18 @@ class TensorRecords:
             raise CheckpointError(f"{entry.filename}: expected {entry.file_size} bytes in the archive, got fewer")
         return begin
 
+    def spend(self, count: int) -> None:
+        """Raise CheckpointError if more bytes of tensors are read than the file has."""
+        self.remaining -= count
+        if self.remaining < 0:
+            size = self.source.size
+            raise CheckpointError(f"expected at most the file's {size} bytes, got {size - self.remaining}")
+
     def read(self, name: str, view: TensorView) -> FloatArray:
         """Read a tensor as float32; `name` begins the message of an error."""
         try:
             # Views may repeat values, or many views may be spread over the same record.
-            self.remaining -= value_width(view.storage.dtype) * max(view.size, view.span)
-            if self.remaining < 0:
-                size = self.source.size
-                raise CheckpointError(f"expected at most the file's {size} bytes, got {size - self.remaining}")
+            self.spend(value_width(view.storage.dtype) * max(view.size, view.span))
             return as_float32(self.values(view))
         except CheckpointError as error:
             raise CheckpointError(f"{name!r:.80}: {error}") from None

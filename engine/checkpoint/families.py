@@ -178,6 +178,13 @@ FAMILIES = (
     ),
 )
 
+# The names under which a configuration may hold settings of a network, whatever its family.
+SETTING_NAMES = frozenset(
+    {*Config.__dataclass_fields__, *_OTHER_SETTINGS, *_PRIOR_CONSTANTS}.union(
+        *({*family.aliases, *family.distinctive, *family.typical} for family in FAMILIES)
+    )
+)
+
 
 def identify_family(layout: Layout, container: str, sources: Mapping[str, Mapping[Any, Any]]) -> tuple[Family, bool]:
     """Identify the family of a checkpoint among those of one layout, by the settings and the container.

@@ -22,7 +22,8 @@ Value = TypeVar("Value")
 # Modules that wrap others, anywhere in a name: DataParallel, torch.compile, FSDP, activation checkpoints, Fabric.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
 # Words in the name of an average of the weights over the training.
-_AVERAGE = re.compile(r"(?:^|[^a-z])(?:ema|swa|shadow|averaged?|average_model|moving_average)(?=[^a-z]|$)|EMA")
+_WORDS = "ema|swa|shadow|avg|average|averaged|polyak"
+_AVERAGE = re.compile(rf"(?:^|[^a-z])(?:{_WORDS})(?=[^a-z]|$)|(?:{_WORDS.title()})(?=[^a-z]|$)|EMA|SWA")
 _PARAMETER = r"\.(?:weight|bias|weight_g|weight_v|parametrizations\.weight\.original[01])"
 _STAGES = 12  # of an upsampler, more than any hop has prime factors
 
@@ -188,6 +189,17 @@ def find_networks(names: Iterable[str]) -> list[NetworkNames]:
                 break
     networks = [NetworkNames(layout, prefix, owned[prefix], count) for prefix, (layout, count) in chosen.items()]
     return networks + [average for network in networks[:1] if (average := _without_dots(network, plain)) is not None]
+
+
+def parameter_names(names: Iterable[str]) -> set[str]:
+    """Return those names that are parameters of the most complete network among them, not buffers or counters.
+
+    Args:
+        names: of the tensors, as they are in the file.
+    """
+    network = next(iter(find_networks(names)), None)
+    parameters = network.names.items() if network else ()
+    return {name for name, plain in parameters if network and network.layout.parameter.fullmatch(plain)}
 
 
 def renamed(tensors: Mapping[str, Value], network: NetworkNames) -> dict[str, Value]:

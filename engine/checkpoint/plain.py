@@ -174,6 +174,15 @@ class DescribedArray:
         return array.reshape(self.shape, order="F" if self.fortran else "C")
 
 
+def is_array(value: object) -> bool:
+    """Return whether a value claims to be an array of NumPy.
+
+    Args:
+        value: a part of an unpickled checkpoint.
+    """
+    return isinstance(value, Inert) and value.name in (*_NUMPY_ARRAY, *_NUMPY_BUFFER)
+
+
 def described_array(value: object) -> DescribedArray | None:
     """Return the NumPy scalar or array of plain elements that a value is; None if it is no such object.
 

@@ -85,9 +85,10 @@ def read_tensors(path: str | os.PathLike[str] | Source) -> dict[str, LazyTensor]
             content = {str(index): value for index, value in enumerate(content)}
         elif not isinstance(content, dict):
             content = {"": content}
-        values = {str(name): described_array(value) or value for name, value in content.items()}
-        kinds = (TensorView, DescribedArray)
-        return _lazy_tensors(records, {name: value for name, value in values.items() if isinstance(value, kinds)})
+        values = {str(name): value for name, value in content.items()}
+        kinds = {name: described_array(value) or value for name, value in values.items()}
+        tensors = [name for name, kind in kinds.items() if isinstance(kind, (TensorView, DescribedArray))]
+        return _lazy_tensors(records, {name: values[name] for name in tensors})
 
 
 @contextmanager
@@ -125,10 +126,11 @@ def _lazy_tensors(records: TensorRecords, values: Mapping[Any, Any]) -> dict[str
 
 
 def _lazy_tensor(records: TensorRecords, name: str, value: Any) -> LazyTensor:
+    value = described_array(value) or value
     if isinstance(value, DescribedArray):
         if value.dtype.kind != "f":
             return unusable(value.shape, f"{name!r:.80}: expected float values, got {value.dtype.name}")
-        return LazyTensor(value.shape, partial(_read_array, name, value))
+        return LazyTensor(value.shape, partial(_read_array, records, name, value))
     if not isinstance(value, TensorView):
         kind = repr(value.name) if isinstance(value, Inert) else type(value).__name__
         return unusable((), f"{name!r:.80}: expected a tensor, got a {kind:.80}")
@@ -139,8 +141,9 @@ def _lazy_tensor(records: TensorRecords, name: str, value: Any) -> LazyTensor:
     return LazyTensor(value.shape, partial(records.read, name, value))
 
 
-def _read_array(name: str, array: DescribedArray) -> FloatArray:
+def _read_array(records: TensorRecords, name: str, array: DescribedArray) -> FloatArray:
     try:
+        records.spend(array.size * array.dtype.itemsize)  # many names may share one array
         return as_float32(array.read()).copy()
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name!r:.80}: expected an array of NumPy, got a damaged one: {error!s:.80}") from None

@@ -54,7 +54,8 @@ def select_weights(tensors: Mapping[str, LazyTensor], average: Mapping[str, Lazy
     if raws := [network for network in networks if not network.averaged]:
         available["raw"] = _only(raws), tensors
     if apart := find_networks(average):
-        available["ema"] = apart[0], average
+        # An average kept by lucidrains' EMA holds the raw weights too.
+        available["ema"] = next((network for network in apart if network.averaged), apart[0]), average
     elif averages := [network for network in networks if network.averaged]:
         available["ema"] = averages[0], tensors
     if not available:

@@ -314,8 +314,8 @@ def _describe_call(name: Any, arguments: Any) -> Any:
 
     It takes constant time: with a copy of the arguments, a short pickle could take hours.
     """
-    if isinstance(name, Inert):
-        name = GlobalName(name.name)
+    if isinstance(name, Inert) and type(arguments) is tuple:
+        return Inert(name.name, arguments)  # the result of a call is called, such as a class method
     if not isinstance(name, GlobalName) or type(arguments) is not tuple:
         raise CheckpointError(f"expected a call of a name in the pickle, got one of a {type(name).__name__}")
     text = name.text

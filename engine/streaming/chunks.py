@@ -29,16 +29,23 @@ class Chunks(Generic[ArrayT]):
         # The generators refer to the stream and not to this object: a circle would live until the collector runs.
         self._chunks = _resized(_computed(stream, mels), chunk)
         self._reading = threading.Lock()
+        self._reader: int | None = None  # the thread inside `next`
         self._closed = False
 
     def __iter__(self) -> Iterator[ArrayT]:
         return self
 
     def __next__(self) -> ArrayT:
+        if self._reader == threading.get_ident():  # to wait would be to wait for ever
+            raise InputError("stream: expected a source that does not read the stream's own audio")
         with self._reading:
-            if self._closed:
-                raise StopIteration
-            return next(self._chunks)  # type: ignore[no-any-return]
+            self._reader = threading.get_ident()
+            try:
+                if self._closed:
+                    raise StopIteration
+                return next(self._chunks)  # type: ignore[no-any-return]
+            finally:
+                self._reader = None
 
     def close(self) -> None:
         """Stop and free the memory; a `next` in another thread raises Cancelled within one tile.
@@ -72,13 +79,14 @@ def _computed(stream: Stream, mels: Any) -> Iterator[Any]:
 def pieces(mels: Any) -> Iterator[Any]:
     """Yield a whole mel piece by piece, so that it need not be in memory at once, or the pieces of an iterable."""
     if isinstance(mels, np.ndarray) or is_torch(mels):
-        if mels.ndim != 2 or not mels.shape[1]:
-            yield mels
+        is_dense = isinstance(mels, np.ndarray) or str(mels.layout) == "torch.strided"
+        if not is_dense or mels.ndim != 2 or not mels.shape[1]:
+            yield mels  # to be refused, or empty
             return
         for begin in range(0, mels.shape[1], PIECE):
             yield mels[:, begin : begin + PIECE]
         return
-    if isinstance(mels, (str, bytes)) or not isinstance(mels, Iterable):
+    if isinstance(mels, (str, bytes, bytearray, memoryview)) or not isinstance(mels, Iterable):
         raise InputError(f"mels: expected a mel or an iterable of mel pieces, got {type(mels).__name__}")
     yield from mels
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,48 @@ if TYPE_CHECKING:
     import torch
 
 FRAMES = 64  # frames of a piece that are processed at a time
+
+
+class _Turn:
+    """A lock around the work of a stream, that the working thread itself cannot enter again.
+
+    A signal handler may run in the middle of the work, in the same thread.
+
+    Attributes:
+        taken: whether a thread works.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.taken = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self.taken:
+            self._lock.release()
+            raise InputError("stream: it is at work in this thread; expected the call after its end")
+        self.taken = True
+
+    def __exit__(self, *_: object) -> None:
+        self.taken = False
+        self._lock.release()
+
+    def end(self, release: Callable[[], None], is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Call `release` once no thread works; not at all if a thread will never leave its work.
+
+        A signal handler leaves it to the work that it interrupted. A daemon thread that the end of the interpreter
+        stopped keeps the lock for ever.
+
+        Args:
+            release: frees the memory.
+            is_finalizing: whether the interpreter ends; bound early, because its module may be gone by then.
+        """
+        if self._lock.acquire(blocking=not is_finalizing()):
+            try:
+                if not self.taken:
+                    release()
+            finally:
+                self._lock.release()
 
 
 @dataclass(frozen=True)
@@ -59,7 +102,7 @@ class Stream:
         self._warned = False  # of clipped values
         self._finished = False
         self._closing = False
-        self._working = threading.Lock()
+        self._working = _Turn()
 
     @property
     def bytes(self) -> int:
@@ -107,10 +150,12 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Stop and free the memory; a `feed` in another thread raises Cancelled within one tile. May be repeated."""
+        """Stop and free the memory; a `feed` in another thread raises Cancelled within one tile. May be repeated.
+
+        In a signal handler that interrupts a `feed` of the same thread, it makes this `feed` raise Cancelled.
+        """
         self._closing = True
-        with self._working:
-            self._release()
+        self._working.end(self._release)
 
     def __enter__(self) -> Stream:
         return self

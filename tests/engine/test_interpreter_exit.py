@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.checkpoint.load import Checkpoint, save_checkpoint
-from engine.config import Config
+from engine.config import BASE, Config
 from tests.support.networks import random_network
 
 VOICE = Config(residual_channels=16, residual_layers=5, dilation_cycle=4, n_mels=20, upsample_strides=(4, 4))
@@ -98,6 +98,19 @@ def test_a_daemon_thread_does_not_change_the_exit_status(folder: Path, name: str
 def test_the_exit_status_is_that_of_the_main_program(folder: Path, end: str, status: int) -> None:
     code, error = run(folder, CALLS["vocode"], end)
     assert code == status and error.strip().endswith(("stopped", "wrong", "")) and "terminate" not in error
+
+
+def test_a_batch_that_is_left_open_does_not_keep_the_program_from_ending(tmp_path: Path) -> None:
+    """Its finalizer runs after the interpreter stopped a thread in the middle of a tile, which takes long here."""
+    save_checkpoint(tmp_path / "base.safetensors", Checkpoint(BASE, random_network(BASE, 0)))
+    program = """
+import numpy as np, engine
+voice, mel = engine.load("base.safetensors", threads=1), np.full((80, 40), 0.3, np.float32)
+left = voice.stream_batch([[mel], [mel]])
+next(left)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("frames", [1, 40, 3000])

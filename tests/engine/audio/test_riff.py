@@ -156,6 +156,10 @@ def test_an_empty_file_stays_empty(tmp_path: Path, behind: bytes) -> None:
     check_is_read(tmp_path / "a.wav", wav(fmt(), chunk(b"data", DATA), behind))
 
 
+def test_an_empty_chunk_before_that_of_the_audio(tmp_path: Path) -> None:
+    check_is_read(tmp_path / "a.wav", wav(fmt(), chunk(b"data", b""), chunk(b"data", DATA)), EXPECTED)
+
+
 def test_more_than_an_unknown_size_is_read_to_the_end() -> None:
     from engine.audio import riff
 

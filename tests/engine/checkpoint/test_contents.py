@@ -11,6 +11,7 @@ import json
 import pathlib
 import random
 import types
+import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.checkpoint.pytorch import read_pytorch
 from engine.errors import CheckpointError, InputError
 from tests.support.checkpoints import assert_network, assert_refused
 from tests.support.layouts import content_of, layout_config
@@ -399,3 +401,99 @@ def test_incomplete_average_is_an_error_only_on_request(tmp_path: Path) -> None:
     assert_loads(load_checkpoint(path))
     with pytest.raises(CheckpointError, match=r"missing: 'output_projection\.bias'"):
         load_checkpoint(path, weights="ema")
+
+
+# Nested containers, settings under other keys, averages of other trainers
+
+
+def numbered(depth: int) -> dict[str, Any]:
+    """Return weights inside as many dicts."""
+    content: dict[str, Any] = tensors()
+    for level in range(depth):
+        content = {f"level{level}": content}
+    return content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": [tensors()]},
+        {"models": (tensors(), {"discriminator.weight": torch.zeros(3)})},
+        {"nets": {0: tensors()}},
+        {"state": {"model": {"module": {f"module.{name}": value for name, value in tensors().items()}}}},
+        numbered(5),
+        {"model": {name: tensor.numpy() for name, tensor in tensors().items()}},
+        {"params": tensors(), "hparams": LMNT["params"]},
+    ],
+    ids=["list", "tuple", "number", "three dicts", "five dicts", "numpy", "weights under params"],
+)
+def test_weights_in_any_container(tmp_path: Path, content: dict[str, Any]) -> None:
+    assert_loads(load_checkpoint(saved(tmp_path, {"params": LMNT["params"], **content})))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_arrays_of_numpy_are_weights(tmp_path: Path, protocol: int) -> None:
+    model = {name: tensor.numpy() for name, tensor in tensors().items()}
+    model["input_projection.weight"] = np.asfortranarray(model["input_projection.weight"]).astype(">f8")
+    path = saved(tmp_path, {**LMNT, "model": model}, pickle_protocol=protocol)
+    assert_loads(load_checkpoint(path))
+
+
+def test_an_array_that_many_names_share_is_read_no_more_often_than_the_file_is_long(tmp_path: Path) -> None:
+    shared = np.zeros((32, 16, 3), np.float32)
+    model = {name: shared if "dilated_conv.weight" in name else np.zeros(1) for name in tensors()}
+    shapes = {name: tensor.shape for name, tensor in tensors().items() if "dilated_conv.weight" in name}
+    assert set(shapes.values()) == {shared.shape}
+    archive = read_pytorch(saved(tmp_path, {"model": model}))
+    with pytest.raises(CheckpointError, match="expected at most the file's"):
+        for _ in range(100):
+            archive.tensors[next(iter(shapes))].read()
+
+
+@pytest.mark.parametrize("key", ["opt", "hps", "h", "settings", "model_config", "train_args", "hyper_params"])
+@pytest.mark.parametrize("wrap", [lambda p: p, lambda p: {"model": p, "data": {"seed": 1}}, collections.UserDict])
+def test_settings_under_any_key(tmp_path: Path, key: str, wrap: Callable[[Any], Any]) -> None:
+    assert_loads(load_checkpoint(saved(tmp_path, {"model": tensors(), key: wrap(dict(LMNT["params"]))})))
+
+
+def test_settings_in_a_section_of_the_usual_key(tmp_path: Path) -> None:
+    content = {"model": tensors(), "config": {"seed": 1, "network": {"diffwave": LMNT["params"]}, "n_mels": 20}}
+    assert_loads(load_checkpoint(saved(tmp_path, content)))
+
+
+def prefixed(prefix: str, network: Any) -> dict[str, Any]:
+    return {prefix + name: tensor for name, tensor in tensors(network).items()}
+
+
+BOTH = {**prefixed("online_model.", NETWORK), **prefixed("ema_model.", AVERAGE), "step": torch.tensor([3])}
+AVERAGES: dict[str, dict[str, Any]] = {
+    "lucidrains, beside the weights": {**LMNT, "ema": BOTH},
+    "lucidrains, alone": {**LMNT, "model": BOTH},
+    "Lightning's WeightAveraging": lightning(
+        state_dict=prefixed("model.", AVERAGE),
+        current_model_state=prefixed("model.", NETWORK),
+        averaging_state={"n_averaged": torch.tensor(5)},
+    ),
+    "a callback of Lightning": lightning(callbacks={"EMA{'decay': 0.99}": {"shadow": prefixed("model.", AVERAGE)}}),
+    "NeMo": lightning(optimizer_states=[{"state": {}, "ema": tuple(tensors(AVERAGE).values())}]),
+    "a list": {**LMNT, "ema_params": list(tensors(AVERAGE).values())},
+    "polyak": {**LMNT, "polyak": tensors(AVERAGE)},
+    "camel case": {**LMNT, "modelEma": tensors(AVERAGE)},
+    "avg": {**LMNT, "avg_model": prefixed("module.", AVERAGE)},
+    "numpy": {**LMNT, "ema": {name: tensor.numpy() for name, tensor in tensors(AVERAGE).items()}},
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_averages_of_other_trainers(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path, AVERAGES[name])
+    raw = load_checkpoint(path)
+    assert_loads(raw)
+    assert (raw.weights, raw.other_weights) == ("raw", ("ema",))
+    assert_loads(load_checkpoint(path, weights="ema"), AVERAGE)
+
+
+def test_a_class_method_as_constructor_is_inert(tmp_path: Path) -> None:
+    zone = zoneinfo.ZoneInfo("UTC")
+    for protocol in PROTOCOLS:
+        assert_loads(load_checkpoint(saved(tmp_path, {**LMNT, "zone": [zone, {"of": zone}]}, pickle_protocol=protocol)))

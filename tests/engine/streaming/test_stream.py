@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -314,6 +315,70 @@ def test_close_from_another_thread_stops_work_in_progress(voice: Voice) -> None:
     go_on.set()
     consumer.join(30)
     assert not consumer.is_alive() and len(caught) == 1 and list(chunks) == []
+
+
+@pytest.mark.parametrize("kind", [memoryview, bytearray, lambda mel: torch.from_numpy(mel).to_sparse()])
+def test_what_is_no_mel_is_refused_before_it_is_cut(voice: Voice, kind: Callable[[Array], Any]) -> None:
+    with pytest.raises(InputError, match="expected a"):
+        list(voice.stream(kind(a_mel(9))))
+
+
+def test_a_source_that_reads_its_own_stream_is_refused(voice: Voice) -> None:
+    def source() -> Iterator[Array]:
+        yield a_mel(9)
+        next(stream)
+
+    stream, raised = voice.stream(source()), []
+
+    def read() -> None:
+        try:
+            list(stream)
+        except InputError as error:
+            raised.append(str(error))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(60)
+    assert raised == ["stream: expected a source that does not read the stream's own audio"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of POSIX")
+def test_close_in_a_signal_handler(tmp_path: Path) -> None:
+    """The handler runs in the thread that computes, in the middle of its work."""
+    save_checkpoint(tmp_path / "voice.safetensors", Checkpoint(SMALL, random_network(SMALL, 0)))
+    program = """
+import os, signal, sys, threading
+import numpy as np, engine
+
+class Cancel:  # asked in the middle of the work
+    asked = 0
+    def is_set(self):
+        self.asked += 1
+        if self.asked == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+def close(*_):
+    for call in (stream.finish, lambda: stream.feed(mel)):
+        try:
+            call()
+        except engine.InputError as error:
+            print(error)
+    stream.close()
+
+voice = engine.load("voice.safetensors", threads=1)
+stream, mel = voice.open_stream(cancel=Cancel()), np.zeros((20, 3000), np.float32)
+signal.signal(signal.SIGTERM, close)
+try:
+    stream.feed(mel)
+except engine.Cancelled:
+    print("cancelled", stream.bytes)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    refused = "stream: it is at work in this thread; expected the call after its end"
+    assert done.stdout.splitlines() == [refused, refused, "cancelled 0"], done.stderr
 
 
 def test_close_between_two_pieces_is_a_cancellation(voice: Voice) -> None:
