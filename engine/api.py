@@ -37,7 +37,7 @@ def load(
     threads: int | None = None,
     isa: str | None = None,
     mel_kind: str | None = None,
-    weights: str = "raw",
+    weights: str | None = None,
 ) -> Voice:
     """Load a checkpoint and pack it for this machine.
 
@@ -53,7 +53,8 @@ def load(
         isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0,
             "sm_90a" selects the residual blocks written in CUDA (docs/gpu.md).
         mel_kind: the kind of mel that the checkpoint needs ("lmnt", ...), where its file does not say.
-        weights: "raw", or "ema" for the average over the training that some files hold beside them.
+        weights: "raw", or "ema" for the average over the training that some files hold beside them; None for the raw
+            ones, or the average of a file that has nothing else.
 
     Raises:
         CheckpointError: the file or the bundled network is missing, damaged, hostile or not a DiffWave network.

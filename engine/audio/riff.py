@@ -3,7 +3,8 @@
 Read are RIFF, RIFX (big-endian), and RF64 and BW64, whose sizes have 64 bits. The size of the RIFF chunk is ignored.
 The size of the data chunk is judged by these rules, in this order:
 
-1. It fits into the file: it is right. Bytes behind it are ignored.
+1. It fits into the file: it is right. Chunks behind it are ignored, and so are zeros and a few other bytes; a warning
+   states how many bytes there are of anything else, which may be audio that the header was never corrected for.
 2. It is unknown: 0 with bytes behind it that are not chunks, or a size within 64 KiB of 2^31, 2^32, 2^63 or 2^64.
    Programs that write into a pipe leave these sizes. All bytes up to the end of the file are audio.
 3. It is at most 128 bytes too long, or counts the header in: all bytes up to the end of the file are audio.
@@ -134,6 +135,19 @@ def is_wav(start: bytes) -> bool:
     return start[:4] in SIGNATURES and start[8:12] == b"WAVE"
 
 
+def without_tag(content: bytes) -> bytes:
+    """Return a file without the ID3 tag that some programs put in front of a WAV file; every other file as it is.
+
+    Args:
+        content: the file.
+    """
+    if content[:3] != b"ID3" or len(content) < 10:
+        return content
+    size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    size += 10 * bool(content[5] & 0x10)  # a footer
+    return content[size:] if is_wav(content[size : size + 12]) else content
+
+
 def parse(content: bytes) -> Wav:
     """Find the format and the audio of a WAV file.
 
@@ -207,7 +221,14 @@ def _audio_length(size: int, rest: memoryview, begin: int, order: str) -> tuple[
     missing = size - there
     is_unknown = size == 0 or any(abs(size - unknown) <= NEAR for unknown in UNKNOWN)
     if missing <= 0:
-        return there if is_unknown and not _are_chunks(rest[size + size % 2 :], order) else size, ""
+        behind = rest[size + size % 2 :]
+        if _are_chunks(behind, order):
+            return size, ""
+        if is_unknown:
+            return there, ""
+        is_short = len(behind) <= SLACK or not np.frombuffer(behind, np.uint8).any()
+        note = f"got {len(behind)} bytes behind the {size} bytes of audio that the header states; they are not read"
+        return size, "" if is_short else note
     if there and (is_unknown or missing <= SLACK or missing in (begin, begin - 8)):
         return there, ""
     if there and size >= IMPLAUSIBLE and missing > there:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from engine.audio import riff
-from engine.audio.pcm import MAX_DATA, Samples, writing_wav
+from engine.audio.content import Recording, content_of, reason
+from engine.audio.pcm import MAX_DATA, Samples, pcm16, wav_header, writing_wav
 from engine.checks.arguments import check_sample_rate
 from engine.checks.arrays import FloatArray, to_numpy
 from engine.errors import InputError, UnavailableError
@@ -33,7 +36,7 @@ MAX_COUNT = 2**63 - 1  # libsndfile's number of samples for a stream of unknown 
 BLOCK = 2**20  # samples per read: a header may claim any length, memory grows with the samples that exist
 
 
-def read_audio(path: str | os.PathLike[str], *, mix: bool = False) -> tuple[FloatArray, int]:
+def read_audio(path: Recording, *, mix: bool = False) -> tuple[FloatArray, int]:
     """Read a recording of one channel.
 
     WAV files are always readable; FLAC, Ogg, MP3, AIFF and Wave64 need the extra `audio`. The content decides the
@@ -42,7 +45,7 @@ def read_audio(path: str | os.PathLike[str], *, mix: bool = False) -> tuple[Floa
     of it is there, a warning (UserWarning) states how much is missing.
 
     Args:
-        path: the file.
+        path: the file; or its content, as bytes or as a file opened with mode "rb".
         mix: average several channels into one. Otherwise several channels raise an error, because the mean of two
             microphones, or of a voice and its echo, may not be intended.
 
@@ -54,20 +57,20 @@ def read_audio(path: str | os.PathLike[str], *, mix: bool = False) -> tuple[Floa
         InputError: the file is unreadable, not audio, damaged or truncated, or has several channels without `mix`.
         UnavailableError: the format needs soundfile, which is not installed.
     """
-    samples, rate = read_channels(path)
+    content, name = content_of(path)
+    samples, rate = _channels(content, name, level=2)
     if samples.shape[1] != 1 and not mix:
         raise InputError(
-            f"path: {os.fspath(path)!r}: expected one channel, got {samples.shape[1]}; extract one, or average them "
-            "with mix=True"
+            f"path: {name!r}: expected one channel, got {samples.shape[1]}; extract one, or average them with mix=True"
         )
     return to_mono(samples), rate
 
 
-def read_channels(path: str | os.PathLike[str], name: str | None = None) -> tuple[FloatArray, int]:
+def read_channels(path: Recording, name: str | None = None) -> tuple[FloatArray, int]:
     """Read a recording with all its channels.
 
     Args:
-        path: the file.
+        path: see `read_audio`.
         name: the name of the file in messages; None for its path.
 
     Returns:
@@ -77,17 +80,22 @@ def read_channels(path: str | os.PathLike[str], name: str | None = None) -> tupl
         InputError: the file is unreadable, not audio, damaged or truncated.
         UnavailableError: the format needs soundfile, which is not installed.
     """
-    content = _content(path)
+    content, label = content_of(path)
+    return _channels(content, name or label, level=2)
+
+
+def _channels(content: bytes, name: str, level: int) -> tuple[FloatArray, int]:
+    content = riff.without_tag(content)
     try:
         if content[:4] in riff.SIGNATURES:
-            wav = _parse(content, name or os.fspath(path), level=3)
+            wav = _parse(content, name, level + 1)
             return (wav.samples(), wav.rate) if wav.is_plain else _read_with_soundfile(wav.corrected(), wav.format)
         form = encoding(content[:16])
         if form is not None:
             return _read_with_soundfile(content, form)
         raise InputError(f"expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that starts with {content[:4]!r}")
     except (InputError, UnavailableError) as error:
-        raise type(error)(f"path: {name or os.fspath(path)!r}: {error}") from None
+        raise type(error)(f"path: {name!r}: {error}") from None
 
 
 def to_mono(samples: FloatArray) -> FloatArray:
@@ -162,14 +170,14 @@ def resample(audio: Samples | torch.Tensor, sample_rate: int, target: int) -> Fl
     return result
 
 
-def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
+def read_wav(path: Recording) -> tuple[FloatArray, int]:
     """Read a mono WAV file without any extra.
 
     The formats are PCM of 8, 16, 24 or 32 bits and float, plain or WAVE_FORMAT_EXTENSIBLE. A sample q of b bits becomes
     q / 2^(b-1), so the audio lies in [-1, 1]. The values of float formats do not change.
 
     Args:
-        path: the file.
+        path: see `read_audio`.
 
     Returns:
         (float32 [n], sample rate in Hz). n may be 0.
@@ -178,26 +186,27 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[FloatArray, int]:
         InputError: the file is unreadable, not a WAV file, truncated or compressed, or has several channels.
     """
     # The standard library's `wave` reads extensible files, which are common for 24 bits, only from Python 3.12 on.
-    content = _content(path)
+    content, name = content_of(path)
     try:
-        wav = _parse(content, os.fspath(path), level=2)
+        wav = _parse(riff.without_tag(content), name, level=2)
         if not wav.is_plain:
             raise InputError(f"expected PCM or float, got {wav.format}; convert it to 16-bit PCM")
         if wav.channels > 1:
             raise InputError(f"expected one channel, got {wav.channels}; extract or mix one first")
         return wav.samples()[:, 0], wav.rate
     except InputError as error:
-        raise InputError(f"path: {os.fspath(path)!r}: {error}") from None
+        raise InputError(f"path: {name!r}: {error}") from None
 
 
-def write_wav(path: str | os.PathLike[str], audio: Samples | torch.Tensor, sample_rate: int) -> None:
+def write_wav(path: str | os.PathLike[str] | BinaryIO, audio: Samples | torch.Tensor, sample_rate: int) -> None:
     """Write a 16-bit mono WAV file: q = round(32768 * clip(audio, -1, 1)), at most 32767.
 
     `read_wav` is the inverse. The file appears under its name only when it is complete
     (`engine.output_files.replacing`).
 
     Args:
-        path: a regular file, or no file yet, in an existing directory.
+        path: a regular file, or no file yet, in an existing directory; or a file opened for writing bytes, which then
+            has what was written until an error.
         audio: [n], finite float32 or float64, NumPy or torch.
         sample_rate: in Hz.
 
@@ -215,22 +224,22 @@ def write_wav(path: str | os.PathLike[str], audio: Samples | torch.Tensor, sampl
         raise InputError("audio: expected finite values, got NaN or infinity")
     rate = check_sample_rate(sample_rate)
     try:
-        with writing_wav(path, rate) as write:
+        with _writing(path, rate, samples.size) as write:
             for begin in range(0, len(samples), BLOCK):
                 write(samples[begin : begin + BLOCK])
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"path: {path!r:.300}: cannot write it: {_reason(error)}") from error
+        raise InputError(f"path: {path!r:.300}: cannot write it: {reason(error)}") from error
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"path: {path!r:.300}: cannot read it: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+@contextmanager
+def _writing(path: str | os.PathLike[str] | BinaryIO, rate: int, count: int) -> Iterator[Callable[[Samples], object]]:
+    if callable(getattr(path, "write", None)):
+        file: BinaryIO = path  # type: ignore[assignment]
+        file.write(wav_header(2 * count, rate))
+        yield lambda samples: file.write(pcm16(samples).tobytes())
+    else:
+        with writing_wav(Path(path).expanduser(), rate) as write:  # type: ignore[arg-type]
+            yield write
 
 
 def _parse(content: bytes, name: str, level: int) -> riff.Wav:

@@ -64,9 +64,11 @@ class Checkpoint:
                 raise CheckpointError(f"{name}: expected finite float32 values, got NaN or infinity")
 
     def weights_line(self) -> tuple[str, ...]:
-        """Return one line that names the weights, for a file that has others too; else none."""
+        """Return one line that names the weights, for a file that has others too or an average alone; else none."""
+        if not self.other_weights:
+            return ("weights ema: the file has no others",) if self.weights == "ema" else ()
         others = ", ".join(f"weights={name!r}" for name in self.other_weights)
-        return (f"weights {self.weights}: the file also has others, {others}",) if others else ()
+        return (f"weights {self.weights}: the file also has others, {others}",)
 
 
 def expected_shapes(config: Config) -> dict[str, Shape]:
@@ -92,7 +94,7 @@ def load_checkpoint(
     path: str | os.PathLike[str] | bytes | Source,
     mel_kind: str | None = None,
     config: str | os.PathLike[str] | None = None,
-    weights: str = "raw",
+    weights: str | None = None,
 ) -> Checkpoint:
     """Load a checkpoint; its content determines the format (safetensors or PyTorch zip archive) and the family.
 
@@ -103,7 +105,8 @@ def load_checkpoint(
         path: the file, or its content.
         mel_kind: the kind of mel, one of `MEL_KINDS`; overrides the family's default.
         config: the path of the config.json; None for the one beside the file.
-        weights: "raw", or "ema" for the average over the training that some trainers store beside them.
+        weights: "raw", or "ema" for the average over the training that some trainers store beside them; None for the
+            raw ones, or the average of a file that has nothing else.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, incomplete, or not a DiffWave network of a known family.
@@ -112,7 +115,7 @@ def load_checkpoint(
     """
     if mel_kind is not None and mel_kind not in MEL_KINDS:
         raise InputError(f"mel_kind: expected one of {', '.join(MEL_KINDS)}, got {mel_kind!r:.80}")
-    if weights not in WEIGHTS:
+    if weights is not None and weights not in WEIGHTS:
         raise InputError(f"weights: expected one of {', '.join(WEIGHTS)}, got {weights!r:.80}")
     source = path if isinstance(path, Source) else open_source(path)
     recorded: Config | None = None
@@ -138,11 +141,11 @@ def load_checkpoint(
             selected = Selection(LMNT, "", tensors)
             checkpoint = _from_recorded_config(tensors, recorded)
         else:
-            selected = select_weights(tensors, average, weights)
+            selected = select_weights(tensors, average, weights or WEIGHTS[0])
             checkpoint = _from_family(selected, container, sources)
     except CheckpointError as error:
         raise CheckpointError(f"{source.name}: {error}") from None
-    if weights != selected.weights:
+    if weights not in (None, selected.weights):
         raise InputError(f"weights: expected {selected.weights!r}, the only ones in {source.name}, got {weights!r}")
     family = checkpoint.config.family
     _LOG.debug("%s: a checkpoint of the family %s, %d bytes", source.name, family, source.size)

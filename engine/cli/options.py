@@ -149,8 +149,9 @@ def add_weights(group: Group) -> None:
     Args:
         group: receives the option.
     """
-    text = f"{' or '.join(WEIGHTS)}: the average over the training that some files hold beside them (default: raw)"
-    group.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0], metavar="WEIGHTS", help=text)
+    text = f"{' or '.join(WEIGHTS)}: the average over the training that some files hold beside them (default: raw, or "
+    text += "the average of a file that has nothing else)"
+    group.add_argument("--weights", choices=WEIGHTS, metavar="WEIGHTS", help=text)
 
 
 def add_mel_kind(group: Group) -> None:

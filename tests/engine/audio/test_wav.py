@@ -162,9 +162,9 @@ def test_every_truncation_raises(tmp_path: Path) -> None:
 
 
 def test_unreadable_paths(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.wav", tmp_path, "a\0b", 5, None):
+    for path in (tmp_path / "none.wav", tmp_path, "a\0b"):
         with pytest.raises(InputError, match=r"path: .*cannot read it: "):
-            read_wav(path)  # type: ignore[arg-type]
+            read_wav(path)
 
 
 @pytest.mark.parametrize(
@@ -370,9 +370,9 @@ def test_files_that_are_not_audio(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="damaged or truncated"):
             read_audio(path)
     assert not is_encoded(tmp_path) and not is_encoded(tmp_path / "none")
-    for missing in (tmp_path / "none.wav", tmp_path, None):
+    for missing in (tmp_path / "none.wav", tmp_path):
         with pytest.raises(InputError, match=r"path: .*cannot read it: "):
-            read_audio(missing)  # type: ignore[arg-type]
+            read_audio(missing)
 
 
 @pytest.mark.parametrize(("source", "target"), [(44100, 22050), (16000, 22050), (22050, 24000), (48000, 8000)])

@@ -390,7 +390,10 @@ def test_unavailable_weights_are_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path, {"ema": tensors(AVERAGE), "params": LMNT["params"]})
     assert_loads(load_checkpoint(path, weights="ema"), AVERAGE)
     with pytest.raises(InputError, match=r"weights: expected 'ema', the only ones in .*weights.pt, got 'raw'"):
-        load_checkpoint(path)
+        load_checkpoint(path, weights="raw")
+    alone = load_checkpoint(path)
+    assert_loads(alone, AVERAGE)
+    assert alone.weights_line() == ("weights ema: the file has no others",)
     with pytest.raises(InputError, match="weights: expected one of raw, ema, got 'best'"):
         load_checkpoint(path, weights="best")
 
