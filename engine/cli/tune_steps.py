@@ -126,7 +126,7 @@ def add_command(commands: Commands) -> None:
         type=number,
         default=SECONDS,
         metavar="S",
-        help=f"the length of each, taken from its middle (default: {SECONDS:g})",
+        help=f"the length of each, taken from its middle (default: {SECONDS})",
     )
     search.add_argument("--seed", type=integer, default=0, metavar="N", help="seed of the noise (default: 0)")
     add_execution(parser)
