@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from engine.audio import riff
 from engine.audio.wav import encoding
+from engine.checkpoint.lazy_tensor import LazyTensor
 from engine.checkpoint.pytorch import read_tensors
 from engine.checks.arrays import FloatArray
 from engine.errors import CheckpointError, InputError
@@ -108,6 +109,27 @@ def read_mel_in_pieces(path: Path) -> tuple[int, Iterator[FloatArray]]:
     return frames, (_as_float32(whole()[:, begin : begin + PIECE]) for begin in range(0, frames, PIECE))
 
 
+def count_frames(path: Path) -> int:
+    """Return the number of frames of a mel file from its header alone.
+
+    Args:
+        path: a file that `read_mel` reads.
+
+    Raises:
+        InputError: as `read_mel`. Errors in the values are found by reading them.
+    """
+    start = _start(path)
+    if start[:6] == NPY_MAGIC:
+        shape = _load(path, "an .npy array", _shape_of_npy)
+    elif start[:4] in ZIP_MAGICS:
+        shape = _load(path, "an .npz or .pt archive", _shape_in_zip)
+    elif start[8:9] == b"{":
+        shape = _load(path, "a safetensors file", _shape_in_safetensors)
+    else:
+        raise InputError(f"{path}: expected a mel (.npy, .npz, .safetensors or .pt), got {_other(start) or 'no mel'}")
+    return _frames_of(path, tuple(shape))
+
+
 def read_raw_mel(file: BinaryIO, bands: int, start: bytes = b"") -> Iterator[FloatArray]:
     """Yield mel frames [M, n] from a pipe as they arrive.
 
@@ -190,9 +212,14 @@ def _as_mel(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise InputError(f"{path}: expected float16, float32 or float64, got {array.dtype!s:.80}")
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
-    if array.ndim != 2:
-        raise InputError(f"{path}: expected one mel of shape [M, T] or [1, M, T], got shape {array.shape!s:.80}")
+    _frames_of(path, array.shape)
     return array
+
+
+def _frames_of(path: Path, shape: tuple[int, ...]) -> int:
+    if len(shape) != 2 and (len(shape) != 3 or shape[0] != 1):
+        raise InputError(f"{path}: expected one mel of shape [M, T] or [1, M, T], got shape {shape!s:.80}")
+    return shape[-1]
 
 
 def _as_float32(array: npt.NDArray[Any]) -> FloatArray:
@@ -217,10 +244,9 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> npt.NDArray[Any]:
+def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> Any:
     try:
-        array: npt.NDArray[Any] = read(path)
-        return array
+        return read(path)
     except InputError:
         raise
     except Exception as error:  # zipfile alone raises nine kinds
@@ -236,13 +262,42 @@ def _from_mapped_npy(path: Path) -> Any:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def _shape_of_npy(path: Path) -> tuple[int, ...]:
+    with open(path, "rb") as file:
+        return _npy_header(file)
+
+
+def _npy_header(file: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape: tuple[int, ...] = read(file)[0]
+    return shape
+
+
 def _from_zip(path: Path) -> Any:
+    if not _is_pytorch(path):
+        return _from_npz(path)
+    try:
+        return _tensor(path).read()
+    except CheckpointError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def _shape_in_zip(path: Path) -> tuple[int, ...]:
+    if _is_pytorch(path):
+        return _tensor(path).shape
     with zipfile.ZipFile(path) as archive:
-        is_pytorch = any(name.endswith("/data.pkl") for name in archive.namelist())
-    return _from_pytorch(path) if is_pytorch else _from_npz(path)
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        with archive.open(f"{_select(path, names)}.npy") as file:
+            return _npy_header(file)
 
 
-def _from_pytorch(path: Path) -> Any:
+def _is_pytorch(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
+
+
+def _tensor(path: Path) -> LazyTensor:
     try:
         tensors = read_tensors(path)
         if not tensors:
@@ -250,7 +305,7 @@ def _from_pytorch(path: Path) -> Any:
                 f"{path}: expected a tensor, or a dict with one or with one called 'mel', got none; a checkpoint is "
                 "passed as --model"
             )
-        return tensors[_select(path, list(tensors))].read()
+        return tensors[_select(path, list(tensors))]
     except CheckpointError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
@@ -259,6 +314,11 @@ def _from_npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as archive:
         names = [name.removesuffix(".npy") for name in archive.zip.namelist() if name.endswith(".npy")]
         return archive[_select(path, names)]
+
+
+def _shape_in_safetensors(path: Path) -> tuple[int, ...]:
+    with safe_open(path, framework="numpy") as content:
+        return tuple(content.get_slice(_select(path, list(content.keys()))).get_shape())
 
 
 def _from_safetensors(path: Path) -> Any:
