@@ -23,7 +23,7 @@ from engine.bulk.summary import BulkProgress, Summary
 from engine.bulk.tasks import MEL, VOCODE, Settings, Work, with_kind
 from engine.bulk.workers import settings_of
 from engine.checkpoint.bundled import NAMES, Model
-from engine.checks.arguments import check_count, check_seed
+from engine.checks.arguments import check_count, check_number, check_seed
 from engine.diffusion.prior import resolve_energy_min
 from engine.errors import InputError
 from engine.kernels import registry
@@ -110,7 +110,7 @@ def vocode_files(
     network = read_network(model, mel_kind, weights)
     config = network.config
     if not config.n_mels:
-        raise InputError("model: expected a network that takes a mel, got one without; use generate")
+        raise InputError("model: expected a network that takes a mel, got one without; use generate()")
     if config.prior and resolve_energy_min(config, energy_min) is None:
         raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
     settings = replace(
@@ -217,6 +217,8 @@ def _run(
     settings = request.settings
     if workers is not None:
         check_count(workers, "workers", MAX_WORKERS)
+    if not check_number(patience, "patience") > 0:
+        raise InputError(f"patience: expected a time above 0, got {patience!r:.80}")
 
     def on_cluster(works: Sequence[Work], folder: Folder) -> Outcomes:
         assert cluster is not None
@@ -239,7 +241,7 @@ def _settings(
     task: str, network: Network, model: Model | None, folder: str | os.PathLike[str], form: str, weights: str
 ) -> Settings:
     name = content = None
-    if isinstance(model, str) and model in NAMES:
+    if model is None or (isinstance(model, str) and model in NAMES):
         name = model  # a name is right on every machine
     elif isinstance(network.source.content, bytes):
         content = base64.b64encode(network.source.content).decode()

@@ -107,7 +107,7 @@ def targets_of(items: Sequence[Item], suffix: str) -> list[str]:
             if parent.as_posix() in seen:
                 raise InputError(
                     f"inputs: expected results of different names, got {parent.as_posix()!r:.120} as the result of "
-                    f"{str(seen[parent.as_posix()].path)!r:.120} and as a folder of the result of {str(item.path)!r:.120}"
+                    f"{str(seen[parent.as_posix()].path)!r:.120} and as a folder for that of {str(item.path)!r:.120}"
                 )
     return targets
 
