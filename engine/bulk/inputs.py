@@ -99,7 +99,7 @@ def _of_folder(path: Path, folder: Path, suffixes: frozenset[str]) -> tuple[list
     broken = [Item(id_of(file.relative_to(path), suffixes), file, problem=reason) for file, reason in found.broken]
     if broken and broken[0].path == path:
         raise InputError(f"{path}: cannot read it: {broken[0].problem}")
-    return items + broken, found.passed_by
+    return items + broken, found.passed_by.replace("that are no recordings", "of other kinds")
 
 
 def _of_pattern(text: str, suffixes: frozenset[str]) -> Iterator[Item]:
