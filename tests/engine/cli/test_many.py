@@ -82,10 +82,9 @@ def test_options_reach_the_library(folder: Path, run: Run, monkeypatch: pytest.M
         return Summary(output)
 
     monkeypatch.setattr("engine.cli.many.vocode_files", vocode_files)
-    options = (
-        "--format flac --workers 3 --shard 2/4 --overwrite --device cuda:0,cuda:1 --seed 5 --steps full --threads 8"
-    )
-    more = "--precision fp32 --mel-kind lmnt --weights ema --energy-min 0.5 --patience 2 --isa avx2 --model small.safetensors"
+    model = ("--model", "small.safetensors")
+    options = "--format flac --workers 3 --shard 2/4 --overwrite --device cuda:0,cuda:1 --seed 5 --steps full"
+    more = "--precision fp32 --mel-kind lmnt --weights ema --energy-min 0.5 --patience 2 --isa avx2 --threads 8"
     assert run("vocode", "mels", "mel.npy", "-o", "out", *options.split(), *more.split(), *model, "--ray")[0] == 0
     assert callable(seen.pop("progress")) and seen == {
         "inputs": [Path("mels"), Path("mel.npy")],
