@@ -34,6 +34,7 @@ MAX_SHARDS = 1_000_000
 MAX_GROUPS = 4096  # of a cluster, each scheduled as one
 PATIENCE = 30 * 60.0  # seconds
 
+# One or several inputs, see `vocode_files`.
 Inputs = Input | Sequence[Input]
 
 

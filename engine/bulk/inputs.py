@@ -22,6 +22,7 @@ SOURCES = ("mel", "audio")  # keys of a manifest that name the input
 MAGIC = re.compile(r"[*?[]")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
+# A path, a pattern, a list or a manifest.
 Input = str | os.PathLike[str]
 
 

@@ -49,7 +49,7 @@ class Summary:
         return text
 
 
-BulkProgress = Callable[[Summary], None]
+BulkProgress = Callable[[Summary], None]  # called with the work so far
 
 
 def counted(files: int) -> str:
