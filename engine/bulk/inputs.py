@@ -83,7 +83,7 @@ def _items_of(text: str, folder: Path, suffixes: frozenset[str]) -> tuple[list[I
     if text.startswith(LIST):
         return list(_of_list(Path(text[len(LIST) :]), suffixes)), ""
     if MAGIC.search(text):
-        return list(_of_pattern(text, suffixes)), ""
+        return list(_of_pattern(text, folder, suffixes)), ""
     raise InputError(f"{text}: cannot read it: No such file or directory")
 
 
@@ -91,26 +91,28 @@ def _of_folder(path: Path, folder: Path, suffixes: frozenset[str]) -> tuple[list
     if folder.is_dir() and path.samefile(folder):
         raise InputError(f"inputs: expected another folder than that of the results, got {str(path)!r:.120} as both")
     found = find_recordings(path, "**/*", suffixes)
-    results = os.path.realpath(folder) + os.sep
-    items = [
-        Item(id_of(file.relative_to(path), suffixes), file)
-        for file in found.files
-        if not os.path.realpath(file).startswith(results)
-    ]
+    files = _without_results(found.files, folder)
+    items = [Item(id_of(file.relative_to(path), suffixes), file) for file in files]
     broken = [Item(id_of(file.relative_to(path), suffixes), file, problem=reason) for file, reason in found.broken]
     if broken and broken[0].path == path:
         raise InputError(f"{path}: cannot read it: {broken[0].problem}")
     return items + broken, found.passed_by.replace("that are no recordings", "of other kinds")
 
 
-def _of_pattern(text: str, suffixes: frozenset[str]) -> Iterator[Item]:
+def _of_pattern(text: str, folder: Path, suffixes: frozenset[str]) -> Iterator[Item]:
     """Yield the files that match, with ids relative to the folder before the first special character."""
     base = Path(*_parts_before_magic(Path(text).parts))
-    names = sorted(name for name in glob.glob(text, recursive=True) if not os.path.isdir(name))
-    if not names:
+    matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(name)]
+    if not matches:
         raise InputError(f"inputs: expected a pattern that matches files, got {text!r:.120}")
-    for name in names:
-        yield Item(id_of(Path(name).relative_to(base), suffixes), Path(name))
+    for path in _without_results(matches, folder):
+        yield Item(id_of(path.relative_to(base), suffixes), path)
+
+
+def _without_results(files: Iterable[Path], folder: Path) -> Iterator[Path]:
+    """Yield the files that are not in the folder of the results: a job that resumes must not take those for inputs."""
+    results = os.path.realpath(folder) + os.sep
+    return (file for file in files if not os.path.realpath(file).startswith(results))
 
 
 def _parts_before_magic(parts: Sequence[str]) -> Iterator[str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -29,6 +31,7 @@ from engine.kernels import registry
 _LOG = logging.getLogger(__name__)
 LOCAL = "local"  # the address of a cluster that this process starts on its own machine
 STARTED_SLOWLY = "timed out during startup"  # Ray waits 30 s for its own processes, which a busy machine exceeds
+CONNECT_SECONDS = 10
 IN_FLIGHT = 2  # groups that an actor holds
 
 
@@ -206,7 +209,10 @@ def connected(address: str, settings: Settings) -> Iterator[Cluster]:
 
 def _start(ray: ModuleType, address: str) -> None:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
-    if address != LOCAL:
+    if address == LOCAL:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
+    else:
+        _check_reachable(address)
         options = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
     for attempt in (1, 2):
         try:
@@ -222,6 +228,19 @@ def _start(ray: ModuleType, address: str) -> None:
                 raise UnavailableError(f"ray: expected a cluster at {address!r}, got: {_line(error)}") from None
             _LOG.warning("ray: a process of Ray started slowly; trying again")
             time.sleep(1)
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing answers: Ray itself would wait for minutes."""
+    host, separator, port = address.rpartition(":")
+    if not separator or "/" in address or not port.isdecimal():
+        return  # "auto", or a form that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UnavailableError(
+            f"ray: expected a cluster at {address!r}, got: {error}; start one with 'ray start --head', or use {LOCAL!r}"
+        ) from None
 
 
 def _cause(error: BaseException) -> Exception:

@@ -101,7 +101,8 @@ def test_inputs_that_are_missing(tree: Path) -> None:
 def test_results_are_not_inputs(tree: Path) -> None:
     Path("in/out").mkdir()
     Path("in/out/a.wav").touch()
-    assert "out/a" not in found("in", folder="in/out") and "out/a" in found("in", folder="elsewhere")
+    for source, name in {"in": "out/a", "in/**/*": "out/a", "**/*.wav": "in/out/a"}.items():
+        assert name not in found(source, folder="in/out") and name in found(source, folder="elsewhere")
     with pytest.raises(InputError, match="expected another folder than that of the results"):
         found("in", folder="in")
 
