@@ -73,4 +73,6 @@ def _work(groups: queue.Queue[Any], results: BinaryIO) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    sys.stderr.flush()
+    os._exit(exit_status)  # the thread that reads stdin holds its lock, which the end of the interpreter would want
