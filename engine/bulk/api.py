@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from engine.errors import InputError
 from engine.kernels import registry
 from engine.kernels.processors import default_threads
 
+_LOG = logging.getLogger(__name__)
 MAX_WORKERS = 1024
 MAX_SHARDS = 1_000_000
 MAX_GROUPS = 4096  # of a cluster, each scheduled as one
@@ -232,8 +234,10 @@ def _run(
         count = min(workers or len(devices), len(groups))
         if count == 1:
             return in_processes([settings], groups)
-        threads = settings.threads or default_threads().count
-        return in_processes(settings_of(settings, devices, count, threads), groups)
+        workers_settings = settings_of(settings, devices, count, settings.threads or default_threads().count)
+        for number, worker in enumerate(workers_settings, start=1):
+            _LOG.info("worker %d: %s, %s, %s threads", number, worker.device, worker.precision, worker.threads)
+        return in_processes(workers_settings, groups)
 
     return run(request, on_this_machine if cluster is None else on_cluster, progress)
 

@@ -1,4 +1,4 @@
-"""One worker process: `python -m engine.bulk.worker`, started by `engine.bulk.workers`.
+"""One worker process, started by `engine.bulk.workers`.
 
 Messages are lines of JSON: settings and groups on stdin, what became of every item on stdout. The end of stdin ends the
 process, so that nothing goes on after its parent was killed.
@@ -12,6 +12,7 @@ import queue
 import signal
 import sys
 import threading
+import warnings
 from typing import Any, BinaryIO
 
 from engine.bulk.tasks import Settings, Work, Worker
@@ -19,6 +20,13 @@ from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.output_files import Terminated, unwinding_on_signals
 
 ERRORS = (CheckpointError, InputError, UnavailableError)
+
+
+def run() -> None:
+    """Process groups, and end the process."""
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # the thread that reads stdin holds its lock, which the end of the interpreter would want
 
 
 def main() -> int:
@@ -52,15 +60,17 @@ def _work(groups: queue.Queue[Any], results: BinaryIO) -> int:
         results.write(json.dumps(message).encode() + b"\n")
         results.flush()
 
+    settings = Settings(**groups.get())
     try:
-        worker = Worker(Settings(**groups.get()))
+        with warnings.catch_warnings(record=True) as caught:
+            worker = Worker(settings)
     except ERRORS as error:
         send(error=type(error).__name__, message=str(error))
         return 1
     except MemoryError as error:
         send(error="MemoryError", message=str(error))
         return 1
-    send(ready=True)
+    send(ready=True, warnings=[str(warning.message) for warning in caught])
     while (group := groups.get()) is not None:
         try:
             for outcome in worker.run([Work(**work) for work in group]):
@@ -70,9 +80,3 @@ def _work(groups: queue.Queue[Any], results: BinaryIO) -> int:
             return 1
         send(ready=True)
     return 0
-
-
-if __name__ == "__main__":
-    exit_status = main()
-    sys.stderr.flush()
-    os._exit(exit_status)  # the thread that reads stdin holds its lock, which the end of the interpreter would want

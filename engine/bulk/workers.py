@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import warnings
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -21,6 +22,8 @@ ATTEMPTS = 2  # of an item whose worker was killed
 STARTS = 3  # processes in a row that end before they are ready
 PATIENCE = 10.0  # seconds that a process has to end by itself
 ERRORS = {kind.__name__: kind for kind in (CheckpointError, InputError, UnavailableError, MemoryError)}
+# Not -m: it would put the working directory before the standard library, with whatever modules lie there.
+PROGRAM = "import sys; del sys.path[0]; from engine.bulk.worker import run; run()"
 # Threads of NumPy's linear algebra, read when NumPy is imported.
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -69,10 +72,10 @@ class _Process:
         self.settings = settings
         self.group: list[Work] = []  # without an outcome yet
         self.is_ready = False
-        paths = os.pathsep.join(path for path in sys.path if path)
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         threads = dict.fromkeys(VARIABLES, str(settings.threads))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "engine.bulk.worker"],
+            [sys.executable, "-c", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **threads, "PYTHONPATH": paths},
@@ -136,6 +139,7 @@ class _Pool:
         self._idle: deque[_Process] = deque()
         self._deaths: Counter[str] = Counter()
         self._failed_starts = 0
+        self._warned: set[str] = set()
 
     def outcomes(self) -> Iterator[Outcome]:
         for settings in self._settings[: len(self._groups)]:
@@ -154,6 +158,7 @@ class _Pool:
                 _raise(message)
             else:
                 self._failed_starts = 0
+                self._warn(message.get("warnings", ()))
                 process.is_ready = True
                 self._idle.append(process)
 
@@ -163,6 +168,13 @@ class _Pool:
             process.leave()
         for process in self._processes:
             process.end()
+
+    def _warn(self, texts: Sequence[str]) -> None:
+        """Repeat the warnings of loading, once for all processes."""
+        for text in texts:
+            if text not in self._warned:
+                self._warned.add(text)
+                warnings.warn(text, UserWarning, stacklevel=2)
 
     def _start(self, settings: Settings) -> None:
         self._processes.append(_Process(settings, self._messages))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,25 +72,23 @@ def test_a_job_that_was_killed_as_a_whole_resumes(job: Job, tmp_path: Path) -> N
     assert {name: digest for name, digest in digests(out).items() if name != "long.wav"} == job.expected
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, "2"), (signal.SIGTERM, "1")])
-def test_a_signal_says_how_to_resume(job: Job, tmp_path: Path, number: signal.Signals, workers: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_how_to_resume(job: Job, tmp_path: Path, number: signal.Signals) -> None:
     long = long_mel(tmp_path)
     out = tmp_path / "out"
-    with start(job, long, out, "--workers", workers) as process:
+    with start(job, long, out, "--workers", "2") as process:
         try:
-            enough = 2 if workers == "2" else 0
-            wait_for(lambda: (out / "_job.json").exists() and len(digests(out)) >= enough, process)
+            wait_for(lambda: len(digests(out)) >= 2, process)
             process.send_signal(number)
             text, error = process.communicate(timeout=60)
         finally:
             process.kill()
     name = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    done = len(digests(out))
     assert (process.returncode, text) == (128 + number, "")
-    assert error.splitlines()[-2:] == [
-        f"engine: {done} of 13 files are done; the same command resumes",
-        f"engine: {name}",
-    ]
+    counted, ended = error.splitlines()[-2:]
+    match = re.fullmatch(r"engine: (\d+) of 13 files are done; the same command resumes", counted)
+    assert match is not None and ended == f"engine: {name}"
+    assert int(match[1]) <= len(digests(out))  # a file may be there whose worker has not said so yet
     assert not list(out.rglob(".engine-*.tmp"))
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from engine.bulk import Summary, vocode_files, workers
 from engine.bulk.tasks import Settings, Work
 from engine.bulk.workers import run_workers, settings_of
 from engine.errors import CheckpointError, UnavailableError
 from tests.engine.bulk.jobs import Job, digests
-from tests.support.commands import MEL
+from tests.support.commands import MEL, SMALL
 
 SETTINGS = Settings("vocode", "/out", "wav")
 # Kills the process that reads a file of this name, as the system does for lack of memory; with a mark only the first.
@@ -102,6 +105,27 @@ def test_an_item_that_kills_its_worker_twice_has_failed(
     assert [process.poll() for process in started].count(-signal.SIGKILL) == 2
 
 
+def test_modules_in_the_working_directory_are_not_imported(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("queue", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workers.sys, "path", [path for path in workers.sys.path if path])
+    assert vocode_files(job.mels, tmp_path / "out", model=job.model, device="cpu", workers=2).files == 12
+
+
+def test_warnings_of_loading_come_once(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = dict(load_file(job.model), **{"extra.weight": np.zeros(3, np.float32)})
+    save_file(tensors, tmp_path / "more.safetensors")
+    settings = {"dilation_cycle_length": 2, "sample_rate": 22050, "noise_schedule": SMALL.train_schedule}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        vocode_files(job.mels, tmp_path / "out", model=tmp_path / "more.safetensors", device="cpu", workers=2)
+    assert len(caught) == 1 and "ignored 1 tensors" in str(caught[0].message)
+
+
 def test_errors_of_loading_are_those_of_the_library(job: Job, tmp_path: Path) -> None:
     settings = replace(SETTINGS, folder=str(tmp_path), model=str(tmp_path / "absent.pt"), device="cpu", threads=1)
     with pytest.raises(CheckpointError, match=r"absent\.pt: expected a checkpoint file"):
@@ -150,7 +174,7 @@ def test_a_worker_ends_when_its_parent_was_killed(job: Job, tmp_path: Path) -> N
     settings = replace(SETTINGS, folder=str(tmp_path), model=str(job.model), device="cpu", threads=1)
     messages: Any = workers.queue.Queue()
     process = workers._Process(settings, messages)
-    assert messages.get()[1] == {"ready": True}
+    assert messages.get()[1] == {"ready": True, "warnings": []}
     process.give([Work("long", str(tmp_path / "long.npy"), "long.wav")])
     os.kill(process.pid, 0)
     process.leave()  # as the end of the parent does
