@@ -58,7 +58,7 @@ def test_a_job_that_was_killed_as_a_whole_resumes(job: Job, tmp_path: Path) -> N
         try:
             wait_for(lambda: len(digests(out)) >= 4, process)
         finally:
-            for number in (*children(process), process.pid):
+            for number in (process.pid, *children(process)):
                 os.kill(number, signal.SIGKILL)
         process.communicate()
     part = digests(out)
