@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench slow fuzz sanitize arm gpu clean
+.PHONY: demo test check docs bench slow fuzz sanitize arm ray gpu clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
@@ -20,6 +20,9 @@ fuzz: $(VENV)/installed-test  ## 20,000 damaged checkpoints
 
 sanitize: $(VENV)/installed-test  ## 140,000 random cases of the native code under ASan, UBSan and TSan
 	$(BIN)/python -m pytest -m sanitize -s
+
+ray: $(VENV)/installed-ray  ## jobs of many files on a local Ray cluster
+	$(BIN)/python -m pytest -m ray tests/engine/bulk/test_ray_cluster.py
 
 ARM_TOOLS := aarch64-linux-gnu-g++ aarch64-linux-gnu-objdump qemu-aarch64
 
@@ -81,6 +84,11 @@ $(VENV)/installed-test: $(VENV)/native
 $(VENV)/installed-bench: $(VENV)/installed-test
 	@echo "Installing the baselines"
 	@$(PIP) --no-build-isolation -e '.[test,bench]' || echo "make bench: the baselines of the extra 'bench' are missing"
+	@touch $@ $^
+
+$(VENV)/installed-ray: $(VENV)/installed-test
+	@echo "Installing Ray (a large download)"
+	@$(PIP) --no-build-isolation -e '.[test,ray]'
 	@touch $@ $^
 
 $(VENV)/installed-check: $(VENV)/native

@@ -20,6 +20,7 @@ from engine import audio as audio
 from engine import checkpoint as checkpoint
 from engine.api import denoise, generate, interpolate, load, vocode
 from engine.audio.spectrogram import mel
+from engine.bulk import vocode_files
 from engine.voice import Voice
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "mel",
     "vocode",
+    "vocode_files",
 ]
 logging.getLogger("engine").addHandler(logging.NullHandler())
 __version__ = "0.1.0"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import json
+import os
+import re
 import runpy
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +18,13 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
+import engine
 from engine import api
 from engine.audio.wav import read_wav, write_wav
+from engine.bulk import vocode_files as api_of_many_files
 from engine.checkpoint import bundled
 from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.cli.main import build_parser
 from engine.config import BASE, SC09
 from tests.support.layouts import random_checkpoint
 from tests.support.networks import random_network
@@ -130,8 +138,56 @@ def test_the_notebook_holds_no_outputs() -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
 
 
+def test_many_files(assets: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    (assets / "mels").mkdir()
+    for number in range(2):
+        np.save(assets / "mels" / f"{number}.npy", np.load(assets / "demo_mel.npy")[:, :8])
+    (assets / "mels" / "bad.npy").write_bytes(b"noise")
+    run(monkeypatch, "many_files.py", "mels", "out", "2")
+    out, err = capfd.readouterr()
+    assert out.startswith("2 files, 0.2 s of audio in ") and "\r3 of 3 files\n" in err and "bad: " in err
+    with pytest.raises(SystemExit, match=r"usage: python examples/many_files.py IN OUT"):
+        run(monkeypatch, "many_files.py")
+
+
+def test_on_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The job itself runs in tests/engine/bulk/test_ray_cluster.py, which needs a cluster."""
+    vocode_files = MagicMock(return_value="2 files", spec=engine.vocode_files)
+    monkeypatch.setattr(engine, "vocode_files", vocode_files)
+    run(monkeypatch, "on_ray.py", "mels", "out", "local")
+    assert capsys.readouterr().out == "2 files\n"
+    inspect.signature(api_of_many_files).bind(*vocode_files.call_args.args, **vocode_files.call_args.kwargs)
+    assert vocode_files.call_args.kwargs["ray"] == "local"
+
+
+def arguments_of(command: list[str], folder: Path, **environment: str) -> argparse.Namespace:
+    """Return the parsed arguments with which a shell command starts the engine."""
+    program = folder / "engine"
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+    environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    return build_parser().parse_args(lines)
+
+
+def test_slurm_array(tmp_path: Path) -> None:
+    command = ["bash", str(EXAMPLES / "slurm_array.sh"), "mels", "speech"]
+    variables = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16", "SLURM_CPUS_PER_TASK": "8"}
+    arguments = arguments_of(command, tmp_path, **variables)
+    assert (arguments.shard, arguments.workers, arguments.output) == ((3, 16), 8, "speech")
+    assert arguments.input == [Path("mels")]
+
+
+def test_kubernetes_job(tmp_path: Path) -> None:
+    text = (EXAMPLES / "kubernetes_job.yaml").read_text()
+    (script,) = json.loads(re.findall(r"args: (.*)", text)[0])
+    (count,) = re.findall(r"completions: (\d+)", text)
+    arguments = arguments_of(["/bin/sh", "-c", script], tmp_path, JOB_COMPLETION_INDEX="15")
+    assert arguments.shard == (int(count), int(count)) and arguments.output == "/data/speech"
+
+
 def test_programs_are_short_and_listed() -> None:
     page = (EXAMPLES / "README.md").read_text()
-    for path in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]:
+    for path in [path for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb", ".sh", ".yaml")]:
         assert f"[{path.name}]({path.name})" in page
         assert path.suffix != ".py" or len(path.read_text().splitlines()) <= 40, path.name

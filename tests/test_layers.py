@@ -28,6 +28,7 @@ ROOMS = (
     "engine.streaming",
     "engine.voice",
     "engine.api",
+    "engine.bulk",
     "engine",
     "engine.tuning",
     "engine.training",

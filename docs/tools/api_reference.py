@@ -49,6 +49,13 @@ PAGES = (
         ),
     ),
     Page(
+        "files.md",
+        "Many files",
+        "Folders of mels and recordings to folders of results. [Many files](../many-files.md) has examples for one "
+        "machine and for several.",
+        ("engine.vocode_files", "engine.bulk.mel_files", "engine.bulk.Summary"),
+    ),
+    Page(
         "voice.md",
         "Voice",
         "A loaded network. `engine.load` returns one.",
@@ -120,6 +127,9 @@ PAGES = (
             "engine.checks.arrays.MelT",
             "engine.api.Model",
             "engine.sampling.item.Progress",
+            "engine.bulk.api.Inputs",
+            "engine.bulk.inputs.Input",
+            "engine.bulk.summary.BulkProgress",
         ),
     ),
 )

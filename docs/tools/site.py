@@ -32,6 +32,7 @@ NAVIGATION = {
         "docs/mels",
         "docs/streaming",
         "docs/steps",
+        "docs/many-files",
         "docs/generation",
         "docs/training",
         "docs/gpu",

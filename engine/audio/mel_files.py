@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +117,27 @@ def read_mel_in_pieces(path: Path) -> tuple[int, Iterator[FloatArray]]:
     return frames, (_as_float32(whole()[:, begin : begin + PIECE]) for begin in range(0, frames, PIECE))
 
 
+def count_frames(path: Path) -> int:
+    """Return the number of frames of a mel file from its header alone.
+
+    Args:
+        path: a file that `read_mel` reads.
+
+    Raises:
+        InputError: as `read_mel`. Errors in the values are found by reading them.
+    """
+    start = _start(path)
+    if start[:6] == NPY_MAGIC:
+        shape = _load(path, "an .npy array", _shape_of_npy)
+    elif start[:4] in ZIP_MAGICS:
+        shape = _load(path, "an .npz or .pt archive", _shape_in_zip)
+    elif start[8:9] == b"{":
+        shape = _load(path, "a safetensors file", _shape_in_safetensors)
+    else:
+        raise InputError(f"{path}: expected a mel (.npy, .npz, .safetensors or .pt), got {_other(start) or 'no mel'}")
+    return _frames_of(path, tuple(shape))
+
+
 def read_raw_mel(file: BinaryIO, bands: int, start: bytes = b"") -> Iterator[FloatArray]:
     """Yield mel frames [M, n] from a pipe as they arrive.
 
@@ -199,9 +220,14 @@ def _as_mel(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise InputError(f"{path}: expected float16, float32 or float64, got {array.dtype!s:.80}")
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
-    if array.ndim != 2:
-        raise InputError(f"{path}: expected one mel of shape [M, T] or [1, M, T], got shape {array.shape!s:.80}")
+    _frames_of(path, array.shape)
     return array
+
+
+def _frames_of(path: Path, shape: tuple[int, ...]) -> int:
+    if len(shape) != 2 and (len(shape) != 3 or shape[0] != 1):
+        raise InputError(f"{path}: expected one mel of shape [M, T] or [1, M, T], got shape {shape!s:.80}")
+    return shape[-1]
 
 
 def _as_float32(array: npt.NDArray[Any]) -> FloatArray:
@@ -226,10 +252,9 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> npt.NDArray[Any]:
+def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> Any:
     try:
-        array: npt.NDArray[Any] = read(path)
-        return array
+        return read(path)
     except InputError:
         raise
     except Exception as error:  # zipfile alone raises nine kinds
@@ -245,50 +270,86 @@ def _from_mapped_npy(path: Path) -> Any:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _from_zip(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        is_pytorch = any(name.endswith("/data.pkl") for name in archive.namelist())
-    return _from_pytorch(path) if is_pytorch else _from_npz(path)
+def _shape_of_npy(path: Path) -> tuple[int, ...]:
+    with open(path, "rb") as file:
+        return _header(file)[0]
 
 
-def _from_pytorch(path: Path) -> Any:
-    try:
-        tensors = read_tensors(path)
-        if not tensors:
-            raise InputError(
-                f"{path}: expected a tensor, or a dict with one or with one called 'mel', got none; a checkpoint is "
-                "passed as --model"
-            )
-        return _read_tensor(path, tensors)
-    except CheckpointError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-
-
-def _read_tensor(path: Path, tensors: dict[str, LazyTensor]) -> Any:
-    usable = {name: tensor.shape for name, tensor in tensors.items() if not tensor.problem}
-    return tensors[_select(path, list(tensors), usable)].read()
-
-
-def _from_npz(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as archive:
-        names = [name.removesuffix(".npy") for name in archive.zip.namelist() if name.endswith(".npy")]
-        if "mel" in names or len(names) == 1:
-            return archive[_select(path, names, {})]
-        arrays = {name: _header(archive.zip, f"{name}.npy") for name in names}
-        return archive[_select(path, names, {name: shape for name, (shape, kind) in arrays.items() if kind == "f"})]
-
-
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
-    """Return the shape and the kind of the element type of an array in an .npz file."""
-    with archive.open(name) as file:
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], str]:
+    """Return the shape and the kind of the element type of an .npy file."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read[np.lib.format.read_magic(file)](file)
     return shape, dtype.kind
 
 
+def _from_zip(path: Path) -> Any:
+    if _is_pytorch(path):
+        with _naming(path):
+            return _in_pytorch(path).read()
+    with np.load(path, allow_pickle=False) as archive:
+        return archive[_name_in_npz(path, archive.zip)]
+
+
+def _shape_in_zip(path: Path) -> tuple[int, ...]:
+    if _is_pytorch(path):
+        with _naming(path):
+            return _in_pytorch(path).shape
+    with zipfile.ZipFile(path) as archive, archive.open(f"{_name_in_npz(path, archive)}.npy") as file:
+        return _header(file)[0]
+
+
+def _is_pytorch(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
+
+
+def _name_in_npz(path: Path, archive: zipfile.ZipFile) -> str:
+    names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    if "mel" in names or len(names) == 1:
+        return _select(path, names, {})
+    shapes = {}
+    for name in names:
+        with archive.open(f"{name}.npy") as file:
+            shape, kind = _header(file)
+        if kind == "f":
+            shapes[name] = shape
+    return _select(path, names, shapes)
+
+
+def _in_pytorch(path: Path) -> LazyTensor:
+    tensors = read_tensors(path)
+    if not tensors:
+        raise InputError(
+            f"{path}: expected a tensor, or a dict with one or with one called 'mel', got none; a checkpoint is "
+            "passed as --model"
+        )
+    return _among(path, tensors)
+
+
 def _from_safetensors(path: Path) -> Any:
+    with _naming(path):
+        return _in_safetensors(path).read()
+
+
+def _shape_in_safetensors(path: Path) -> tuple[int, ...]:
+    with _naming(path):
+        return _in_safetensors(path).shape
+
+
+def _in_safetensors(path: Path) -> LazyTensor:
+    return _among(path, read_safetensors(open_source(path))[0])
+
+
+def _among(path: Path, tensors: dict[str, LazyTensor]) -> LazyTensor:
+    usable = {name: tensor.shape for name, tensor in tensors.items() if not tensor.problem}
+    return tensors[_select(path, list(tensors), usable)]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn the errors of checkpoints into those of a mel file."""
     try:
-        return _read_tensor(path, read_safetensors(open_source(path))[0])
+        yield
     except CheckpointError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 

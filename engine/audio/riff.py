@@ -17,6 +17,7 @@ The bytes of an incomplete last frame are dropped.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass
 
@@ -80,6 +81,11 @@ class Wav:
     def is_plain(self) -> bool:
         """Whether the samples are PCM or float."""
         return self.tag in BITS
+
+    @property
+    def frames(self) -> int:
+        """The number of samples per channel, for PCM and float."""
+        return len(self.data) // self._block()
 
     def samples(self) -> FloatArray:
         """Decode PCM or float audio to float32 [n, channels]."""
@@ -148,11 +154,11 @@ def without_tag(content: bytes) -> bytes:
     return content[size:] if is_wav(content[size : size + 12]) else content
 
 
-def parse(content: bytes) -> Wav:
+def parse(content: bytes | mmap.mmap) -> Wav:
     """Find the format and the audio of a WAV file.
 
     Args:
-        content: the file.
+        content: the file, read or mapped.
 
     Raises:
         InputError: it is not a WAV file, is damaged or was cut short.
@@ -175,7 +181,7 @@ def parse(content: bytes) -> Wav:
     return Wav(tag, channels, rate, bits, chunks[b"data"], order, fmt, fact, warning)
 
 
-def _chunks(content: bytes, order: str) -> tuple[dict[bytes, memoryview], str, bool]:
+def _chunks(content: bytes | mmap.mmap, order: str) -> tuple[dict[bytes, memoryview], str, bool]:
     """Return the first chunk of each name, up to and including the audio.
 
     Returns:

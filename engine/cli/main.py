@@ -95,10 +95,9 @@ def _run(argv: Sequence[str] | None) -> int:
     warnings.showwarning = partial(_show_warning, names)
     try:
         with logging_to_stderr(arguments):
-            arguments.run(arguments)
+            return arguments.run(arguments) or 0
     except (CheckpointError, InputError, UnavailableError) as error:
         raise type(error)(translate(str(error), names)) from error
-    return 0
 
 
 def build_parser() -> Parser:
@@ -152,6 +151,7 @@ _EPILOG = """\
 examples:
   engine vocode mel.npy -o speech.wav             # a mel to speech
   engine vocode recording.wav -o again.wav        # a recording, analyzed first
+  engine vocode mels -o speech                    # a folder of mels to audio
   engine generate --label 7 -n 4 -o out           # four spoken sevens
   engine mel recording.wav -o mel.npy             # the analysis alone
   engine info                                     # the bundled voice

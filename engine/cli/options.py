@@ -78,6 +78,9 @@ def at_rate(path: Path, samples: FloatArray, rate: int, target: int) -> FloatArr
     return samples
 
 
+RECORDING = "a recording (.wav, .flac, .ogg, .mp3)"
+
+
 def add_recording(group: Group, destination: str, metavar: str = "IN") -> None:
     """Add a positional argument for a recording.
 
@@ -86,18 +89,19 @@ def add_recording(group: Group, destination: str, metavar: str = "IN") -> None:
         destination: the attribute of the parsed arguments.
         metavar: its name in the help.
     """
-    group.add_argument(destination, metavar=metavar, type=Path, help="a recording (.wav, .flac, .ogg, .mp3)")
+    group.add_argument(destination, metavar=metavar, type=Path, help=RECORDING)
 
 
-def add_output(group: Group, metavar: str, text: str) -> None:
+def add_output(group: Group, metavar: str, text: str, kind: type[Path | str] = Path) -> None:
     """Add the option -o.
 
     Args:
         group: receives the option.
         metavar: the name of the value in the help.
         text: the help.
+        kind: of the value; a text keeps a final "/".
     """
-    group.add_argument("-o", "--output", metavar=metavar, type=Path, required=True, help=text)
+    group.add_argument("-o", "--output", metavar=metavar, type=kind, required=True, help=text)
 
 
 def add_seed(group: Group, text: str = "seed of the noise; the same seed gives the same audio") -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 # The exit status of an error: of any other kind, in the input, and for lack of a device, a precision or an extra.
 FAILED, BAD_INPUT, UNAVAILABLE = 1, 2, 3
 
-Run = Callable[[argparse.Namespace], None]
+Run = Callable[[argparse.Namespace], int | None]  # returns the exit status, None for success
 
 
 class Parser(argparse.ArgumentParser):

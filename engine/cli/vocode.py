@@ -14,6 +14,7 @@ from engine.audio.pcm import writing_pcm, writing_wav
 from engine.audio.wav import is_encoded, write_wav
 from engine.checks.arrays import FloatArray
 from engine.cli.analysis import mel_of_recording
+from engine.cli.many import add_inputs, add_many, take_many, vocode_many
 from engine.cli.messages import add_messages, audio_result, notice, print_result, progress_stream
 from engine.cli.options import (
     add_execution,
@@ -45,21 +46,20 @@ def add_command(commands: Commands) -> None:
     parser = commands.add(
         "vocode",
         _run,
-        usage="IN -o OUT.wav [OPTION ...]",
-        summary="convert a mel spectrogram or a recording to speech",
+        usage="IN [IN ...] -o OUT [OPTION ...]",
+        summary="convert mel spectrograms or recordings to speech",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
-        names={"mel": "input", "mels": "input", "audio": "input", "config": "--model"},
+        names={"mel": "input", "mels": "input", "inputs": "input", "audio": "input", "config": "--model"},
     )
     files = parser.add_argument_group("input and output")
-    files.add_argument(
-        "input",
-        metavar="IN",
-        type=Path,
-        help="a mel (.npy, .npz, .safetensors, .pt) or a recording (.wav, .flac, .ogg, .mp3); - reads one of these, or "
-        "raw mel frames, from stdin",
+    add_inputs(
+        files,
+        "a mel (.npy, .npz, .safetensors, .pt) or a recording (.wav, .flac, .ogg, .mp3); a folder, a quoted pattern, "
+        "@list.txt or manifest.jsonl; - reads one mel or recording, or raw mel frames, from stdin",
     )
-    add_output(files, "OUT.wav", "the audio, a 16-bit mono WAV file; - writes raw samples to stdout")
+    text = "the audio, a 16-bit mono WAV file, or a folder for many; - writes raw samples to stdout"
+    add_output(files, "OUT", text, str)
     files.add_argument(
         "--stream", action="store_true", help="compute and write in chunks, in constant memory; implied by -"
     )
@@ -77,14 +77,18 @@ def add_command(commands: Commands) -> None:
         help="for PriorGrad: smallest frame energy of the training data (default: that of CKPT, if recorded)",
     )
     add_execution(parser)
+    add_many(parser, formats=True)
     add_messages(parser, quiet=True, json=True)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int | None:
+    if take_many(arguments, ".wav"):
+        return vocode_many(arguments)
     if arguments.stream or PIPE in (str(arguments.input), str(arguments.output)):
         _vocode_in_chunks(arguments)
     else:
         _vocode(arguments)
+    return None
 
 
 def _vocode(arguments: argparse.Namespace) -> None:
@@ -190,7 +194,16 @@ mel show it.
 With --stream the audio is computed and written in chunks. It is bit-identical
 to the audio of a whole call. An .npy file is not read as a whole.
 
-With - as OUT.wav, raw samples (16-bit, little-endian, mono) go to stdout. With
+With several inputs, or with a folder, a quoted pattern ("mels/**/*.npy"), a
+list (@list.txt, a path per line) or a manifest (manifest.jsonl) as IN, or with
+a folder as -o, every input becomes a file of that folder. Subfolders are kept.
+The same command resumes after an interruption, and gives the same bytes with
+any number of workers. A bad input is listed in _failed.jsonl and does not end
+the work; the exit status is 1 then. A line of a manifest is an object with the
+keys id and mel, and optionally seed and out; paths are relative to the
+manifest.
+
+With - as OUT, raw samples (16-bit, little-endian, mono) go to stdout. With
 - as IN, raw frames (float32, little-endian, all bands of a frame together) are
 read from stdin as they arrive. Files of the other formats are recognized by
 their first bytes and are read to the end first. Streams run on the CPU.
@@ -202,7 +215,8 @@ the voice, analyzing a recording and writing the file are not included.
 
 With --json the last line is an object with the keys files, sample_rate,
 audio_seconds, work_seconds, rtf, times_real_time, device, isa, precision and
-threads.
+threads; for many files with the keys folder, total, done_before, files, failed,
+failures, audio_seconds, audio_seconds_left and work_seconds.
 """
 
 _EXAMPLES = """\
@@ -212,5 +226,7 @@ engine vocode mel.npy -o quick.wav --steps 3
 engine vocode recording.wav -o again.wav --seed 7
 engine vocode mel.npy -o speech.wav --model voice.safetensors --threads 4
 engine vocode audiobook.npy -o audiobook.wav --stream
+engine vocode mels -o speech --workers 2
+engine vocode "mels/**/*.npy" -o speech --format flac --shard 3/16
 tts --mel-frames | engine vocode - -o - | aplay -f S16_LE -r 22050
 """

@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 from engine.checks.arrays import FloatArray
 
+VERSION = 1  # of this definition: another one gives other audio for the same seed
+
 Counter = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint32]
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from engine.audio.folders import SUFFIXES, Recordings, find_recordings, looks_complete
 from engine.audio.spectrogram import mel as compute_mel
 from engine.audio.spectrogram import mel_settings
 from engine.audio.wav import read_channels, resample, to_mono
@@ -22,7 +23,6 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.prior import frame_energy
 from engine.errors import CheckpointError, InputError
-from engine.training.folders import SUFFIXES, Recordings, find_recordings, looks_complete
 from engine.training.settings import Data
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,8 @@ def files(voice: engine.Voice) -> None:
     engine.audio.write_wav("copy.wav", engine.audio.resample(audio, rate, voice.sample_rate), voice.sample_rate)
     mel = engine.mel(audio, rate, **engine.audio.mel_settings(voice.config))
     assert_type(mel, Array)
+    summary = engine.vocode_files(["mels", Path("a.npy")], "out", workers=2, shard=(1, 3), device=["cuda:0", "cuda:1"])
+    assert_type(summary.failures, Mapping[str, str])
     checkpoint = engine.checkpoint.load_checkpoint("a.pt")
     engine.checkpoint.save_checkpoint("a.safetensors", checkpoint)
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.audio import folders
+from engine.audio.folders import find_recordings, looks_complete
 from engine.errors import InputError, UnavailableError
 from engine.training import __main__ as command
 from engine.training import data as data_module
-from engine.training import folders
 from engine.training.data import Corpus, read_corpus
-from engine.training.folders import find_recordings, looks_complete
 from engine.training.settings import Recipe
 from tests.engine.training.recordings import digits_recipe, recipe_text, voice_recipe, write_digits, write_tones
 

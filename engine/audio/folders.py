@@ -1,11 +1,11 @@
-"""Folders of recordings as they are: hidden files, links, loops of links, other files, and broken recordings."""
+"""Folders of recordings or mels as they are: hidden files, links, loops of links, other files, and broken ones."""
 
 from __future__ import annotations
 
 import os
 import struct
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -48,8 +48,8 @@ class Recordings:
         return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
-def find_recordings(folder: Path, pattern: str) -> Recordings:
-    """Find the recordings below a folder.
+def find_recordings(folder: Path, pattern: str, suffixes: Collection[str] = SUFFIXES) -> Recordings:
+    """Find the recordings, or the files of other kinds, below a folder.
 
     Links are followed. A folder or file that is reached in several ways is read once, preferably without a link.
 
@@ -57,13 +57,14 @@ def find_recordings(folder: Path, pattern: str) -> Recordings:
         folder: to search.
         pattern: of the paths below the folder, as `Path.glob` takes them. Names that begin with "." match only a part
             of the pattern that begins with ".".
+        suffixes: of the files to find, in lower case.
     """
-    return _Search(folder, PurePosixPath(pattern).parts).run()
+    return _Search(folder, PurePosixPath(pattern).parts, suffixes).run()
 
 
 class _Search:
-    def __init__(self, folder: Path, pattern: tuple[str, ...]) -> None:
-        self._folder, self._pattern = folder, pattern
+    def __init__(self, folder: Path, pattern: tuple[str, ...], suffixes: Collection[str]) -> None:
+        self._folder, self._pattern, self._suffixes = folder, pattern, suffixes
         self._files: dict[str, Path] = {}  # by their real paths, as everything below
         self._links: list[Path] = []  # to files
         self._broken: dict[str, tuple[Path, str]] = {}
@@ -121,7 +122,7 @@ class _Search:
 
     def _add_file(self, key: str, path: Path, entry: os.DirEntry[str]) -> None:
         """Add a file whose path matches the pattern."""
-        if path.suffix.lower() not in SUFFIXES or not entry.is_file():
+        if path.suffix.lower() not in self._suffixes or not entry.is_file():
             self._others[key] = path.suffix.lower()
         elif entry.is_symlink():
             self._links.append(path)
@@ -131,7 +132,7 @@ class _Search:
     def _add_unreachable(self, key: str, path: Path, reason: str | None) -> None:
         """Add a link that leads nowhere; it is broken if its name is that of a recording or of a folder."""
         suffix = path.suffix.lower()
-        if suffix in SUFFIXES or not suffix:
+        if suffix in self._suffixes or not suffix:
             self._broken[key] = path, reason or "it cannot be reached"
         else:
             self._others[key] = suffix

@@ -1,0 +1,169 @@
+"""Inputs of a job: files, folders, patterns, lists and manifests become items."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from engine.audio.folders import find_recordings
+from engine.bulk.items import Item, id_of
+from engine.checks.arguments import MAX_SEED
+from engine.errors import InputError
+
+MELS = frozenset({".npy", ".npz", ".safetensors", ".pt"})
+MANIFEST = ".jsonl"
+LIST = "@"
+SOURCES = ("mel", "audio")  # keys of a manifest that name the input
+MAGIC = re.compile(r"[*?[]")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+# A path, a pattern, a list or a manifest.
+Input = str | os.PathLike[str]
+
+
+def is_many(source: Input) -> bool:
+    """Return whether an input may mean several files: a folder, a pattern, a list or a manifest.
+
+    Args:
+        source: one input.
+    """
+    text = os.fspath(source)
+    if os.path.isfile(text):
+        return text.endswith(MANIFEST)
+    return os.path.isdir(text) or text.startswith(LIST) or text.endswith(MANIFEST) or bool(MAGIC.search(text))
+
+
+def find_items(inputs: Iterable[Input], folder: Path, suffixes: frozenset[str]) -> tuple[list[Item], str]:
+    """Find the items of a job.
+
+    A file that exists is taken under its own name, whatever characters it has. The ids of files of a folder or a
+    pattern keep the subfolders.
+
+    Args:
+        inputs: paths of files and folders, patterns ("mels/**/*.npy"), lists ("@list.txt": a path per line, relative
+            to the list) and manifests ("manifest.jsonl": an object per line, {"id", "mel", "seed"?, "out"?}, paths
+            relative to the manifest).
+        folder: of the results; it is not searched.
+        suffixes: of the files that a folder is searched for, in lower case.
+
+    Returns:
+        The items in the order of the inputs, and what was passed by in folders, in one line ("" for nothing).
+
+    Raises:
+        InputError: an input is missing, matches nothing or is malformed, or there are no items.
+    """
+    items: list[Item] = []
+    passed_by: list[str] = []
+    listed = [os.fspath(source) for source in inputs]
+    for text in listed:
+        found, note = _items_of(text, folder, suffixes)
+        items += found
+        passed_by += [f"{text}: passed by {note}"] if note else []
+    if not items:
+        known = ", ".join(sorted(suffixes))
+        raise InputError(f"inputs: expected at least one file ({known}), got none in {', '.join(listed)!r:.200}")
+    return items, "; ".join(passed_by)
+
+
+def _items_of(text: str, folder: Path, suffixes: frozenset[str]) -> tuple[list[Item], str]:
+    path = Path(text)
+    if ADDRESS.match(text):
+        raise InputError(f"inputs: expected a path, got the address {text!r:.120}; copy or mount its files first")
+    if path.is_dir():
+        return _of_folder(path, folder, suffixes)
+    if text.endswith(MANIFEST):
+        return list(_of_manifest(path)), ""
+    if os.path.lexists(path):
+        return [Item(id_of(Path(path.name), suffixes), path)], ""
+    if text.startswith(LIST):
+        return list(_of_list(Path(text[len(LIST) :]), suffixes)), ""
+    if MAGIC.search(text):
+        return list(_of_pattern(text, folder, suffixes)), ""
+    raise InputError(f"{text}: cannot read it: No such file or directory")
+
+
+def _of_folder(path: Path, folder: Path, suffixes: frozenset[str]) -> tuple[list[Item], str]:
+    if folder.is_dir() and path.samefile(folder):
+        raise InputError(f"inputs: expected another folder than that of the results, got {str(path)!r:.120} as both")
+    found = find_recordings(path, "**/*", suffixes)
+    files = _without_results(found.files, folder)
+    items = [Item(id_of(file.relative_to(path), suffixes), file) for file in files]
+    broken = [Item(id_of(file.relative_to(path), suffixes), file, problem=reason) for file, reason in found.broken]
+    if broken and broken[0].path == path:
+        raise InputError(f"{path}: cannot read it: {broken[0].problem}")
+    return items + broken, found.passed_by.replace("that are no recordings", "of other kinds")
+
+
+def _of_pattern(text: str, folder: Path, suffixes: frozenset[str]) -> Iterator[Item]:
+    """Yield the files that match, with ids relative to the folder before the first special character."""
+    base = Path(*_parts_before_magic(Path(text).parts))
+    matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(name)]
+    if not matches:
+        raise InputError(f"inputs: expected a pattern that matches files, got {text!r:.120}")
+    for path in _without_results(matches, folder):
+        yield Item(id_of(path.relative_to(base), suffixes), path)
+
+
+def _without_results(files: Iterable[Path], folder: Path) -> Iterator[Path]:
+    """Yield the files that are not in the folder of the results: a job that resumes must not take those for inputs."""
+    results = os.path.realpath(folder) + os.sep
+    return (file for file in files if not os.path.realpath(file).startswith(results))
+
+
+def _parts_before_magic(parts: Sequence[str]) -> Iterator[str]:
+    for part in parts:
+        if MAGIC.search(part):
+            return
+        yield part
+
+
+def _of_list(path: Path, suffixes: frozenset[str]) -> Iterator[Item]:
+    """Yield the files of a list; a path that leaves the list's folder has its name alone as its id."""
+    for _, line in _lines(path):
+        name = PurePosixPath(line)
+        inside = not name.is_absolute() and ".." not in name.parts
+        yield Item(id_of(name if inside else PurePosixPath(name.name), suffixes), path.parent / line)
+
+
+def _of_manifest(path: Path) -> Iterator[Item]:
+    for number, line in _lines(path):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: line {number}: expected a JSON object, got: {error!s:.100}") from None
+        yield _entry(path, f"{path}: line {number}", entry)
+
+
+def _entry(path: Path, place: str, entry: Any) -> Item:
+    if not isinstance(entry, dict):
+        raise InputError(f"{place}: expected a JSON object, got {entry!r:.80}")
+    sources = [key for key in SOURCES if key in entry]
+    if len(sources) != 1 or not isinstance(entry[sources[0]], str) or not entry[sources[0]]:
+        raise InputError(f"{place}: expected one path under 'mel' or 'audio', got keys {sorted(entry)!s:.120}")
+    source = entry[sources[0]]
+    if ADDRESS.match(source):
+        raise InputError(f"{place}: expected a path, got the address {source!r:.120}; copy or mount its files first")
+    name, seed, out = entry.get("id"), entry.get("seed"), entry.get("out")
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise InputError(f"{place}: id: expected a string, got {name!r:.80}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED):
+        raise InputError(f"{place}: seed: expected an integer from 0 to 2**64 - 1, got {seed!r:.80}")
+    if out is not None and not isinstance(out, str):
+        raise InputError(f"{place}: out: expected a string, got {out!r:.80}")
+    return Item(str(name), path.parent / source, seed, out)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of every line that is not empty."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            for number, line in enumerate(file, start=1):
+                if text := line.strip():
+                    yield number, text
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from None

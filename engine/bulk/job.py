@@ -1,0 +1,235 @@
+"""The folder of a job: which job its results belong to, which are done, and which inputs failed.
+
+DIR/_job.json       everything that the bytes of the results depend on
+DIR/_failed.jsonl   one object per failed input: {"id", "path", "reason"}
+DIR/.engine-job/    locks
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.bulk.items import Item
+from engine.bulk.locks import is_alone, locked, shard_locked
+from engine.errors import InputError
+from engine.output_files import check_folder, replacing
+
+JOB, FAILED, LOCKS, GATE = "_job.json", "_failed.jsonl", ".engine-job", "gate"
+SINCE = "since"  # key of _job.json: results that are not younger belong to an earlier job
+SHOWN = 3  # differences in a message
+
+Identity = Mapping[str, Any]
+Shard = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a job's results.
+
+    Attributes:
+        path: the folder.
+        since: results with an older or equal time of modification, in nanoseconds, are not this job's; 0 if all are.
+    """
+
+    path: Path
+    since: int = 0
+
+    def is_done(self, target: str) -> bool:
+        """Return whether a result is there.
+
+        Args:
+            target: its name in the folder.
+        """
+        try:
+            status = os.stat(self.path / target)
+        except OSError:
+            return False
+        return status.st_mtime_ns > self.since
+
+    def add_failure(self, item: Item, reason: str) -> None:
+        """Append a line to the list of failures.
+
+        Args:
+            item: the failed item.
+            reason: the error.
+        """
+        line = json.dumps({"id": item.id, "path": str(item.path), "reason": reason}) + "\n"
+        with locked(self.path / LOCKS / "failures", wait=True), open(self.path / FAILED, "a", encoding="utf-8") as file:
+            file.write(line)
+
+    def forget_failures(self, ids: Iterable[str]) -> None:
+        """Remove items from the list of failures before they are tried again, and the list if it becomes empty.
+
+        Args:
+            ids: of the items.
+        """
+        path, forgotten = self.path / FAILED, frozenset(ids)
+        with locked(self.path / LOCKS / "failures", wait=True):
+            if not path.exists():
+                return
+            lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            kept = [line for line in lines if line.strip() and _id_in(line) not in forgotten]
+            if not kept:
+                path.unlink()
+            elif len(kept) < len(lines):
+                with replacing(path) as file:
+                    file.write("".join(f"{line}\n" for line in kept).encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def working_in(
+    path: Path, identity: Identity, targets: Sequence[str], own: Sequence[str], *, shard: Shard, overwrite: bool
+) -> Iterator[Folder]:
+    """Open the folder of a job for one shard, and hold its lock during a block.
+
+    Args:
+        path: the folder; it is created, its parent must exist.
+        identity: everything that the bytes of the results depend on, as JSON.
+        targets: the names of all results.
+        own: those of the shard.
+        shard: its number and the number of shards.
+        overwrite: whether to start the job anew: earlier results do not count as done.
+
+    Raises:
+        InputError: the folder has results of another job or of none, another process works on the shard, or the folder
+            cannot be written.
+    """
+    check_folder(path)
+    path.mkdir(exist_ok=True)
+    locks = path / LOCKS
+    locks.mkdir(exist_ok=True)
+    held = shard_locked(locks, shard)
+    with locked(locks / GATE, wait=True):  # processes that start at once establish the job one after the other
+        alone = is_alone(locks, shard)
+        try:
+            held.__enter__()
+        except BlockingIOError:
+            number, count = shard
+            part = f"shard {number}/{count} of it" if count > 1 else "it"
+            raise InputError(
+                f"-o: another process writes into {str(path)!r:.200}, and {part} would be done twice; wait until it "
+                "ends, or use another folder"
+            ) from None
+        try:
+            folder = _established(path, identity, targets, own, overwrite, alone)
+        except BaseException:
+            held.__exit__(None, None, None)
+            raise
+    try:
+        yield folder
+    finally:
+        held.__exit__(None, None, None)
+
+
+def existing(path: Path, identity: Identity, targets: Sequence[str]) -> Folder:
+    """Return the folder of a job without writing anything.
+
+    Args:
+        path: the folder, which may not exist yet.
+        identity: see `working_in`.
+        targets: the names of all results.
+
+    Raises:
+        InputError: the folder has results of another job or of none.
+    """
+    recorded = _recorded(path)
+    if difference := _difference(path, recorded, identity, targets):
+        raise InputError(difference)
+    return Folder(path, int((recorded or {}).get(SINCE, 0)))
+
+
+def _established(
+    path: Path, identity: Identity, targets: Sequence[str], own: Sequence[str], overwrite: bool, alone: bool
+) -> Folder:
+    recorded = _recorded(path)
+    difference = _difference(path, recorded, identity, targets)
+    if recorded is not None and not difference:
+        folder = Folder(path, int(recorded.get(SINCE, 0)))
+        for target in own if overwrite else ():
+            (path / target).unlink(missing_ok=True)
+        return folder
+    if difference and not overwrite:
+        raise InputError(difference)
+    if difference and not alone:
+        raise InputError(f"-o: another process writes into {str(path)!r:.200}; wait until it ends before --overwrite")
+    folder = Folder(path, _now(path) if difference else 0)
+    content = {**identity, SINCE: folder.since} if folder.since else dict(identity)
+    with replacing(path / JOB) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
+    return folder
+
+
+def _difference(path: Path, recorded: Identity | None, identity: Identity, targets: Sequence[str]) -> str:
+    """Return why the results in a folder are not this job's, "" if they are or if there are none."""
+    remedy = "use another folder, or --overwrite to start the job anew"
+    if recorded is None:
+        there = next((target for target in targets if os.path.lexists(path / target)), None)
+        if there is None:
+            return ""
+        return f"-o: expected a folder without results, got {str(path / there)!r:.200} of no known job; {remedy}"
+    differences = [
+        f"{name} {_shown(recorded.get(name))} there and {_shown(identity.get(name))} now"
+        for name in sorted(recorded.keys() | identity.keys())
+        if name != SINCE and recorded.get(name) != identity.get(name)
+    ]
+    if not differences:
+        return ""
+    more = f" and {len(differences) - SHOWN} more" if differences[SHOWN:] else ""
+    listed = ", ".join(differences[:SHOWN]) + more
+    return f"-o: expected results of the same job in {str(path)!r:.200}, got {listed}; {remedy}"
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{text[:12]}..." if len(text) == 64 else f"{text:.60}"
+
+
+def _recorded(path: Path) -> Identity | None:
+    try:
+        content = json.loads((path / JOB).read_bytes())
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise InputError(f"-o: cannot write into {str(path)!r:.200}: it is not a directory") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path / JOB}: expected the description of a job, got: {error!s:.100}") from None
+    if not isinstance(content, dict) or not isinstance(content.get(SINCE, 0), int):
+        raise InputError(f"{path / JOB}: expected the description of a job, got other JSON")
+    return content
+
+
+def _now(path: Path) -> int:
+    """Return the time of the folder's file system, in nanoseconds: a server's clock may differ from this machine's."""
+    with tempfile.TemporaryFile(dir=path) as file:
+        file.write(b"\0")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime_ns
+
+
+def _id_in(line: str) -> str | None:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    name = entry.get("id") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else None
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+
+
+def ends_the_job(error: BaseException) -> bool:
+    """Return whether an error concerns all further results: a full disk, or one that fails.
+
+    Args:
+        error: of writing a result.
+    """
+    return isinstance(error, OSError) and error.errno in FULL
