@@ -7,19 +7,20 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
 
 from engine.audio import riff
 from engine.audio.wav import encoding
 from engine.checkpoint.lazy_tensor import LazyTensor
 from engine.checkpoint.pytorch import read_tensors
+from engine.checkpoint.safetensors_file import read_safetensors
+from engine.checkpoint.source import open_source
 from engine.checks.arrays import FloatArray
 from engine.errors import CheckpointError, InputError
 from engine.output_files import replacing
@@ -32,12 +33,18 @@ PIECE = 1024  # frames
 # The first bytes of formats that are neither mels nor audio files, and their position.
 _OTHERS = {
     (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9"): "a PyTorch file in the legacy format; save it again with torch.save",
+    (0, b"\x80\x02cnumpy"): "a pickle; save its mel with numpy.save",
+    (0, b"\x80\x03cnumpy"): "a pickle; save its mel with numpy.save",
+    (0, b"BZh91AY&SY"): "a bzip2 file; decompress it first",
+    (0, b"\xfd7zXZ\x00"): "an xz file; decompress it first",
+    (0, b"version https://"): "a pointer of Git LFS; run 'git lfs pull'",
     (0, b"\x89HDF\r\n\x1a\n"): "an HDF5 file; save its mel with numpy.save",
     (0, b"\x1f\x8b\x08\x00"): "a gzip file; decompress it first",
     (0, b"MATLAB 5.0 MAT-f"): "a MATLAB file; save its mel with numpy.save",
     (0, b"\x1a\x45\xdf\xa3"): "a Matroska or WebM file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
     (4, b"ftyp"): "an MP4 file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
 }
+_OF_NUMBERS = frozenset(b"0123456789+-.,eE[] \t\r\n")  # the characters of a table as text
 
 
 def is_wav(path: Path) -> bool:
@@ -56,9 +63,10 @@ def is_wav(path: Path) -> bool:
 def read_mel(path: Path) -> FloatArray:
     """Read a mel [M, T] from an .npy, .npz, .safetensors or .pt file.
 
-    The content decides the format, not the suffix. Of several arrays the one called "mel" is taken. A leading axis of 1
-    is dropped. float16, bfloat16 (of .pt files) and float64 become float32. `Voice.vocode` checks bands and values. No
-    pickle is ever executed: of a .pt file, `engine.checkpoint.pytorch` reads the tensors.
+    The content decides the format, not the suffix. Of several arrays the one called "mel" is taken, or the only one of
+    floats that has the axes of a mel. A leading axis of 1 is dropped. float16, bfloat16 and float64 become float32.
+    `Voice.vocode` checks bands and values. No pickle is ever executed: of a .pt file, `engine.checkpoint.pytorch` reads
+    the tensors.
 
     Args:
         path: the file.
@@ -264,32 +272,19 @@ def _from_mapped_npy(path: Path) -> Any:
 
 def _shape_of_npy(path: Path) -> tuple[int, ...]:
     with open(path, "rb") as file:
-        return _npy_header(file)
-
-
-def _npy_header(file: IO[bytes]) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape: tuple[int, ...] = read(file)[0]
-    return shape
+        return _read_header(file)[0]
 
 
 def _from_zip(path: Path) -> Any:
-    if not _is_pytorch(path):
-        return _from_npz(path)
-    try:
-        return _tensor(path).read()
-    except CheckpointError as error:
-        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    return _from_pytorch(path) if _is_pytorch(path) else _from_npz(path)
 
 
 def _shape_in_zip(path: Path) -> tuple[int, ...]:
     if _is_pytorch(path):
-        return _tensor(path).shape
+        shape: tuple[int, ...] = _from_pytorch(path, _shape)
+        return shape
     with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        with archive.open(f"{_select(path, names)}.npy") as file:
-            return _npy_header(file)
+        return _header(archive, f"{_name_in_npz(path, archive)}.npy")[0]
 
 
 def _is_pytorch(path: Path) -> bool:
@@ -297,7 +292,15 @@ def _is_pytorch(path: Path) -> bool:
         return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
-def _tensor(path: Path) -> LazyTensor:
+def _values(tensor: LazyTensor) -> FloatArray:
+    return tensor.read()
+
+
+def _shape(tensor: LazyTensor) -> tuple[int, ...]:
+    return tensor.shape
+
+
+def _from_pytorch(path: Path, use: Callable[[LazyTensor], Any] = _values) -> Any:
     try:
         tensors = read_tensors(path)
         if not tensors:
@@ -305,34 +308,67 @@ def _tensor(path: Path) -> LazyTensor:
                 f"{path}: expected a tensor, or a dict with one or with one called 'mel', got none; a checkpoint is "
                 "passed as --model"
             )
-        return tensors[_select(path, list(tensors))]
+        return use(_tensor(path, tensors))
     except CheckpointError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
+def _tensor(path: Path, tensors: dict[str, LazyTensor]) -> LazyTensor:
+    usable = {name: tensor.shape for name, tensor in tensors.items() if not tensor.problem}
+    return tensors[_select(path, list(tensors), usable)]
+
+
 def _from_npz(path: Path) -> Any:
     with np.load(path, allow_pickle=False) as archive:
-        names = [name.removesuffix(".npy") for name in archive.zip.namelist() if name.endswith(".npy")]
-        return archive[_select(path, names)]
+        return archive[_name_in_npz(path, archive.zip)]
+
+
+def _name_in_npz(path: Path, archive: zipfile.ZipFile) -> str:
+    names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    if "mel" in names or len(names) == 1:
+        return _select(path, names, {})
+    arrays = {name: _header(archive, f"{name}.npy") for name in names}
+    return _select(path, names, {name: shape for name, (shape, kind) in arrays.items() if kind == "f"})
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
+    """Return the shape and the kind of the element type of an array in an .npz file."""
+    with archive.open(name) as file:
+        return _read_header(file)
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], str]:
+    """Return the shape and the kind of the element type of an .npy file."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+    return shape, dtype.kind
 
 
 def _shape_in_safetensors(path: Path) -> tuple[int, ...]:
-    with safe_open(path, framework="numpy") as content:
-        return tuple(content.get_slice(_select(path, list(content.keys()))).get_shape())
+    shape: tuple[int, ...] = _from_safetensors(path, _shape)
+    return shape
 
 
-def _from_safetensors(path: Path) -> Any:
-    with safe_open(path, framework="numpy") as content:
-        name = _select(path, list(content.keys()))
-        dtype = content.get_slice(name).get_dtype()
-        if dtype not in ("F16", "F32", "F64"):  # safetensors cannot return all other types as NumPy arrays
-            raise InputError(f"{path}: {name!r:.80}: expected F16, F32 or F64, got {dtype}")
-        return content.get_tensor(name)
+def _from_safetensors(path: Path, use: Callable[[LazyTensor], Any] = _values) -> Any:
+    try:
+        return use(_tensor(path, read_safetensors(open_source(path))[0]))
+    except CheckpointError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
-def _select(path: Path, names: Sequence[str]) -> str:
+def _select(path: Path, names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return the name of the mel: "mel", the only array, or the only one of floats that has the axes of a mel.
+
+    Args:
+        path: the file.
+        names: of its arrays.
+        shapes: of the arrays of floats.
+    """
     if "mel" in names or len(names) == 1:
         return "mel" if "mel" in names else names[0]
+    likely = [name for name, shape in shapes.items() if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1)]
+    if len(likely) == 1:
+        return likely[0]
     if not names:
         raise InputError(f"{path}: expected an array, got a file without any")
     shown = ", ".join(f"{name!r:.80}" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
@@ -354,4 +390,6 @@ def _other(start: bytes) -> str | None:
     # A pickle of protocol 4 or 5 states the length of its first frame in 8 bytes.
     if start[:3] in (b"\x80\x04\x95", b"\x80\x05\x95") and start[7:11] == bytes(4):
         return "a pickle; save its mel with numpy.save"
+    if len(start) == START and set(start) <= _OF_NUMBERS:  # as floats: below 0.0002 or above 500
+        return "text; save its mel with numpy.save"
     return next((text for (at, magic), text in _OTHERS.items() if start[at : at + len(magic)] == magic), None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import io
+import lzma
 import os
 import pickle
 import zipfile
@@ -178,6 +180,13 @@ def test_files_in_a_pipe_are_not_raw_frames(name: str, content: bytes) -> None:
         (saved(lambda file: torch.save(TENSOR, file, _use_new_zipfile_serialization=False)), "legacy format"),
         (pickle.dumps(MEL, protocol=4), "got a pickle; save its mel with numpy.save"),
         (pickle.dumps({"mel": MEL}, protocol=5), "got a pickle"),
+        (pickle.dumps(MEL, protocol=2), "got a pickle; save its mel with numpy.save"),
+        (pickle.dumps(MEL, protocol=3), "got a pickle"),
+        (b"0.5812,0.3391,0.2718\n", "got text; save its mel with numpy.save"),
+        (b"[[0.25, -1.5e-3], [1, 2]]", "got text"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "got a pointer of Git LFS; run 'git lfs pull'"),
+        (bz2.compress(b"mel"), "got a bzip2 file; decompress it first"),
+        (lzma.compress(b"mel"), "got an xz file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(8), "got an HDF5 file"),
         (b"\x1f\x8b\x08\0" + bytes(12), "got a gzip file; decompress it first"),
         (b"MATLAB 5.0 MAT-file, Platform", "got a MATLAB file"),
@@ -251,6 +260,37 @@ def test_the_array_called_mel_is_taken(tmp_path: Path, suffix: str) -> None:
         read_mel(path)
 
 
+BESIDE = {
+    "an id": np.array(3),
+    "a text": np.array("hello"),
+    "a pitch contour": np.zeros(7, np.float32),
+    "a batch of two": np.zeros((2, 5, 7), np.float32),
+    "an alignment": np.zeros((5, 7), np.int64),
+}
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7)])
+@pytest.mark.parametrize("name", ["Mel", "mel_spec", "feats", "spectrogram"])
+def test_the_only_array_that_can_be_a_mel_is_taken(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    mel = MEL.reshape(shape)
+    np.savez(tmp_path / "m.npz", **BESIDE, **{name: mel})
+    np.testing.assert_array_equal(read_mel(tmp_path / "m.npz"), MEL)
+    numbers = {key: value for key, value in BESIDE.items() if value.dtype.kind != "U"}
+    save_file({**numbers, name: mel}, tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(read_mel(tmp_path / "m.safetensors"), MEL)
+    tensors = [torch.from_numpy(value) for value in (*numbers.values(), mel)]
+    torch.save(dict(zip((*numbers, name), tensors, strict=True)), tmp_path / "m.pt")
+    np.testing.assert_array_equal(read_mel(tmp_path / "m.pt"), MEL)
+    torch.save((tensors[-1], torch.tensor([7])), tmp_path / "m.pt")  # a mel and its length
+    np.testing.assert_array_equal(read_mel(tmp_path / "m.pt"), MEL)
+
+
+def test_bfloat16_in_safetensors(tmp_path: Path) -> None:
+    tensor = torch.arange(35, dtype=torch.bfloat16).reshape(5, 7)
+    save_torch({"mel": tensor}, tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(read_mel(tmp_path / "m.safetensors"), tensor.float().numpy())
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -310,7 +350,7 @@ def test_a_header_that_claims_a_petabyte(tmp_path: Path) -> None:
 
 
 def test_other_files(tmp_path: Path) -> None:
-    save_torch({"mel": torch.zeros(5, 7, dtype=torch.bfloat16)}, tmp_path / "bf16.safetensors")
+    save_torch({"mel": torch.zeros(5, 7, dtype=torch.int32)}, tmp_path / "int.safetensors")
     save_file({}, tmp_path / "none.safetensors")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
         pass
@@ -318,7 +358,7 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
     for name, message in {
-        "bf16.safetensors": "'mel': expected F16, F32 or F64, got BF16",
+        "int.safetensors": "'mel': expected float values, got I32",
         "none.safetensors": "expected an array, got a file without any",
         "empty.zip": "expected an array, got a file without any",
         "m.mp3": "expected a mel .* or a WAV file, got a file that starts with b'ID3 .*ffmpeg",
