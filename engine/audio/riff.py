@@ -17,7 +17,6 @@ The bytes of an incomplete last frame are dropped.
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass
 
@@ -81,11 +80,6 @@ class Wav:
     def is_plain(self) -> bool:
         """Whether the samples are PCM or float."""
         return self.tag in BITS
-
-    @property
-    def frames(self) -> int:
-        """The number of samples per channel, for PCM and float."""
-        return len(self.data) // self._block()
 
     def samples(self) -> FloatArray:
         """Decode PCM or float audio to float32 [n, channels]."""
@@ -154,11 +148,11 @@ def without_tag(content: bytes) -> bytes:
     return content[size:] if is_wav(content[size : size + 12]) else content
 
 
-def parse(content: bytes | mmap.mmap) -> Wav:
+def parse(content: bytes) -> Wav:
     """Find the format and the audio of a WAV file.
 
     Args:
-        content: the file, read or mapped.
+        content: the file.
 
     Raises:
         InputError: it is not a WAV file, is damaged or was cut short.
@@ -181,7 +175,7 @@ def parse(content: bytes | mmap.mmap) -> Wav:
     return Wav(tag, channels, rate, bits, chunks[b"data"], order, fmt, fact, warning)
 
 
-def _chunks(content: bytes | mmap.mmap, order: str) -> tuple[dict[bytes, memoryview], str, bool]:
+def _chunks(content: bytes, order: str) -> tuple[dict[bytes, memoryview], str, bool]:
     """Return the first chunk of each name, up to and including the audio.
 
     Returns:

@@ -6,13 +6,12 @@ WAV files are read and written with NumPy alone. FLAC, Ogg, MP3, AIFF and resamp
 from __future__ import annotations
 
 import io
-import mmap
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -97,41 +96,6 @@ def _channels(content: bytes, name: str, level: int) -> tuple[FloatArray, int]:
         raise InputError(f"expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that starts with {content[:4]!r}")
     except (InputError, UnavailableError) as error:
         raise type(error)(f"path: {name!r}: {error}") from None
-
-
-def count_samples(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return the length of a recording from its header alone.
-
-    Args:
-        path: a file that `read_channels` reads.
-
-    Returns:
-        (samples per channel, sample rate in Hz). The length of MP3 may be an estimate.
-
-    Raises:
-        InputError: the file is unreadable, not audio, damaged or truncated.
-        UnavailableError: the format needs soundfile, which is not installed.
-    """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(16)
-            if start[:4] in riff.SIGNATURES:
-                wav = riff.parse(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-                if wav.is_plain:
-                    return wav.frames, wav.rate
-    except InputError as error:
-        raise InputError(f"path: {os.fspath(path)!r}: {error}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"path: {path!r:.300}: cannot read it: {reason(error)}") from error
-    form = "WAV" if start[:4] in riff.SIGNATURES else encoding(start)
-    if form is None:
-        raise InputError(f"path: {os.fspath(path)!r}: expected audio, got a file that starts with {start[:4]!r}")
-    soundfile = _soundfile(f"path: {os.fspath(path)!r}: reading {form}")
-    try:
-        info = soundfile.info(os.fspath(path))
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise InputError(f"path: {os.fspath(path)!r}: expected a {form} file, got: {error!s:.160}") from None
-    return int(info.frames), int(info.samplerate)
 
 
 def to_mono(samples: FloatArray) -> FloatArray:
@@ -289,19 +253,13 @@ def _parse(content: bytes, name: str, level: int) -> riff.Wav:
     return wav
 
 
-def _soundfile(work: str) -> Any:
-    """Return the module soundfile; raise UnavailableError, which names the work, if it is not installed."""
+def _read_with_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
     try:
         import soundfile
     except (ImportError, OSError):  # OSError: libsndfile, which it wraps, is missing
-        raise UnavailableError(f"{work} needs soundfile: pip install soundfile (the extra 'audio')") from None
-    return soundfile
+        raise UnavailableError(f"reading {name} needs soundfile: pip install soundfile (the extra 'audio')") from None
 
-
-def _read_with_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
-    soundfile = _soundfile(f"reading {name}")
-
-    class Sequential(soundfile.SoundFile):  # type: ignore[name-defined,misc]
+    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
         # A seekable file is sought after each block, which is inexact in MP3 and fails in a truncated FLAC.
         def seekable(self) -> bool:
             return False

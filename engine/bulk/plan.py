@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.audio.lengths import count_samples
 from engine.audio.mel_files import count_frames, is_wav
-from engine.audio.wav import count_samples, is_encoded
+from engine.audio.wav import is_encoded
 from engine.bulk.items import Item, seed_of
 from engine.bulk.tasks import Work
 from engine.checks.installation import how_to_install

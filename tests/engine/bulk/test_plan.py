@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from engine.audio.lengths import count_samples
 from engine.audio.mel_files import count_frames
-from engine.audio.wav import count_samples, write_wav
+from engine.audio.wav import write_wav
 from engine.bulk.items import Item
 from engine.bulk.plan import Length, grouped, length_of, plan_works
 from engine.bulk.tasks import Work

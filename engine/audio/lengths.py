@@ -1,0 +1,60 @@
+"""Lengths of recordings, from their headers alone."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+from engine.audio import riff
+from engine.audio.wav import encoding
+from engine.errors import InputError, UnavailableError
+
+START = 16  # bytes that identify a format
+
+
+def count_samples(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return the length of a recording from its header alone.
+
+    Args:
+        path: a file that `engine.audio.wav.read_channels` reads.
+
+    Returns:
+        (samples per channel, sample rate in Hz). The length of MP3 may be an estimate.
+
+    Raises:
+        InputError: the file is unreadable, not audio, damaged or truncated.
+        UnavailableError: the format needs soundfile, which is not installed.
+    """
+    name = f"path: {os.fspath(path)!r}"
+    try:
+        with open(path, "rb") as file:
+            start = file.read(START)
+            if start[:4] in riff.SIGNATURES:
+                content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # sliced as bytes are
+                wav = riff.parse(content)
+                block = wav.channels * wav.bits // 8
+                if wav.is_plain and block and wav.rate:
+                    return len(wav.data) // block, wav.rate
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
+    form = "WAV" if start[:4] in riff.SIGNATURES else encoding(start)
+    if form is None:
+        raise InputError(f"{name}: expected audio, got a file that starts with {start[:4]!r}")
+    return _with_soundfile(path, name, form)
+
+
+def _with_soundfile(path: str | os.PathLike[str], name: str, form: str) -> tuple[int, int]:
+    try:
+        import soundfile
+    except (ImportError, OSError):  # OSError: libsndfile, which it wraps, is missing
+        raise UnavailableError(
+            f"{name}: reading {form} needs soundfile: pip install soundfile (the extra 'audio')"
+        ) from None
+    try:
+        info = soundfile.info(os.fspath(path))
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise InputError(f"{name}: expected a {form} file, got: {error!s:.160}") from None
+    return int(info.frames), int(info.samplerate)
