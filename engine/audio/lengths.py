@@ -29,9 +29,10 @@ def count_samples(path: str | os.PathLike[str]) -> tuple[int, int]:
     name = f"path: {os.fspath(path)!r}"
     try:
         with open(path, "rb") as file:
-            start = file.read(START)
+            content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # sliced as bytes are
+            content = riff.without_tag(content)
+            start = content[:START]
             if start[:4] in riff.SIGNATURES:
-                content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # sliced as bytes are
                 wav = riff.parse(content)
                 block = wav.channels * wav.bits // 8
                 if wav.is_plain and block and wav.rate:

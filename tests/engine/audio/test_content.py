@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engine.audio.lengths import count_samples
 from engine.audio.pcm import wav_header
 from engine.audio.wav import read_audio, read_channels, read_wav, write_wav
 from engine.errors import InputError
@@ -82,6 +83,8 @@ def test_writing_to_an_open_file(file: Path) -> None:
 def test_a_tag_in_front_of_a_wav_file_is_skipped(file: Path, size: int, footer: bool) -> None:
     audio, rate = read_audio(id3(size, footer) + file.read_bytes())
     assert audio.tobytes() == read_audio(file)[0].tobytes() and rate == 16000
+    file.write_bytes(id3(size, footer) + file.read_bytes())
+    assert count_samples(file) == (1000, 16000)
 
 
 @pytest.mark.parametrize("count", [130, 1000, 1998])

@@ -128,7 +128,7 @@ def test_warnings_of_loading_come_once(job: Job, tmp_path: Path, monkeypatch: py
 
 def test_errors_of_loading_are_those_of_the_library(job: Job, tmp_path: Path) -> None:
     settings = replace(SETTINGS, folder=str(tmp_path), model=str(tmp_path / "absent.pt"), device="cpu", threads=1)
-    with pytest.raises(CheckpointError, match=r"absent\.pt: cannot read it"):
+    with pytest.raises(CheckpointError, match=r"absent\.pt: "):
         list(run_workers([[Work("a", "a.npy", "a.wav")]], [settings]))
     other = replace(settings, model=str(job.model), arithmetic="cpu of another kind")
     with pytest.raises(UnavailableError, match="isa: expected arithmetic of the class 'cpu of another kind'"):
