@@ -86,6 +86,17 @@ def test_impossible_values_are_refused(tmp_path: Path, text: str, message: str) 
         read_recipe(tmp_path / "recipe.toml")
 
 
+def test_schedules_of_few_steps(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("[network]\nschedules = [[0.0001, 0.0604405, 0.6], [0.01, 0.62]]\n")
+    recipe = read_recipe(path)
+    assert recipe.network.schedules == ((0.0001, 0.0604405, 0.6), (0.01, 0.62))
+    assert recipe_from_json(recipe.to_json()) == recipe
+    path.write_text("[network]\nschedules = [[0.6, 0.01]]\n")
+    with pytest.raises(InputError, match="schedules: expected betas that ascend"):
+        read_recipe(path)
+
+
 def test_whole_numbers_are_valid_numbers(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(
         "[network]\nn_mels = 0\nguidance = 2\n[data]\nsamples = 200\nlabel = '(.)'\n"
