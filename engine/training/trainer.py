@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,17 @@ from torch import Tensor
 from engine.checkpoint.load import load_checkpoint
 from engine.errors import InputError
 from engine.kernels.device import CudaDevice, obstacle
-from engine.training.batches import batches
+from engine.training.adversary import Adversary
+from engine.training.batches import AnyBatch, batches
 from engine.training.data import Corpus
-from engine.training.gradient import CapturedGradient, Gradient, gradient_by_example
+from engine.training.gradient import CapturedGradient, Gradient, NoisePrediction, Objective, gradient_by_example
 from engine.training.grow import grow_weights
 from engine.training.network import DiffWave
-from engine.training.objective import LEVELS, Batch
+from engine.training.objective import LEVELS
 from engine.training.processes import Processes
 from engine.training.settings import Recipe, recipe_from_json
-from engine.training.state import State, is_state, read_state
+from engine.training.state import DISCRIMINATOR_PARTS, PARTS, State, is_state, read_state
+from engine.training.tuning import LOSSES, Tuning, total_loss
 
 BETAS = (0.9, 0.99)  # AdamW's; the noise varies widely between small batches, which needs a short memory
 # Fields of a configuration that change the meaning of weights but not their shapes.
@@ -46,8 +49,9 @@ class Report:
 
     Attributes:
         step: its number, from 1.
-        loss: the mean over the batch.
+        loss: the objective.
         levels: [LEVELS,2] the sum of losses and their number at every noise level.
+        parts: the mean of every other loss by its name (`engine.training.tuning.LOSSES`).
         gradient: the norm of the gradient before clipping.
     """
 
@@ -55,6 +59,7 @@ class Report:
     loss: float
     levels: npt.NDArray[np.float64]
     gradient: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -111,15 +116,20 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=training.rate, betas=BETAS, weight_decay=training.decay, fused=on_gpu
         )
+        self._adversary: Adversary | None = None
+        objective: Objective[Any] = NoisePrediction(self.network, training.loss, training.batch)
+        if unroll := recipe.unroll:
+            if unroll.adversarial:
+                samples = recipe.data.frames * recipe.network.hop
+                self._adversary = Adversary(unroll, samples, processes.device, training.seed)
+            objective = Tuning(self.network, recipe, processes.device, self._adversary)
         if state is not None:
             self._restore(state)
-        self._gradient: Gradient = (
-            CapturedGradient(self.network, training.loss, training.batch)
-            if on_gpu
-            else gradient_by_example(self.network, training.loss, training.batch)
+        self._gradient: Gradient[Any] = (
+            CapturedGradient(objective, processes.device) if on_gpu else gradient_by_example(objective)
         )
-        self._batches: Iterator[Batch] | None = None
-        self._next: Batch | None = None
+        self._batches: Iterator[AnyBatch] | None = None
+        self._next: AnyBatch | None = None
 
     @property
     def done(self) -> bool:
@@ -133,25 +143,38 @@ class Trainer:
             numbers = self.processes.share(training.batch)
             self._batches = batches(self.corpus, self.recipe, self.step, numbers, self.processes.workers)
         batch = self._next or next(self._batches)
-        losses = self._gradient(batch)
+        losses, rows = self._gradient(batch)
         self.processes.add(p.grad for p in self.parameters.values() if p.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = rate_factor(self.step, training.steps, training.warmup) * training.rate
         self.optimizer.step()
+        self._advance_adversary()
         self.step += 1
         decay = min(training.average, self.step / (self.step + AVERAGE_DELAY))
         weights = [parameter.detach() for parameter in self.parameters.values()]
         torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
         # Prepared here because a GPU is still computing: nothing has waited for its results yet.
         self._next = next(self._batches, None)
-        levels = np.zeros((LEVELS, 2))
-        np.add.at(levels[:, 0], batch.level, losses.double().cpu().numpy())
-        np.add.at(levels[:, 1], batch.level, 1.0)
-        sums = torch.from_numpy(levels).to(self.processes.device)
+        unroll = self.recipe.unroll
+        table = np.zeros((LEVELS + (0 if unroll is None else len(LOSSES)), 2))
+        np.add.at(table[:, 0], rows, losses.double().cpu().numpy())
+        np.add.at(table[:, 1], rows, 1.0)
+        sums = torch.from_numpy(table).to(self.processes.device)
         self.processes.add([sums])
-        levels = sums.cpu().numpy()
-        return Report(self.step, float(levels[:, 0].sum() / training.batch), levels, float(norm))
+        table = sums.cpu().numpy()
+        if unroll is None:
+            return Report(self.step, float(table[:, 0].sum() / training.batch), table, float(norm))
+        parts = {name: float(sum_ / n) for name, (sum_, n) in zip(LOSSES, table[LEVELS:], strict=True) if n}
+        return Report(self.step, total_loss(unroll, table), table[:LEVELS], float(norm), parts)
+
+    def _advance_adversary(self) -> None:
+        training, unroll, adversary = self.recipe.training, self.recipe.unroll, self._adversary
+        if adversary is None or unroll is None or not unroll.is_adversarial(self.step, training.steps):
+            return
+        self.processes.add(adversary.gradients())
+        first = unroll.first_adversarial(training.steps)
+        adversary.advance(rate_factor(self.step - first, training.steps - first, training.warmup))
 
     def state(self) -> State:
         """Return the position of the training, from which another trainer can resume."""
@@ -169,6 +192,8 @@ class Trainer:
             "moment1": moment("exp_avg"),
             "moment2": moment("exp_avg_sq"),
         }
+        if self._adversary is not None:
+            tensors |= self._adversary.tensors()
         return State(self.step, self.recipe.to_json(), self.corpus.classes, tensors, self.corpus.fingerprint)
 
     def _restore(self, state: State) -> None:
@@ -182,6 +207,9 @@ class Trainer:
                     "exp_avg": state.tensors["moment1"][name].to(parameter.device),
                     "exp_avg_sq": state.tensors["moment2"][name].to(parameter.device),
                 }
+        if self._adversary is not None and self.recipe.unroll is not None:
+            first = self.recipe.unroll.first_adversarial(self.recipe.training.steps)
+            self._adversary.restore(state.tensors, max(0, state.step - first))
 
 
 def check_resumable(state: State, file: Path, recipe: Recipe, corpus: Corpus) -> None:
@@ -210,7 +238,8 @@ def check_resumable(state: State, file: Path, recipe: Recipe, corpus: Corpus) ->
             f"data: expected the {before} recordings that the training in {file} began with, got {now} that are not "
             "the same; restore them, or choose another --folder and --init"
         )
-    if not all(state.tensors.values()):
+    parts = PARTS + (DISCRIMINATOR_PARTS if recipe.unroll and recipe.unroll.adversarial else ())
+    if not all(state.tensors.get(part) for part in parts):
         raise InputError(f"{file}: expected a training to resume, got weights alone, to start from with --init")
 
 
@@ -249,8 +278,13 @@ def fused_obstacle(device: torch.device, dtype: torch.dtype, channels: int) -> s
 def _differences(state: Recipe, recipe: Recipe) -> str:
     """List the keys that differ, except `training.init`: a training that resumes does not use it."""
     differences = []
-    for table in ("network", "data", "training"):
-        old, new = asdict(getattr(state, table)), asdict(getattr(recipe, table))
+    for table in ("network", "data", "training", "unroll"):
+        before, now = getattr(state, table), getattr(recipe, table)
+        if (before is None) != (now is None):
+            differences.append(f"{'no' if before is None else 'a'} table {table}")
+        if before is None or now is None:
+            continue
+        old, new = asdict(before), asdict(now)
         keys = [key for key in old if old[key] != new[key] and (table, key) != ("training", "init")]
         differences += [f"{table}.{key} = {old[key]!r:.40}, not {new[key]!r:.40}" for key in keys]
     return "; ".join(differences)
