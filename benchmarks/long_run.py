@@ -29,6 +29,7 @@ from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.cli.progress import progress_bar
 from engine.config import BASE
+from engine.diffusion.schedule import build_schedule
 
 MIB = 1 << 20
 
@@ -57,7 +58,7 @@ def write_long_mel(path: Path, frames: int) -> None:
 
 
 def run(
-    voice: engine.Voice, path: Path, out: Path, steps: int | str = 6, schedule: Sequence[float] | None = None
+    voice: engine.Voice, path: Path, out: Path, steps: int | str | None = None, schedule: Sequence[float] | None = None
 ) -> dict[str, Any]:
     """Stream a mel file to a WAV file.
 
@@ -89,7 +90,7 @@ def run(
     return {
         "audio_seconds": samples / voice.sample_rate,
         "work_seconds": time.perf_counter() - begin,
-        "steps": len(schedule) if schedule else steps,
+        "steps": len(build_schedule(voice.config, steps, schedule)),
         "precision": voice.choice.precision,
         "isa": voice.choice.isa,
         "threads": voice.threads,
@@ -106,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the audio (default: 60)")
     parser.add_argument(
-        "--steps", default=6, type=lambda text: text if text == "full" else int(text), help="6 (default) or full"
+        "--steps", type=lambda text: text if text == "full" else int(text), help="a number, or full (default: 6)"
     )
     parser.add_argument("--channels", type=int, help="random weights of this width instead of the bundled voice")
     parser.add_argument("--layers", type=int, default=BASE.residual_layers, help="number of their layers")

@@ -107,7 +107,7 @@ def vocode(
     *,
     model: Model = "voice",
     lengths: Sequence[int] | npt.NDArray[np.integer] | torch.Tensor | None = None,
-    steps: int | str = "fast",
+    steps: int | str | None = None,
     seed: int | Sequence[int] = 0,
     schedule: Sequence[float] | None = None,
     noise: tuple[AnyArray, AnyArray] | None = None,
@@ -121,7 +121,7 @@ def vocode(
         mel: see `Voice.vocode`, as for all other arguments but `model`.
         model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
         lengths: frames per item of a padded batch.
-        steps: "fast", "full" or a number.
+        steps: "fast" (the default), "full" or a number.
         seed: of the noise.
         schedule: betas in place of `steps`.
         noise: in place of `seed`.
@@ -148,7 +148,7 @@ def generate(
     n: int = 1,
     label: int | str | Sequence[int | str] | None = None,
     model: Model = "digits",
-    steps: int | str = "full",
+    steps: int | str | None = None,
     seed: int | Sequence[int] = 0,
     schedule: Sequence[float] | None = None,
     noise: tuple[FloatArray, FloatArray] | None = None,
@@ -165,7 +165,7 @@ def generate(
     n: int = 1,
     label: int | str | Sequence[int | str] | None = None,
     model: Model = "digits",
-    steps: int | str = "full",
+    steps: int | str | None = None,
     seed: int | Sequence[int] = 0,
     schedule: Sequence[float] | None = None,
     noise: tuple[torch.Tensor, torch.Tensor],
@@ -181,7 +181,7 @@ def generate(
     n: int = 1,
     label: int | str | Sequence[int | str] | None = None,
     model: Model = "digits",
-    steps: int | str = "full",
+    steps: int | str | None = None,
     seed: int | Sequence[int] = 0,
     schedule: Sequence[float] | None = None,
     noise: tuple[AnyArray, AnyArray] | None = None,
@@ -196,7 +196,7 @@ def generate(
         n: the number of clips; see `Voice.generate`, as for all other arguments but `model`.
         label: the class of every clip.
         model: a bundled network, which is loaded once, or a checkpoint, which every call loads.
-        steps: "full", "fast" or a number.
+        steps: "full" (the default), "fast" or a number.
         seed: of the noise.
         schedule: betas in place of `steps`.
         noise: in place of `seed`.

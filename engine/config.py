@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import CheckpointError, InputError
 
@@ -16,10 +20,14 @@ MAX_SAMPLES = 2**31 - 1
 MAX_MELS = 1024
 MAX_HOP = 8192
 MAX_STEPS = 10000  # of a schedule
+MAX_SCHEDULES = 64
 MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
 MAX_GUIDANCE = 100.0
 MAX_INT8_RANGE = 1e6
 ENERGY_MAX = 4.0  # PriorGrad limits the energy of a frame to it; `Config.energy_min` lies below
+# Relative tolerance of -log(alpha_bar), which is nearly the sum of the betas. Betas rounded to float32 change it by
+# 1e-7. A schedule that begins with the training's first beta must not be refused for that.
+_ROUNDING = 1e-6
 # The paper's schedules of 6 steps (appendix B).
 BASE_FAST_SCHEDULE = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5)
 LARGE_FAST_SCHEDULE = (*BASE_FAST_SCHEDULE[:-1], 0.7)
@@ -33,6 +41,7 @@ _IMPLIED: dict[str, Any] = {
     "int8_conditioner_ranges": (),
     "guidance": 0.0,
     "energy_min": 0.0,
+    "schedules": (),
 }
 
 
@@ -92,6 +101,8 @@ class Config:
             network that was never trained without a label, and for one without classes.
         energy_min: for a network with `prior`, the smallest energy of a frame of its training data
             (`engine.diffusion.prior`); 0 if unknown.
+        schedules: the checkpoint's own few-step schedules, of different lengths. Each consists of betas that ascend and
+            lie on the training scale. ``steps=N`` selects the one of N betas before any other schedule.
     """
 
     residual_channels: int = 64
@@ -118,6 +129,7 @@ class Config:
     int8_conditioner_ranges: tuple[float, ...] = ()
     guidance: float = 0.0
     energy_min: float = 0.0
+    schedules: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -167,12 +179,25 @@ class Config:
             betas = getattr(self, name)
             if betas is None and name == "fast_schedule":
                 continue
-            if (
-                type(betas) is not tuple
-                or not 1 <= len(betas) <= MAX_STEPS
-                or not all(isinstance(b, float) and 0.0 < b < 1.0 for b in betas)
-            ):
+            if not _are_betas(betas):
                 raise _refusal(name, f"a tuple of 1 to {MAX_STEPS} floats between 0 and 1", betas)
+        self._check_schedules()
+
+    def _check_schedules(self) -> None:
+        schedules = self.schedules
+        if type(schedules) is not tuple or len(schedules) > MAX_SCHEDULES or not all(map(_are_betas, schedules)):
+            expected = f"a tuple of up to {MAX_SCHEDULES} tuples of 1 to {MAX_STEPS} floats between 0 and 1"
+            raise _refusal("schedules", expected, schedules)
+        lengths = [len(betas) for betas in schedules]
+        if len(set(lengths)) < len(lengths):
+            raise _refusal("schedules", "schedules of different lengths", lengths)
+        for betas in schedules:
+            if list(betas) != sorted(betas):
+                raise _refusal("schedules", "betas that ascend, in the order of the diffusion", betas)
+            try:
+                check_levels(betas, self.train_schedule)
+            except InputError as error:
+                raise CheckpointError(f"config schedules: {error}") from None
 
     def _check_ranges(self) -> None:
         for name in ("int8_ranges", "int8_conditioner_ranges"):
@@ -276,8 +301,7 @@ class Config:
         unknown, missing = sorted(set(values) - known), sorted(known - set(values) - set(_IMPLIED))
         if unknown or missing:
             raise CheckpointError(f"config: unknown keys {unknown!r:.80}, missing keys {missing}")
-        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**tuples)
+        return cls(**{name: as_tuples(value) for name, value in values.items()})
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -289,7 +313,20 @@ class Config:
         Raises:
             CheckpointError: the text is not JSON, or does not describe a possible configuration.
         """
-        return cls.from_dict(plain_values(parse_object(text)))
+        parsed = parse_object(text)
+        values = plain_values(parsed)
+        for name in _IMPLIED:  # a value that is not plain must not pass for a missing one
+            if name in parsed and name not in values:
+                raise CheckpointError(f"config {name}: expected plain values, got a {type(parsed[name]).__name__}")
+        return cls.from_dict(values)
+
+
+def _are_betas(values: object) -> bool:
+    return (
+        type(values) is tuple
+        and 1 <= len(values) <= MAX_STEPS
+        and all(isinstance(beta, float) and 0.0 < beta < 1.0 for beta in values)
+    )
 
 
 def _is_int8_range(value: object) -> bool:
@@ -344,15 +381,67 @@ def check_step(t: float, train_steps: int) -> None:
         raise InputError(f"t: expected a step from 0 to {train_steps - 1}, got {t!r}")
 
 
+def noise_levels(betas: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return alpha_bar and -log(alpha_bar) of every beta of a schedule, float64 [S] each.
+
+    Args:
+        betas: S values between 0 and 1 in the order of the diffusion.
+    """
+    beta = np.asarray(betas, dtype=np.float64)
+    return np.cumprod(1.0 - beta), np.cumsum(-np.log1p(-beta))
+
+
+def check_levels(betas: Sequence[float], train_betas: Sequence[float]) -> None:
+    """Check that the noise levels of a schedule lie within those of the training schedule.
+
+    Args:
+        betas: the schedule, values between 0 and 1 in the order of the diffusion.
+        train_betas: the training schedule in the same form.
+
+    Raises:
+        InputError: a noise level lies outside of the training schedule's.
+    """
+    levels, decays = noise_levels(betas)
+    train, train_decays = noise_levels(train_betas)
+    above = decays < train_decays[0] * (1.0 - _ROUNDING)
+    outside = above | (decays > train_decays[-1] * (1.0 + _ROUNDING))
+    if outside.any():
+        n = int(np.argmax(outside))
+        raise InputError(
+            f"beta[{n}] = {float(betas[n])!r} gives alpha_bar {levels[n]:.7g}, which is "
+            f"{'above' if above[n] else 'below'} the training schedule's {train[-1]:.7g} to {train[0]:.7g}"
+        )
+
+
+def as_tuples(value: Any) -> Any:
+    """Return a value of a file as `Config` takes it: a list, and the lists in it, as tuples.
+
+    Args:
+        value: a plain value (`plain_values`).
+    """
+    if not isinstance(value, list):
+        return value
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+
+
 def plain_values(values: dict[Any, Any]) -> dict[str, Any]:
     """Return the entries of a foreign dict that can be hyper-parameters: scalars, strings, flat lists of them.
 
-    Other entries are dropped: comparing or printing nested, self-referring or 10,000-digit values can itself fail.
+    The key "schedules" may have a list of such lists. Other entries are dropped: comparing or printing nested,
+    self-referring or 10,000-digit values can itself fail.
 
     Args:
         values: a dict from a file, with keys and values of any type.
     """
-    return {k: v for k, v in values.items() if isinstance(k, str) and _is_plain(v)}
+    return {k: v for k, v in values.items() if isinstance(k, str) and (_is_plain(v) or _are_plain_schedules(k, v))}
+
+
+def _are_plain_schedules(key: str, value: object) -> bool:
+    return (
+        key == "schedules"
+        and isinstance(value, (list, tuple))
+        and all(isinstance(item, (list, tuple)) and _is_plain(item) for item in value)
+    )
 
 
 def _is_plain(value: object) -> bool:

@@ -70,7 +70,7 @@ class Voice(Reloadable):
         mel: MelT,
         *,
         lengths: Sequence[int] | npt.NDArray[np.integer] | torch.Tensor | None = None,
-        steps: int | str = "fast",
+        steps: int | str | None = None,
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         noise: tuple[AnyArray, AnyArray] | None = None,
@@ -85,7 +85,7 @@ class Voice(Reloadable):
                 or torch.
             lengths: for a padded batch [B, M, T], the frames of every item. Its audio is the audio that it has alone,
                 followed by zeros; the frames behind its length are not read.
-            steps: "fast" (the checkpoint's own, else the paper's 6), "full" (the training's), or the number of either.
+            steps: "fast" (the default: the checkpoint's own, else the paper's 6), "full" (the training's), or a number.
             seed: of the noise. An integer s gives item i the seed s + i; a list gives one per item. The audio of an
                 item depends on its mel, its seed and the schedule, never on the batch.
             schedule: betas in place of `steps`, smallest first.
@@ -115,7 +115,7 @@ class Voice(Reloadable):
         self,
         mels: ArrayT | Iterable[ArrayT],
         *,
-        steps: int | str = "fast",
+        steps: int | str | None = None,
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
@@ -152,7 +152,7 @@ class Voice(Reloadable):
         self,
         mels: Sequence[ArrayT | Iterable[ArrayT]],
         *,
-        steps: int | str = "fast",
+        steps: int | str | None = None,
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
@@ -188,7 +188,7 @@ class Voice(Reloadable):
     def open_stream(
         self,
         *,
-        steps: int | str = "fast",
+        steps: int | str | None = None,
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
@@ -228,7 +228,7 @@ class Voice(Reloadable):
         *,
         n: int = 1,
         label: int | str | Sequence[int | str] | None = None,
-        steps: int | str = "full",
+        steps: int | str | None = None,
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         noise: tuple[FloatArray, FloatArray] | None = None,
@@ -244,7 +244,7 @@ class Voice(Reloadable):
         *,
         n: int = 1,
         label: int | str | Sequence[int | str] | None = None,
-        steps: int | str = "full",
+        steps: int | str | None = None,
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         noise: tuple[torch.Tensor, torch.Tensor],
@@ -259,7 +259,7 @@ class Voice(Reloadable):
         *,
         n: int = 1,
         label: int | str | Sequence[int | str] | None = None,
-        steps: int | str = "full",
+        steps: int | str | None = None,
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         noise: tuple[AnyArray, AnyArray] | None = None,
@@ -275,7 +275,7 @@ class Voice(Reloadable):
             label: for a network with classes, a number or a name (3, "3", "3 jackson"), or a list of n of them. It
                 selects the class of that name, or else all classes that begin with that word; each clip then draws one
                 from its seed (`classes_of` tells which). None selects all classes.
-            steps: "full" for the training schedule; "fast" or a number of steps, see `vocode`.
+            steps: "full", the default, for the training schedule; "fast" or a number of steps, see `vocode`.
             seed: of the noise. An integer s gives clip i the seed s + i; a list gives one per clip.
             schedule: see `vocode`.
             noise: see `vocode`.
@@ -297,7 +297,7 @@ class Voice(Reloadable):
             raise InputError("generate: this network wants a mel; use vocode(mel)")
         count = check_count(n, "n")
         length = check_clip_length(self.config, seconds, samples, noise)
-        plan = build_schedule(self.config, steps, schedule)
+        plan = build_schedule(self.config, steps, schedule, default="full")
         check_reflection(self.config, length, "samples")
         seeds = check_seed(seed, count)
         labels = resolve_labels(self.config.classes, label, seeds)

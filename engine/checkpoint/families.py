@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.checkpoint.layouts import LMNT, PHILSYN, SPEECHBRAIN, Layout
-from engine.config import ENERGY_MAX, MAX_STEPS, Config, linear_schedule, plain_values
+from engine.config import ENERGY_MAX, MAX_STEPS, Config, as_tuples, linear_schedule, plain_values
 from engine.diffusion.prior import STD_MIN
 from engine.errors import CheckpointError
 
@@ -230,7 +230,7 @@ def merge_settings(family: Family, sources: Mapping[str, Mapping[Any, Any]]) -> 
     for source, values in sources.items():
         for alias, value in _flatten(values, family).items():
             name = family.aliases.get(alias, alias)
-            value = tuple(value) if isinstance(value, list) else value
+            value = as_tuples(value)
             if name not in known or value is None or (name == "fast_schedule" and value == ()):
                 continue
             if name in merged and merged[name] != value:

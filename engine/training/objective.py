@@ -83,7 +83,7 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
     """
     config, training = recipe.network, recipe.training
     roots = np.sqrt(np.cumprod(1.0 - np.asarray(config.train_schedule)))
-    fast = build_schedule(config, len(config.fast_schedule)) if config.fast_schedule else None
+    fast = build_schedule(config, "fast") if config.fast_schedule else None
     classes = len(corpus.classes)
     x, targets, weights, steps, mels, labels = [], [], [], [], [], []
     for number in numbers:

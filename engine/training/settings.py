@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.audio.spectrogram import HOP
 from engine.checks.mels import LOG_KINDS
-from engine.config import Config, linear_schedule
+from engine.config import Config, as_tuples, linear_schedule
 from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
 from engine.training.unroll_settings import Unroll
@@ -174,7 +174,7 @@ class Recipe:
                 )
             return
         try:
-            build_schedule(network, len(network.fast_schedule))
+            build_schedule(network, "fast")
         except InputError as error:
             raise InputError(
                 f"network.fast_schedule: expected one that fits the training schedule, or [] for none, got: {error}"
@@ -287,7 +287,7 @@ def _from_table(kind: Any, name: str, table: dict[str, Any]) -> Any:
     types = {field.name: field for field in fields(kind)}
     if unknown := sorted(set(table) - set(types)):
         raise InputError(f"{name}: unknown keys {', '.join(unknown)}; known: {', '.join(types)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    values = {key: as_tuples(value) for key, value in table.items()}
     for key, value in values.items():
         default = types[key].default
         if isinstance(default, float) and type(value) is int:

@@ -17,6 +17,7 @@ from engine.config import (
     SC09,
     SC09_THIN,
     Config,
+    as_tuples,
     linear_schedule,
     parse_object,
     plain_values,
@@ -139,6 +140,25 @@ def test_config_is_frozen() -> None:
         ("padding", 0),
         ("step_bias_in_residual", None),
         ("clamp", "no"),
+        ("schedules", None),
+        ("schedules", 3),
+        ("schedules", [(0.1,)]),
+        ("schedules", ([0.1],)),
+        ("schedules", (0.1, 0.2)),
+        ("schedules", ((),)),
+        ("schedules", ((0.1, 1.0),)),
+        ("schedules", ((0.0,),)),
+        ("schedules", ((1,),)),
+        ("schedules", ((float("nan"), 0.1),)),
+        ("schedules", (("0.1",),)),
+        ("schedules", ("0.1",)),
+        ("schedules", (None,)),
+        ("schedules", ((0.2, 0.1),)),  # descend
+        ("schedules", ((0.1,), (0.2,))),  # of the same length
+        ("schedules", ((5e-5, 0.2),)),  # above the training's noise levels
+        ("schedules", ((0.1,), (0.1, 0.9))),  # below them
+        ("schedules", ((0.0001,) * 10001,)),
+        ("schedules", tuple((0.001,) * n for n in range(1, 66))),
         ("prior", 1.0),
     ],
 )
@@ -173,6 +193,46 @@ def test_impossible_classes_are_named(classes: tuple[object, ...]) -> None:
     assert len(str(refusal.value)) < 300 and "\x1b" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("schedules", "expected"),
+    [
+        (((0.1, 0.9),), "schedules: beta[1] = 0.9 gives alpha_bar 0.09, which is below the training schedule's 0.2796"),
+        (((0.1,), (5e-5, 0.1)), "schedules: beta[0] = 5e-05 gives alpha_bar 0.99995, which is above"),
+        (((0.3, 0.2),), "schedules: expected betas that ascend, in the order of the diffusion, got (0.3, 0.2)"),
+        (((0.1,), (0.1, 0.2), (0.2,)), "schedules: expected schedules of different lengths, got [1, 2, 1]"),
+        ((0.1,), "schedules: expected a tuple of up to 64 tuples of 1 to 10000 floats between 0 and 1, got (0.1,)"),
+    ],
+)
+def test_messages_about_schedules(schedules: Any, expected: str) -> None:
+    with pytest.raises(CheckpointError) as refusal:
+        replace(BASE, schedules=schedules)
+    assert str(refusal.value).startswith(f"config {expected}")
+
+
+def test_schedules_are_recorded() -> None:
+    schedules = ((1e-4, 0.0604405, 0.6), (0.6,), (0.1, 0.1), (1e-4 / 3,) * 2 + (0.01,) * 9)
+    config = replace(BASE, train_schedule=linear_schedule(1e-5, 0.05, 60), schedules=schedules)
+    assert Config.from_json(config.to_json()) == config
+    assert json.loads(config.to_json())["schedules"] == [list(betas) for betas in schedules]
+    assert Config.from_dict(asdict(config)) == Config.from_dict(json.loads(config.to_json())) == config
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, {"3": [0.1]}, [[[0.1]]], [[0.1], {}], 3, "0.1", [0.1], [[0.1], 3], None, [[None]], [["0.1"]], [[10**30]]],
+)
+def test_other_values_in_place_of_schedules_are_refused(value: Any) -> None:
+    text = json.dumps({**json.loads(BASE.to_json()), "schedules": value})
+    with pytest.raises(CheckpointError, match="config schedules: expected"):
+        Config.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["classes", "int8_ranges", "guidance"])
+def test_a_value_that_is_not_plain_does_not_pass_for_a_missing_one(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"config {name}: expected plain values, got a dict"):
+        Config.from_json(json.dumps({**json.loads(BASE.to_json()), name: {"a": 1}}))
+
+
 def test_many_classes_are_possible() -> None:
     names = tuple(f"{'x' * 50} {n}" for n in range(1024))
     assert replace(UNCONDITIONAL, classes=names).classes == names
@@ -192,7 +252,7 @@ INT8 = ("int8_ranges", "int8_mel_range", "int8_conditioner_ranges")
 def test_json_omits_implied_values(config: Config) -> None:
     """A file without the later fields is read, and written with the same bytes."""
     values = asdict(config)
-    for name in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", *INT8):
+    for name in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", "schedules", *INT8):
         del values[name]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config
@@ -275,6 +335,10 @@ def test_only_plain_values_are_kept() -> None:
     keep = {"a": 1, "b": [0.1, 2], "c": "x", "d": None, "e": True, "f": (1.0,), "g": ["x", "y z"]}
     drop = {"o": {"x": 1}, "h": [[1]], "i": recursive, "j": object(), "k": 10**5000, 3: 3, "l": [["x"]], "m": [b"x"]}
     assert plain_values({**keep, **drop}) == keep
+    schedules = {"schedules": [[0.1], (0.1, 0.2)]}
+    assert plain_values(schedules) == schedules and as_tuples(schedules["schedules"]) == ((0.1,), (0.1, 0.2))
+    for nested in ([[[0.1]]], recursive, [recursive], [0.1, [0.2]], [[10**5000]], {}):
+        assert plain_values({"schedules": nested}) == {}
     assert parse_object('{"a": 1, "b": {"c": 2}}') == {"a": 1, "b": {"c": 2}}
 
 

@@ -99,6 +99,17 @@ def exact(name: str, start: Any, steps: int, seeds: list[int], labels: Any = Non
 # Clips of classes
 
 
+@pytest.mark.parametrize("steps", range(1, 6))
+@pytest.mark.parametrize("name", ["labelled", "output is F"])
+def test_few_steps_are_the_reference(load: Any, name: str, steps: int) -> None:
+    plan, x, z = build_schedule(NETWORKS[name], steps), gaussian(2, 150), gaussian(steps - 1, 2, 150)
+    tensors = reference.to_tensors(random_network(NETWORKS[name], 0), torch.float64)
+    inputs = None, plan, torch.tensor(x).double(), torch.tensor(z).double()
+    expected = reference.sample(tensors, NETWORKS[name], *inputs, labels=torch.tensor([3, 3]))
+    audio = load(name, precision="fp32").generate(n=2, label=CLASSES[3], steps=steps, noise=(x, z))
+    assert relative_error(audio, expected) < TOLERANCES["network_audio_fp32"]
+
+
 @pytest.mark.parametrize(("isa", "precision"), targets())
 def test_a_batch_of_mixed_labels_is_the_reference(load: Any, isa: str, precision: str) -> None:
     labels = ["1 ben", "0 ann", "1 ben", "2 ann"]

@@ -79,6 +79,7 @@ class Mode:
         before: frames of the items before the mel in a batch.
         after: frames of the items after the mel in a batch.
         by_hand: whether the stream is fed by `Stream.feed`.
+        steps: number of steps of a network that has few-step schedules.
     """
 
     threads: int
@@ -87,6 +88,7 @@ class Mode:
     before: tuple[int, ...]
     after: tuple[int, ...]
     by_hand: bool
+    steps: int = 6
 
 
 MODES = st.builds(
@@ -97,6 +99,7 @@ MODES = st.builds(
     before=st.lists(st.integers(9, 40), max_size=2).map(tuple),
     after=st.lists(st.integers(9, 40), max_size=2).map(tuple),
     by_hand=st.booleans(),
+    steps=st.integers(1, 6),
 )
 
 
@@ -106,7 +109,7 @@ def mel_of(config: Config, frames: int, seed: int) -> FloatArray:
 
 def compute(voice: Voice, mel: FloatArray, seed: int, mode: Mode) -> tuple[bytes, bytes]:
     """Compute the audio of a mel as a stream, and as an item of a batch."""
-    options: dict[str, Any] = {"steps": "full" if voice.config.fast_schedule is None else 6}
+    options: dict[str, Any] = {"steps": "full" if voice.config.fast_schedule is None else mode.steps}
     if voice.config.prior:
         options["energy_min"] = 0.5
     pieces = np.split(mel, sorted(min(cut, mel.shape[1]) for cut in mode.cuts), axis=1)
@@ -128,7 +131,7 @@ def check_identity(isa: str, precision: str, trials: int) -> None:
     @hypothesis.given(st.sampled_from(list(NETWORKS)), st.integers(9, 60), st.integers(0, 2**64 - 1), MODES)
     def same(name: str, frames: int, seed: int, mode: Mode) -> None:
         mel = mel_of(NETWORKS[name], frames, 0)
-        plain = Mode(1, (), None, (), (), True)
+        plain = Mode(1, (), None, (), (), True, mode.steps)
         expected = compute(voice_of(name, isa, precision), mel, seed, plain)[1]
         assert compute(voice_of(name, isa, precision, mode.threads), mel, seed, mode) == (expected, expected)
 

@@ -119,9 +119,11 @@ def test_steps(voice: Voice) -> None:
     assert full.tobytes() == voice.vocode(mel, steps=50).tobytes()
     assert full.tobytes() == voice.vocode(mel, schedule=CONFIG.train_schedule).tobytes()
     assert six.tobytes() != voice.vocode(mel, schedule=[1e-4, 0.01, 0.3]).tobytes()
+    audio = {steps: voice.vocode(mel, steps=steps).tobytes() for steps in range(1, 7)}
+    assert len(set(audio.values())) == 6 and audio[6] == six.tobytes()
 
 
-@pytest.mark.parametrize("steps", [6, "full"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, "full"])
 def test_own_noise_gives_the_reference(paths: dict[Config, Path], steps: int | str) -> None:
     voice = engine.load(paths[CONFIG], precision="fp32")
     mel, plan = np.stack([a_mel(9, 0), a_mel(9, 1)]), build_schedule(CONFIG, steps)
@@ -256,7 +258,8 @@ def test_generate_and_vocode_take_different_networks(voice: Voice, plain: Voice)
         ({"samples": 10.0}, "samples: expected an integer from 1"),
         ({"samples": 10, "n": 0}, "n: expected an integer from 1"),
         ({"samples": 10, "seed": [1, 2]}, r"seed: expected one seed per item \(1\)"),
-        ({"samples": 10, "steps": 7}, "steps: expected one of"),
+        ({"samples": 10, "steps": 7}, "steps: expected 1 to 6 or 50"),
+        ({"samples": 10, "steps": 3, "schedule": [0.1]}, "steps: expected None beside a schedule, got 3; pass one"),
         ({"noise": 5}, "samples: expected an integer"),
         ({"noise": ()}, "samples: expected an integer"),
         ({"noise": (gaussian(), 1)}, "samples: expected an integer"),
@@ -340,9 +343,10 @@ def test_predict_noise_without_a_mel(plain: Voice) -> None:
         (a_mel(9), {"seed": 2**64}, "seed: expected integers from 0"),
         (a_mel(9), {"seed": 1.5}, "seed: expected an integer or one integer per item, got 1.5"),
         (a_mel(9), {"seed": [1, 2]}, r"seed: expected one seed per item \(1\), got 2"),
-        (a_mel(9), {"steps": 7}, 'steps: expected one of steps=6, steps="full"'),
-        (a_mel(9), {"steps": "quick"}, "steps: expected one of .*, got 'quick'"),
-        (a_mel(9), {"steps": None}, "steps: expected one of .*, got None"),
+        (a_mel(9), {"steps": 7}, 'steps: expected 1 to 6 or 50, "fast"'),
+        (a_mel(9), {"steps": "quick"}, "steps: expected 1 to 6 or 50, .*, got 'quick'"),
+        (a_mel(9), {"steps": 2, "schedule": [0.1]}, "steps: expected None beside a schedule, got 2; pass one of"),
+        (a_mel(9), {"steps": "fast", "schedule": [0.1]}, "steps: expected None beside a schedule, got 'fast'"),
         (a_mel(9), {"schedule": [0.9, 0.9]}, "schedule: beta.* below the training schedule's"),
         (a_mel(9), {"schedule": [0.1, 1.5]}, "schedule: expected a list of betas between 0 and 1"),
         (a_mel(9), {"schedule": []}, "schedule: expected a list of betas"),

@@ -63,13 +63,14 @@ def inputs(config, frames, with_noise=False, betas=None):
         scale = rng.uniform(0.1, 1.0, length).astype(np.float32) if config.prior else None
         x, *z = [normal(5 + number, n, 0, length) for n in range(len(plan))]
         batch = [None if a is None else torch.tensor(a).double()[None] for a in (mel, x, scale)]
-        noise = torch.tensor(np.array(z)).double()[:, None]
+        z = np.array(z, np.float32).reshape(len(plan) - 1, length)
+        noise = torch.tensor(z).double()[:, None]
         label = (3 * number + 1) % len(CLASSES) if config.classes else None
         labels = None if label is None else torch.tensor([label])
         expected = reference.sample(
             exact(config), config, batch[0], plan, batch[1], noise, std=batch[2], labels=labels
         )[0]
-        items.append(Item(length, mel, 5 + number, x, np.array(z) if with_noise else None, scale, label=label))
+        items.append(Item(length, mel, 5 + number, x, z if with_noise else None, scale, label=label))
         audio.append(expected)
     return plan, items, audio
 
@@ -99,6 +100,15 @@ def test_noise_of_the_caller(device):
     for got, same, want in zip(loop_of(device, TINY).sample(items, plan), drawn, audio, strict=True):
         assert relative_error(got, want) < TOLERANCES["network_audio_fp16"]
         assert got.numpy().tobytes() == same.numpy().tobytes()
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+@pytest.mark.parametrize("with_noise", [False, True])
+def test_few_steps_match_the_reference(device, steps, with_noise):
+    plan, items, audio = inputs(TINY, FRAMES, with_noise, build_schedule(TINY, steps).beta[::-1])
+    assert len(plan) == steps
+    for got, want in zip(loop_of(device, TINY).sample(items, plan), audio, strict=True):
+        assert relative_error(got, want) < TOLERANCES["network_audio_fp16"]
 
 
 def test_predict_noise_matches_the_reference(device):

@@ -33,6 +33,8 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "schedule_t": 1e-5,
         # Absolute. Published sigmas are printed with 6 digits after the point.
         "schedule_sigma": 5e-7,
+        # Absolute. Noise levels written with 3 digits after the point.
+        "noise_level_3_digits": 5e-4,
         # Absolute, mels are in [0, 1]. Torchaudio's own float32 on speech, magnified by log10 in quiet bands.
         "mel_fixture": 2e-4,
         # Absolute. The same formula in float64: one rounding to float32.

@@ -232,6 +232,17 @@ def test_config_json_supplies_what_the_file_lacks(tmp_path: Path) -> None:
     own_names = {"dilation_cycle": 2, "sample_rate": 16000, "train_schedule": [0.1], "fast_schedule": [0.2]}
     config = load_checkpoint(write_file(tmp_path, save(NETWORK), settings={**own_names, "mel_kind": "hifigan"})).config
     assert (config.fast_schedule, config.mel_kind) == ((0.2,), "hifigan")
+    few = {**SETTINGS, "schedules": [[0.02], [1e-3, 0.03]]}
+    assert load_checkpoint(write_file(tmp_path, save(NETWORK), settings=few)).config.schedules == (
+        (0.02,),
+        (1e-3, 0.03),
+    )
+
+
+@pytest.mark.parametrize("schedules", [[[0.02], [0.03]], [[0.03, 0.02]], [[0.5]], [0.02], [["0.02"]], 3])
+def test_impossible_schedules_in_a_config_json_are_refused(tmp_path: Path, schedules: Any) -> None:
+    path = write_file(tmp_path, save(NETWORK), settings={**SETTINGS, "schedules": schedules})
+    assert_refused(path, "config schedules: ")
 
 
 @pytest.mark.parametrize("missing", list(SETTINGS))

@@ -81,7 +81,7 @@ def test_own_fast_schedule(workspace: Path, run: Run) -> None:
         assert run(*command, "-o", f"{name}.wav", *options)[0] == 0
         np.testing.assert_array_equal(read_wav(f"{name}.wav")[0], read_wav("default.wav")[0])
     assert error_of(run, *command, "-o", "x.wav", "--steps", 6) == (
-        "--steps: expected one of 12, full (50 steps), fast (12 steps, the checkpoint's own), got 6"
+        '--steps: expected 12 or 50, "fast" (12 steps, the checkpoint\'s own), "full" (50 steps), got 6'
     )
     assert "fast         12 steps, beta 0.0001 to 0.3\n" in run("info", "a.safetensors", *EXECUTION)[1]
 

@@ -40,7 +40,7 @@ CONVERT = "convert weights.pt -o out.safetensors --calibrate a.npy b.npy"
         (VOCODE, "device: X; device='cpu' can", "--device: X; --device cpu can"),
         (VOCODE, "mel: X; pass mel_kind=", "mel.npy: X; pass --mel-kind"),
         ("mel in.wav -o out.npy", "config: X; pass mel_kind=", "--model: X; pass --kind"),
-        (VOCODE, 'steps: expected one of steps=6, steps="full", got 7', "--steps: expected one of 6, full, got 7"),
+        (VOCODE, 'steps: expected 1 to 6 or 50, "full", got 7', '--steps: expected 1 to 6 or 50, "full", got 7'),
         (
             VOCODE,
             "steps: expected one of steps=6, betas as schedule= (in Python), got 7",

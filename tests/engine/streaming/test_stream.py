@@ -244,6 +244,23 @@ def test_the_look_ahead_is_exact(voice: Voice) -> None:
         assert changed[: sample + 1].any() == reaches
 
 
+@pytest.mark.parametrize("steps", range(1, 6))
+@pytest.mark.parametrize("name", ["lmnt", "reflect", "prior", "hop 105, reflect"])
+def test_few_steps_in_a_stream(voices: dict[str, Voice], name: str, steps: int) -> None:
+    """The audio is that of the whole, and a sample is final as soon as the look-ahead of so many steps says so."""
+    voice, config, options = voices[name], CONFIGS[name], {"seed": 3, "steps": steps, **EXTRA.get(name, {})}
+    mel = a_mel(-(-config.look_ahead(steps) // config.hop) + 9, config=config)
+    audio, finals = [], []
+    with voice.open_stream(**options) as stream:
+        for frame, piece in enumerate(cut(mel, 1), start=1):
+            audio.append(stream.feed(piece))
+            finals.append((stream.samples, frame * config.hop - config.look_ahead(steps) + 1))
+        audio.append(stream.finish())
+    assert np.concatenate(audio).tobytes() == voice.vocode(mel, **options).tobytes()
+    assert all(samples <= max(final, 0) for samples, final in finals)
+    assert all(samples > final - 12 for samples, final in finals)
+
+
 # Cancelling and closing
 
 
@@ -565,7 +582,7 @@ def test_impossible_mels_are_refused(voice: Voice, mels: Any, message: str) -> N
         ({"chunk": 2.5}, "chunk"),
         ({"seed": -1}, "seed"),
         ({"seed": [1, 2]}, "seed"),
-        ({"steps": 7}, "steps: expected one of"),
+        ({"steps": 7}, "steps: expected 1 to 6 or 50"),
         ({"schedule": [0.9]}, "schedule"),
         ({"energy_min": 0.5}, "energy_min: only a PriorGrad network"),
         ({"cancel": True}, "cancel: expected a threading.Event, got bool"),
