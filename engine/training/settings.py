@@ -186,6 +186,11 @@ class Recipe:
             return
         if not network.n_mels:
             raise InputError("unroll: expected a network with a mel, because spectral losses need a recording to reach")
+        for steps in unroll.steps:
+            try:
+                build_schedule(network, steps)
+            except InputError as error:
+                raise InputError(f"unroll.{error}") from None
         samples = self.data.frames * network.hop
         if max(unroll.windows) > samples:
             raise InputError(

@@ -75,6 +75,7 @@ class Trainer:
     Attributes:
         not_fused: the reason why the residual layers run on PyTorch's operations instead of `engine.training.fused`,
             or None.
+        objective: what it minimizes.
         grown_from: the channels of the narrower network whose weights this one started from
             (`engine.training.grow`), or 0.
 
@@ -117,16 +118,16 @@ class Trainer:
             self.network.parameters(), lr=training.rate, betas=BETAS, weight_decay=training.decay, fused=on_gpu
         )
         self._adversary: Adversary | None = None
-        objective: Objective[Any] = NoisePrediction(self.network, training.loss, training.batch)
+        self.objective: Objective[Any] = NoisePrediction(self.network, training.loss, training.batch)
         if unroll := recipe.unroll:
             if unroll.adversarial:
                 samples = recipe.data.frames * recipe.network.hop
                 self._adversary = Adversary(unroll, samples, processes.device, training.seed)
-            objective = Tuning(self.network, recipe, processes.device, self._adversary)
+            self.objective = Tuning(self.network, recipe, processes.device, self._adversary)
         if state is not None:
             self._restore(state)
         self._gradient: Gradient[Any] = (
-            CapturedGradient(objective, processes.device) if on_gpu else gradient_by_example(objective)
+            CapturedGradient(self.objective, processes.device) if on_gpu else gradient_by_example(self.objective)
         )
         self._batches: Iterator[AnyBatch] | None = None
         self._next: AnyBatch | None = None

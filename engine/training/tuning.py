@@ -16,7 +16,7 @@ from engine.training.network import DiffWave
 from engine.training.objective import LEVELS, losses
 from engine.training.settings import Recipe
 from engine.training.spectral import SpectralLoss
-from engine.training.unroll import Sampler, TuningBatch, few_step_betas
+from engine.training.unroll import Sampler, TuningBatch
 from engine.training.unroll_settings import Unroll
 
 # Losses beside those of the noise levels, in the order of their rows.
@@ -44,8 +44,7 @@ class Tuning:
         self._network, self._adversary, self._unroll, self._kind = network, adversary, unroll, recipe.training.loss
         config = recipe.network
         self._samplers = {
-            steps: Sampler(config, build_schedule(config, schedule=few_step_betas(config, steps)), unroll.checkpointing)
-            for steps in unroll.steps
+            steps: Sampler(config, build_schedule(config, steps), unroll.checkpointing) for steps in unroll.steps
         }
         self._spectral = SpectralLoss(unroll.windows, config.sample_rate).to(device)
         self._anchors = unroll.anchors(recipe.training.batch)

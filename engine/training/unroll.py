@@ -15,13 +15,10 @@ from torch.utils.checkpoint import checkpoint
 from engine.config import Config
 from engine.diffusion.embedding import sinusoids
 from engine.diffusion.prior import energy_std
-from engine.diffusion.schedule import Schedule, build_schedule, update_terms
+from engine.diffusion.schedule import Schedule, update_terms
 from engine.training.data import Corpus, draw, generator
 from engine.training.objective import Batch, make_batch
 from engine.training.settings import Recipe
-
-# Levels of the six fast steps that a shorter schedule keeps, 0 the noisiest.
-KEPT = {1: (0,), 2: (0, 3), 3: (0, 2, 5), 4: (0, 1, 3, 5)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,18 +121,6 @@ def _unrolled(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int],
         mels.append(example.mel)
     stacked: list[npt.NDArray[np.float32]] = [np.stack(noises, axis=1), np.stack(audio), np.stack(mels)]
     return Unrolled(*map(torch.from_numpy, stacked))
-
-
-def few_step_betas(config: Config, steps: int) -> tuple[float, ...]:
-    """Return the betas of a schedule of a few steps: levels of the fast one, with merged betas.
-
-    Args:
-        config: the network, with a fast schedule of six steps.
-        steps: from 1 to 4.
-    """
-    fast = build_schedule(config, "fast")
-    levels = [fast.alpha_bar[level] for level in reversed(KEPT[steps])]
-    return tuple(1.0 - level / before for level, before in zip(levels, [1.0, *levels], strict=False))
 
 
 class Sampler:

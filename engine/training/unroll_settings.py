@@ -55,6 +55,15 @@ class Unroll:
         if not self.adversarial_rate > 0.0:
             raise InputError(f"unroll.adversarial_rate: expected a number above 0, got {self.adversarial_rate!r}")
 
+    @property
+    def description(self) -> str:
+        """The objective in one line, for `Config.objective`."""
+        numbers = " and ".join(map(str, sorted(set(self.steps))))
+        terms = ["log-mels and spectral convergence of the unrolled sampler"]
+        terms += ["discriminators"] * (self.adversarial > 0.0)
+        terms += ["noise prediction"] * (self.anchor > 0.0 and self.anchor_share > 0.0)
+        return f"{numbers} steps: {', '.join(terms)}"
+
     def anchors(self, batch: int) -> int:
         """Return the number of examples of a batch that are noised for the paper's objective."""
         return round(self.anchor_share * batch) if self.anchor else 0
