@@ -34,6 +34,22 @@ class Scores:
     log_mel_error: float = math.nan
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One way to audio, judged on one clip.
+
+    Attributes:
+        scores: of all judges.
+        snr_db: SNR in dB against the first setting with as many steps; NaN for others than voices.
+    """
+
+    scores: Scores
+    snr_db: float = math.nan
+
+
+Method = tuple[str, str]  # the mels and the name of a row
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean over clips and the ends of its bootstrap interval, which a single clip does not have."""

@@ -4,13 +4,15 @@ python -m benchmarks.quality.voice [--model FILE] [--clips FOLDER] [--count N] [
     [--results FILE]
 
 Every clip is analyzed by `engine.mel` and vocoded from two mels: the exact one, and one that is blurred as an acoustic
-model's is (engine/training/blur.py). docs/quality.md explains the figures. Needs the extra `quality`. Without --clips,
+model's is (engine/training/blur.py). docs/quality.md explains the figures. With --results, the same command continues
+an interrupted measurement. Needs the extra `quality`. Without --clips,
 the shared recordings beside the project: clips of the bundled voice's own speaker that its training held out.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import math
@@ -28,10 +30,12 @@ from benchmarks.figures.quality import voice as table
 from benchmarks.paths import SHARED
 from benchmarks.quality.griffin_lim import griffin_lim
 from benchmarks.quality.no_network import corrected_noise
-from benchmarks.quality.scores import NEEDS, Scores, gain, interval, judge, means, versions
+from benchmarks.quality.partial import Partial
+from benchmarks.quality.scores import NEEDS, Judged, Method, Scores, gain, interval, judge, means, versions
 from engine import Voice
 from engine.audio.metrics import snr
 from engine.audio.spectrogram import mel_settings
+from engine.checkpoint.bundled import BUNDLED
 from engine.checks.arrays import FloatArray
 from engine.checks.installation import how_to_install
 from engine.cli.bench.machine import commit
@@ -81,20 +85,6 @@ class Setting:
         return f"{self.voice.choice.precision}, {self.steps}"
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """One way to audio, judged on one clip.
-
-    Attributes:
-        scores: of all judges.
-        snr_db: SNR in dB against the first setting with as many steps; NaN for others than voices.
-    """
-
-    scores: Scores
-    snr_db: float = math.nan
-
-
-Method = tuple[str, str]  # the mels and the name of a row
 Vocoder = Callable[[FloatArray], FloatArray]
 
 
@@ -215,26 +205,35 @@ def main() -> None:
     settings = _settings(options.model, options.precision, options.steps)
     voice = settings[0].voice
     print(f"engine {engine.__version__}, seed {SEED}\n{voice.explain().splitlines()[0]}\n{clips.name}", flush=True)
-    judged = []
+    header = {
+        "engine": engine.__version__,
+        "versions": versions(),
+        "tiers": {setting.voice.choice.precision: setting.voice.choice.isa for setting in settings},
+        "settings": [setting.name for setting in settings],
+        "model": options.model.name if options.model else "the bundled voice",
+        "weights": _fingerprint(options.model or BUNDLED),
+        "seed": SEED,
+        "clips": clips.name,
+    }
+    partial, judged = Partial(options.results, header), []
     for file in files:
-        judged.append(measure(settings, file))
+        known = partial[file.stem]
+        judged.append(known or measure(settings, file))
+        if not known:
+            partial.add(file.stem, judged[-1])
         print_clip(file, judged[-1])
     rows = rows_of(settings, judged)
     print(f"\n{table(rows)}")
     if options.results:
-        header = {
-            "engine": engine.__version__,
-            "commit": commit(),
-            "versions": versions(),
-            "tiers": {setting.voice.choice.precision: setting.voice.choice.isa for setting in settings},
-            "model": options.model.name if options.model else "the bundled voice",
-            "seed": SEED,
-            "clips": clips.name,
-            "count": len(files),
-            "files": [file.stem for file in files],
-            "columns_of_scores": list(Scores.__dataclass_fields__),
-        }
-        options.results.write_text(json.dumps({**header, "rows": rows}, indent=1) + "\n")
+        about = {"commit": commit(), "count": len(files), "files": [file.stem for file in files]}
+        columns = {"columns_of_scores": list(Scores.__dataclass_fields__)}
+        options.results.write_text(json.dumps({**header, **about, **columns, "rows": rows}, indent=1) + "\n")
+        partial.remove()
+
+
+def _fingerprint(file: Path) -> str:
+    """Return the first digits of a file's SHA-256."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _settings(model: Path | None, precisions: Sequence[str], steps: Sequence[str]) -> list[Setting]:
