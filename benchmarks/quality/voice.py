@@ -26,7 +26,7 @@ from typing import Any
 
 import engine
 from benchmarks.committed import Row
-from benchmarks.figures.quality import voice as table
+from benchmarks.figures.quality import table_of_voice as table
 from benchmarks.paths import SHARED
 from benchmarks.quality.griffin_lim import griffin_lim
 from benchmarks.quality.no_network import corrected_noise
