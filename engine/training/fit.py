@@ -81,8 +81,9 @@ def fit(recipe: Recipe, data: Path, options: Options) -> bool:
 def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> bool:
     corpus = read_corpus(data, recipe.data, recipe.network, options.skip_broken)
     options.folder.mkdir(parents=True, exist_ok=True)
+    without_mos = None
     if corpus.held_out and recipe.network.n_mels and options.validate_every:
-        check_installed()
+        without_mos = check_installed()
     path = options.folder / STATE
     state = read_state(path) if path.exists() else None
     if state:
@@ -94,6 +95,8 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
     log = None
     if processes.first:
         _print_summary(trainer, options)
+        if without_mos:
+            _print(f"validating without {without_mos}")
         if state and recipe.training.init:
             _print("init: not used, because the training in this folder resumes")
         log = Log(options.folder)
