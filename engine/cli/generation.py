@@ -20,12 +20,13 @@ from engine.cli.options import (
     add_output,
     add_recording,
     add_seed,
+    add_steps,
     add_weights,
     at_rate,
     load,
     read_recording,
 )
-from engine.cli.parsing import Commands, Parser, integer, number, steps
+from engine.cli.parsing import Commands, Parser, integer, number
 from engine.cli.progress import progress_bar
 from engine.errors import InputError
 from engine.output_files import check_folder, check_output
@@ -69,14 +70,7 @@ def _add_generate(commands: Commands) -> None:
     sampling.add_argument(
         "--seconds", type=number, metavar="S", help="length of a clip (default: that of the training clips)"
     )
-    sampling.add_argument(
-        "--steps",
-        type=steps,
-        default="full",
-        metavar="full|fast|N",
-        help="full for the training schedule; fast for CKPT's own fast schedule, else the paper's of 6 steps; or the "
-        "number of steps of either (default: full)",
-    )
+    add_steps(sampling, "full")
     add_seed(sampling, "seed of the noise; clip i has the seed N + i")
     add_execution(parser)
     add_messages(parser, quiet=True, json=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from engine.cli.options import add_execution, add_mel_kind, add_weights, load
 from engine.cli.parsing import Commands
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
 from engine.diffusion.labels import list_names
+from engine.diffusion.schedule import build_schedule, schedule_origin, step_counts
 from engine.kernels import cpu, registry
 from engine.voice import Voice
+
+MAX_LISTED = 8  # noise levels or betas of a line
 
 
 def add_command(commands: Commands) -> None:
@@ -46,14 +50,15 @@ def add_command(commands: Commands) -> None:
 
 
 def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
-    """Return a line for each property of the file and the network, each choice for it, and each tier of this build.
+    """Return a line for each property of the file, each number of steps, each choice and each tier of this build.
 
     Args:
         path: the checkpoint's file.
         checkpoint: its content.
         voice: the loaded network.
     """
-    return "\n".join([*_file_lines(path, checkpoint), "", "on this machine:", *_machine_lines(voice)])
+    lines = [*_file_lines(path, checkpoint), "", "steps:", *_steps_lines(checkpoint.config)]
+    return "\n".join([*lines, "", "on this machine:", *_machine_lines(voice)])
 
 
 def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
@@ -88,12 +93,35 @@ def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
         "sample_rate": config.sample_rate,
         "training_schedule": list(config.train_schedule),
         "fast_schedule": list(config.fast_schedule) if config.fast_schedule else None,
+        "steps": steps_json(config),
         "needs": _needs(config),
         "choice": choice_json(voice.choice),
         "threads": voice.threads,
         "reasons": voice.explain().splitlines()[1:],
         "tiers": tiers_json(),
     }
+
+
+def steps_json(config: Config) -> list[dict[str, Any]]:
+    """Return the numbers of steps that a network accepts, and their schedules, as JSON objects.
+
+    Args:
+        config: the network.
+    """
+    rows = []
+    for count in step_counts(config):
+        plan = build_schedule(config, count)
+        rows.append(
+            {
+                "steps": count,
+                "origin": schedule_origin(config, count),
+                "betas": list(plan.beta[::-1]),
+                "noise": [math.sqrt(1.0 - alpha_bar) for alpha_bar in plan.alpha_bar[::-1]],
+                "t": list(plan.t[::-1]),
+                "look_ahead": config.look_ahead(count) if config.n_mels else None,
+            }
+        )
+    return rows
 
 
 def choice_json(choice: registry.Choice) -> dict[str, Any]:
@@ -145,6 +173,26 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'no schedule of its own'}",
         f"needs        {'; '.join(_needs(config))}",
     ]
+
+
+def _steps_lines(config: Config) -> list[str]:
+    """Return a line per number of steps: the noise levels, the betas and their origin."""
+    origins = {
+        "own": "the checkpoint's own",
+        "fast": "the fast schedule",
+        "training": "the training schedule",
+        "levels": "levels of the fast schedule",
+    }
+    lines = []
+    for row in steps_json(config):
+        noise = _listed([f"{value:.3f}" for value in row["noise"]])
+        betas = _listed([f"{value:.6g}" for value in row["betas"]])
+        lines.append(f"  {row['steps']:<5}  {origins[row['origin']]}: noise {noise}; beta {betas}")
+    return lines
+
+
+def _listed(values: list[str]) -> str:
+    return " ".join(values) if len(values) <= MAX_LISTED else f"{values[0]} to {values[-1]}"
 
 
 def _weights(checkpoint: Checkpoint) -> str:
@@ -245,10 +293,13 @@ device, instruction set and precision that this machine would choose for it,
 with the reasons, and all tiers of this build. The options are those of 'engine
 vocode' and show their effect on the choice.
 
+Under "steps" stands every number that --steps accepts for the checkpoint, with
+its noise levels (standard deviations) and betas in the order of the diffusion.
+
 With --json the output is an object with the keys file, bytes, sha256, family,
 differences, network, mel, classes, guidance, clip_samples, sample_rate,
-training_schedule, fast_schedule, needs, choice, threads, reasons and tiers.
-What a network does not have is null.
+training_schedule, fast_schedule, steps, needs, choice, threads, reasons and
+tiers. What a network does not have is null.
 """
 
 _EXAMPLES = """\

@@ -10,7 +10,7 @@ from engine.audio.wav import read_channels, resample, to_mono
 from engine.checkpoint.selection import WEIGHTS
 from engine.checks.arrays import FloatArray
 from engine.cli.messages import notice
-from engine.cli.parsing import integer
+from engine.cli.parsing import integer, steps
 from engine.config import MEL_KINDS
 from engine.errors import UnavailableError
 from engine.kernels import registry
@@ -108,6 +108,28 @@ def add_seed(group: Group, text: str = "seed of the noise; the same seed gives t
         text: the help, without the default.
     """
     group.add_argument("--seed", type=integer, default=0, metavar="N", help=f"{text} (default: 0)")
+
+
+def add_steps(group: Group, default: str) -> None:
+    """Add the option --steps.
+
+    Args:
+        group: receives the option.
+        default: "fast" or "full".
+    """
+    meanings = {
+        "fast": "fast for CKPT's own fast schedule, else the paper's of 6 steps",
+        "full": "full for the training schedule",
+    }
+    other = "full" if default == "fast" else "fast"
+    group.add_argument(
+        "--steps",
+        type=steps,
+        default=default,
+        metavar=f"{default}|N|{other}",
+        help=f"{meanings[default]}; {meanings[other]}; or a number, such as 1 to 5, which 'engine info CKPT' lists "
+        f"(default: {default})",
+    )
 
 
 def add_model(group: Group, default: str | None) -> None:

@@ -21,11 +21,12 @@ from engine.cli.options import (
     add_model,
     add_output,
     add_seed,
+    add_steps,
     add_weights,
     load,
     read_recording,
 )
-from engine.cli.parsing import Commands, number, steps
+from engine.cli.parsing import Commands, number
 from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
@@ -67,14 +68,7 @@ def add_command(commands: Commands) -> None:
     add_mel_kind(network)
     add_weights(network)
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument(
-        "--steps",
-        type=steps,
-        default="fast",
-        metavar="fast|N|full",
-        help="fast for CKPT's own fast schedule, else the paper's of 6 steps; full for the training schedule; or the "
-        "number of steps of either (default: fast)",
-    )
+    add_steps(sampling, "fast")
     add_seed(sampling)
     sampling.add_argument(
         "--energy-min",
@@ -214,6 +208,7 @@ threads.
 _EXAMPLES = """\
 engine vocode mel.npy -o speech.wav
 engine vocode mel.npy -o best.wav --steps full
+engine vocode mel.npy -o quick.wav --steps 3
 engine vocode recording.wav -o again.wav --seed 7
 engine vocode mel.npy -o speech.wav --model voice.safetensors --threads 4
 engine vocode audiobook.npy -o audiobook.wav --stream

@@ -130,6 +130,23 @@ def step_counts(config: Config) -> list[int]:
     return [count for count, (betas, _) in sorted(_numbered_betas(config).items()) if _is_usable(betas, config)]
 
 
+def schedule_origin(config: Config, count: int) -> str:
+    """Return where the schedule of a number of steps comes from: "own", "fast", "training" or "levels".
+
+    They are `Config.schedules`, the fast schedule, the training schedule, and levels of a fast schedule of six steps.
+
+    Args:
+        config: the network.
+        count: one of `step_counts`.
+    """
+    betas, levels = _numbered_betas(config)[count]
+    if levels is not None:
+        return "levels"
+    if betas in config.schedules:
+        return "own"
+    return "fast" if betas == _fast_schedule(config) else "training"
+
+
 def update_terms(config: Config, schedule: Schedule) -> NDArray[np.float64]:
     """Return the factors of x, of the network's output and of z in every step.
 

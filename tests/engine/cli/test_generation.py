@@ -123,7 +123,7 @@ def test_one_clip_may_be_one_file(workspace: Path, run: Run) -> None:
             "--guidance: this network has no classes; expected no --guidance, got 2.0",
         ),
         (["-o", "out", "--seed", -1], "--seed: expected integers from 0"),
-        (["-o", "out", "--steps", 5], "--steps: expected one of"),
+        (["-o", "out", "--steps", 7], "--steps: expected 1 to 6 or 50, "),
         (["-o", "full", "--label", 7], "-o: cannot write 'full/7-00.wav': it is a directory"),
     ],
 )

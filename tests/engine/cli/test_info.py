@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import engine
 from engine.config import BASE, LARGE, Config
+from engine.diffusion.schedule import build_schedule
 from engine.kernels import cpu
 from tests.support.commands import SMALL, Run, save_network, unconditional_config
 from tests.support.networks import random_network
@@ -60,8 +63,49 @@ def test_the_lines_of_a_checkpoint(workspace: Path, run: Run, config: Config, fa
         "",
     ]
     explanation = engine.load(path, isa="generic", threads=3).explain().splitlines()
-    assert [line.strip() for line in lines[12 : 12 + len(explanation)]] == explanation
+    begin = lines.index("on this machine:") + 1
+    assert [line.strip() for line in lines[begin : begin + len(explanation)]] == explanation
     assert "isa generic: requested" in explanation and "threads 3: requested" in explanation
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            SMALL,
+            [
+                "1 levels of the fast schedule: noise 0.790; beta 0.624214",
+                "2 levels of the fast schedule: noise 0.105 0.790; beta 0.0110889 0.62",
+                "3 levels of the fast schedule: noise 0.010 0.246 0.790; beta 0.0001 0.0604405 0.6",
+                "4 levels of the fast schedule: noise 0.010 0.105 0.498 0.790; beta 0.0001 0.01099 0.24 0.5",
+                "5 levels of the fast schedule: noise 0.010 0.105 0.246 0.498 0.790; beta 0.0001 0.01099 0.05 0.2 0.5",
+                "6 the fast schedule: noise 0.010 0.033 0.105 0.246 0.498 0.790; beta 0.0001 0.001 0.01 0.05 0.2 0.5",
+                "50 the training schedule: noise 0.010 to 0.849; beta 0.0001 to 0.05",
+            ],
+        ),
+        (
+            replace(SMALL, fast_schedule=(0.01, 0.02, 0.03, 0.2), schedules=((0.1, 0.5), (0.01,) * 9)),
+            [
+                "2 the checkpoint's own: noise 0.316 0.742; beta 0.1 0.5",
+                "4 the fast schedule: noise 0.100 0.173 0.243 0.497; beta 0.01 0.02 0.03 0.2",
+                "9 the checkpoint's own: noise 0.100 to 0.294; beta 0.01 to 0.01",
+                "50 the training schedule: noise 0.010 to 0.849; beta 0.0001 to 0.05",
+            ],
+        ),
+    ],
+)
+def test_the_numbers_of_steps(workspace: Path, run: Run, config: Config, expected: list[str]) -> None:
+    path = save_network(Path("a.safetensors"), config)
+    lines = [re.sub(" +", " ", line).strip() for line in run("info", path)[1].splitlines()]
+    begin = lines.index("steps:") + 1
+    assert lines[begin : lines.index("", begin)] == expected
+    rows = json.loads(run("info", path, "--json")[1])["steps"]
+    assert [row["steps"] for row in rows] == [int(line.split()[0]) for line in expected]
+    for row in rows:
+        plan = build_schedule(config, row["steps"])
+        assert (row["betas"], row["t"]) == ([*plan.beta[::-1]], [*plan.t[::-1]])
+        np.testing.assert_allclose(np.square(row["noise"]), 1.0 - np.array(plan.alpha_bar[::-1]), rtol=1e-12)
+        assert row["look_ahead"] == config.look_ahead(row["steps"])
 
 
 def test_classes_and_the_length_of_clips(workspace: Path, run: Run) -> None:

@@ -35,7 +35,7 @@ BAD = [
     ("vocode mel.npy -o a.wav --steps many", "--steps: expected fast, full or a number of steps, got 'many'"),
     (
         "vocode mel.npy -o a.wav --steps 7",
-        "--steps: expected one of 6, full (50 steps), fast (6 steps, the checkpoint's own)",
+        '--steps: expected 1 to 6 or 50, "fast" (6 steps, the checkpoint\'s own), "full" (50 steps), got 7',
     ),
     ("vocode mel.npy -o a.wav --seed -1", "--seed: expected integers from 0 to 2**64 - 1, got -1"),
     ("vocode mel.npy -o a.wav --seed x", "--seed: expected an integer, got 'x'"),

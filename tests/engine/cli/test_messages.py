@@ -44,6 +44,7 @@ INFO_KEYS = [
         "sample_rate",
         "training_schedule",
         "fast_schedule",
+        "steps",
         "needs",
         "choice",
         "threads",

@@ -30,6 +30,16 @@ def test_the_file_holds_the_audio_of_the_library(workspace: Path, run: Run) -> N
     np.testing.assert_allclose(audio, expected, atol=1.01 / 32768)  # 16 bits cannot represent 1
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_few_steps(workspace: Path, run: Run, steps: int) -> None:
+    command = ("vocode", "mel.npy", "--model", "small.safetensors", "--seed", 3, "--steps", steps)
+    assert run(*command, "-o", "out.wav")[0] == run(*command, "-o", "stream.wav", "--stream", "--device", "cpu")[0] == 0
+    audio = read_wav("out.wav")[0]
+    expected = engine.load("small.safetensors").vocode(MEL, seed=3, steps=steps)
+    np.testing.assert_allclose(audio, expected, atol=1.01 / 32768)
+    np.testing.assert_array_equal(read_wav("stream.wav")[0], audio)
+
+
 def test_every_option_reaches_the_library(workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 

@@ -43,8 +43,13 @@ CONVERT = "convert weights.pt -o out.safetensors --calibrate a.npy b.npy"
         (VOCODE, 'steps: expected 1 to 6 or 50, "full", got 7', '--steps: expected 1 to 6 or 50, "full", got 7'),
         (
             VOCODE,
-            "steps: expected one of steps=6, betas as schedule= (in Python), got 7",
-            "--steps: expected one of 6, got 7",
+            "steps: expected 1 to 6 or 50, betas of your own as schedule= (in Python) with alpha_bar up to 1, got 7",
+            "--steps: expected 1 to 6 or 50, got 7",
+        ),
+        (
+            VOCODE,
+            "steps='fast': beta X; choices: steps=1 to 6, 'x'",
+            "--steps fast: beta X; choices: --steps 1 to 6, 'x'",
         ),
         (VOCODE, "mel: X, got (12, 80); pass mel.T", "mel.npy: X, got (12, 80); transpose it"),
         (VOCODE, "mel: X; use engine.mel(audio, rate, kind='lmnt')", "mel.npy: X; use 'engine mel --kind lmnt'"),
