@@ -153,7 +153,7 @@ def test_errors_name_the_file_or_the_flag(
     assert err.startswith(message) and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["fit"], ["export"]])
+@pytest.mark.parametrize("arguments", [[], ["fit"], ["export"], ["pack"]])
 def test_help_fits_80_columns_and_has_an_example(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
