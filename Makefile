@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench slow fuzz sanitize arm gpu clean
+.PHONY: demo test check docs bench slow fuzz sanitize arm gpu gpu-train clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
@@ -39,6 +39,18 @@ bench: $(VENV)/installed-bench  ## real-time factors beside the measured peak an
 gpu: $(VENV)/installed-test  ## the tests and benchmarks that need a GPU
 	$(BIN)/python -m pytest tests/gpu/test_on_gpu.py tests/gpu/test_training_on_gpu.py
 	$(BIN)/python -m pytest --benchmark -m gpu
+
+# The recordings of the bundled voice, and the folder of the results. On a machine without them, copy the packed file.
+DATA ?= ../shared/data/kerstin_22k
+OUT ?= build/gpu-train
+PACK := build/voice-pack.safetensors
+
+$(PACK):
+	mkdir -p $(@D)
+	$(BIN)/python -m engine.training pack voice --data $(DATA) -o $@
+
+gpu-train: $(VENV)/installed-train $(PACK)  ## ten minutes of training on a GPU: the voice, tuned for few steps and further
+	$(BIN)/python -m benchmarks.gpu.training_session $(PACK) --out $(OUT)
 
 check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff check .
@@ -87,6 +99,11 @@ $(VENV)/installed-bench: $(VENV)/installed-test
 	@echo "Installing the baselines"
 	@$(PIP) --no-build-isolation -e '.[test,bench]' || echo "make bench: the baselines of the extra 'bench' are missing"
 	@touch $@ $^
+
+$(VENV)/installed-train: $(VENV)/native
+	@echo "Installing PyTorch and the judges (a large download)"
+	@$(PIP) --no-build-isolation -e '.[train,gpu,quality]'
+	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-check: $(VENV)/native
 	@echo "Installing the linters, PyTorch and the test tools (a large download)"

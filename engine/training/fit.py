@@ -17,6 +17,7 @@ import torch
 from engine.errors import InputError
 from engine.kernels.cpu import tiers
 from engine.training.data import read_corpus
+from engine.training.few_steps import few_step_scores
 from engine.training.log import Log, Window
 from engine.training.objective import level_names
 from engine.training.processes import Processes, join, leave
@@ -42,6 +43,7 @@ class Options:
         precision: of the matrix products in the residual layers, "fp32" or "bf16".
         validate_every: steps between two validations; 0 for none.
         stop_after: the number of steps to run; None for all.
+        seconds: the time after which to stop; None for no limit.
         skip_broken: whether to train without the recordings that cannot be read.
     """
 
@@ -50,11 +52,12 @@ class Options:
     precision: str = "fp32"
     validate_every: int = 0
     stop_after: int | None = None
+    seconds: float | None = None
     skip_broken: bool = False
 
 
 def fit(recipe: Recipe, data: Path, options: Options) -> bool:
-    """Train until the recipe's last step, an interruption (SIGINT, SIGTERM, SIGHUP) or `stop_after` steps.
+    """Train until the recipe's last step, an interruption (SIGINT, SIGTERM, SIGHUP) or a limit of the options.
 
     The folder gets state.safetensors every five minutes, before every validation and at the end, and log.jsonl with the
     losses. If it holds a state, the training resumes from there, with the same examples in the same order.
@@ -92,6 +95,7 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
     trainer = Trainer(recipe, corpus, processes, dtype, state)
     state_file, window = _StateFile(path, trainer, state), Window()
     end = trainer.step + (options.stop_after or sys.maxsize)
+    deadline = time.monotonic() + (math.inf if options.seconds is None else options.seconds)
     log = None
     if processes.first:
         _print_summary(trainer, options)
@@ -111,8 +115,9 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
             if log and options.validate_every and (report.step % options.validate_every == 0 or trainer.done):
                 with window.paused():
                     state_file.write()
-                    log.write(report.step, {f"held_out_{name}": value for name, value in validate(trainer).items()})
-            if processes.any(bool(signals)):
+                    figures = validate(trainer) | few_step_scores(trainer)
+                    log.write(report.step, {f"held_out_{name}": value for name, value in figures.items()})
+            if processes.any(bool(signals) or time.monotonic() > deadline):
                 break
             if log and state_file.old:
                 with window.paused():
