@@ -13,7 +13,7 @@ from functools import partial
 from typing import TextIO
 
 import engine
-from engine.cli import analysis, convert, doctor, generation, info, vocode
+from engine.cli import analysis, convert, doctor, generation, info, tune_steps, vocode
 from engine.cli.bench import command as bench
 from engine.cli.messages import logging_to_stderr, say
 from engine.cli.parsing import BAD_INPUT, FAILED, UNAVAILABLE, Commands, Parser
@@ -107,7 +107,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"engine {engine.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="engine")
-    for command in (vocode, generation, analysis, info, doctor, bench, convert):
+    for command in (vocode, generation, analysis, info, doctor, bench, convert, tune_steps):
         command.add_command(Commands(subparsers))
     return parser
 
@@ -152,6 +152,7 @@ examples:
   engine doctor                                   # this machine's abilities
   engine bench                                    # this machine's speed
   engine convert weights.pt -o voice.safetensors  # for 'vocode --model'
+  engine tune-steps weights.pt --clips DIR -o voice.safetensors
 
 'engine COMMAND --help' describes the options of a command. A file appears
 only when it is complete; after an error there is none.

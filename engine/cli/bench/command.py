@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.checks.arguments import check_count
 from engine.cli.messages import add_messages, progress_stream
-from engine.cli.options import add_model, add_threads
+from engine.cli.options import add_model, add_steps, add_threads
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
 from engine.cli.wording import names_of, translate
@@ -46,6 +46,7 @@ def add_command(commands: Commands) -> None:
         help=f"some of {', '.join(PRECISIONS)} (default: all)",
     )
     add_model(points, None)
+    add_steps(points, "fast")
     add_threads(points)
     output = parser.add_argument_group("output")
     output.add_argument("--report", metavar="OUT.html", type=Path, help="write the figures as a page with plots")
@@ -62,7 +63,9 @@ def _run(arguments: argparse.Namespace) -> None:
     threads = None if arguments.threads is None else check_count(arguments.threads, "--threads", 1024)
     extent = curves.QUICK if arguments.quick else curves.THOROUGH if arguments.thorough else curves.DEFAULT
     with progress_bar(progress_stream(arguments)) as progress:
-        results = curves.measure_curves(extent, arguments.model, threads, progress, precisions=arguments.precision)
+        results = curves.measure_curves(
+            extent, arguments.model, threads, progress, precisions=arguments.precision, steps=arguments.steps
+        )
     names = names_of(arguments)
     left_out = {name: translate(reason, names) for name, reason in results["left_out"].items()}
     print("\n".join(curves.lines({**results, "left_out": left_out})))
@@ -87,6 +90,10 @@ size, steps and the size of the network. Beside each time stands the share of
 the processor's peak, which is measured next to the call, and the memory of the
 call. Each point runs in a process of its own.
 
+Every row names its number of steps: that of --steps, but for the curve over the
+steps. A number that the checkpoint has no schedule for is measured with an even
+one, which takes the same time; 'engine info' lists the others.
+
 On a busy machine the share is still meaningful; the seconds are not. The
 command takes two minutes at most, with --thorough an hour.
 """
@@ -94,5 +101,6 @@ command takes two minutes at most, with --thorough an hour.
 _EXAMPLES = """\
 engine bench
 engine bench --quick --report speed.html
+engine bench --steps 3
 engine bench --thorough --precision int8 --json speed.json
 """

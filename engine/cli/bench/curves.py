@@ -17,8 +17,9 @@ from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
 from engine.cli.bench.figures import BUSY, FLAG_ROUNDS, disturbed
 from engine.cli.bench.machine import cores, environment, load_average
-from engine.cli.bench.point import FAST, Point, Row, check, in_fresh_process, mel_of
+from engine.cli.bench.point import Point, Row, check, in_fresh_process, mel_of
 from engine.config import Config
+from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, UnavailableError
 from engine.kernels import registry
 
@@ -35,7 +36,7 @@ class Extent:
 
     Attributes:
         values: per axis: seconds, threads (empty for 1, 2, 4, ... all), items, steps, channels. All axes but the
-            length use audio of the first length.
+            length use audio of the first length, and all but the steps one number of steps.
         every_precision: whether every precision is measured on every axis. Otherwise the fastest is, and one point of
             each other precision.
         call_seconds: the most seconds of one call.
@@ -58,14 +59,14 @@ _ALL: dict[str, Sequence[float]] = {
     "length": (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
     "threads": (),
     "batch": (1, 2, 4, 8, 16, 32, 64),
-    "steps": (2, 3, 6, 12, 25, 50, 100, 200),
+    "steps": (1, 2, 3, 4, 5, 6, 12, 25, 50, 100, 200),
     "channels": (32, 64, 128, 256),
 }
 _FEW: dict[str, Sequence[float]] = {
     "length": (0.25, 0.5, 1),
     "threads": (),
     "batch": (1, 4),
-    "steps": (2, 6),
+    "steps": (3, 6),
     "channels": (32, 64),
 }
 QUICK = Extent(_FEW, False, 2.0, 14.0, FLAG_ROUNDS, math.inf, 0.05)
@@ -80,6 +81,7 @@ def measure_curves(
     progress: Callable[[float], None] | None = None,
     measure: Measure | None = None,
     precisions: Sequence[str] = registry.CPU_PRECISIONS,
+    steps: int | str = "fast",
 ) -> dict[str, Any]:
     """Measure the curves of all precisions, and their SNR.
 
@@ -90,24 +92,26 @@ def measure_curves(
         progress: called with the fraction done.
         measure: measures one point; None for `in_fresh_process`.
         precisions: those to measure.
+        steps: of all points that are not on the axis of the steps, see `Voice.vocode`.
 
     Returns:
         A result file: the rows of the curves, each precision's SNR, and the points left out with the reasons.
 
     Raises:
         CheckpointError: the model cannot be loaded.
-        InputError: the model cannot be measured.
+        InputError: the model cannot be measured, or has no schedule of so many steps.
         UnavailableError: no precision can be measured on this machine.
     """
     measure = measure or in_fresh_process
     load, begin = load_average(), time.perf_counter()
     config = load_checkpoint(path_of(model)).config
     check(config)
+    count = len(build_schedule(config, steps))
     threads = cores() if threads is None else threads
     rows: dict[Point, Row] = {}
     left_out: dict[str, str] = {}
     frames = _frames(config, extent.values["length"][0])
-    base = {p: Point(p, threads, frames, model=model) for p in registry.CPU_PRECISIONS if p in precisions}
+    base = {p: Point(p, threads, frames, steps=count, model=model) for p in registry.CPU_PRECISIONS if p in precisions}
     rates: dict[str, float] = {}
     estimate = 0.0
     for precision, point in base.items():
@@ -147,10 +151,10 @@ def measure_curves(
     return {
         **environment(load),
         "network": f"C={config.residual_channels} N={config.residual_layers}, {_origin(model)}",
-        "steps": FAST,
+        "steps": count,
         "threads": threads,
         "curves": [{"axis": axis, "value": value, **rows[point]} for axis, value, point in places if point in rows],
-        "accuracy": _accuracy(model, threads, frames, list(rates)),
+        "accuracy": _accuracy(model, threads, frames, list(rates), count),
         "left_out": left_out,
     }
 
@@ -164,8 +168,8 @@ def lines(results: Mapping[str, Any]) -> list[str]:
     machine, versions = results["machine"], results["versions"]
     accuracy = [f"{entry['precision']} {entry['snr_db']:.0f} dB" for entry in results["accuracy"]]
     table = [
-        f"{results['network']}, on {machine['cpu']} ({machine['tiers'][-1]}), {machine['cores']} cores, "
-        f"load at start {' '.join(map(str, machine['load_at_start']))}",
+        f"{results['network']}, {results['steps']} steps, on {machine['cpu']} ({machine['tiers'][-1]}), "
+        f"{machine['cores']} cores, load at start {' '.join(map(str, machine['load_at_start']))}",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"clock: {results['clock']}",
         f"SNR against fp32: {', '.join(accuracy) or 'no other precision'}",
@@ -175,7 +179,10 @@ def lines(results: Mapping[str, Any]) -> list[str]:
     for axis in AXES:
         rows = [row for row in results["curves"] if row["axis"] == axis]
         if rows:
-            table += ["", _line(_UNITS[axis], "precision", "seconds", "RTF", "x real time", "share", "peak", "memory")]
+            table += [
+                "",
+                _line(_UNITS[axis], "precision", "steps", "seconds", "RTF", "x real time", "share", "peak", "memory"),
+            ]
             table += [_line(*_cells(row)) for row in rows]
     table += [
         "",
@@ -197,6 +204,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         f"{row['value']:g}",
         row["precision"],
+        f"{row['steps']}",
         f"{row['seconds']['p50']:.3f}",
         f"{row['rtf']['p50']:.3f}",
         f"{1 / row['rtf']['p50']:.2f}",
@@ -207,7 +215,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _line(*cells: str) -> str:
-    return f"{cells[0]:>9}  {cells[1]:<10}" + "".join(f"{cell:>12}" for cell in cells[2:])
+    return f"{cells[0]:>9}  {cells[1]:<10}{cells[2]:>6}" + "".join(f"{cell:>12}" for cell in cells[3:])
 
 
 def _places(
@@ -244,12 +252,14 @@ def _frames(config: Config, seconds: float) -> int:
     return max(1, round(seconds * config.sample_rate / config.hop))
 
 
-def _accuracy(model: str | None, threads: int, frames: int, precisions: Sequence[str]) -> list[dict[str, Any]]:
+def _accuracy(
+    model: str | None, threads: int, frames: int, precisions: Sequence[str], steps: int
+) -> list[dict[str, Any]]:
     """Return the SNR of each precision's audio against that of fp32, from the same noise."""
     audio = {}
     for precision in ("fp32", *(p for p in precisions if p != "fp32")):
         voice = engine.load(model, device="cpu", precision=precision, threads=threads)
-        audio[precision] = voice.vocode(mel_of(voice.config, frames), seed=SEED)
+        audio[precision] = voice.vocode(mel_of(voice.config, frames), steps=steps, seed=SEED)
     return [{"precision": p, "snr_db": snr(audio["fp32"], samples)} for p, samples in audio.items() if p != "fp32"]
 
 

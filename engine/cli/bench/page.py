@@ -69,12 +69,14 @@ def _headline(results: Results) -> list[str]:
                 f"; the fastest baseline that passes its accuracy gate, {baseline['contender']}, "
                 f"at {_times(baseline):.2f}x"
             )
-        return [_lead(f"{comparison['case']} of audio in {best['contender']}: {_times(best):.2f}x real time{fastest}.")]
+        subject = f"{comparison['case']} of audio in {best['contender']}, {_steps(best, results)} steps"
+        return [_lead(f"{subject}: {_times(best):.2f}x real time{fastest}.")]
     rows = [row for row in results.get("curves", ()) if row["axis"] == "length"]
     if not rows:
         return []
     best = min(rows, key=lambda row: row["rtf"]["p50"])
-    return [_lead(f"{best['value']:g} s of audio in {best['precision']}: {1 / best['rtf']['p50']:.2f}x real time.")]
+    subject = f"{best['value']:g} s of audio in {best['precision']}, {best['steps']} steps"
+    return [_lead(f"{subject}: {1 / best['rtf']['p50']:.2f}x real time.")]
 
 
 def _lead(words: str) -> str:
@@ -95,7 +97,7 @@ def _comparisons(results: Results) -> list[str]:
             ),
             *_scatter([(_name(r), _times(r), r["snr_db"], _color(r)) for r in rows]),
         ]
-        parts += [_grid(plots), _table(_COMPARISON, [_comparison_cells(row) for row in rows])]
+        parts += [_grid(plots), _table(_COMPARISON, [_comparison_cells(row, results) for row in rows])]
         skipped = comparison["skipped"].items()
         parts += [f"<p>Not measured: {escape(name)}: {escape(reason)}.</p>" for name, reason in skipped]
     if parts:
@@ -211,8 +213,8 @@ def _left_out(results: Results) -> list[str]:
     return [f"<details><summary>Left out ({len(left_out)})</summary><ul>{items}</ul></details>"]
 
 
-_COMPARISON = ("entry", "conditioner", "seconds p20 / p50 / p80", "x real time", "share", "x eager", "SNR dB")
-_POINT = ("axis", "value", "precision", "seconds p20 / p50 / p80", "RTF", "share", "MiB")
+_COMPARISON = ("entry", "steps", "conditioner", "seconds p20 / p50 / p80", "x real time", "share", "x eager", "SNR dB")
+_POINT = ("axis", "value", "precision", "steps", "seconds p20 / p50 / p80", "RTF", "share", "MiB")
 _NOTES = (
     "All entries compute audio from the same mels and noise, on the same number of threads, in turns. The SNR compares "
     "with this engine's fp32 audio, which itself has none; * fails its accuracy gate. Share of peak: residual-layer "
@@ -222,9 +224,10 @@ _NOTES = (
 )
 
 
-def _comparison_cells(row: Results) -> tuple[str, ...]:
+def _comparison_cells(row: Results, results: Results) -> tuple[str, ...]:
     return (
         row["contender"],
+        f"{_steps(row, results)}",
         row["conditioner"],
         _spread(row["seconds"]),
         f"{_times(row):.2f}",
@@ -236,7 +239,12 @@ def _comparison_cells(row: Results) -> tuple[str, ...]:
 
 def _cells(row: Results) -> tuple[str, ...]:
     figures = (f"{row['rtf']['p50']:.3f}", f"{row['share_of_peak']['p50']:.0%}", number(row["memory_bytes"] / MIB))
-    return (row["axis"], f"{row['value']:g}", row["precision"], _spread(row["seconds"]), *figures)
+    return (row["axis"], f"{row['value']:g}", row["precision"], f"{row['steps']}", _spread(row["seconds"]), *figures)
+
+
+def _steps(row: Results, results: Results) -> int:
+    """Return the number of steps of an entry; older results have one for all."""
+    return int(row.get("steps", results["steps"]))
 
 
 def _spread(seconds: Mapping[str, float]) -> str:

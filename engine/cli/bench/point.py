@@ -23,11 +23,11 @@ from engine.checks.arrays import FloatArray
 from engine.cli.bench import memory
 from engine.cli.bench.figures import quantiles
 from engine.config import Config
+from engine.diffusion.schedule import step_counts
 from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.kernels import cpu, registry
 from engine.voice import Voice
 
-FAST = 6  # steps of the network's fast schedule
 WARM_UP = 4  # frames
 SPEECH = 100  # the frame of the demo mel at which speech begins
 Row = dict[str, Any]
@@ -42,7 +42,7 @@ class Point:
         threads: the number of threads.
         frames: the frames of each mel.
         items: the batch size.
-        steps: 6 for the network's fast schedule, any other number for `even_schedule`.
+        steps: the number of denoising steps (`sampling_options`).
         channels: C of a network with random weights; None for the model itself.
         model: a checkpoint or a bundled network; None for the voice.
     """
@@ -51,7 +51,7 @@ class Point:
     threads: int
     frames: int
     items: int = 1
-    steps: int = FAST
+    steps: int = 6
     channels: int | None = None
     model: str | None = None
 
@@ -90,14 +90,14 @@ def measure(point: Point, rounds: int, peak_seconds: float) -> Row:
     voice = Voice(checkpoint, choice, point.threads)
     config = voice.config
     mel = np.repeat(mel_of(config, point.frames)[None], point.items, axis=0)
-    schedule = None if point.steps == FAST else even_schedule(config, point.steps)
-    voice.vocode(mel[:1, :, :WARM_UP], schedule=schedule)
+    options = sampling_options(config, point.steps)
+    voice.vocode(mel[:1, :, :WARM_UP], **options)
     before = memory.resident()
     memory.reset_peak()
     seconds, peaks = [], [cpu.peak(choice.isa, point.precision, point.threads, peak_seconds)]
     for _ in range(rounds):
         begin = time.perf_counter()
-        voice.vocode(mel, schedule=schedule)
+        voice.vocode(mel, **options)
         seconds.append(time.perf_counter() - begin)
         peaks.append(cpu.peak(choice.isa, point.precision, point.threads, peak_seconds))
     adjacent_peaks = [(a + b) / 2 for a, b in pairwise(peaks)]
@@ -137,6 +137,16 @@ def in_fresh_process(point: Point, rounds: int, peak_seconds: float) -> Row:
         raise UnavailableError(lines[-1])
     row: Row = json.loads(process.stdout)
     return row
+
+
+def sampling_options(config: Config, steps: int) -> dict[str, Any]:
+    """Return the arguments of `Voice.vocode` that select any number of steps.
+
+    Args:
+        config: the hyper-parameters of the network.
+        steps: a number that the network accepts, or else the length of an `even_schedule`.
+    """
+    return {"steps": steps} if steps in step_counts(config) else {"schedule": even_schedule(config, steps)}
 
 
 def even_schedule(config: Config, steps: int) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ WRITERS = [
     ("mel", "in.wav", "a.npy"),
     ("convert", "small.safetensors", "a.safetensors"),
 ]
-COMMANDS = ["vocode", "generate", "denoise", "interpolate", "mel", "info", "doctor", "bench", "convert"]
+COMMANDS = ["vocode", "generate", "denoise", "interpolate", "mel", "info", "doctor", "bench", "convert", "tune-steps"]
 
 
 BAD = [

@@ -55,7 +55,7 @@ def test_points_that_take_too_long_are_left_out() -> None:
     values = {axis: [row["value"] for row in results["curves"] if row["axis"] == axis] for axis in curves.AXES}
     # Half a second of audio in 6 steps takes 1.6 s on this machine.
     assert values["length"] == [0.5, 1] and values["threads"] == [1, 2] and values["batch"] == [1, 2]
-    assert values["steps"] == [2, 3, 6, 12] and values["channels"] == [32, 64]
+    assert values["steps"] == [1, 2, 3, 4, 5, 6, 12] and values["channels"] == [32, 64]
     assert len(measured) == len(set(measured)), "a point on several axes is measured once"
     assert results["left_out"]["bf16"] == "no bf16"
     assert results["left_out"]["fp32, 1 x 600 s, 6 steps, 2 threads, C=64"].endswith("pass --thorough to measure it")
@@ -78,8 +78,38 @@ def test_any_number_of_steps_has_a_schedule(config: Config, steps: int) -> None:
     assert plan.alpha_bar[0] == pytest.approx(np.prod(1.0 - np.array(config.train_schedule)), rel=1e-6) or steps == 1
 
 
+@pytest.mark.parametrize("steps", [1, 3, 6, 7, 50])
+def test_the_schedule_of_a_point(steps: int) -> None:
+    """A number that the network accepts selects its own schedule, every other one an even schedule."""
+    twelve = replace(BASE, fast_schedule=tuple(np.geomspace(1e-4, 0.3, 12).tolist()))
+    for config, accepted in (
+        (BASE, {1, 3, 6, 50}),
+        (twelve, {12, 50}),
+        (replace(twelve, schedules=((0.3,),)), {1, 50}),
+    ):
+        plan = build_schedule(config, **point.sampling_options(config, steps))
+        assert len(plan) == steps
+        even = build_schedule(config, schedule=point.even_schedule(config, steps))
+        assert plan == (build_schedule(config, steps) if steps in accepted else even)
+
+
+@pytest.mark.usefixtures("fast_accuracy")
+def test_the_number_of_steps_of_all_points(workspace: Path) -> None:
+    measured, measure = simulated_machine(1e12)
+    results = curves.measure_curves(curves.QUICK, threads=2, measure=measure, steps=3)
+    assert results["steps"] == 3
+    assert {row["steps"] for row in results["curves"] if row["axis"] != "steps"} == {3}
+    assert {row["steps"] for row in results["curves"] if row["axis"] == "steps"} == {3, 6}
+    save_network(workspace / "twelve.safetensors", replace(SMALL, fast_schedule=(0.01,) * 12))
+    own = curves.measure_curves(curves.QUICK, "twelve.safetensors", 2, measure=simulated_machine(1e12)[1])
+    assert own["steps"] == 12 and {row["steps"] for row in own["curves"]} == {3, 6, 12}
+    assert len(measured) == len(set(measured))
+    with pytest.raises(InputError, match="steps: expected 12 or 50"):
+        curves.measure_curves(curves.QUICK, "twelve.safetensors", 2, measure=measure, steps=5)
+
+
 def test_the_snr_is_against_fp32_even_if_fp32_is_not_measured() -> None:
-    (entry,) = curves._accuracy(None, 1, 2, ["int8"])
+    (entry,) = curves._accuracy(None, 1, 2, ["int8"], 3)
     assert entry["precision"] == "int8" and 10.0 < entry["snr_db"] < 80.0
 
 
@@ -134,6 +164,13 @@ def test_the_command(workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch)
     assert {row["axis"] for row in results["curves"]} == set(curves.AXES)
     assert all(f"{row['value']:g}" in out for row in results["curves"])
     assert results["threads"] == 1 and SMALL.residual_channels == 16
+    rows = [line.split() for line in out.splitlines() if line[:1] == " " and line.split()[1:2] != ["precision"]]
+    assert [(row[1], int(row[2])) for row in rows] == [(row["precision"], row["steps"]) for row in results["curves"]]
+    status, out, _ = run("bench", "--quick", *small, "--steps", 2, "--precision", "fp32", "--json", "c.json")
+    assert status == 0 and ", 2 steps, on " in out
+    assert {row["steps"] for row in json.loads(Path("c.json").read_text())["curves"]} == {2, 3, 6}
+    status, _, err = run("bench", "--quick", *small, "--steps", 7)
+    assert status == 2 and err.startswith("engine: error: --steps: expected 1 to 6 or 50")
     assert run("bench", "--quick", *small, "--precision", "fp32", "--json", "b.json")[0] == 0
     assert {row["precision"] for row in json.loads((workspace / "b.json").read_text())["curves"]} == {"fp32"}
     status, out, err = run("bench", *small, "--report", "a.txt")
