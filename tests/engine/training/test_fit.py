@@ -41,7 +41,7 @@ RECIPES = {
     "energy": voice_recipe(training={"weight": "energy"}),
     "digits": digits_recipe(),
     "unrolled": unrolled_recipe(unroll={"steps": [2, 1]}),
-    "adversarial": unrolled_recipe(unroll={"adversarial": 1.0, "adversarial_after": 0.2}),  # from step 2, the third
+    "adversarial": unrolled_recipe(unroll={"adversarial": 1.0, "adversarial_after": 0.1}),  # from the second step
 }
 
 
