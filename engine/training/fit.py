@@ -22,9 +22,10 @@ from engine.training.log import Log, Window
 from engine.training.objective import level_names
 from engine.training.processes import Processes, join, leave
 from engine.training.quality import check_installed
+from engine.training.resume import check_resumable
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state, write_state
-from engine.training.trainer import Report, Trainer, check_resumable
+from engine.training.trainer import Report, Trainer
 from engine.training.validation import validate
 
 STATE = "state.safetensors"

@@ -46,7 +46,7 @@ class Objective(Protocol[B_in]):
         """Add the gradient of a batch, and return its losses, [n]."""
 
     def rows(self, batch: B_in) -> Rows:
-        """Return the row of every loss in the tables of a report (`engine.training.objective.row_names`), [n]."""
+        """Return the row of every loss, [n]: its noise level, or LEVELS and more (`engine.training.tuning.LOSSES`)."""
 
 
 Gradient = Callable[[B], tuple[Tensor, Rows]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from engine.training.network import DiffWave
 from engine.training.objective import LEVELS
 from engine.training.processes import Processes
 from engine.training.settings import Recipe, recipe_from_json
-from engine.training.state import DISCRIMINATOR_PARTS, PARTS, State, is_state, read_state
+from engine.training.state import State, is_state, read_state
 from engine.training.tuning import LOSSES, Tuning, total_loss
 
 BETAS = (0.9, 0.99)  # AdamW's; the noise varies widely between small batches, which needs a short memory
@@ -51,8 +51,8 @@ class Report:
         step: its number, from 1.
         loss: the objective.
         levels: [LEVELS,2] the sum of losses and their number at every noise level.
-        parts: the mean of every other loss by its name (`engine.training.tuning.LOSSES`).
         gradient: the norm of the gradient before clipping.
+        parts: the mean of every other loss by its name (`engine.training.tuning.LOSSES`).
     """
 
     step: int
@@ -70,7 +70,7 @@ class Trainer:
         corpus: the recordings.
         processes: share every batch.
         dtype: of the matrix products in the residual layers, float32 or bfloat16.
-        state: to resume from, one that `check_resumable` accepts; None to start.
+        state: to resume from, one that `engine.training.resume.check_resumable` accepts; None to start.
 
     Attributes:
         not_fused: the reason why the residual layers run on PyTorch's operations instead of `engine.training.fused`,
@@ -143,7 +143,7 @@ class Trainer:
         if self._batches is None:
             numbers = self.processes.share(training.batch)
             self._batches = batches(self.corpus, self.recipe, self.step, numbers, self.processes.workers)
-        batch = self._next or next(self._batches)
+        batch = next(self._batches) if self._next is None else self._next
         losses, rows = self._gradient(batch)
         self.processes.add(p.grad for p in self.parameters.values() if p.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
@@ -213,37 +213,6 @@ class Trainer:
             self._adversary.restore(state.tensors, max(0, state.step - first))
 
 
-def check_resumable(state: State, file: Path, recipe: Recipe, corpus: Corpus) -> None:
-    """Check that a training can resume from a state.
-
-    Args:
-        state: the content of the file.
-        file: named in messages.
-        recipe: of the training to resume.
-        corpus: its recordings.
-
-    Raises:
-        InputError: the state belongs to another recipe, other classes or other recordings, or holds weights alone.
-    """
-    if differences := _differences(recipe_from_json(state.recipe), recipe):
-        raise InputError(
-            f"{file}: expected a training with this recipe, got one with another ({differences}); choose another "
-            "--folder, and --init with this file to build on its weights"
-        )
-    if state.classes != corpus.classes:
-        raise InputError(f"data: expected the classes {state.classes!r:.80} of {file}, got {corpus.classes!r:.80}")
-    fingerprint = corpus.fingerprint
-    if state.recordings not in ("", fingerprint):
-        before, now = state.recordings.split()[0], fingerprint.split()[0]
-        raise InputError(
-            f"data: expected the {before} recordings that the training in {file} began with, got {now} that are not "
-            "the same; restore them, or choose another --folder and --init"
-        )
-    parts = PARTS + (DISCRIMINATOR_PARTS if recipe.unroll and recipe.unroll.adversarial else ())
-    if not all(state.tensors.get(part) for part in parts):
-        raise InputError(f"{file}: expected a training to resume, got weights alone, to start from with --init")
-
-
 def rate_factor(step: int, steps: int, warmup: int) -> float:
     """Return the factor of the learning rate: a linear rise, then half a cosine down to zero.
 
@@ -274,21 +243,6 @@ def fused_obstacle(device: torch.device, dtype: torch.dtype, channels: int) -> s
     if channels not in FUSED_CHANNELS:
         return f"they have {' or '.join(map(str, FUSED_CHANNELS))} channels"
     return None
-
-
-def _differences(state: Recipe, recipe: Recipe) -> str:
-    """List the keys that differ, except `training.init`: a training that resumes does not use it."""
-    differences = []
-    for table in ("network", "data", "training", "unroll"):
-        before, now = getattr(state, table), getattr(recipe, table)
-        if (before is None) != (now is None):
-            differences.append(f"{'no' if before is None else 'a'} table {table}")
-        if before is None or now is None:
-            continue
-        old, new = asdict(before), asdict(now)
-        keys = [key for key in old if old[key] != new[key] and (table, key) != ("training", "init")]
-        differences += [f"{table}.{key} = {old[key]!r:.40}, not {new[key]!r:.40}" for key in keys]
-    return "; ".join(differences)
 
 
 def _initialize_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> int:

@@ -14,8 +14,9 @@ from engine.training.data import read_corpus
 from engine.training.discriminators import Discriminators, feature_distance, hinge_loss
 from engine.training.fit import STATE, Options, fit
 from engine.training.processes import Processes
+from engine.training.resume import check_resumable
 from engine.training.state import DISCRIMINATOR_PARTS, read_state
-from engine.training.trainer import Trainer, check_resumable
+from engine.training.trainer import Trainer
 from engine.training.tuning import LOSSES
 from engine.training.unroll_settings import Unroll
 from tests.engine.training.recordings import unrolled_recipe, write_tones

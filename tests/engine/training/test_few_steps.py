@@ -1,0 +1,59 @@
+"""A voice judged in the numbers of steps that it is tuned for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.diffusion.schedule import build_schedule
+from engine.training import few_steps
+from engine.training import fit as fit_module
+from engine.training.data import read_corpus
+from engine.training.few_steps import few_step_scores
+from engine.training.fit import Options, fit
+from engine.training.processes import Processes
+from engine.training.trainer import Trainer
+from tests.engine.training.recordings import unrolled_recipe, voice_recipe, write_tones
+
+
+def test_the_scores_are_those_of_the_tuned_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = unrolled_recipe(unroll={"steps": [3, 1]})
+    corpus = read_corpus(write_tones(tmp_path, 4, 22050, 0.3), recipe.data, recipe.network)
+    calls = []
+
+    def scores(voice: Any, clips: Any) -> dict[str, float]:
+        calls.append((voice.config.fast_schedule, [clip.mel for clip in clips]))
+        return {"mos": float(len(calls))}
+
+    monkeypatch.setattr(few_steps, "vocoding_scores", scores)
+    figures = few_step_scores(Trainer(recipe, corpus, Processes(0, 1, torch.device("cpu"))))
+    assert figures == {"1_steps_mos": 1, "1_steps_mos_blurred": 2, "3_steps_mos": 3, "3_steps_mos_blurred": 4}
+    for number, (betas, mels) in enumerate(calls):
+        assert betas == build_schedule(recipe.network, (1, 3)[number // 2]).beta[::-1]
+        exact = [np.array_equal(mel, clip.mel) for mel, clip in zip(mels, corpus.held_out, strict=True)]
+        assert exact == [number % 2 == 0] * 2
+    plain = voice_recipe()
+    assert few_step_scores(Trainer(plain, corpus, Processes(0, 1, torch.device("cpu")))) == {}
+
+
+def test_a_validation_logs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips: {"stoi": 0.5})
+    monkeypatch.setattr(fit_module, "validate", lambda trainer: {"loss": 0.25})
+    monkeypatch.setattr(fit_module, "check_installed", lambda: None)
+    data = write_tones(tmp_path / "data", 4, 22050, 0.3)
+    assert fit(unrolled_recipe(training={"steps": 1}), data, Options(tmp_path / "folder", validate_every=1))
+    lines = [json.loads(line) for line in (tmp_path / "folder" / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["spectral"] > 0.0
+    expected = {"held_out_loss": 0.25, "held_out_3_steps_stoi": 0.5, "held_out_3_steps_stoi_blurred": 0.5}
+    assert lines[1] == {"step": 1, **expected}
+
+
+def test_a_training_stops_after_its_time(tmp_path: Path) -> None:
+    data = write_tones(tmp_path / "data", 4, 22050, 0.3)
+    assert not fit(voice_recipe(), data, Options(tmp_path / "folder", seconds=0.0))
+    assert fit(voice_recipe(), data, Options(tmp_path / "folder", seconds=1e6))
