@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from benchmarks.paths import ROOT
+from engine.kernels.processors import available
 from engine.output_files import replacing
 from engine.training.data import Corpus, read_corpus
 from engine.training.export import checkpoint_from_state, export, export_weights
@@ -85,8 +86,8 @@ def stages(minutes: float, tuning_minutes: float, init: Path) -> list[Stage]:
         training=replace(voice.training, **shared, rate=5e-4, fast_share=0.7, seed=4),
     )
     return [
-        Stage("voice-steps", tuned, tuning_minutes, (2, 3, 6)),
-        Stage("voice", voice, minutes - tuning_minutes, (3, 6)),
+        Stage("voice-steps", tuned, tuning_minutes, (2, 3)),
+        Stage("voice", voice, minutes - tuning_minutes, (6,)),
     ]
 
 
@@ -98,12 +99,14 @@ class Machine:
         device: "cuda" or "cpu".
         precision: "bf16" or "fp32".
         clips: held-out recordings to judge with.
+        workers: processes that judge.
         max_steps: of each training; None for as many as its minutes allow.
     """
 
     device: str
     precision: str
     clips: int = 16
+    workers: int = 0
     max_steps: int | None = None
 
 
@@ -138,7 +141,7 @@ def run(trainings: Sequence[Stage], data: Path, out: Path, machine: Machine) -> 
         clips = evenly_spaced(corpus.held_out, machine.clips)
         if clips:
             checkpoint = checkpoint_from_state(recipe, state)
-            figures["scores"] = scores_by_steps(checkpoint, stage.judged, clips, machine.device)
+            figures["scores"] = scores_by_steps(checkpoint, stage.judged, clips, min(machine.workers, len(clips)))
             figures["clips"] = [clip.name for clip in clips]
         figures["seconds_with_scores"] = time.monotonic() - begin
         _write_json(out / "session.json", session)
@@ -202,7 +205,7 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("training_session: PyTorch finds no GPU; try it with --device cpu --max-steps 2")
     precision = resolve_precision(options.precision, options.device)
-    machine = Machine(options.device, precision, options.clips, options.max_steps)
+    machine = Machine(options.device, precision, options.clips, available().count, options.max_steps)
     trainings = stages(options.minutes, options.tuning_minutes, options.init)
     print(json.dumps(run(trainings, options.data, options.out, machine), indent=1))
 

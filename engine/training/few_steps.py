@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import torch
@@ -33,35 +35,47 @@ def few_step_scores(trainer: Trainer) -> dict[str, float]:
 
 
 def scores_by_steps(
-    checkpoint: Checkpoint, steps: Sequence[int], clips: Sequence[Clip], device: str = "cpu"
+    checkpoint: Checkpoint, steps: Sequence[int], clips: Sequence[Clip], workers: int = 0
 ) -> dict[str, float]:
-    """Return the scores of a voice in several numbers of steps.
+    """Return the scores of a voice in several numbers of steps, on a CPU.
 
     Args:
         checkpoint: the voice.
         steps: the numbers of steps.
         clips: with their mels.
-        device: "cpu" or "cuda".
+        workers: processes with one thread each that share the clips; 0 for this one.
 
     Returns:
         See `few_step_scores`.
     """
-    threads = int(torch.get_num_threads())
-    kind = checkpoint.config.mel_kind
-    sets = {"": list(clips)}
-    sets["_blurred"] = [_blurred(clip, number, kind) for number, clip in enumerate(clips)]
+    numbers, count = range(len(clips)), len(clips)
+    if workers:
+        context = multiprocessing.get_context("spawn")  # a process with threads and a GPU must not fork
+        with ProcessPoolExecutor(workers, context) as pool:
+            scores = list(pool.map(_clip_scores, [checkpoint] * count, [steps] * count, clips, numbers, [1] * count))
+    else:
+        threads = int(torch.get_num_threads())
+        scores = [
+            _clip_scores(checkpoint, steps, clip, number, threads) for clip, number in zip(clips, numbers, strict=True)
+        ]
+    names = dict.fromkeys(name for figures in scores for name in figures)
+    values = {name: [figures[name] for figures in scores if name in figures] for name in names}
+    return {name: sum(v) if "not_judged" in name else sum(v) / len(v) for name, v in values.items()}
+
+
+def _clip_scores(
+    checkpoint: Checkpoint, steps: Sequence[int], clip: Clip, number: int, threads: int
+) -> dict[str, float]:
+    assert clip.mel is not None
+    torch.set_num_threads(threads)
+    blurred_clip = replace(clip, mel=blurred(clip.mel, number, checkpoint.config.mel_kind))
     figures: dict[str, float] = {}
     for count in steps:
         betas = build_schedule(checkpoint.config, count).beta[::-1]
         # `vocoding_scores` runs a voice in its fast schedule.
         tuned = replace(checkpoint, config=replace(checkpoint.config, fast_schedule=betas, schedules=()))
-        voice = Voice(tuned, registry.select(device, "auto", None), threads)
-        for suffix, examples in sets.items():
-            scores = vocoding_scores(voice, examples)
+        voice = Voice(tuned, registry.select("cpu", "auto", None), threads)
+        for suffix, example in (("", clip), ("_blurred", blurred_clip)):
+            scores = vocoding_scores(voice, [example])
             figures |= {f"{count}_steps_{name}{suffix}": value for name, value in scores.items()}
     return figures
-
-
-def _blurred(clip: Clip, seed: int, kind: str | None) -> Clip:
-    assert clip.mel is not None
-    return replace(clip, mel=blurred(clip.mel, seed, kind))

@@ -14,7 +14,8 @@ from engine.diffusion.schedule import build_schedule
 from engine.training import few_steps
 from engine.training import fit as fit_module
 from engine.training.data import read_corpus
-from engine.training.few_steps import few_step_scores
+from engine.training.export import checkpoint_from_state
+from engine.training.few_steps import few_step_scores, scores_by_steps
 from engine.training.fit import Options, fit
 from engine.training.processes import Processes
 from engine.training.trainer import Trainer
@@ -27,16 +28,23 @@ def test_the_scores_are_those_of_the_tuned_steps(tmp_path: Path, monkeypatch: py
     calls = []
 
     def scores(voice: Any, clips: Any) -> dict[str, float]:
-        calls.append((voice.config.fast_schedule, [clip.mel for clip in clips]))
-        return {"mos": float(len(calls))}
+        (clip,) = clips
+        exact = [np.array_equal(clip.mel, other.mel) for other in corpus.held_out]
+        calls.append((clip.name, len(voice.config.fast_schedule), any(exact)))
+        assert voice.config.fast_schedule == build_schedule(recipe.network, calls[-1][1]).beta[::-1]
+        return {"mos": float(len(calls))} if len(calls) != 1 else {"log_mel_error": 9.0, "not_judged": 1}
 
     monkeypatch.setattr(few_steps, "vocoding_scores", scores)
     figures = few_step_scores(Trainer(recipe, corpus, Processes(0, 1, torch.device("cpu"))))
-    assert figures == {"1_steps_mos": 1, "1_steps_mos_blurred": 2, "3_steps_mos": 3, "3_steps_mos_blurred": 4}
-    for number, (betas, mels) in enumerate(calls):
-        assert betas == build_schedule(recipe.network, (1, 3)[number // 2]).beta[::-1]
-        exact = [np.array_equal(mel, clip.mel) for mel, clip in zip(mels, corpus.held_out, strict=True)]
-        assert exact == [number % 2 == 0] * 2
+    assert calls == [(name, n, exact) for name in ("0.wav", "1.wav") for n in (1, 3) for exact in (True, False)]
+    assert figures == {
+        "1_steps_log_mel_error": 9.0,
+        "1_steps_not_judged": 1,
+        "1_steps_mos": 5.0,
+        "1_steps_mos_blurred": 4.0,
+        "3_steps_mos": 5.0,
+        "3_steps_mos_blurred": 6.0,
+    }
     plain = voice_recipe()
     assert few_step_scores(Trainer(plain, corpus, Processes(0, 1, torch.device("cpu")))) == {}
 
@@ -57,3 +65,14 @@ def test_a_training_stops_after_its_time(tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", 4, 22050, 0.3)
     assert not fit(voice_recipe(), data, Options(tmp_path / "folder", seconds=0.0))
     assert fit(voice_recipe(), data, Options(tmp_path / "folder", seconds=1e6))
+
+
+def test_processes_share_the_clips(tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    recipe = voice_recipe()
+    corpus = read_corpus(write_tones(tmp_path, 4, 22050, 0.5), recipe.data, recipe.network)
+    trainer = Trainer(recipe, corpus, Processes(0, 1, torch.device("cpu")))
+    checkpoint = checkpoint_from_state(recipe, trainer.state())
+    alone, shared = (scores_by_steps(checkpoint, [1], corpus.held_out, workers) for workers in (0, 2))
+    assert alone == shared and {"1_steps_log_mel_error", "1_steps_log_mel_error_blurred"} <= set(alone)
