@@ -19,6 +19,7 @@ from engine.checks.arrays import FloatArray
 from engine.errors import InputError
 from engine.output_files import replacing
 
+HEADER_KEY = "recordings"
 Half = npt.NDArray[np.float16]
 
 
@@ -47,8 +48,8 @@ def write_packed(path: Path, recordings: Sequence[tuple[str, FloatArray]], rate:
         The size of the file in bytes.
     """
     tensors = {f"{number:06d}": audio.astype(np.float16) for number, (_, audio) in enumerate(recordings)}
-    names = json.dumps([name for name, _ in recordings])
-    content = save(tensors, metadata={"names": names, "sample_rate": str(rate)})
+    header = json.dumps({"names": [name for name, _ in recordings], "sample_rate": rate})
+    content = save(tensors, metadata={HEADER_KEY: header})  # several keys have no fixed order in the file
     with replacing(path) as file:
         file.write(content)
     return len(content)
@@ -62,10 +63,10 @@ def read_packed(path: Path) -> Packed:
     """
     try:
         with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            names, rate = json.loads(metadata["names"]), int(metadata["sample_rate"])
+            header = json.loads((file.metadata() or {})[HEADER_KEY])
+            names, rate = header["names"], header["sample_rate"]
             samples = [file.get_tensor(f"{number:06d}") for number in range(len(names))]
-        if not all(type(name) is str for name in names) or rate < 1:
+        if not all(type(name) is str for name in names) or type(rate) is not int or rate < 1:
             raise ValueError("names and a sample rate that are none")
         if not all(audio.ndim == 1 and audio.dtype == np.float16 and np.isfinite(audio).all() for audio in samples):
             raise ValueError("samples that are not finite float16 values")

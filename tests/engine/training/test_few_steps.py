@@ -67,12 +67,12 @@ def test_a_training_stops_after_its_time(tmp_path: Path) -> None:
     assert fit(voice_recipe(), data, Options(tmp_path / "folder", seconds=1e6))
 
 
-def test_processes_share_the_clips(tmp_path: Path) -> None:
+def test_another_process_gives_the_same_scores(tmp_path: Path) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     recipe = voice_recipe()
     corpus = read_corpus(write_tones(tmp_path, 4, 22050, 0.5), recipe.data, recipe.network)
     trainer = Trainer(recipe, corpus, Processes(0, 1, torch.device("cpu")))
     checkpoint = checkpoint_from_state(recipe, trainer.state())
-    alone, shared = (scores_by_steps(checkpoint, [1], corpus.held_out, workers) for workers in (0, 2))
+    alone, shared = (scores_by_steps(checkpoint, [1], corpus.held_out, workers) for workers in (0, 1))
     assert alone == shared and {"1_steps_log_mel_error", "1_steps_log_mel_error_blurred"} <= set(alone)
