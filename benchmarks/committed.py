@@ -71,6 +71,11 @@ def speed(row: Row) -> float:
     return RealTime(row["audio_seconds"], row["work_seconds"]).times
 
 
+def steps_of(row: Row, results: Results) -> int:
+    """Return the number of denoising steps of a row; older results state one for all rows, or none for 6."""
+    return int(row.get("steps", results.get("steps", 6)))
+
+
 def fastest_baseline(rows: dict[str, Row]) -> Row | None:
     """Return the fastest baseline that does not fail its accuracy gate, LMNT's eager code aside."""
     others = [row for row in rows.values() if row["peer"] and row["contender"] != EAGER and row["passed"] is not False]

@@ -13,7 +13,7 @@ import pytest
 
 import engine
 from benchmarks import report
-from benchmarks.cpu import baselines, generation, streaming
+from benchmarks.cpu import baselines, few_steps, generation, streaming
 from benchmarks.gpu import report as gpu_report
 from benchmarks.gpu.timing import Rows
 from engine.checkpoint.bundled import BUNDLED
@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "load": load_average(),
         "calls": [],
         "duels": [],
+        "few_steps": [],
         "streams": [],
         "generations": [],
         "curves": {},
@@ -90,14 +91,15 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
         terminalreporter.section("speed on a GPU")
         for line in gpu_report.lines(collected["gpu"]):
             terminalreporter.line(line)
-    if not any(collected[part] for part in ("calls", "duels", "streams", "generations", "curves", "gpu")):
+    if not any(collected[part] for part in ("calls", "duels", "few_steps", "streams", "generations", "curves", "gpu")):
         return
-    parts = {name: collected[name] for name in ("calls", "duels", "streams", "generations")}
+    parts = {name: collected[name] for name in ("calls", "duels", "few_steps", "streams", "generations")}
     gpu = collected["gpu"]
     parts |= {"gpu": gpu, "gpu_peaks": gpu.peaks, "gpu_duels": gpu.comparisons}
     results = {**report.environment(collected["load"]), **collected.get("setting", {}), **parts, **collected["curves"]}
     sections = (
         ("speed", report.section(results) if collected["calls"] or collected["duels"] else ()),
+        ("steps", few_steps.lines(collected["few_steps"])),
         ("streams", streaming.lines(collected["streams"])),
         ("generation", generation.lines(collected["generations"]) if collected["generations"] else ()),
         ("growth", curves.lines(results) if collected["curves"] else ()),

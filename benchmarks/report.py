@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.committed import EAGER, PRECISIONS, PREDICTED, Results, Row, before_winograd, caveats
+from benchmarks.committed import EAGER, PRECISIONS, PREDICTED, Results, Row, before_winograd, caveats, steps_of
 from benchmarks.cpu.compare import BASELINE_SNR, ENGINE_SNR, FP32_ERROR
 from benchmarks.figures.markdown import bullets, table
 from engine.audio.metrics import RealTime
@@ -48,7 +48,7 @@ def section(results: Results) -> list[str]:
             lines.append(f"  {row['case']:<10} {row['contender']:<28} {RealTime(*_totals(row))}")
     for comparison in results["duels"]:
         lines += ["", f"comparison (engines alternate), {comparison['case']} of audio"]
-        lines += [f"  {_fixed(cells)}" for cells in [_HEAD, *(_cells(row) for row in comparison["rows"])]]
+        lines += [f"  {_fixed(cells)}" for cells in [_HEAD, *(_cells(row, results) for row in comparison["rows"])]]
         lines += [f"  {name}: not measured: {reason}" for name, reason in comparison["skipped"].items()]
     if results["duels"]:
         lines += ["", *(f"{head:<14} {text}" for head, text in _notes(not before_winograd(results)))]
@@ -73,7 +73,7 @@ def markdown(results: Results, explained: bool = True) -> str:
     rows = []
     for number, comparison in enumerate(results["duels"]):
         shown = comparison["rows"] if number == 0 else _chosen(comparison["rows"])
-        rows += [(comparison["case"], *_cells(row)) for row in shown]
+        rows += [(comparison["case"], *_cells(row, results)) for row in shown]
     return f"{table(('audio', *_HEAD), rows, align='ll')}\n\n{bullets(_prose(results, explained))}"
 
 
@@ -83,7 +83,7 @@ def legend() -> str:
 
 
 _HEAD = (
-    *("engine", "rounds", "seconds p20 / p50 / p80", "RTF", "x real time"),
+    *("engine", "steps", "rounds", "seconds p20 / p50 / p80", "RTF", "x real time"),
     *("share of peak", "peak GFLOP/s", "x eager", "SNR dB"),
 )
 _SHARE = (
@@ -108,12 +108,13 @@ def _notes(winograd: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, results: Results) -> tuple[str, ...]:
     speed = RealTime(*_totals(row))
     seconds = " / ".join(f"{row['seconds'][name]:.2f}" for name in ("p20", "p50", "p80"))
     failed = row["passed"] is False
     return (
         row["contender"].replace(*HOISTED),
+        f"{steps_of(row, results)}",
         str(row["rounds"]),
         seconds,
         f"{speed.rtf:.2f}",
@@ -133,7 +134,7 @@ def _chosen(rows: Sequence[Row]) -> list[Row]:
 
 
 def _fixed(cells: Iterable[str]) -> str:
-    widths = (41, 7, 25, 8, 12, 14, 13, 8, 7)
+    widths = (41, 6, 7, 25, 8, 12, 14, 13, 8, 7)
     return "".join(f"{cell:<{w}}" if w == 41 else f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
 
 

@@ -13,6 +13,7 @@ from benchmarks.committed import (
     fastest_baseline,
     load,
     speed,
+    steps_of,
 )
 from benchmarks.figures.machines import CASE
 from benchmarks.figures.markdown import bullets, table
@@ -32,21 +33,23 @@ def claims() -> str:
 
 def cpu_claim() -> str:
     """Return the CPU's speed beside the fastest baseline and PyTorch of the same run."""
-    rows = comparison(load(MACHINE.file), CASE)
+    results = load(MACHINE.file)
+    rows = comparison(results, CASE)
     baseline = fastest_baseline(rows)
     assert baseline is not None
     best = max((row for row in rows.values() if not row["peer"]), key=speed)
     return (
-        f"**{speed(best):.1f}x real time on two CPU cores** ({MACHINE.name}, {best['contender']}, {decibels(best)} "
-        f"SNR). The [fastest other runtime](docs/performance.md), {baseline['contender']} "
-        f"({decibels(baseline)} SNR), reaches {speed(baseline):.2f}x on the same cores, PyTorch "
-        f"{speed(rows[EAGER]):.2f}x."
+        f"**{speed(best):.1f}x real time on two CPU cores** in {steps_of(best, results)} steps ({MACHINE.name}, "
+        f"{best['contender']}, {decibels(best)} SNR). The [fastest other runtime](docs/performance.md), "
+        f"{baseline['contender']} ({decibels(baseline)} SNR), reaches {speed(baseline):.2f}x on the same cores, "
+        f"PyTorch {speed(rows[EAGER]):.2f}x."
     )
 
 
 def gpu_claim() -> str:
     """Return the GPU's speed in fp16 beside the PyTorch baselines of the same run."""
-    rows = {row["contender"]: row for row in load(GPU)["gpu_duels"][0]["rows"]}
+    results = load(GPU)
+    rows = {row["contender"]: row for row in results["gpu_duels"][0]["rows"]}
     engine = rows["this engine, fp16"]
     if engine.get("passed") is False:
         raise ValueError("this engine, fp16: no speed is reported because the accuracy gate is red")
@@ -55,7 +58,8 @@ def gpu_claim() -> str:
         return f"{rows[name]['measured_seconds']['p50'] / engine['measured_seconds']['p50']:.1f}"
 
     return (
-        f"**{engine['times_real_time']:.0f}x real time on an H100** (fp16): {ratio('LMNT, PyTorch eager')} times "
+        f"**{engine['times_real_time']:.0f}x real time on an H100** in {steps_of(engine, results)} steps (fp16): "
+        f"{ratio('LMNT, PyTorch eager')} times "
         f"[LMNT's package as published](docs/gpu.md) (tf32), {ratio('LMNT, fp16 autocast')} times under fp16 autocast, "
         f"{ratio('PyTorch fp16, CUDA graph')} times PyTorch fp16 in a CUDA graph."
     )
@@ -88,9 +92,10 @@ def readme_speed() -> str:
         f"{CASE} of audio, two cores of {MACHINE.name}; the engines alternate.{fp32} SNR: against this engine's fp32. "
         f"[Conditions and caveats](docs/performance.md#{SECTION})."
     )
-    body = table(("engine", "x real time", "share of peak", "SNR"), [_cells(name, row) for name, row in entries])
+    head = ("engine", "steps", "x real time", "share of peak", "SNR")
+    body = table(head, [(name, f"{steps_of(row, results)}", *_cells(row)) for name, row in entries])
     return "\n\n".join([body, caption])
 
 
-def _cells(name: str, row: Row) -> tuple[str, ...]:
-    return name, f"{speed(row):.2f}", f"{row['share_of_peak']['p50']:.0%}", decibels(row)
+def _cells(row: Row) -> tuple[str, ...]:
+    return f"{speed(row):.2f}", f"{row['share_of_peak']['p50']:.0%}", decibels(row)

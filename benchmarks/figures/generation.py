@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.committed import MACHINES, load
+from benchmarks.committed import MACHINES, load, steps_of
 from benchmarks.figures.markdown import table
 
 NETWORKS = {
@@ -13,12 +13,13 @@ NETWORKS = {
 
 
 def generation(machine: str) -> str:
-    """Return the time of half a second of audio in 6 steps on one of MACHINES."""
+    """Return the time of half a second of audio on one of MACHINES."""
     results = load(MACHINES[machine].file)
     rows = [
         (
             NETWORKS[row["network"]],
             row["contender"],
+            f"{steps_of(row, results)}",
             f"{row['seconds']['p50']:.1f} s",
             f"{row['work_seconds'] / row['audio_seconds']:.1f}",
             f"{row['share_of_peak']['p50']:.0%}",
@@ -27,10 +28,10 @@ def generation(machine: str) -> str:
     ]
     length = results["generations"][0]["audio_seconds"] / results["generations"][0]["rounds"]
     caption = (
-        f"{length:g} s of audio in 6 steps, random weights, {results['threads']} threads of {MACHINES[machine].name}, "
+        f"{length:g} s of audio, random weights, {results['threads']} threads of {MACHINES[machine].name}, "
         f"{results['date'][:10]}, commit {results['commit']} "
         f"([results](benchmarks/results/{MACHINES[machine].file}.json)). Share of peak: of the peak measured beside "
         "each call."
     )
-    head = ("network", "precision", "time (median)", "RTF", "share of peak")
+    head = ("network", "precision", "steps", "time (median)", "RTF", "share of peak")
     return "\n\n".join([table(head, rows, align="ll"), caption])

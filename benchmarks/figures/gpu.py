@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.committed import Results, caveats, load
+from benchmarks.committed import Results, caveats, load, steps_of
 from benchmarks.figures.markdown import bullets, table
 
 GPU = "h100"
@@ -24,10 +24,14 @@ def calls() -> str:
     for row in results["gpu"]:
         figures = f"{milliseconds(row)} ms, {row['times_real_time']:.0f}x"
         cells.setdefault((row["items"], row["seconds"]), {})[row["precision"]] = figures
-    head = ("precision", *(f"{items} x {seconds:g} s" for items, seconds in cells))
-    rows = [(precision, *(column[precision] for column in cells.values())) for precision in PRECISIONS]
+    counts = {row["precision"]: steps_of(row, results) for row in results["gpu"]}
+    head = ("precision", "steps", *(f"{items} x {seconds:g} s" for items, seconds in cells))
+    rows = [
+        (precision, f"{counts[precision]}", *(column[precision] for column in cells.values()))
+        for precision in PRECISIONS
+    ]
     caption = (
-        f"{results['gpu'][0]['gpu']}, the bundled voice in 6 steps, mel and audio in GPU memory, medians of up to 20 "
+        f"{results['gpu'][0]['gpu']}, the bundled voice, mel and audio in GPU memory, medians of up to 20 "
         f"calls, {_versions(results)}, commit {results['commit']} ([results](benchmarks/results/{GPU}.json))."
     )
     return "\n\n".join(
@@ -44,7 +48,13 @@ def comparison() -> str:
         engine = row["contender"].startswith("this engine")
         name = ENTRIES.get(row["contender"], row["contender"])
         snr = "reference" if row["snr_db"] is None else f"{row['snr_db']:.0f} dB"
-        cells = (row["conditioner"], milliseconds(row), f"{row['times_real_time']:.0f}", snr + _mark(row))
+        cells = (
+            f"{steps_of(row, results)}",
+            row["conditioner"],
+            milliseconds(row),
+            f"{row['times_real_time']:.0f}",
+            snr + _mark(row),
+        )
         rows.append((f"**{name}**" if engine else name, *cells))
     machine = results["machine"]
     load_average, cores = machine["load_at_start"][0], machine["cores"]
@@ -62,8 +72,8 @@ def comparison() -> str:
             "not CUDA graphs."
         )
     notes += [caveat.sentence for caveat in caveats(results)]
-    head = ("engine", "conditioner", "ms", "x real time", "SNR")
-    return "\n\n".join([table(head, rows, align="ll"), bullets(notes)])
+    head = ("engine", "steps", "conditioner", "ms", "x real time", "SNR")
+    return "\n\n".join([table(head, rows, align="lrl"), bullets(notes)])
 
 
 def ratio_to(name: str) -> str:

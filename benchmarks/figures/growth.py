@@ -41,7 +41,10 @@ def growth_of(axis: str) -> str:
 def _axis(results: Results, axis: str) -> str:
     points = sorted((point for point in results["curves"] if point["axis"] == axis), key=lambda point: point["value"])
     assert len({point["precision"] for point in points}) == 1
-    return table((AXES[axis], *HEAD), [_cells(point) for point in points], align="")
+    if axis == "steps":
+        return table((AXES[axis], *HEAD), [_cells(point) for point in points], align="")
+    rows = [(first, f"{point['steps']}", *rest) for point in points for first, *rest in [_cells(point)]]
+    return table((AXES[axis], "steps", *HEAD), rows, align="")
 
 
 def _cells(point: dict[str, Any]) -> tuple[str, ...]:

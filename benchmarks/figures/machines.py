@@ -14,13 +14,14 @@ from benchmarks.committed import (
     fastest_baseline,
     load,
     speed,
+    steps_of,
 )
 from benchmarks.figures.markdown import bullets, table
 from engine.cli.bench.figures import disturbed
 
 CASE = "4 s"
 MARK = " \\*"  # of a disturbed run
-HEAD = ("two cores of", *PRECISIONS, "fastest baseline", "PyTorch eager (LMNT's code)", "commit")
+HEAD = ("two cores of", "steps", *PRECISIONS, "fastest baseline", "PyTorch eager (LMNT's code)", "commit")
 
 
 def machines() -> str:
@@ -32,14 +33,15 @@ def machines() -> str:
         baseline = fastest_baseline(rows)
         cells = [
             f"[{machine.name}](benchmarks/results/{machine.file}.json)" + MARK * disturbed(results),
+            " or ".join(f"{count}" for count in sorted({steps_of(row, results) for row in rows.values()})),
             *(_times(rows[precision]) if precision in rows else "-" for precision in PRECISIONS),
             f"{baseline['contender']} {_times(baseline)}, {decibels(baseline)}" if baseline else "-",
             _times(rows[EAGER]),
             results["commit"],
         ]
         lines.append(cells)
-    caption = f"Speed relative to real time (higher is better), {CASE} of audio, 6 steps; all engines alternate."
-    return "\n\n".join([caption, table(HEAD, lines, align="lrrrrrl"), bullets(_notes())])
+    caption = f"Speed relative to real time (higher is better), {CASE} of audio; all engines alternate."
+    return "\n\n".join([caption, table(HEAD, lines, align="lrrrrrrl"), bullets(_notes())])
 
 
 def _notes() -> list[str]:

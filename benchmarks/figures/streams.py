@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from benchmarks.committed import Results, caveats, load
+from benchmarks.committed import Results, caveats, load, steps_of
 from benchmarks.figures.markdown import table
 
 STREAMS = "streams-zen3-2-cores"
@@ -21,10 +21,10 @@ def overhead() -> str:
     results = load(STREAMS)
     [run] = [run for run in results["streams"] if "rows" in run]
     ratios = {row["contender"]: row["times_vocode"]["p50"] for row in run["rows"]}
-    rows = [(words, f"{ratios[name]:.2f}") for name, words in WORDS.items()]
+    rows = [(words, f"{steps_of(run, results)}", f"{ratios[name]:.2f}") for name, words in WORDS.items()]
     rounds = run["rows"][0]["rounds"]
     words = f"{run['title']}; alternating, medians of {rounds} rounds"
-    return _with_caption(table(("", "time relative to `vocode`"), rows), words, results)
+    return _with_caption(table(("", "steps", "time relative to `vocode`"), rows), words, results)
 
 
 def first_audio() -> str:
@@ -54,11 +54,16 @@ def cancelling() -> str:
     results = load(STREAMS)
     runs = [run for run in results["streams"] if "cancelled_ms" in run]
     rows = [
-        (f"{run['threads']}", f"{median(run['cancelled_ms']):.0f} ms", f"{max(run['cancelled_ms']):.0f} ms")
+        (
+            f"{run['threads']}",
+            f"{steps_of(run, results)}",
+            f"{median(run['cancelled_ms']):.0f} ms",
+            f"{max(run['cancelled_ms']):.0f} ms",
+        )
         for run in runs
     ]
-    words = f"BASE in 6 steps, fp32, cancelled {len(runs[0]['cancelled_ms'])} times per row"
-    return _with_caption(table(("threads", "median", "longest"), rows, align=""), words, results)
+    words = f"BASE, fp32, cancelled {len(runs[0]['cancelled_ms'])} times per row"
+    return _with_caption(table(("threads", "steps", "median", "longest"), rows, align=""), words, results)
 
 
 def latency_of(steps: int) -> dict[str, Any]:

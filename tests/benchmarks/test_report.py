@@ -38,7 +38,7 @@ def row(name: str, precision: str, seconds: float, baseline: bool = True, **figu
 def point(axis: str, value: float, precision: str, seconds: float) -> dict[str, Any]:
     figures = {"seconds": around(seconds), "rtf": around(seconds), "share_of_peak": around(0.7)}
     return {
-        **{"axis": axis, "value": value, "precision": precision, "memory_bytes": 90 << 20, "rounds": 3},
+        **{"axis": axis, "value": value, "precision": precision, "memory_bytes": 90 << 20, "rounds": 3, "steps": 3},
         **{**figures, "peak_gflops": around(500.0)},
     }
 
@@ -76,7 +76,7 @@ def test_the_first_comparison_is_shown_in_full(results: dict[str, Any]) -> None:
     shown = re.findall(r"^\| (.*? s) \| (.*?) \|", text, re.MULTILINE)
     assert [name for case, name in shown if case == "4 s"] == [row["contender"] for row in results["duels"][0]["rows"]]
     assert [name for case, name in shown if case == "0.5 s"] == ["bf16", "fp32", EAGER, "OpenVINO bf16"]
-    assert "| 4 s | other <bf16> | 3 | 1.98 / 2.00 / 2.02 | 0.50 | 2.00 | 50% | 500 | - | 12* |" in text
+    assert "| 4 s | other <bf16> | 6 | 3 | 1.98 / 2.00 / 2.02 | 0.50 | 2.00 | 50% | 500 | - | 12* |" in text
     assert "| 3.96 / 4.00 / 4.04 | 1.00 | 1.00 | - | - | 2.0 | 15 |" in text
     assert (
         "Worst accuracy measured: fp32 within 2e-06 of PyTorch's peak amplitude, bf16 44 dB. Required: fp32 within "
@@ -99,11 +99,25 @@ def test_the_page_shows_every_series_and_loads_nothing(results: dict[str, Any]) 
         assert card in page
     assert "not measured" in page and "torch.compile: no compiler" in page and "about 200 s a call" in page
     headline = (
-        "4 s of audio in bf16: 3.20x real time; the fastest baseline that passes its accuracy gate, OpenVINO bf16"
+        "4 s of audio in bf16, 6 steps: 3.20x real time; the fastest baseline that passes its accuracy gate, "
+        "OpenVINO bf16"
     )
     assert headline in page
     assert not re.search(r"(?:src|href|url|@import|<script|<link)\b", page.replace("xmlns", ""))
     assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_every_row_names_its_steps(results: dict[str, Any]) -> None:
+    page = report.page(results)
+    assert len(re.findall(r"<td>(?:bf16|fp32)</td><td>3</td><td>", page)) == 20  # points
+    assert len(re.findall(r"<td>6</td><td>(?:once|every step)</td>", page)) == 12  # entries
+    for row in results["duels"][0]["rows"]:
+        row["steps"] = 4
+    assert len(re.findall(r"<td>4</td><td>(?:once|every step)</td>", report.page(results))) == 6
+    assert "4 s of audio in bf16, 4 steps: " in report.page(results)
+    assert "| 4 s | bf16 | 4 | 3 | " in report.markdown(results)
+    lead = html({name: value for name, value in results.items() if name != "duels"})
+    assert "1 s of audio in bf16, 3 steps: " in lead
 
 
 def test_curves_need_no_comparison(results: dict[str, Any]) -> None:
