@@ -233,7 +233,8 @@ def _progress(shown: bool, trainer: Trainer) -> Iterator[Callable[[Report, Windo
         def show(report: Report, window: Window) -> None:
             bar.update()
             losses = " ".join(f"{name}:{loss:.3f}" for name, loss in zip(names, window.recent(), strict=True))
-            bar.set_postfix_str(f"loss by noise {losses}", refresh=False)
+            parts = "".join(f" {name}:{value:.3f}" for name, value in report.parts.items())
+            bar.set_postfix_str(f"loss by noise {losses}{parts}", refresh=False)
 
         yield show
 

@@ -17,7 +17,7 @@ from engine.config import Config
 from engine.diffusion.prior import energy_std
 from engine.diffusion.schedule import build_schedule
 from engine.training.data import Corpus, read_corpus
-from engine.training.export import export
+from engine.training.export import checkpoint_from_state, export
 from engine.training.fit import STATE, Options, fit
 from engine.training.network import DiffWave
 from engine.training.objective import make_batch
@@ -202,6 +202,21 @@ def test_the_export_says_which_steps_it_was_tuned_for(tmp_path: Path) -> None:
     export(tmp_path / "paper" / STATE, tmp_path / "paper.safetensors")
     paper = engine.load(tmp_path / "paper.safetensors", device="cpu").config
     assert paper.schedules == () and paper.objective == ""
+
+
+def test_own_schedules_are_unrolled_and_exported(tmp_path: Path) -> None:
+    own = [1e-4, 0.05, 0.6]
+    recipe = unrolled_recipe(network={"schedules": [own, [0.01, 0.5]]}, training={"steps": 1})
+    data = write_tones(tmp_path / "data", 4, 22050, 0.3)
+    trainer = Trainer(recipe, read_corpus(data, recipe.data, recipe.network), Processes(0, 1, CPU))
+    batch = make_tuning_batch(trainer.corpus, recipe, 0, [3])
+    assert batch.unrolled is not None
+    expected = Sampler(recipe.network, build_schedule(recipe.network, schedule=own))
+    audio = expected(trainer.network, batch.unrolled.noise, batch.unrolled.mel)
+    loss = SpectralLoss((128, 256, 512), 22050)(audio, batch.unrolled.audio)
+    torch.testing.assert_close(trainer.objective.backward(batch), loss.detach())
+    config = checkpoint_from_state(recipe, trainer.state()).config
+    assert {len(betas): betas[-1] for betas in config.schedules} == {3: pytest.approx(0.6), 2: 0.5}
 
 
 def test_parts_of_a_batch_keep_their_kind() -> None:
