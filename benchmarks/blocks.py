@@ -27,6 +27,7 @@ from benchmarks.figures import (
     growth,
     kernels,
     machines,
+    pairs,
     quality,
     roofline,
     roofline_plot,
@@ -89,6 +90,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "quality-voice": lambda: quality.voice(load("quality")["rows"]),
     "quality-steps": lambda: quality.voice(load("quality-steps")["rows"]),
     "quality-digits": lambda: quality.digits(load("digits")["rows"]),
+    "training-pairs": lambda: pairs.table(load("pairs")["rows"]),
     "digits-accuracy": quality.accuracy,
     "samples": lambda: quality.samples(load("samples")["rows"]),
 }

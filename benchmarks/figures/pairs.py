@@ -13,7 +13,7 @@ DIGITS = {"pesq_wb": 3, "stoi": 3, "mos": 2, "log_mel_error": 3}
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return a table of the complete rounds of `benchmarks.quality.pairs`: exact mels / blurred mels.
+    """Return a table of the complete rounds of `benchmarks.quality.pairs`, exact mels / blurred mels, or a sentence.
 
     Args:
         rows: one per variant, number of steps and seed.
@@ -25,6 +25,8 @@ def table(rows: Sequence[Row]) -> str:
         for key in rounds
         if len(group := [row for row in rows if (row["steps"], row["seed"]) == key]) == len(variants)
     ]
+    if not complete:
+        return "No round is complete yet."
     names = [name for name in SCORES if any(name in row for group in complete for row in group)]
     head = ("steps", "seed", "variant", *(SCORES[name] for name in names))
     cells = [

@@ -78,6 +78,7 @@ def test_the_table_shows_complete_rounds() -> None:
         scores = {"log_mel_error": error, "log_mel_error_blurred": 2 * error, "mos": 1.5}
         return {"variant": variant, "steps": 1200, "seed": seed, **scores}
 
+    assert table([]) == "No round is complete yet."
     text = table([row(BASELINE, 0, 0.5), row("other", 0, 0.25), row(BASELINE, 1, 0.75)])
     assert text.splitlines() == [
         "| steps | seed | variant | MOS | log-mel error |",
