@@ -69,6 +69,8 @@ PAGES = (
             "engine.config.Config",
             "engine.diffusion.schedule.Schedule",
             "engine.diffusion.schedule.build_schedule",
+            "engine.diffusion.schedule.step_counts",
+            "engine.diffusion.schedule.merge_betas",
         ),
     ),
     Page(
@@ -81,6 +83,10 @@ PAGES = (
             "engine.checkpoint.save_checkpoint",
             "engine.tuning.int8.calibrate",
             "engine.tuning.int8.Agreement",
+            "engine.tuning.steps.tune_steps",
+            "engine.tuning.steps.Clip",
+            "engine.tuning.steps.Tuned",
+            "engine.tuning.steps.with_schedules",
         ),
     ),
     Page(
