@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench slow fuzz sanitize arm ray gpu clean
+.PHONY: demo test check docs bench slow fuzz sanitize arm ray gpu gpu-train clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
@@ -43,6 +43,18 @@ gpu: $(VENV)/installed-test  ## the tests and benchmarks that need a GPU
 	$(BIN)/python -m pytest tests/gpu/test_on_gpu.py tests/gpu/test_training_on_gpu.py
 	$(BIN)/python -m pytest --benchmark -m gpu
 
+# The recordings of the bundled voice, and the folder of the results. On a machine without them, copy the packed file.
+DATA ?= ../shared/data/kerstin_22k
+OUT ?= build/gpu-train
+PACK := build/voice-pack.safetensors
+
+$(PACK):
+	mkdir -p $(@D)
+	$(BIN)/python -m engine.training pack voice --data $(DATA) -o $@
+
+gpu-train: $(VENV)/installed-train $(PACK)  ## ten minutes of training on a GPU: the voice, tuned for few steps and further
+	$(BIN)/python -m benchmarks.gpu.training_session $(PACK) --out $(OUT)
+
 check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,9 +88,14 @@ $(VENV)/installed: $(VENV)/native
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
+# DistillMOS and the module of its network, 33 MB. Their other requirements (torchaudio, transformers, librosa) read files
+# and run networks that the tests do not use.
+MOS := distillmos==0.9.1 xls-r-sqa==0.1.0
+
 $(VENV)/installed-test: $(VENV)/native
 	@echo "Installing PyTorch and the test tools (a large download)"
 	@$(PIP) --no-build-isolation -e '.[test]'
+	@$(PIP) --no-deps $(MOS) || echo "make test: the tests of the predicted MOS will skip, because $(MOS) are missing"
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/installed-test
@@ -91,9 +108,15 @@ $(VENV)/installed-ray: $(VENV)/installed-test
 	@$(PIP) --no-build-isolation -e '.[test,ray]'
 	@touch $@ $^
 
+$(VENV)/installed-train: $(VENV)/native
+	@echo "Installing PyTorch and the judges (a large download)"
+	@$(PIP) --no-build-isolation -e '.[train,gpu,quality]'
+	@touch $@ $(VENV)/installed
+
 $(VENV)/installed-check: $(VENV)/native
 	@echo "Installing the linters, PyTorch and the test tools (a large download)"
 	@$(PIP) --no-build-isolation -e '.[test,check]'
+	@$(PIP) --no-deps $(MOS) || echo "make test: the tests of the predicted MOS will skip, because $(MOS) are missing"
 	@touch $@ $(VENV)/installed-test $(VENV)/installed
 
 # The site needs neither the package nor a compiler.

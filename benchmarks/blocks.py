@@ -28,6 +28,7 @@ from benchmarks.figures import (
     kernels,
     machines,
     many_files,
+    pairs,
     quality,
     roofline,
     roofline_plot,
@@ -92,6 +93,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "quality-voice": lambda: quality.voice(load("quality")["rows"]),
     "quality-steps": lambda: quality.voice(load("quality-steps")["rows"]),
     "quality-digits": lambda: quality.digits(load("digits")["rows"]),
+    "training-pairs": lambda: pairs.table(load("pairs")["rows"]),
     "digits-accuracy": quality.accuracy,
     "samples": lambda: quality.samples(load("samples")["rows"]),
 }

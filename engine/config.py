@@ -21,6 +21,7 @@ MAX_MELS = 1024
 MAX_HOP = 8192
 MAX_STEPS = 10000  # of a schedule
 MAX_SCHEDULES = 64
+MAX_OBJECTIVE = 200  # characters
 MAX_CLASSES, MAX_CLASS_NAME = 1024, 64
 MAX_GUIDANCE = 100.0
 MAX_INT8_RANGE = 1e6
@@ -42,6 +43,7 @@ _IMPLIED: dict[str, Any] = {
     "guidance": 0.0,
     "energy_min": 0.0,
     "schedules": (),
+    "objective": "",
 }
 
 
@@ -103,6 +105,7 @@ class Config:
             (`engine.diffusion.prior`); 0 if unknown.
         schedules: the checkpoint's own few-step schedules, of different lengths. Each consists of betas that ascend and
             lie on the training scale. ``steps=N`` selects the one of N betas before any other schedule.
+        objective: what the last training minimized, in one line; "" for the paper's objective, the error of eps.
     """
 
     residual_channels: int = 64
@@ -130,6 +133,7 @@ class Config:
     guidance: float = 0.0
     energy_min: float = 0.0
     schedules: tuple[tuple[float, ...], ...] = ()
+    objective: str = ""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -182,6 +186,8 @@ class Config:
             if not _are_betas(betas):
                 raise _refusal(name, f"a tuple of 1 to {MAX_STEPS} floats between 0 and 1", betas)
         self._check_schedules()
+        if type(self.objective) is not str or len(self.objective) > MAX_OBJECTIVE or not self.objective.isprintable():
+            raise _refusal("objective", f"a printable line of up to {MAX_OBJECTIVE} characters", self.objective)
 
     def _check_schedules(self) -> None:
         schedules = self.schedules

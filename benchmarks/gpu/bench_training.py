@@ -25,11 +25,22 @@ def voice() -> Workload:
     from engine.training.settings import read_recipe
 
     recipe = read_recipe("voice")
+    return replace(recipe, data=replace(recipe.data, frames=32)), 16, _clips(), ()
+
+
+def three_steps() -> Workload:
+    """Return the same crops, half of them through three steps of the sampler."""
+    from engine.training.settings import read_recipe
+
+    return read_recipe("voice-steps"), 16, _clips(), ()
+
+
+def _clips() -> list[tuple[Any, ...]]:
     random, clips = np.random.default_rng(0), []
     for number in range(40):
         audio = 0.1 * random.standard_normal(256 * 400).astype(np.float32)
         clips.append((f"{number}", audio, random.random((80, 400), dtype=np.float32), -1))
-    return replace(recipe, data=replace(recipe.data, frames=32)), 16, clips, ()
+    return clips
 
 
 def digits() -> Workload:
@@ -45,7 +56,7 @@ def digits() -> Workload:
 
 @pytest.mark.benchmark(group="training, a step on a GPU")
 @pytest.mark.parametrize("layers", ["fused, bf16", "PyTorch's, bf16", "PyTorch's, fp32"])
-@pytest.mark.parametrize("workload", [voice, digits], ids=lambda workload: workload.__name__)
+@pytest.mark.parametrize("workload", [voice, three_steps, digits], ids=lambda workload: workload.__name__)
 def test_step(benchmark: Any, monkeypatch: pytest.MonkeyPatch, workload: Callable[[], Workload], layers: str) -> None:
     import torch
 

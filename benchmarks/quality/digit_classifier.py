@@ -70,7 +70,7 @@ class Classifier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(WINDOW))
-        self.register_buffer("filters", torch.from_numpy(_filters()))
+        self.register_buffer("filters", torch.from_numpy(mel_filters()))
         sizes = [1, 24, 32, 48]
         self.convolutions = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
@@ -134,7 +134,7 @@ def _clips(files: Sequence[Path]) -> Clips:
     return Clips(audio, np.array([int(file.stem[0]) for file in files]), tuple(file.stem for file in files))
 
 
-def _filters() -> FloatArray:
+def mel_filters() -> FloatArray:
     """Return [BANDS, WINDOW/2+1] triangles, evenly spaced on the mel scale (HTK) from 60 Hz to 3800 Hz."""
     ends = 2595 * np.log10(1 + np.array([60.0, 3800.0]) / 700)
     centers = 700 * (10 ** (np.linspace(*ends, BANDS + 2) / 2595) - 1)

@@ -1,18 +1,23 @@
 """Quality of generated digits beside real ones: python -m benchmarks.quality.digits --data FOLDER [--results FILE].
 
-A classifier trained on real recordings (digit_classifier.py) measures how often it recognizes the label. In the space
-of its features: the Frechet distance of the clips to the training clips, and the spread within a digit. Of the samples
-themselves: the correlation of a clip with the nearest training clip. The official test split is measured in the same
-way: no network was trained on it, so its figures are those of a perfect generator.
+Two judges trained on real recordings measure how often they hear the label: a convolutional network
+(digit_classifier.py) and a support vector machine (digit_svm.py). The accuracy of a generator is the worse of the two.
+In the space of the network's features: the Frechet distance of the clips to the training clips, and the spread within a
+digit. Of the samples themselves: the correlation of a clip with the nearest training clip. The official test split is
+measured in the same way: no network was trained on it, so its figures are those of a perfect generator.
 
-Needs the extra `test`, and the free spoken digit dataset (github.com/Jakobovski/free-spoken-digit-dataset).
+Needs the extras `test` and `quality`, and the free spoken digit dataset
+(github.com/Jakobovski/free-spoken-digit-dataset).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +27,12 @@ import numpy.typing as npt
 import engine
 from benchmarks.committed import Row
 from benchmarks.figures.quality import digits as table
+from benchmarks.figures.quality import disagreements as table_of_disagreements
 from benchmarks.paths import SHARED
 from benchmarks.quality.digit_classifier import RATE, Classifier, Clips, fitted, judge, read_digits, train
+from benchmarks.quality.digit_svm import DigitMachine, train_machine
 from engine.checks.arrays import FloatArray
+from engine.checks.installation import how_to_install
 from engine.cli.progress import progress_bar
 
 Matrix = npt.NDArray[np.float64]
@@ -36,15 +44,17 @@ COPY = 0.9  # correlation with a training clip from which a clip counts as a cop
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The classifier and its training clips.
+    """The judges and their training clips.
 
     Attributes:
-        model: the classifier.
+        model: the network.
+        machine: the support vector machine.
         known: the training clips.
-        features: [n,64] of them.
+        features: [n,64] of them, the network's.
     """
 
     model: Classifier
+    machine: DigitMachine
     known: Clips
     features: Matrix
 
@@ -87,6 +97,40 @@ def resemblance(clips: FloatArray, others: FloatArray) -> Matrix:
     return np.array(largest)
 
 
+def verdicts(network: Labels, machine: Labels, labels: Labels | None) -> Row:
+    """Return how often two judges hear the label, and where they disagree.
+
+    Args:
+        network: the digits [n] that the network hears.
+        machine: the digits [n] that the support vector machine hears.
+        labels: the requested digits [n]; None without labels.
+
+    Returns:
+        "accuracy" (the network's), "accuracy_svm" and "accuracy_worse", which are None without labels, "agreement", the
+        share of clips in which both hear the same digit, and "disagreements": the label, the network's digit, the
+        machine's, and the number of clips, the most frequent first.
+    """
+    asked = np.full(len(network), -1) if labels is None else labels
+    pairs = Counter(zip(asked.tolist(), network.tolist(), machine.tolist(), strict=True))
+    different = sorted((key for key in pairs if key[1] != key[2]), key=lambda key: (-pairs[key], key))
+    accuracies = [None if labels is None else float((heard == labels).mean()) for heard in (network, machine)]
+    return {
+        "accuracy": accuracies[0],
+        "accuracy_svm": accuracies[1],
+        "accuracy_worse": None if labels is None else min(float(value) for value in accuracies if value is not None),
+        "agreement": float((network == machine).mean()),
+        "disagreements": [
+            {
+                "label": None if label < 0 else label,
+                "network": first,
+                "svm": second,
+                "clips": pairs[label, first, second],
+            }
+            for label, first, second in different
+        ],
+    }
+
+
 def figures(name: str, clips: FloatArray, labels: Labels | None, reference: Reference) -> Row:
     """Return the row of one set of clips.
 
@@ -97,17 +141,18 @@ def figures(name: str, clips: FloatArray, labels: Labels | None, reference: Refe
         reference: recordings to compare with.
     """
     probabilities, features = judge(reference.model, clips)
-    heard = probabilities.argmax(axis=1)
+    heard, heard_svm = probabilities.argmax(axis=1), reference.machine.hear(clips)
     nearest = resemblance(clips, reference.known.audio)
     distance = np.array([np.sqrt(((reference.features - clip) ** 2).sum(axis=1)).min() for clip in features])
     return {
         "name": name,
         "clips": len(clips),
-        "accuracy": None if labels is None else float((heard == labels).mean()),
+        **verdicts(heard, heard_svm, labels),
         "frechet": frechet(features, reference.features),
         "inception_score": inception_score(probabilities),
         "spread": spread(features, heard if labels is None else labels),
         "digits_heard": np.bincount(heard, minlength=10).tolist(),
+        "digits_heard_svm": np.bincount(heard_svm, minlength=10).tolist(),
         "resemblance_median": float(np.median(nearest)),
         "resemblance_largest": float(nearest.max()),
         "copies": int((nearest > COPY).sum()),
@@ -169,9 +214,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.data.is_dir():
         sys.exit(f"digits: --data: expected a folder of recordings, got {options.data}")
+    if importlib.util.find_spec("sklearn") is None:
+        sys.exit(f"digits: sklearn is missing; run {how_to_install('quality')}")
     known, test = read_digits(options.data)
     model = train(known)
-    reference = Reference(model, known, judge(model, known.audio)[1])
+    reference = Reference(model, train_machine(known), known, judge(model, known.audio)[1])
     rows = [figures("real, the test split", test.audio, test.digit, reference)]
     steps = int(options.steps) if options.steps.isdigit() else options.steps
     for name in options.model:
@@ -180,9 +227,11 @@ def main() -> None:
             clips, labels = generated(voice, options.count, steps, guidance)
             suffix = "" if guidance is None else f", guidance {guidance:g}"
             rows.append(figures(f"{Path(name).stem}, steps {steps}{suffix}", clips, labels, reference))
-    print(table(rows))
+    print(f"{table(rows)}\n\n{table_of_disagreements(rows)}")
     if options.results:
-        options.results.write_text(json.dumps({"engine": engine.__version__, "rows": rows}, indent=1) + "\n")
+        versions = {name: importlib.metadata.version(name) for name in ("numpy", "scikit-learn", "torch")}
+        about = {"engine": engine.__version__, "versions": versions}
+        options.results.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Griffin-Lim: a waveform from a mel spectrogram without a network, the baseline of the samples in docs/samples."""
+"""Griffin-Lim: a waveform from a mel spectrogram without a network, a baseline of every table of quality."""
 
 from __future__ import annotations
 
@@ -17,35 +17,57 @@ WINDOW = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(N_FFT) / N_FFT)
 SMALLEST = 1e-12
 
 
-def magnitudes(mel: Array, sample_rate: int) -> Array:
-    """Estimate the magnitudes |S| [513, T] whose LMNT mel is the given one.
-
-    Inverts the decibels, then solves min ||B |S| - m|| for |S| >= 0 by multiplicative updates (Lee & Seung, 2001), from
-    the pseudo-inverse on.
+def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None) -> tuple[Array, Array]:
+    """Return the filter bank B [M, 513] of a mel, and its magnitudes B |S| [M, T] without the compression.
 
     Args:
-        mel: float [M, T] of kind "lmnt".
+        mel: float [M, T].
         sample_rate: sample rate in Hz.
+        kind: kind of the mel, a key of `engine.audio.spectrogram.KINDS`.
+        fmax: the highest frequency of the bank in Hz, None for the kind's.
     """
-    kind = KINDS["lmnt"]
-    frequencies = np.linspace(0.0, sample_rate // 2, N_FFT // 2 + 1)
-    bank = filter_bank(frequencies, kind.scale, len(mel), kind.fmin, sample_rate / 2) / np.linalg.norm(WINDOW)
-    bands = 10.0 ** ((100.0 * mel.astype(np.float64) - 80.0) / 20.0)
+    spec, nyquist = KINDS[kind], sample_rate / 2
+    frequencies = np.linspace(0.0, sample_rate // 2 if spec.integer_nyquist else nyquist, N_FFT // 2 + 1)
+    bank = filter_bank(frequencies, spec.scale, len(mel), spec.fmin, fmax or spec.fmax or nyquist)
+    if spec.unit_window:
+        bank = bank / np.linalg.norm(WINDOW)
+    values = mel.astype(np.float64)
+    return bank, 10.0 ** ((100.0 * values - 80.0) / 20.0) if kind == "lmnt" else np.exp(values)
+
+
+def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None) -> Array:
+    """Estimate the magnitudes |S| [513, T] whose mel is the given one.
+
+    Inverts the compression, then solves min ||B |S| - m|| for |S| >= 0 by multiplicative updates (Lee & Seung, 2001),
+    from the pseudo-inverse on. See `bank_and_bands` for the arguments.
+    """
+    bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
     result: Array = np.maximum(np.linalg.pinv(bank) @ bands, SMALLEST)
     for _ in range(100):
         result *= (bank.T @ bands) / (bank.T @ (bank @ result) + SMALLEST)
     return result
 
 
-def griffin_lim(mel: Array, sample_rate: int, *, rounds: int = 32, momentum: float = 0.99, seed: int = 0) -> FloatArray:
+def griffin_lim(
+    mel: Array,
+    sample_rate: int,
+    *,
+    kind: str = "lmnt",
+    fmax: float | None = None,
+    rounds: int = 32,
+    momentum: float = 0.99,
+    seed: int = 0,
+) -> FloatArray:
     """Compute a waveform by fast Griffin-Lim (Perraudin et al., 2013).
 
     A round takes the phase of the waveform that has the current spectrum, and keeps the magnitudes. The default
     momentum and number of rounds are librosa's.
 
     Args:
-        mel: float [M, T] of kind "lmnt".
+        mel: float [M, T].
         sample_rate: sample rate in Hz.
+        kind: kind of the mel.
+        fmax: the highest frequency of the mel in Hz, None for the kind's.
         rounds: number of corrections of the phase.
         momentum: 0 for the algorithm of Griffin and Lim (1984).
         seed: seed of the initial phase.
@@ -53,24 +75,29 @@ def griffin_lim(mel: Array, sample_rate: int, *, rounds: int = 32, momentum: flo
     Returns:
         float32 [256 T] in [-1, 1].
     """
-    size = magnitudes(mel, sample_rate).T
+    size = magnitudes(mel, sample_rate, kind, fmax).T
     phase = np.exp(2j * np.pi * np.random.default_rng(seed).random(size.shape))
     previous = np.zeros_like(phase)
     for _ in range(rounds):
-        rebuilt = _spectrum(_waveform(size * phase))
+        rebuilt = spectrum(waveform(size * phase))
         phase = rebuilt - momentum / (1.0 + momentum) * previous
         phase /= np.abs(phase) + SMALLEST
         previous = rebuilt
-    audio = _waveform(size * phase)[N_FFT // 2 :][: HOP * len(size)]
-    return np.clip(audio, -1.0, 1.0).astype(np.float32)
+    return trimmed(waveform(size * phase), len(size), kind)
 
 
-def _spectrum(audio: Array) -> npt.NDArray[np.complexfloating[Any]]:
+def trimmed(audio: Array, frames: int, kind: str) -> FloatArray:
+    """Return float32 [256 T] in [-1, 1]: a waveform with the padding of its front-end, without it."""
+    return np.clip(audio[KINDS[kind].pad :][: HOP * frames], -1.0, 1.0).astype(np.float32)
+
+
+def spectrum(audio: Array) -> npt.NDArray[np.complexfloating[Any]]:
+    """Return the spectrum [T, 513] of a waveform's frames, 256 samples apart."""
     frames = np.lib.stride_tricks.sliding_window_view(audio, N_FFT)[::HOP]
     return np.fft.rfft(frames * WINDOW)
 
 
-def _waveform(spectrum: npt.NDArray[np.complexfloating[Any]]) -> Array:
+def waveform(spectrum: npt.NDArray[np.complexfloating[Any]]) -> Array:
     """Compute the waveform whose frames are nearest to a spectrum [T, 513]: windowed overlap-add over the energy."""
     frames = np.fft.irfft(spectrum) * WINDOW
     audio, energy = np.zeros((2, HOP * (len(frames) - 1) + N_FFT))

@@ -1,39 +1,52 @@
-"""Quality of the voice: PESQ-WB and STOI of recordings re-synthesized from their mel.
+"""Quality of a voice on clips that it was not trained on, beside recordings and two vocoders without a network.
 
-python -m benchmarks.quality.voice [--model FILE] [--clips FOLDER ...] [--count N] [--precision fp32 bf16 int8]
-    [--steps 6 full] [--results FILE]
+python -m benchmarks.quality.voice [--model FILE] [--clips FOLDER] [--count N] [--precision fp32 int8] [--steps 6 full]
+    [--results FILE]
 
-Needs the extra `quality`. Without --clips, the shared recordings beside the project: 16 clips of LJ Speech, a speaker
-that is not in the bundled voice's training data, and clips of Kerstin, its own speaker: 10 that may be among the
-training clips, and 12 that its last training held out.
+Every clip is analyzed by `engine.mel` and vocoded from two mels: the exact one, and one that is blurred as an acoustic
+model's is (engine/training/blur.py). docs/quality.md explains the figures. With --results, the same command continues
+an interrupted measurement. Needs the extra `quality`. Without --clips,
+the shared recordings beside the project: clips of the bundled voice's own speaker that its training held out.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
+import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 import engine
 from benchmarks.committed import Row
-from benchmarks.figures.quality import voice as table
+from benchmarks.figures.quality import table_of_voice as table
 from benchmarks.paths import SHARED
+from benchmarks.quality.griffin_lim import griffin_lim
+from benchmarks.quality.no_network import corrected_noise
+from benchmarks.quality.partial import Partial
+from benchmarks.quality.scores import NEEDS, Judged, Method, Scores, gain, interval, judge, means, versions
 from engine import Voice
 from engine.audio.metrics import snr
+from engine.audio.spectrogram import mel_settings
+from engine.checkpoint.bundled import BUNDLED
 from engine.checks.arrays import FloatArray
+from engine.checks.installation import how_to_install
 from engine.cli.bench.machine import commit
-from engine.errors import UnavailableError
-from engine.training.quality import perceptual_scores
+from engine.errors import InputError, UnavailableError
+from engine.training.blur import blurred
 
-NEEDS = ("pesq", "pystoi", "scipy", "soundfile")
 HELD_OUT = "*0.*"  # of Kerstin, by the recipe of the bundled voice
 SEED = 0
+LEAST = 16  # clips of a result
+EXACT, BLURRED = "exact", "blurred"
+GRIFFIN_LIM, NO_NETWORK = "Griffin-Lim, 32 rounds", "no network"
 
 
 @dataclass(frozen=True)
@@ -52,8 +65,11 @@ class Clips:
 
     @property
     def name(self) -> str:
-        """Title of the rows."""
+        """Title of the clips."""
         return self.folder.name if self.pattern == "*" else f"{self.folder.name}, held out (`{self.pattern}`)"
+
+
+DEFAULT = Clips(SHARED / "kerstin_22k", LEAST, HELD_OUT)
 
 
 @dataclass(frozen=True)
@@ -69,33 +85,49 @@ class Setting:
         return f"{self.voice.choice.precision}, {self.steps}"
 
 
-DEFAULT = (
-    Clips(SHARED / "ljspeech16", 16),
-    Clips(SHARED / "kerstin_22k", 10),
-    Clips(SHARED / "kerstin_22k", 12, HELD_OUT),
-)
+Vocoder = Callable[[FloatArray], FloatArray]
 
 
-def measure(settings: Sequence[Setting], file: Path) -> list[list[float]]:
-    """Measure one clip.
+def vocoders(settings: Sequence[Setting]) -> dict[str, Vocoder]:
+    """Return by name every way from a mel to audio: the two without a network, and each setting."""
+    voice = settings[0].voice
+    front_end = mel_settings(voice.config)
+    options: dict[str, Any] = {"kind": front_end["kind"], "fmax": front_end["fmax"], "seed": SEED}
+
+    def vocode(setting: Setting, mel: FloatArray) -> FloatArray:
+        return setting.voice.vocode(mel, steps=setting.steps, seed=SEED)
+
+    return {
+        GRIFFIN_LIM: lambda mel: griffin_lim(mel, voice.sample_rate, **options),
+        NO_NETWORK: lambda mel: corrected_noise(mel, voice.sample_rate, **options),
+        **{setting.name: partial(vocode, setting) for setting in settings},
+    }
+
+
+def measure(settings: Sequence[Setting], file: Path) -> dict[Method, Judged]:
+    """Judge one clip.
 
     Returns:
-        By setting: PESQ-WB, STOI, and the SNR in dB against the first setting with as many steps.
+        The judgments by mels and name. The recording has the mels "" and is judged without a reference alone.
     """
     import soundfile
 
     recording, rate = soundfile.read(file, dtype="float32")
-    if rate != settings[0].voice.sample_rate:
-        sys.exit(f"quality: {file.name}: expected {settings[0].voice.sample_rate} Hz, got {rate}")
-    mel = engine.mel(recording, rate, settings[0].voice.config.mel_kind)
-    first: dict[int | str, FloatArray] = {}
-    scores = []
-    for setting in settings:
-        # The last frame is centered on the clip's end, so the audio is up to a frame longer.
-        audio = setting.voice.vocode(mel, steps=setting.steps, seed=SEED)[: len(recording)]
-        reference = first.setdefault(setting.steps, audio)
-        scores.append([*perceptual_scores(recording[: len(audio)], audio, rate), snr(reference, audio)])
-    return scores
+    voice = settings[0].voice
+    if rate != voice.sample_rate:
+        sys.exit(f"quality: {file.name}: expected {voice.sample_rate} Hz, got {rate}")
+    exact = engine.mel(recording, rate, **mel_settings(voice.config))
+    mels = {EXACT: exact, BLURRED: blurred(exact, zlib.crc32(file.stem.encode()), voice.config.mel_kind)}
+    judged = {("", "recordings"): Judged(Scores(mos=judge(recording, recording, rate).mos))}
+    steps = {setting.name: setting.steps for setting in settings}
+    for name_of_mels, mel in mels.items():
+        first: dict[int | str, FloatArray] = {}
+        for name, vocode in vocoders(settings).items():
+            audio = vocode(mel)[: len(recording)]  # the last frame is centered on the clip's end
+            reference = first.setdefault(steps.get(name, name), audio)
+            decibels = snr(reference, audio) if name in steps else math.nan
+            judged[name_of_mels, name] = Judged(judge(recording[: len(audio)], audio, rate), decibels)
+    return judged
 
 
 def choose(clips: Clips, count: int) -> list[Path]:
@@ -106,78 +138,120 @@ def choose(clips: Clips, count: int) -> list[Path]:
     return [files[i * len(files) // count] for i in range(count)] if count < len(files) else files
 
 
-def rows_of(name: str, settings: Sequence[Setting], files: Sequence[Path]) -> list[Row]:
-    """Return a row per setting, with the means of the finite scores; print each clip's scores as they come.
+def rows_of(settings: Sequence[Setting], clips: Sequence[Mapping[Method, Judged]]) -> list[Row]:
+    """Return a row per kind of mels and way to audio, with means and intervals over the clips.
 
     Args:
-        name: name of the clips.
         settings: the settings to compare.
-        files: files of the clips.
+        clips: the judgments of each clip.
     """
-    titles = "".join(f"{setting.name:>24}" for setting in settings)
-    print(f"\n{name}: PESQ-WB, STOI, SNR dB\n{'clip':<18}{titles}", flush=True)
-    scores = []
-    for file in files:
-        scores.append(measure(settings, file))
-        print(f"{file.stem:<18}" + "".join(_cell(figures) for figures in scores[-1]), flush=True)
-    means = np.nanmean(scores, axis=0)
-    print(f"{f'mean of {len(files)}':<18}" + "".join(map(_cell, means)), flush=True)
-    return [
-        {
-            "clips": name,
-            "count": len(files),
-            "steps": setting.steps,
-            "precision": setting.voice.choice.precision,
-            "pesq_wb": float(mean[0]),
-            "stoi": float(mean[1]),
-            "snr_db": float(mean[2]) if np.isfinite(mean[2]) else None,
-            "files": [file.stem for file in files],
+    by_name = {setting.name: setting for setting in settings}
+    rows = []
+    for mels, name in clips[0]:
+        judged = [clip[mels, name] for clip in clips]
+        scores = [each.scores for each in judged]
+        setting = by_name.get(name)
+        row: Row = {
+            "mels": mels,
+            "name": "voice" if setting else name,
+            "steps": setting.steps if setting else None,
+            "precision": setting.voice.choice.precision if setting else None,
+            **{judge: asdict(ends) if ends else None for judge, ends in means(scores).items()},
+            "mos_gain": None,
+            "snr_db": None,
+            "scores": [[value if math.isfinite(value) else None for value in astuple(score)] for score in scores],
         }
-        for setting, mean in zip(settings, means, strict=True)
-    ]
+        if setting:
+            ends = gain(scores, [clip[mels, GRIFFIN_LIM].scores for clip in clips])
+            row["mos_gain"] = asdict(ends) if ends else None
+            decibels = interval([each.snr_db for each in judged])
+            row["snr_db"] = decibels.mean if decibels else None
+        rows.append(row)
+    return rows
 
 
-def _cell(figures: Sequence[float]) -> str:
-    pesq_wb, stoi, snr_db = figures
-    return f"{pesq_wb:>10.3f}{stoi:>7.3f}" + (f"{snr_db:>7.1f}" if np.isfinite(snr_db) else f"{'-':>7}")
+def print_clip(file: Path, judged: Mapping[Method, Judged]) -> None:
+    """Print the scores of one clip."""
+    print(f"{file.stem}: PESQ-WB, STOI, MOS, log-mel error, SNR dB")
+    for (mels, name), each in judged.items():
+        figures = (*astuple(each.scores), each.snr_db)
+        cells = (f"{value:>8.3f}" if math.isfinite(value) else f"{'-':>8}" for value in figures)
+        print(f"  {mels:<8}{name:<24}" + "".join(cells), flush=True)
 
 
 def main() -> None:
-    """Measure the clips, print the card's table and write the results."""
+    """Measure the clips, print the tables and write the results."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a checkpoint (default: the bundled voice)")
-    parser.add_argument("--clips", type=Path, nargs="+", help="folders of recordings at the voice's sample rate")
-    parser.add_argument("--count", type=int, help="clips of each folder, spread evenly (default: all)")
-    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8"], choices=["fp32", "bf16", "int8"])
-    parser.add_argument("--steps", nargs="+", default=["6"], help="6 (default), full, or both")
-    parser.add_argument("--results", type=Path, help="write the figures as JSON")
+    parser.add_argument(
+        "--clips", type=Path, help="a folder of recordings at the voice's rate, none of them trained on"
+    )
+    parser.add_argument("--count", type=int, help="number of clips, spread evenly (default: all of --clips)")
+    parser.add_argument("--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"])
+    parser.add_argument("--steps", nargs="+", default=["6"], help="numbers of steps (default: 6), or full")
+    parser.add_argument("--results", type=Path, help=f"write the figures as JSON; takes at least {LEAST} clips")
     options = parser.parse_args()
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
-        sys.exit(f"quality: {missing[0]} is missing; run pip install -e '.[quality]'")
+        sys.exit(f"quality: {missing[0]} is missing; run {how_to_install('quality')}")
     if options.results and not options.results.parent.is_dir():
         sys.exit(f"quality: --results: expected a file in an existing folder, got {options.results}")
+    clips = Clips(options.clips) if options.clips else DEFAULT
+    if not clips.folder.is_dir():
+        sys.exit(f"quality: no folder {clips.folder}; name one with --clips")
+    files = choose(clips, options.count or clips.count or sys.maxsize)
+    if options.results and len(files) < LEAST:
+        sys.exit(f"quality: --count: expected at least {LEAST} clips for --results, got {len(files)}")
+    settings = _settings(options.model, options.precision, options.steps)
+    voice = settings[0].voice
+    print(f"engine {engine.__version__}, seed {SEED}\n{voice.explain().splitlines()[0]}\n{clips.name}", flush=True)
+    header = {
+        "engine": engine.__version__,
+        "versions": versions(),
+        "tiers": {setting.voice.choice.precision: setting.voice.choice.isa for setting in settings},
+        "settings": [setting.name for setting in settings],
+        "model": options.model.name if options.model else "the bundled voice",
+        "weights": _fingerprint(options.model or BUNDLED),
+        "seed": SEED,
+        "clips": clips.name,
+    }
+    partial, judged = Partial(options.results, header), []
+    for file in files:
+        known = partial[file.stem]
+        judged.append(known or measure(settings, file))
+        if not known:
+            partial.add(file.stem, judged[-1])
+        print_clip(file, judged[-1])
+    rows = rows_of(settings, judged)
+    print(f"\n{table(rows)}")
+    if options.results:
+        about = {"commit": commit(), "count": len(files), "files": [file.stem for file in files]}
+        columns = {"columns_of_scores": list(Scores.__dataclass_fields__)}
+        options.results.write_text(json.dumps({**header, **about, **columns, "rows": rows}, indent=1) + "\n")
+        partial.remove()
+
+
+def _fingerprint(file: Path) -> str:
+    """Return the first digits of a file's SHA-256."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def _settings(model: Path | None, precisions: Sequence[str], steps: Sequence[str]) -> list[Setting]:
+    """Load the voices, or exit where none is available."""
     voices = []
-    for precision in options.precision:
+    for precision in precisions:
         try:
-            voices.append(engine.load(options.model, precision=precision))
+            voices.append(engine.load(model, device="cpu", precision=precision))
         except UnavailableError as error:
             print(f"left out: {error}")
     if not voices:
         sys.exit("quality: none of the precisions is available here")
-    steps = [int(text) if text.isdecimal() else text for text in options.steps]
-    settings = [Setting(voice, number) for number in steps for voice in voices]
-    print(f"engine {engine.__version__}, seed {SEED}\n{voices[0].explain().splitlines()[0]}")
-    rows = []
-    for clips in map(Clips, options.clips) if options.clips else DEFAULT:
-        if not clips.folder.is_dir():
-            sys.exit(f"quality: no folder {clips.folder}; name one with --clips")
-        rows += rows_of(clips.name, settings, choose(clips, options.count or clips.count or sys.maxsize))
-    print(f"\n{table(rows)}")
-    if options.results:
-        tiers = {voice.choice.precision: voice.choice.isa for voice in voices}
-        header = {"engine": engine.__version__, "commit": commit(), "tiers": tiers, "seed": SEED}
-        options.results.write_text(json.dumps({**header, "rows": rows}, indent=1) + "\n")
+    try:
+        mel_settings(voices[0].config)
+    except InputError as error:
+        sys.exit(f"quality: --model: {error}")
+    numbers = [int(text) if text.isdecimal() else text for text in steps]
+    return [Setting(voice, number) for number in numbers for voice in voices]
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
         "clip_samples": config.clip_samples or None,
         "sample_rate": config.sample_rate,
         "training_schedule": list(config.train_schedule),
+        "objective": config.objective or None,
         "fast_schedule": list(config.fast_schedule) if config.fast_schedule else None,
         "steps": steps_json(config),
         "needs": _needs(config),
@@ -170,6 +171,7 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         *([f"clips        {_clips(config)}"] if config.clip_samples else []),
         f"sample rate  {config.sample_rate} Hz",
         f"training     {_schedule(config.train_schedule)}",
+        *([f"objective    {config.objective}"] if config.objective else []),
         f"fast         {_schedule(config.fast_schedule) if config.fast_schedule else 'no schedule of its own'}",
         f"needs        {'; '.join(_needs(config))}",
     ]
@@ -298,8 +300,8 @@ its noise levels (standard deviations) and betas in the order of the diffusion.
 
 With --json the output is an object with the keys file, bytes, sha256, family,
 differences, network, mel, classes, guidance, clip_samples, sample_rate,
-training_schedule, fast_schedule, steps, needs, choice, threads, reasons and
-tiers. What a network does not have is null.
+training_schedule, objective, fast_schedule, steps, needs, choice, threads,
+reasons and tiers. What a network does not have is null.
 """
 
 _EXAMPLES = """\

@@ -34,6 +34,10 @@ FIT = """examples:
 
 The same command resumes an interrupted training.
 """
+PACK = """example:
+  python -m engine.training pack voice --data recordings -o packed.safetensors
+  python -m engine.training fit voice --data packed.safetensors
+"""
 EXPORT = """example:
   python -m engine.training export training -o my-voice.safetensors
 """
@@ -54,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         with unwinding_on_signals():
-            return {"fit": _fit, "export": _export}[options.command](options)
+            return {"fit": _fit, "export": _export, "pack": _pack}[options.command](options)
     except Terminated as signal:
         print(f"ended by {signal.name}", file=sys.stderr)
         return signal.status
@@ -116,6 +120,17 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _pack(options: argparse.Namespace) -> int:
+    from engine.output_files import check_output
+    from engine.training.pack import pack
+    from engine.training.settings import read_recipe
+
+    check_output(options.output, ".safetensors")
+    print(pack(read_recipe(options.recipe), options.data, options.output, options.mib, options.held_out))
+    print(f"wrote {options.output}")
+    return 0
+
+
 def _with_flag(message: str) -> str:
     """Begin a message with the flag of its argument."""
     name, colon, rest = message.partition(": ")
@@ -138,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_fit(commands)
     _add_export(commands)
+    _add_pack(commands)
     return top
 
 
@@ -155,8 +171,12 @@ def _add_command(
 
 def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     fit = _add_command(commands, "fit", "train a network by a recipe, or resume an interrupted training", FIT)
-    fit.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe (voice, digits)")
-    fit.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
+    fit.add_argument(
+        "recipe", metavar="RECIPE", help="a TOML file, or the name of a bundled recipe (voice, voice-steps, digits)"
+    )
+    fit.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="the folder or packed file of the recordings"
+    )
     text = "train without the recordings that cannot be read, instead of naming them and stopping"
     fit.add_argument("--skip-broken", action="store_true", help=text)
     text = "the folder of the state and the log (default: NAME-training for a recipe NAME or NAME.toml)"
@@ -187,6 +207,32 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export.add_argument("--guidance", type=float, metavar="W", help=text)
     text = "write float32, which doubles the size (default: float16)"
     export.add_argument("--float32", action="store_true", help=text)
+
+
+def _add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    pack = _add_command(commands, "pack", "write a part of the recordings as one small file for fit --data", PACK)
+    pack.add_argument("recipe", metavar="RECIPE", help="the recipe of the training; it selects the files")
+    pack.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the recordings")
+    text = "the .safetensors file to write"
+    pack.add_argument("-o", "--output", required=True, metavar="OUT", type=Path, help=text)
+    text = "the size that the file may have (default: 40)"
+    pack.add_argument("--mib", type=_positive, default=40.0, metavar="MIB", help=text)
+    text = "the number of held-out recordings, kept whole (default: 16)"
+    pack.add_argument("--held-out", type=_count, default=16, metavar="N", help=text)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+    return value
 
 
 if __name__ == "__main__":

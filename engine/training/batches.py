@@ -11,21 +11,25 @@ from torch.utils.data import DataLoader, Dataset
 from engine.training.data import Corpus
 from engine.training.objective import Batch, make_batch
 from engine.training.settings import Recipe
+from engine.training.unroll import TuningBatch, make_tuning_batch
+
+AnyBatch = Batch | TuningBatch
 
 
 @dataclass(frozen=True, eq=False)
-class Steps(Dataset[Batch]):
+class Steps(Dataset[AnyBatch]):
     """The batches of all steps by their number, restricted to the examples of this process."""
 
     corpus: Corpus
     recipe: Recipe
     numbers: Sequence[int]
 
-    def __getitem__(self, step: int) -> Batch:
-        return make_batch(self.corpus, self.recipe, step, self.numbers)
+    def __getitem__(self, step: int) -> AnyBatch:
+        make = make_batch if self.recipe.unroll is None else make_tuning_batch
+        return make(self.corpus, self.recipe, step, self.numbers)
 
 
-def batches(corpus: Corpus, recipe: Recipe, first: int, numbers: Sequence[int], workers: int = 0) -> Iterator[Batch]:
+def batches(corpus: Corpus, recipe: Recipe, first: int, numbers: Sequence[int], workers: int = 0) -> Iterator[AnyBatch]:
     """Return the batches of steps first, first + 1, ... of a recipe; they are the same for any number of workers.
 
     Args:

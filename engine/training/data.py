@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from engine.audio.folders import SUFFIXES, Recordings, find_recordings, looks_complete
+from engine.audio.folders import SUFFIXES, find_recordings, looks_complete
 from engine.audio.spectrogram import mel as compute_mel
 from engine.audio.spectrogram import mel_settings
 from engine.audio.wav import read_channels, resample, to_mono
@@ -23,9 +22,10 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.prior import frame_energy
 from engine.errors import CheckpointError, InputError
+from engine.training.broken import BrokenRecordings
+from engine.training.packed import read_packed
 from engine.training.settings import Data
 
-T = TypeVar("T")
 FADE = 0.005  # seconds at both ends of a padded clip; without it the network would learn the step to the zeros around
 SURROUNDINGS = 4  # frames on both sides of a crop, so that its mel does not depend on the edges
 SILENCE = 1e-6  # the smallest peak that a gain divides by
@@ -90,7 +90,7 @@ def read_corpus(folder: str | Path, data: Data, config: Config, skip_broken: boo
     All headers are read before the first recording, so that broken files are found early.
 
     Args:
-        folder: of the recordings.
+        folder: of the recordings; or a file of them (`engine.training.packed`), to which the pattern does not apply.
         data: selects files, held-out files and labels.
         config: the network.
         skip_broken: pass by what cannot be read.
@@ -99,36 +99,66 @@ def read_corpus(folder: str | Path, data: Data, config: Config, skip_broken: boo
         InputError: no recording matches the pattern, recordings cannot be read (all of them are named), a recording has
             no label, a label cannot be the name of a class, or no recording is left to train on.
     """
+    if Path(folder).is_file():
+        return _packed_corpus(Path(folder), data, config)
     if not Path(folder).is_dir():
         raise InputError(f"data: there is no directory {str(folder)!r}")
     recordings = find_recordings(Path(folder), data.pattern)
-    broken = _Broken(Path(folder), recordings, skip_broken)
+    broken = BrokenRecordings(Path(folder), recordings, skip_broken)
     files = [file for file, _ in broken.results(recordings.files, _check_header)]
     if not files:
         if broken.files:
             raise InputError(f"data: {broken}")
         kinds = ", ".join(sorted(SUFFIXES))
         raise InputError(f"data: no recording ({kinds}) below {folder} matches the pattern {data.pattern!r}")
-    labels = {file: _label(file.name, data.label) for file in files}
-    classes = tuple(sorted(set(labels.values()) - {""}))
+    classes, rates = _classes([file.name for file in files], data, config), set()
+
+    def read(file: Path) -> Clip | None:
+        audio, rate = _read(file, config.sample_rate)
+        rates.add(rate)
+        return _clip(file.name, audio, _class_number(file.name, classes, data), data, config)
+
+    results = [(file.name, clip) for file, clip in broken.results(files, read)]
+    corpus = _sorted_corpus(results, classes, data, config, f"{len(files)} files in {folder}")
+    passed_by = [f"passed by: {recordings.passed_by}"] if recordings.passed_by else []
+    return replace(corpus, rates=tuple(sorted(rates)), notes=(*passed_by, *broken.notes))
+
+
+def _packed_corpus(file: Path, data: Data, config: Config) -> Corpus:
+    packed = read_packed(file)
+    classes = _classes([name for name, _ in packed.recordings], data, config)
+    results = []
+    for name, samples in packed.recordings:
+        audio = resample(samples.astype(np.float32), packed.rate, config.sample_rate)
+        results.append((name, _clip(name, audio, _class_number(name, classes, data), data, config)))
+    corpus = _sorted_corpus(results, classes, data, config, f"{len(results)} recordings in {file}")
+    return replace(corpus, rates=(packed.rate,))
+
+
+def _classes(names: Sequence[str], data: Data, config: Config) -> tuple[str, ...]:
+    """Return the classes that the names of the files give, sorted."""
+    classes = tuple(sorted({_label(name, data.label) for name in names} - {""}))
     try:
         replace(config, classes=classes)
     except CheckpointError as error:
         raise InputError(f"data.label: its groups give the names of classes; {error}") from None
-    train, held_out, left_out, rates = [], [], 0, set()
+    return classes
 
-    def read(file: Path) -> tuple[Clip | None, int]:
-        audio, rate = _read(file, config.sample_rate)
-        return _clip(file.name, audio, classes.index(labels[file]) if labels[file] else -1, data, config), rate
 
-    for file, (clip, rate) in broken.results(files, read):
-        rates.add(rate)
-        if clip is None:
-            left_out += 1
-        elif data.held_out and re.search(data.held_out, file.name):
-            held_out.append(clip)
-        else:
-            train.append(clip)
+def _class_number(name: str, classes: Sequence[str], data: Data) -> int:
+    label = _label(name, data.label)
+    return classes.index(label) if label else -1
+
+
+def _sorted_corpus(
+    results: Sequence[tuple[str, Clip | None]], classes: tuple[str, ...], data: Data, config: Config, source: str
+) -> Corpus:
+    """Return the recordings to train on and those that are held out."""
+    train: list[Clip] = []
+    held_out: list[Clip] = []
+    for name, clip in results:
+        if clip is not None:
+            (held_out if data.held_out and re.search(data.held_out, name) else train).append(clip)
     if config.prior and not config.energy_min and train:
         least = min(float(frame_energy(clip.mel.T.astype(np.float64)).min()) for clip in train if clip.mel is not None)
         raise InputError(
@@ -137,59 +167,8 @@ def read_corpus(folder: str | Path, data: Data, config: Config, skip_broken: boo
         )
     if not train:
         limit = f"at least {data.frames} frames" if config.n_mels else f"at most {data.samples} samples"
-        raise InputError(
-            f"data: none of the {len(files)} files in {folder} can be trained on ({limit}, and not held out)"
-        )
-    notes = [f"passed by: {recordings.passed_by}"] if recordings.passed_by else []
-    return Corpus(train, held_out, classes, left_out, tuple(sorted(rates)), (*notes, *broken.notes))
-
-
-class _Broken:
-    """The recordings that cannot be read.
-
-    Args:
-        folder: of the recordings.
-        recordings: those that were found.
-        skipped: whether they are passed by, or an error.
-
-    Attributes:
-        files: the files and the reasons.
-    """
-
-    def __init__(self, folder: Path, recordings: Recordings, skipped: bool) -> None:
-        self.files = list(recordings.broken)
-        self._folder, self._skipped = folder, skipped
-        self._count = len(recordings.files) + len(recordings.broken)
-
-    def __str__(self) -> str:
-        """Return the number of the files, and their names by reason."""
-        names: dict[str, list[str]] = {}
-        for file, reason in sorted(self.files):
-            names.setdefault(reason, []).append(str(file.relative_to(self._folder)))
-        listed = "; ".join(f"{', '.join(files)} ({reason})" for reason, files in names.items())
-        return f"{len(self.files)} of {self._count} recordings in {self._folder} cannot be read: {listed}"
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """A line about the files that were passed by; none without."""
-        return (str(self),) if self.files else ()
-
-    def results(self, files: Sequence[Path], read: Callable[[Path], T]) -> Iterator[tuple[Path, T]]:
-        """Yield (file, result) for every file that can be read.
-
-        Raises:
-            InputError: after the last file, that others cannot be read.
-        """
-        for file in files:
-            try:
-                result = read(file)
-            except (InputError, OSError) as error:
-                reason = str(error) if isinstance(error, InputError) else error.strerror or str(error)
-                self.files.append((file, reason.removeprefix(f"path: {str(file)!r}: ").removeprefix("audio: ")))
-            else:
-                yield file, result
-        if self.files and not self._skipped:
-            raise InputError(f"data: {self}; remove them, or train without them (--skip-broken)")
+        raise InputError(f"data: none of the {source} can be trained on ({limit}, and not held out)")
+    return Corpus(train, held_out, classes, len(results) - len(train) - len(held_out))
 
 
 def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator) -> Example:

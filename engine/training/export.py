@@ -11,9 +11,11 @@ import numpy as np
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.config import MAX_GUIDANCE, Config
+from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
 from engine.training.settings import Recipe, recipe_from_json
 from engine.training.state import PARTS, State, read_state, write_state
+from engine.training.unroll_settings import Unroll
 
 
 def export(
@@ -89,6 +91,8 @@ def checkpoint_from_state(recipe: Recipe, state: State, part: str = "average", l
     """
     tensors = {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in state.tensors[part].items()}
     config = recipe.network
+    if recipe.unroll is not None:
+        config = _with_schedules(config, recipe.unroll)
     if not config.n_mels:
         config = replace(config, clip_samples=recipe.data.samples)
     if state.classes:
@@ -100,6 +104,13 @@ def checkpoint_from_state(recipe: Recipe, state: State, part: str = "average", l
             tensors["label_embedding.weight"] = np.ascontiguousarray(tensors["label_embedding.weight"][:-1])
             config = replace(config, classes=state.classes)
     return Checkpoint(config, tensors)
+
+
+def _with_schedules(config: Config, unroll: Unroll) -> Config:
+    """Record the schedules that a network was tuned for, and the objective."""
+    tuned = {steps: build_schedule(config, steps).beta[::-1] for steps in unroll.steps}
+    own = {len(betas): betas for betas in config.schedules}
+    return replace(config, schedules=tuple((own | tuned).values()), objective=unroll.description)
 
 
 def without_labels(tensors: Mapping[str, FloatArray], config: Config) -> dict[str, FloatArray]:

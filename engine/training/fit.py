@@ -17,13 +17,15 @@ import torch
 from engine.errors import InputError
 from engine.kernels.cpu import tiers
 from engine.training.data import read_corpus
+from engine.training.few_steps import few_step_scores
 from engine.training.log import Log, Window
 from engine.training.objective import level_names
 from engine.training.processes import Processes, join, leave
 from engine.training.quality import check_installed
+from engine.training.resume import check_resumable
 from engine.training.settings import Recipe
 from engine.training.state import State, read_state, write_state
-from engine.training.trainer import Report, Trainer, check_resumable
+from engine.training.trainer import Report, Trainer
 from engine.training.validation import validate
 
 STATE = "state.safetensors"
@@ -42,6 +44,7 @@ class Options:
         precision: of the matrix products in the residual layers, "fp32" or "bf16".
         validate_every: steps between two validations; 0 for none.
         stop_after: the number of steps to run; None for all.
+        seconds: the time after which to stop; None for no limit.
         skip_broken: whether to train without the recordings that cannot be read.
     """
 
@@ -50,11 +53,12 @@ class Options:
     precision: str = "fp32"
     validate_every: int = 0
     stop_after: int | None = None
+    seconds: float | None = None
     skip_broken: bool = False
 
 
 def fit(recipe: Recipe, data: Path, options: Options) -> bool:
-    """Train until the recipe's last step, an interruption (SIGINT, SIGTERM, SIGHUP) or `stop_after` steps.
+    """Train until the recipe's last step, an interruption (SIGINT, SIGTERM, SIGHUP) or a limit of the options.
 
     The folder gets state.safetensors every five minutes, before every validation and at the end, and log.jsonl with the
     losses. If it holds a state, the training resumes from there, with the same examples in the same order.
@@ -81,8 +85,9 @@ def fit(recipe: Recipe, data: Path, options: Options) -> bool:
 def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> bool:
     corpus = read_corpus(data, recipe.data, recipe.network, options.skip_broken)
     options.folder.mkdir(parents=True, exist_ok=True)
+    without_mos = None
     if corpus.held_out and recipe.network.n_mels and options.validate_every:
-        check_installed()
+        without_mos = check_installed()
     path = options.folder / STATE
     state = read_state(path) if path.exists() else None
     if state:
@@ -91,9 +96,12 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
     trainer = Trainer(recipe, corpus, processes, dtype, state)
     state_file, window = _StateFile(path, trainer, state), Window()
     end = trainer.step + (options.stop_after or sys.maxsize)
+    deadline = time.monotonic() + (math.inf if options.seconds is None else options.seconds)
     log = None
     if processes.first:
         _print_summary(trainer, options)
+        if without_mos:
+            _print(f"validating without {without_mos}")
         if state and recipe.training.init:
             _print("init: not used, because the training in this folder resumes")
         log = Log(options.folder)
@@ -108,8 +116,9 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
             if log and options.validate_every and (report.step % options.validate_every == 0 or trainer.done):
                 with window.paused():
                     state_file.write()
-                    log.write(report.step, {f"held_out_{name}": value for name, value in validate(trainer).items()})
-            if processes.any(bool(signals)):
+                    figures = validate(trainer) | few_step_scores(trainer)
+                    log.write(report.step, {f"held_out_{name}": value for name, value in figures.items()})
+            if processes.any(bool(signals) or time.monotonic() > deadline):
                 break
             if log and state_file.old:
                 with window.paused():
@@ -224,7 +233,8 @@ def _progress(shown: bool, trainer: Trainer) -> Iterator[Callable[[Report, Windo
         def show(report: Report, window: Window) -> None:
             bar.update()
             losses = " ".join(f"{name}:{loss:.3f}" for name, loss in zip(names, window.recent(), strict=True))
-            bar.set_postfix_str(f"loss by noise {losses}", refresh=False)
+            parts = "".join(f" {name}:{value:.3f}" for name, value in report.parts.items())
+            bar.set_postfix_str(f"loss by noise {losses}{parts}", refresh=False)
 
         yield show
 

@@ -30,6 +30,9 @@ class Window:
     def add(self, report: Report) -> None:
         """Add the losses of one step."""
         self._levels += report.levels
+        self._loss += report.loss
+        for name, value in report.parts.items():
+            self._parts.setdefault(name, []).append(value)
         self._recent = self._recent * DECAY + report.levels
         self._gradients += report.gradient
         self._steps += 1
@@ -40,12 +43,12 @@ class Window:
 
     def take(self) -> dict[str, Any]:
         """Return the figures of the window and begin a new one."""
-        sums, counts = self._levels.sum(axis=0)
         figures = {
-            "loss": sums / counts,
+            "loss": self._loss / self._steps,
             "levels": [round(float(total / count), 5) if count else None for total, count in self._levels],
             "gradient": self._gradients / self._steps,
             "seconds_per_step": (time.monotonic() - self._begin) / self._steps,
+            **{name: float(np.mean(values)) for name, values in self._parts.items()},
         }
         self._reset()
         return figures
@@ -61,6 +64,7 @@ class Window:
 
     def _reset(self) -> None:
         self._levels, self._gradients, self._steps, self._begin = np.zeros((LEVELS, 2)), 0.0, 0, time.monotonic()
+        self._loss, self._parts = 0.0, dict[str, list[float]]()
 
 
 class Log:

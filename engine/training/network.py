@@ -84,7 +84,7 @@ class DiffWave(nn.Module):
         return cast(list[Layer], list(self.residual_layers))
 
     def _skip_sum(self, x: Tensor, features: Tensor, upsampled: Tensor | None, label_rows: Tensor | None) -> Tensor:
-        """Return the skip sum [L,B,C] float32, computed layer by layer."""
+        """Return the skip sum [L,B,C] in the type of x, computed layer by layer."""
         batch, length = x.shape
         rows = functional.relu(self.input_projection(x.t().reshape(-1, 1)))  # time-major: [L*B, C]
         if upsampled is not None:
@@ -110,7 +110,7 @@ class DiffWave(nn.Module):
             )
             total = skip if total is None else total + skip
         assert total is not None
-        return total.float().view(length, batch, -1)
+        return total.to(x.dtype).view(length, batch, -1)
 
     def _fused_skip_sum(
         self, x: Tensor, features: Tensor, upsampled: Tensor | None, label_rows: Tensor | None

@@ -16,6 +16,7 @@ from engine.diffusion.embedding import sinusoids
 from engine.diffusion.prior import energy_std
 from engine.diffusion.schedule import build_schedule
 from engine.training.data import Corpus, draw, generator
+from engine.training.energy import energy_weight
 from engine.training.settings import Recipe
 
 LEVELS = 6  # ranges of noise by which losses are reported, each the same number of training steps wide
@@ -29,7 +30,8 @@ class Batch:
         x: [B,L] sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
         target: [B,L] the expected output of the network: eps, standard normal, or F (`Config.preconditioning`). With
             `Config.prior` eps is multiplied by std.
-        weight: [B,L] the factor of errors: 1 / std with `Config.prior` (PriorGrad's loss), otherwise None.
+        weight: [B,L] the factor of errors: 1 / std with `Config.prior` (PriorGrad's loss), the inverse of the energy
+            with `Training.weight`, otherwise None.
         t: [B] steps on the training scale, float64.
         embedded: [B,128] the sinusoids of t.
         mel: [B,M,T] or None.
@@ -45,6 +47,19 @@ class Batch:
     mel: Tensor | None
     label: Tensor | None
     level: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def kind(self) -> int:
+        """The property that decides which operations a step consists of: the number of examples."""
+        return len(self)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors that the losses depend on, in a fixed order."""
+        fields = (self.x, self.target, self.weight, self.embedded, self.mel, self.label)
+        return [values for values in fields if values is not None]
 
     def part(self, begin: int, end: int, device: torch.device) -> Batch:
         """Return examples begin .. end - 1 on a device."""
@@ -79,6 +94,9 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
             std = np.repeat(energy_std(example.mel, config.energy_min), config.hop)
             noise *= std
             weights.append(1.0 / std)
+        elif training.weight == "energy":
+            assert example.mel is not None
+            weights.append(np.repeat(energy_weight(example.mel, config), config.hop))
         # The number decides, not chance: every batch has the same share of fast levels.
         if fast is not None and number % training.batch < training.fast_share * training.batch:
             level = int(random.integers(len(fast)))
@@ -95,7 +113,7 @@ def make_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int]
     return Batch(
         torch.from_numpy(np.stack(x)),
         torch.from_numpy(np.stack(targets)),
-        torch.from_numpy(np.stack(weights)) if config.prior else None,
+        torch.from_numpy(np.stack(weights)) if weights else None,
         torch.tensor(steps, dtype=torch.float64),
         torch.from_numpy(sinusoids(config, steps).astype(np.float32)),
         torch.from_numpy(np.stack(mels)) if config.n_mels else None,  # type: ignore[arg-type]

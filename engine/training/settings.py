@@ -1,4 +1,4 @@
-"""Recipes: TOML files of the tables network, data and training. Their keys are the fields of the classes here."""
+"""Recipes: TOML files of the tables network, data, training and unroll. Their keys are the fields of the classes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from engine.checks.mels import LOG_KINDS
 from engine.config import Config, as_tuples, linear_schedule
 from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
+from engine.training.unroll_settings import Unroll
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +23,7 @@ else:
 
 RECIPES = Path(__file__).parent / "recipes"
 SUPPORTED = {"padding": "zeros", "step_bias_in_residual": False, "shared_upsampler": True}  # fields of LMNT's structure
-TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string", tuple: "a list"}
+TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", tuple: "a list"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Training:
         clip: the norm to which larger gradients are scaled down.
         average: the decay per step of the exponential moving average of the weights, which `export` writes.
         loss: "l2", the paper's, or "l1", LMNT's.
+        weight: the weight of errors: "none" for 1, or "energy" for the inverse of the mel's energy, frame by frame.
         fast_share: the share of the examples at the exact levels of the fast schedule; the others have a random t.
         drop_label: the share of the examples that are trained without their label. It enables the unconditional
             network and guidance.
@@ -97,6 +99,7 @@ class Training:
     clip: float = 1.0
     average: float = 0.999
     loss: str = "l1"
+    weight: str = "none"
     fast_share: float = 0.0
     drop_label: float = 0.0
     seed: int = 0
@@ -112,6 +115,8 @@ class Training:
                 raise InputError(f"training.{name}: expected a number above 0, got {getattr(self, name)!r}")
         if self.loss not in ("l1", "l2"):
             raise InputError(f"training.loss: expected 'l1' or 'l2', got {self.loss!r:.80}")
+        if self.weight not in ("none", "energy"):
+            raise InputError(f"training.weight: expected 'none' or 'energy', got {self.weight!r:.80}")
 
 
 @dataclass(frozen=True)
@@ -122,11 +127,13 @@ class Recipe:
         network: the hyper-parameters, without the classes, which follow from the data.
         data: the recordings.
         training: the optimization.
+        unroll: training through the steps of the sampler; None for the paper's objective alone.
     """
 
     network: Config
     data: Data
     training: Training
+    unroll: Unroll | None = None
 
     def __post_init__(self) -> None:
         network, data, training = self.network, self.data, self.training
@@ -149,6 +156,9 @@ class Recipe:
             raise InputError(
                 f"network.mel_kind: expected a logarithmic mel for a prior, one of {kinds}, got {network.mel_kind!r}"
             )
+        if training.weight == "energy" and (network.prior or network.mel_kind is None):
+            reason = "whose prior weights the errors" if network.prior else "without a known kind of mel"
+            raise InputError(f"training.weight: expected 'none' for a network {reason}, got 'energy'")
         if training.drop_label and not data.label:
             raise InputError(f"training.drop_label: expected 0 for a network without labels, got {training.drop_label}")
         if network.guidance and not training.drop_label:
@@ -156,6 +166,7 @@ class Recipe:
                 f"network.guidance: expected 0 for a network that is never trained without labels, "
                 f"got {network.guidance}"
             )
+        self._check_unroll()
         if network.fast_schedule is None:
             if training.fast_share:
                 raise InputError(
@@ -169,9 +180,32 @@ class Recipe:
                 f"network.fast_schedule: expected one that fits the training schedule, or [] for none, got: {error}"
             ) from None
 
+    def _check_unroll(self) -> None:
+        unroll, network, training = self.unroll, self.network, self.training
+        if unroll is None:
+            return
+        if not network.n_mels:
+            raise InputError("unroll: expected a network with a mel, because spectral losses need a recording to reach")
+        for steps in unroll.steps:
+            try:
+                build_schedule(network, steps)
+            except InputError as error:
+                raise InputError(f"unroll.{error}") from None
+        samples = self.data.frames * network.hop
+        if max(unroll.windows) > samples:
+            raise InputError(
+                f"unroll.windows: expected at most {samples} samples, a crop of data.frames, got {max(unroll.windows)}"
+            )
+        if unroll.anchors(training.batch) >= training.batch:
+            raise InputError(
+                f"unroll.anchor_share: expected an example to unroll in a batch of {training.batch}, got "
+                f"{unroll.anchor_share!r}, which leaves none"
+            )
+
     def to_json(self) -> str:
         """Return the recipe as JSON for a state's metadata; equal recipes give equal texts."""
-        return json.dumps(asdict(self), sort_keys=True)
+        tables = {name: table for name, table in asdict(self).items() if table is not None}
+        return json.dumps(tables, sort_keys=True)
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -205,6 +239,8 @@ def recipe_from_json(text: str) -> Recipe:
     kinds = {"network": Config, "data": Data, "training": Training}
     try:
         tables = json.loads(text)
+        if "unroll" in tables:
+            kinds["unroll"] = Unroll
         return Recipe(**{name: _from_table(kind, name, tables[name]) for name, kind in kinds.items()})
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"recipe: expected that of a training's state, got {text!r:.80} ({error})") from None
@@ -217,8 +253,8 @@ def recipe_from_tables(tables: dict[str, Any]) -> Recipe:
         InputError: a table, a key or a value is impossible.
         CheckpointError: a value of the network is impossible.
     """
-    if unknown := sorted(set(tables) - {"network", "data", "training"}):
-        raise InputError(f"expected the tables network, data and training, got {unknown!r:.80}")
+    if unknown := sorted(set(tables) - {"network", "data", "training", "unroll"}):
+        raise InputError(f"expected the tables network, data, training and unroll, got {unknown!r:.80}")
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise InputError(f"{name}: expected a table, [{name}], got {table!r:.80}")
@@ -233,6 +269,7 @@ def recipe_from_tables(tables: dict[str, Any]) -> Recipe:
         _from_table(Config, "network", network),
         _from_table(Data, "data", tables.get("data", {})),
         _from_table(Training, "training", tables.get("training", {})),
+        _from_table(Unroll, "unroll", tables["unroll"]) if "unroll" in tables else None,
     )
 
 

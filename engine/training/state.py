@@ -16,6 +16,7 @@ from engine.errors import CheckpointError
 from engine.output_files import replacing
 
 PARTS = ("weights", "average", "moment1", "moment2")
+DISCRIMINATOR_PARTS = ("discriminators", "discriminator_moment1", "discriminator_moment2")  # of some trainings
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class State:
         step: the number of finished steps.
         recipe: `Recipe.to_json`.
         classes: the names of the labels.
-        tensors: per part (the weights, their moving average, AdamW's two moments) every parameter by name, float32.
+        tensors: per part (the weights, their moving average, AdamW's two moments; the same of discriminators but their
+            average) every parameter by name, float32.
         recordings: `Corpus.fingerprint`; empty if unknown.
     """
 
@@ -71,6 +73,8 @@ def read_state(path: Path) -> State:
             metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118
                 part, _, parameter = name.partition(".")
+                if part in DISCRIMINATOR_PARTS:
+                    tensors.setdefault(part, {})
                 tensors[part][parameter] = file.get_tensor(name).to(torch.float32)
         classes = tuple(json.loads(metadata["classes"]))
         return State(int(metadata["step"]), metadata["recipe"], classes, tensors, metadata.get("recordings", ""))

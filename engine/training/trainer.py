@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,17 @@ from torch import Tensor
 from engine.checkpoint.load import load_checkpoint
 from engine.errors import InputError
 from engine.kernels.device import CudaDevice, obstacle
-from engine.training.batches import batches
+from engine.training.adversary import Adversary
+from engine.training.batches import AnyBatch, batches
 from engine.training.data import Corpus
-from engine.training.gradient import CapturedGradient, Gradient, gradient_by_example
+from engine.training.gradient import CapturedGradient, Gradient, NoisePrediction, Objective, gradient_by_example
 from engine.training.grow import grow_weights
 from engine.training.network import DiffWave
-from engine.training.objective import LEVELS, Batch
+from engine.training.objective import LEVELS
 from engine.training.processes import Processes
 from engine.training.settings import Recipe, recipe_from_json
 from engine.training.state import State, is_state, read_state
+from engine.training.tuning import LOSSES, Tuning, total_loss
 
 BETAS = (0.9, 0.99)  # AdamW's; the noise varies widely between small batches, which needs a short memory
 # Fields of a configuration that change the meaning of weights but not their shapes.
@@ -46,15 +49,17 @@ class Report:
 
     Attributes:
         step: its number, from 1.
-        loss: the mean over the batch.
+        loss: the objective.
         levels: [LEVELS,2] the sum of losses and their number at every noise level.
         gradient: the norm of the gradient before clipping.
+        parts: the mean of every other loss by its name (`engine.training.tuning.LOSSES`).
     """
 
     step: int
     loss: float
     levels: npt.NDArray[np.float64]
     gradient: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -65,11 +70,12 @@ class Trainer:
         corpus: the recordings.
         processes: share every batch.
         dtype: of the matrix products in the residual layers, float32 or bfloat16.
-        state: to resume from, one that `check_resumable` accepts; None to start.
+        state: to resume from, one that `engine.training.resume.check_resumable` accepts; None to start.
 
     Attributes:
         not_fused: the reason why the residual layers run on PyTorch's operations instead of `engine.training.fused`,
             or None.
+        objective: what it minimizes.
         grown_from: the channels of the narrower network whose weights this one started from
             (`engine.training.grow`), or 0.
 
@@ -111,15 +117,20 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=training.rate, betas=BETAS, weight_decay=training.decay, fused=on_gpu
         )
+        self._adversary: Adversary | None = None
+        self.objective: Objective[Any] = NoisePrediction(self.network, training.loss, training.batch)
+        if unroll := recipe.unroll:
+            if unroll.adversarial:
+                samples = recipe.data.frames * recipe.network.hop
+                self._adversary = Adversary(unroll, samples, processes.device, training.seed)
+            self.objective = Tuning(self.network, recipe, processes.device, self._adversary)
         if state is not None:
             self._restore(state)
-        self._gradient: Gradient = (
-            CapturedGradient(self.network, training.loss, training.batch)
-            if on_gpu
-            else gradient_by_example(self.network, training.loss, training.batch)
+        self._gradient: Gradient[Any] = (
+            CapturedGradient(self.objective, processes.device) if on_gpu else gradient_by_example(self.objective)
         )
-        self._batches: Iterator[Batch] | None = None
-        self._next: Batch | None = None
+        self._batches: Iterator[AnyBatch] | None = None
+        self._next: AnyBatch | None = None
 
     @property
     def done(self) -> bool:
@@ -132,26 +143,39 @@ class Trainer:
         if self._batches is None:
             numbers = self.processes.share(training.batch)
             self._batches = batches(self.corpus, self.recipe, self.step, numbers, self.processes.workers)
-        batch = self._next or next(self._batches)
-        losses = self._gradient(batch)
+        batch = next(self._batches) if self._next is None else self._next
+        losses, rows = self._gradient(batch)
         self.processes.add(p.grad for p in self.parameters.values() if p.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = rate_factor(self.step, training.steps, training.warmup) * training.rate
         self.optimizer.step()
+        self._advance_adversary()
         self.step += 1
         decay = min(training.average, self.step / (self.step + AVERAGE_DELAY))
         weights = [parameter.detach() for parameter in self.parameters.values()]
         torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
         # Prepared here because a GPU is still computing: nothing has waited for its results yet.
         self._next = next(self._batches, None)
-        levels = np.zeros((LEVELS, 2))
-        np.add.at(levels[:, 0], batch.level, losses.double().cpu().numpy())
-        np.add.at(levels[:, 1], batch.level, 1.0)
-        sums = torch.from_numpy(levels).to(self.processes.device)
+        unroll = self.recipe.unroll
+        table = np.zeros((LEVELS + (0 if unroll is None else len(LOSSES)), 2))
+        np.add.at(table[:, 0], rows, losses.double().cpu().numpy())
+        np.add.at(table[:, 1], rows, 1.0)
+        sums = torch.from_numpy(table).to(self.processes.device)
         self.processes.add([sums])
-        levels = sums.cpu().numpy()
-        return Report(self.step, float(levels[:, 0].sum() / training.batch), levels, float(norm))
+        table = sums.cpu().numpy()
+        if unroll is None:
+            return Report(self.step, float(table[:, 0].sum() / training.batch), table, float(norm))
+        parts = {name: float(sum_ / n) for name, (sum_, n) in zip(LOSSES, table[LEVELS:], strict=True) if n}
+        return Report(self.step, total_loss(unroll, table), table[:LEVELS], float(norm), parts)
+
+    def _advance_adversary(self) -> None:
+        training, unroll, adversary = self.recipe.training, self.recipe.unroll, self._adversary
+        if adversary is None or unroll is None or not unroll.is_adversarial(self.step, training.steps):
+            return
+        self.processes.add(adversary.gradients())
+        first = unroll.first_adversarial(training.steps)
+        adversary.advance(rate_factor(self.step - first, training.steps - first, training.warmup))
 
     def state(self) -> State:
         """Return the position of the training, from which another trainer can resume."""
@@ -169,6 +193,8 @@ class Trainer:
             "moment1": moment("exp_avg"),
             "moment2": moment("exp_avg_sq"),
         }
+        if self._adversary is not None:
+            tensors |= self._adversary.tensors()
         return State(self.step, self.recipe.to_json(), self.corpus.classes, tensors, self.corpus.fingerprint)
 
     def _restore(self, state: State) -> None:
@@ -182,36 +208,9 @@ class Trainer:
                     "exp_avg": state.tensors["moment1"][name].to(parameter.device),
                     "exp_avg_sq": state.tensors["moment2"][name].to(parameter.device),
                 }
-
-
-def check_resumable(state: State, file: Path, recipe: Recipe, corpus: Corpus) -> None:
-    """Check that a training can resume from a state.
-
-    Args:
-        state: the content of the file.
-        file: named in messages.
-        recipe: of the training to resume.
-        corpus: its recordings.
-
-    Raises:
-        InputError: the state belongs to another recipe, other classes or other recordings, or holds weights alone.
-    """
-    if differences := _differences(recipe_from_json(state.recipe), recipe):
-        raise InputError(
-            f"{file}: expected a training with this recipe, got one with another ({differences}); choose another "
-            "--folder, and --init with this file to build on its weights"
-        )
-    if state.classes != corpus.classes:
-        raise InputError(f"data: expected the classes {state.classes!r:.80} of {file}, got {corpus.classes!r:.80}")
-    fingerprint = corpus.fingerprint
-    if state.recordings not in ("", fingerprint):
-        before, now = state.recordings.split()[0], fingerprint.split()[0]
-        raise InputError(
-            f"data: expected the {before} recordings that the training in {file} began with, got {now} that are not "
-            "the same; restore them, or choose another --folder and --init"
-        )
-    if not all(state.tensors.values()):
-        raise InputError(f"{file}: expected a training to resume, got weights alone, to start from with --init")
+        if self._adversary is not None and self.recipe.unroll is not None:
+            first = self.recipe.unroll.first_adversarial(self.recipe.training.steps)
+            self._adversary.restore(state.tensors, max(0, state.step - first))
 
 
 def rate_factor(step: int, steps: int, warmup: int) -> float:
@@ -244,16 +243,6 @@ def fused_obstacle(device: torch.device, dtype: torch.dtype, channels: int) -> s
     if channels not in FUSED_CHANNELS:
         return f"they have {' or '.join(map(str, FUSED_CHANNELS))} channels"
     return None
-
-
-def _differences(state: Recipe, recipe: Recipe) -> str:
-    """List the keys that differ, except `training.init`: a training that resumes does not use it."""
-    differences = []
-    for table in ("network", "data", "training"):
-        old, new = asdict(getattr(state, table)), asdict(getattr(recipe, table))
-        keys = [key for key in old if old[key] != new[key] and (table, key) != ("training", "init")]
-        differences += [f"{table}.{key} = {old[key]!r:.40}, not {new[key]!r:.40}" for key in keys]
-    return "; ".join(differences)
 
 
 def _initialize_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> int:

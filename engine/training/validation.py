@@ -11,15 +11,16 @@ import torch
 from torch.func import functional_call
 
 from engine.kernels import registry
+from engine.training.blur import blurred
 from engine.training.data import Clip, Corpus
 from engine.training.export import checkpoint_from_state
 from engine.training.objective import losses, make_batch
-from engine.training.quality import log_mel_error, perceptual_scores
+from engine.training.quality import log_mel_error, mos_installed, perceptual_scores, predicted_mos
 from engine.training.settings import Training
 from engine.training.trainer import Trainer
 from engine.voice import Voice
 
-CLIPS = 6  # vocoded by a voice
+CLIPS = 6  # vocoded by a voice, each from two mels
 EXAMPLES = 48  # of the loss
 STEP = 1 << 32  # seeds the examples; no training reaches this step
 
@@ -29,7 +30,8 @@ def validate(trainer: Trainer) -> dict[str, float]:
 
     Returns:
         "loss", the objective over the same noised examples each time. For a voice also the scores of `vocoding_scores`
-        for a few clips. Empty without held-out recordings.
+        for a few clips, and those for their blurred mels, whose names end in "_blurred". Empty without held-out
+        recordings.
     """
     corpus = trainer.corpus
     if not corpus.held_out:
@@ -38,8 +40,16 @@ def validate(trainer: Trainer) -> dict[str, float]:
     if trainer.recipe.network.n_mels:
         checkpoint = checkpoint_from_state(trainer.recipe, trainer.state())
         voice = Voice(checkpoint, registry.select("cpu", "auto", None), int(torch.get_num_threads()))
-        figures.update(vocoding_scores(voice, evenly_spaced(corpus.held_out, CLIPS)))
+        clips = evenly_spaced(corpus.held_out, CLIPS)
+        figures.update(vocoding_scores(voice, clips))
+        scores = vocoding_scores(voice, [_with_blurred_mel(clip, i, voice) for i, clip in enumerate(clips)])
+        figures.update({f"{name}_blurred": value for name, value in scores.items()})
     return figures
+
+
+def _with_blurred_mel(clip: Clip, seed: int, voice: Voice) -> Clip:
+    assert clip.mel is not None
+    return replace(clip, mel=blurred(clip.mel, seed, voice.config.mel_kind))
 
 
 def held_out_loss(trainer: Trainer) -> float:
@@ -78,18 +88,20 @@ def vocoding_scores(voice: Voice, clips: Sequence[Clip]) -> dict[str, float]:
         clips: with their mels.
 
     Returns:
-        "log_mel_error", "pesq_wb" and "stoi". The latter two are means over the clips with enough speech, and missing
-        if there are none. "not_judged" is the number of clips without enough speech for PESQ, if any.
+        "log_mel_error", "pesq_wb", "stoi" and "mos". The latter three are means over the clips with enough speech, and
+        missing if there are none; "mos" is also missing where DistillMOS is not installed, which `fit` says at its
+        start. "not_judged" is the number of clips without enough speech for PESQ, if any.
     """
-    fast = voice.config.fast_schedule
-    scores: dict[str, list[float]] = {"pesq_wb": [], "stoi": [], "log_mel_error": []}
+    fast, with_mos = voice.config.fast_schedule, mos_installed()
+    scores: dict[str, list[float]] = {"pesq_wb": [], "stoi": [], "mos": [], "log_mel_error": []}
     for clip in clips:
         assert clip.mel is not None
         audio = voice.vocode(clip.mel, steps=len(fast) if fast else "full")
         recording = clip.audio[: len(audio)]
         pesq_wb, stoi = perceptual_scores(recording, audio, voice.sample_rate)
+        mos = predicted_mos(audio, voice.sample_rate) if with_mos and not math.isnan(pesq_wb) else math.nan
         error = log_mel_error(recording, audio, voice.sample_rate)
-        for values, value in zip(scores.values(), (pesq_wb, stoi, error), strict=True):
+        for values, value in zip(scores.values(), (pesq_wb, stoi, mos, error), strict=True):
             if not math.isnan(value):
                 values.append(value)
     figures = {name: float(np.mean(values)) for name, values in scores.items() if values}

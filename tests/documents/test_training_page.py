@@ -35,12 +35,14 @@ def test_commands_are_valid(command: str) -> None:
 
 
 def test_recipes_are_valid(tmp_path: Path) -> None:
-    assert len(COMMANDS) >= 6 and len(TABLES) == 2
-    voice, prior = tmp_path / "voice.toml", tmp_path / "prior.toml"
-    voice.write_text(TABLES[0])
-    prior.write_text(TABLES[1])
-    assert read_recipe(voice).training.steps == 50000
-    assert read_recipe(prior).network.energy_min == 0.0816
+    assert len(COMMANDS) >= 9 and len(TABLES) == 3
+    recipes = []
+    for number, text in enumerate(TABLES):
+        (tmp_path / f"{number}.toml").write_text(text)
+        recipes.append(read_recipe(tmp_path / f"{number}.toml"))
+    voice, tuned, prior = recipes
+    assert voice.training.steps == 50000 and prior.network.energy_min == 0.0816
+    assert tuned.unroll is not None and tuned.unroll.steps == (3, 2) and voice.unroll is None
 
 
 def test_from_recordings_to_a_voice(tmp_path: Path) -> None:

@@ -140,6 +140,10 @@ def test_config_is_frozen() -> None:
         ("padding", 0),
         ("step_bias_in_residual", None),
         ("clamp", "no"),
+        ("objective", None),
+        ("objective", 3),
+        ("objective", "two\nlines"),
+        ("objective", "x" * 201),
         ("schedules", None),
         ("schedules", 3),
         ("schedules", [(0.1,)]),
@@ -252,7 +256,7 @@ INT8 = ("int8_ranges", "int8_mel_range", "int8_conditioner_ranges")
 def test_json_omits_implied_values(config: Config) -> None:
     """A file without the later fields is read, and written with the same bytes."""
     values = asdict(config)
-    for name in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", "schedules", *INT8):
+    for name in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", "schedules", "objective", *INT8):
         del values[name]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config

@@ -108,6 +108,10 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         # Three steps of AdamW on one process or two: gradients differ by rounding, and AdamW's first steps divide them
         # by their own size, so that even the sign of the smallest may change.
         "training_processes": 1e-3,
+        # Relative. The same formula in float64; the filter bank and the window are kept in float32.
+        "spectral_loss": 1e-5,
+        # The slope of a loss of 3 steps of a tiny network, float64, by differences of 1e-7: rounding and curvature.
+        "finite_difference": 1e-4,
         # Absolute, values reach 6.7. Cephes' float32 polynomials against float64: about two roundings of the result.
         "box_muller": 1e-6,
     }

@@ -129,6 +129,16 @@ def test_classes_and_the_length_of_clips(workspace: Path, run: Run) -> None:
     )
 
 
+def test_the_objective_of_a_tuned_network(workspace: Path, run: Run) -> None:
+    for objective in ("", "3 steps: noise prediction"):
+        path = save_network(Path("a.safetensors"), replace(SMALL, objective=objective))
+        lines = run("info", path)[1].splitlines()
+        assert [line for line in lines if line.startswith("objective")] == [f"objective    {objective}"][
+            : len(objective)
+        ]
+        assert json.loads(run("info", path, "--json")[1])["objective"] == (objective or None)
+
+
 def test_the_name_of_the_preset(workspace: Path, run: Run) -> None:
     slim = {"residual_layers": 30, "dilation_cycle": 10}
     for config, name in (

@@ -18,7 +18,14 @@ from engine.training import __main__ as command
 from engine.training.fit import STATE, Options, fit, resolve_precision
 from engine.training.settings import Recipe, read_recipe
 from engine.training.state import State, read_state
-from tests.engine.training.recordings import digits_recipe, recipe_text, voice_recipe, write_digits, write_tones
+from tests.engine.training.recordings import (
+    digits_recipe,
+    recipe_text,
+    unrolled_recipe,
+    voice_recipe,
+    write_digits,
+    write_tones,
+)
 from tests.engine.training.states import equal_states
 from tests.support.tolerances import TOLERANCES, relative_error
 
@@ -28,7 +35,17 @@ FIT = ["-m", "engine.training", "fit", "recipe.toml", "--data", "data", "--folde
 FIT += ["--precision", "fp32", "--threads", "1", "--validate-every", "0"]
 
 
-@pytest.mark.parametrize("recipe", [voice_recipe(), PRIOR, digits_recipe()], ids=["voice", "prior", "digits"])
+RECIPES = {
+    "voice": voice_recipe(),
+    "prior": PRIOR,
+    "energy": voice_recipe(training={"weight": "energy"}),
+    "digits": digits_recipe(),
+    "unrolled": unrolled_recipe(unroll={"steps": [2, 1]}),
+    "adversarial": unrolled_recipe(unroll={"adversarial": 1.0, "adversarial_after": 0.1}),  # from the second step
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path, recipe: Recipe) -> None:
     data = write_tones(tmp_path / "data", 5, 22050, 0.3) if recipe.network.n_mels else write_digits(tmp_path / "data")
     assert fit(recipe, data, Options(tmp_path / "whole"))
@@ -136,7 +153,7 @@ def test_errors_name_the_file_or_the_flag(
     assert err.startswith(message) and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["fit"], ["export"]])
+@pytest.mark.parametrize("arguments", [[], ["fit"], ["export"], ["pack"]])
 def test_help_fits_80_columns_and_has_an_example(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:

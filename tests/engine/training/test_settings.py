@@ -30,7 +30,7 @@ def test_missing_keys_default_to_base(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[network", "expected TOML"),
-        ("[other]", r"expected the tables network, data and training, got \['other'\]"),
+        ("[other]", r"expected the tables network, data, training and unroll, got \['other'\]"),
         ("[training]\nstep = 3", "training: unknown keys step; known: steps, batch"),
         ("[training]\nsteps = 'many'", "training.steps: expected a whole number, got 'many'"),
         ("[training]\nsteps = 0", "training.steps: expected at least 1, got 0"),

@@ -14,11 +14,12 @@ import torch
 
 from engine.audio.wav import write_wav
 from engine.config import Config
-from engine.training import validation
+from engine.training import quality, validation
+from engine.training.blur import blurred
 from engine.training.data import Clip, Corpus, read_corpus
 from engine.training.fit import Options, fit
 from engine.training.processes import Processes
-from engine.training.quality import log_mel_error, perceptual_scores
+from engine.training.quality import log_mel_error, mos_installed, perceptual_scores
 from engine.training.trainer import Trainer
 from engine.training.validation import CLIPS, evenly_spaced, held_out_loss, validate
 from tests.engine.training.recordings import digits_recipe, voice_recipe, write_digits, write_tones
@@ -83,6 +84,8 @@ def test_a_voice_in_training_is_scored(tmp_path: Path) -> None:
     figures = held_out(data, tmp_path / "folder")
     assert 0.9 < figures["held_out_pesq_wb"] < 4.7 and -1 < figures["held_out_stoi"] < 1
     assert figures["held_out_log_mel_error"] > 0 and figures["held_out_loss"] > 0
+    assert 0.9 < figures["held_out_pesq_wb_blurred"] < 4.7 and figures["held_out_log_mel_error_blurred"] > 0
+    assert ("held_out_mos" in figures) == ("held_out_mos_blurred" in figures) == mos_installed()
     assert "held_out_not_judged" not in figures
     # First one held-out clip is silent, then the other is also too short.
     write_wav(data / "0.wav", np.zeros(22050, np.float32), 22050)
@@ -93,7 +96,9 @@ def test_a_voice_in_training_is_scored(tmp_path: Path) -> None:
     assert {name for name in figures if name.startswith("held_out_")} == {
         "held_out_loss",
         "held_out_log_mel_error",
+        "held_out_log_mel_error_blurred",
         "held_out_not_judged",
+        "held_out_not_judged_blurred",
     }
     assert figures["held_out_not_judged"] == 2
 
@@ -129,8 +134,46 @@ def test_a_voice_is_scored_in_its_own_fast_schedule(
         return np.zeros(mel.shape[1] * 256, np.float32)
 
     monkeypatch.setattr(validation, "perceptual_scores", lambda recording, audio, rate: (1.0, 0.5))
+    monkeypatch.setattr(validation, "mos_installed", lambda: False)
     voice: Any = SimpleNamespace(config=Config(fast_schedule=fast), sample_rate=22050, vocode=vocode)
     clip = Clip("a.wav", np.full(256 * 20 + 7, 0.1, np.float32), np.zeros((80, 20), np.float32), -1)
     figures = validation.vocoding_scores(voice, [clip])
     assert steps_used == [steps]
     assert (figures["pesq_wb"], figures["stoi"]) == (1.0, 0.5) and figures["log_mel_error"] > 0
+    assert "mos" not in figures
+    monkeypatch.setattr(validation, "mos_installed", lambda: True)
+    monkeypatch.setattr(validation, "predicted_mos", lambda audio, rate: 3.25)
+    assert validation.vocoding_scores(voice, [clip])["mos"] == 3.25
+
+
+def test_the_second_set_of_mels_is_blurred(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    recipe = voice_recipe()
+    data = write_tones(tmp_path, 4, 22050, 0.3)
+    trainer = Trainer(recipe, read_corpus(data, recipe.data, recipe.network), Processes(0, 1, torch.device("cpu")))
+    mels: list[list[Any]] = []
+
+    def scores(voice: Any, clips: Any) -> dict[str, float]:
+        mels.append([clip.mel for clip in clips])
+        return {"mos": float(len(mels))}
+
+    monkeypatch.setattr(validation, "vocoding_scores", scores)
+    figures = validate(trainer)
+    assert (figures["mos"], figures["mos_blurred"]) == (1.0, 2.0)
+    exact, inexact = mels
+    assert [mel.shape for mel in exact] == [mel.shape for mel in inexact]
+    for seed, (before, after) in enumerate(zip(exact, inexact, strict=True)):
+        assert (after == blurred(before, seed)).all() and (after != before).any()
+
+
+def test_a_training_without_a_predicted_mos_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("pesq", "pystoi", "scipy"):
+        pytest.importorskip(module)
+    data = write_tones(tmp_path / "data", 4, 22050, 0.3)
+    monkeypatch.setattr(quality, "mos_installed", lambda: False)
+    fit(voice_recipe(), data, Options(tmp_path / "folder", validate_every=100, stop_after=1))
+    assert "validating without mos: DistillMOS is not installed; run pip install" in capsys.readouterr().err
+    fit(voice_recipe(), data, Options(tmp_path / "other", validate_every=0, stop_after=1))
+    assert "mos" not in capsys.readouterr().err
