@@ -91,7 +91,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "quality-clips": lambda: f"{load('voice-quality')['count']}",
     **quality.sentences(),
     "quality-digits": lambda: quality.digits(load("digits")["rows"]),
-    "digits-accuracy": quality.accuracy,
+    "digits-accuracy": partial(quality.accuracy, "accuracy_worse"),
+    "digits-accuracy-network": partial(quality.accuracy, "accuracy"),
+    "digits-accuracy-svm": partial(quality.accuracy, "accuracy_svm"),
+    "digits-disagreements": lambda: quality.disagreements(load("digits")["rows"]),
     "samples": lambda: quality.samples(load("samples")["rows"]),
 }
 PICTURES: dict[str, Callable[[], str]] = {

@@ -159,13 +159,9 @@ JUDGES = {
 
 
 def digits(rows: Sequence[Row]) -> str:
-    """Return a table of accuracy, distance and novelty from the rows of `benchmarks.quality.digits`.
-
-    Results from before the second judge have the network's accuracy alone.
-    """
-    judges = [judge for judge in JUDGES if judge in rows[0]]
+    """Return a table of accuracy, distance and novelty from the rows of `benchmarks.quality.digits`."""
     head = (
-        *("clips", "n", *(JUDGES[judge] for judge in judges)),
+        *("clips", "n", *JUDGES.values()),
         *("Frechet distance", "inception score", "spread within a digit"),
         *("correlation with the nearest training clip, median / largest", "copies"),
     )
@@ -173,7 +169,7 @@ def digits(rows: Sequence[Row]) -> str:
         (
             row["name"],
             f"{row['clips']}",
-            *(percent(row[judge]) for judge in judges),
+            *(percent(row[judge]) for judge in JUDGES),
             f"{row['frechet']:.2f}",
             f"{row['inception_score']:.2f}",
             f"{row['spread']:.2f}",
@@ -196,7 +192,7 @@ def disagreements(rows: Sequence[Row]) -> str:
     cells = [
         (row["name"], f"{case['label']}", f"{case['network']}", f"{case['svm']}", f"{case['clips']}")
         for row in rows
-        for case in row.get("disagreements", ())
+        for case in row["disagreements"]
         if case["label"] is not None
     ]
     return table(head, cells, align="lrrrr")
@@ -210,7 +206,7 @@ def samples(rows: Sequence[Row]) -> str:
     return table(("clip", "PESQ-WB", "STOI", "mel error"), cells)
 
 
-def accuracy(judge: str = "accuracy") -> str:
+def accuracy(judge: str) -> str:
     """Return the share of the bundled digits that a judge hears as their label, in percent: "94".
 
     Args:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.committed import load
+from benchmarks.figures.quality import accuracy, disagreements
 from benchmarks.figures.quality import digits as table
-from benchmarks.figures.quality import disagreements
 from benchmarks.quality.digit_classifier import RATE, SAMPLES, Clips, fitted, judge, read_digits, train
 from benchmarks.quality.digit_svm import features, train_machine
 from benchmarks.quality.digits import COPY, frechet, inception_score, resemblance, spread, verdicts
@@ -134,6 +134,15 @@ def test_tables_show_both_judges() -> None:
         "| asked | 1 | 1 | 3 | 1 |",
         "| asked | 2 | 2 | 5 | 1 |",
     ]
+
+
+def test_committed_results_have_both_judges() -> None:
+    rows = load("digits")["rows"]
+    assert [row["accuracy"] is None for row in rows] == [False, False, True] and rows[1]["clips"] >= 40
+    for row in rows:
+        assert sum(case["clips"] for case in row["disagreements"]) == round((1 - row["agreement"]) * row["clips"])
+    assert rows[0]["accuracy_worse"] >= 0.97  # real recordings
+    assert float(accuracy("accuracy_worse")) == min(float(accuracy(judge)) for judge in ("accuracy", "accuracy_svm"))
 
 
 def test_the_card_names_the_command() -> None:
