@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from benchmarks.committed import Results, Row, load
 from benchmarks.figures.markdown import table
 
+# Results of the bundled voice, all of the same clips. Another number of steps is another file.
+VOICE = ("voice-quality",)
 MELS = ("", "exact", "blurred")
 NAMES = {"voice": "**the voice**"}
 
 
-def merged(first: Results, second: Results) -> list[Row]:
-    """Return the rows of two results of the same clips in one order; what both measured is taken from the first.
+def merged(*parts: Results) -> list[Row]:
+    """Return the rows of results of the same clips in one order; what several measured is taken from the first.
 
     Raises:
         ValueError: the clips differ.
     """
-    if first["files"] != second["files"]:
+    if any(results["files"] != parts[0]["files"] for results in parts):
         raise ValueError("expected results of the same clips")
-    rows = {_method(row): row for results in (second, first) for row in results["rows"]}
-    order = [_method(row) for results in (first, second) for row in results["rows"]]
-    return [rows[method] for method in sorted(dict.fromkeys(order), key=lambda method: MELS.index(method[0]))]
+    rows: dict[tuple[str, str, str, str], Row] = {}
+    for results in parts:
+        rows = {**{_method(row): row for row in results["rows"]}, **rows}
+    order = dict.fromkeys(_method(row) for results in parts for row in results["rows"])
+    return [rows[method] for method in sorted(order, key=lambda method: MELS.index(method[0]))]
 
 
 def _method(row: Row) -> tuple[str, str, str, str]:
@@ -29,13 +34,22 @@ def _method(row: Row) -> tuple[str, str, str, str]:
 
 
 def voice() -> str:
-    """Return the table of the bundled voice, from both committed results."""
-    return table_of_voice(merged(load("voice-quality"), load("voice-quality-full")))
+    """Return the table of the bundled voice from the committed results."""
+    return table_of_voice(merged(*map(load, VOICE)))
 
 
 def table_of_voice(rows: Sequence[Row]) -> str:
     """Return a table of PESQ, STOI and MOS from the rows of `benchmarks.quality.voice`, those in fp32."""
-    head = ("mels", "audio", "steps", "PESQ-WB", "STOI", "predicted MOS", "MOS above Griffin-Lim's")
+    head = (
+        "mels",
+        "audio",
+        "steps",
+        "PESQ-WB",
+        "STOI",
+        "predicted MOS",
+        "MOS above Griffin-Lim's",
+        "above no network's",
+    )
     cells = [
         (
             row["mels"] or "-",
@@ -45,6 +59,7 @@ def table_of_voice(rows: Sequence[Row]) -> str:
             spread(row["stoi"], 3),
             spread(row["mos"], 2),
             spread(row["mos_gain"], 2, signed=True),
+            spread(row["mos_gain_no_network"], 2, signed=True),
         )
         for row in rows
         if row["precision"] in (None, "fp32")
@@ -109,10 +124,44 @@ def figure(mels: str, name: str, judge: str, digits: int = 2, steps: int | str |
     return f"{row[judge]['mean']:.{digits}f}"
 
 
+def sentences() -> dict[str, Callable[[], str]]:
+    """Return the blocks of single figures by name, such as "voice-exact-mos" and "griffin-lim-blurred-pesq"."""
+    judges = {"pesq": "pesq_wb", "stoi": "stoi", "mos": "mos"}
+    names = {"voice": ("voice", 6), "griffin-lim": ("Griffin-Lim, 32 rounds", None), "no-network": ("no network", None)}
+    blocks: dict[str, Callable[[], str]] = {"recordings-mos": partial(figure, "", "recordings", "mos")}
+    for short, (name, steps) in names.items():
+        for mels in MELS[1:]:
+            for judge, key in judges.items():
+                blocks[f"{short}-{mels}-{judge}"] = partial(figure, mels, name, key, 3 if key == "stoi" else 2, steps)
+    blocks["voice-other-speaker-pesq"] = partial(earlier, "quality", clips="ljspeech16", precision="fp32")
+    for steps, short in ((6, "six"), ("full", "full")):
+        blocks[f"voice-{short}-steps-pesq"] = partial(earlier, "quality-steps", steps=steps)
+    return blocks
+
+
+def earlier(file: str, **values: object) -> str:
+    """Return the PESQ-WB of a row that was measured on exact mels, before there were other judges: "1.42".
+
+    Args:
+        file: stem of the results.
+        values: of the row's keys.
+    """
+    [row] = [row for row in load(file)["rows"] if all(row[key] == value for key, value in values.items())]
+    return f"{row['pesq_wb']:.2f}"
+
+
+JUDGES = {
+    "accuracy": "accuracy: network",
+    "accuracy_svm": "support vector machine",
+    "accuracy_worse": "the worse",
+    "agreement": "judges agree",
+}
+
+
 def digits(rows: Sequence[Row]) -> str:
     """Return a table of accuracy, distance and novelty from the rows of `benchmarks.quality.digits`."""
     head = (
-        *("clips", "n", "accuracy: network", "support vector machine", "the worse", "judges agree"),
+        *("clips", "n", *JUDGES.values()),
         *("Frechet distance", "inception score", "spread within a digit"),
         *("correlation with the nearest training clip, median / largest", "copies"),
     )
@@ -120,7 +169,7 @@ def digits(rows: Sequence[Row]) -> str:
         (
             row["name"],
             f"{row['clips']}",
-            *(percent(row[key]) for key in ("accuracy", "accuracy_svm", "accuracy_worse", "agreement")),
+            *(percent(row[judge]) for judge in JUDGES),
             f"{row['frechet']:.2f}",
             f"{row['inception_score']:.2f}",
             f"{row['spread']:.2f}",
@@ -157,8 +206,8 @@ def samples(rows: Sequence[Row]) -> str:
     return table(("clip", "PESQ-WB", "STOI", "mel error"), cells)
 
 
-def accuracy(judge: str = "accuracy_worse") -> str:
-    """Return how many of 100 generated digits a judge hears as their label: "94".
+def accuracy(judge: str) -> str:
+    """Return the share of the bundled digits that a judge hears as their label, in percent: "94".
 
     Args:
         judge: "accuracy" for the network, "accuracy_svm", or "accuracy_worse" for the worse of both.

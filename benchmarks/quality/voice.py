@@ -158,12 +158,14 @@ def rows_of(settings: Sequence[Setting], clips: Sequence[Mapping[Method, Judged]
             "precision": setting.voice.choice.precision if setting else None,
             **{judge: asdict(ends) if ends else None for judge, ends in means(scores).items()},
             "mos_gain": None,
+            "mos_gain_no_network": None,
             "snr_db": None,
             "scores": [[value if math.isfinite(value) else None for value in astuple(score)] for score in scores],
         }
         if setting:
-            ends = gain(scores, [clip[mels, GRIFFIN_LIM].scores for clip in clips])
-            row["mos_gain"] = asdict(ends) if ends else None
+            for key, baseline in (("mos_gain", GRIFFIN_LIM), ("mos_gain_no_network", NO_NETWORK)):
+                ends = gain(scores, [clip[mels, baseline].scores for clip in clips])
+                row[key] = asdict(ends) if ends else None
             decibels = interval([each.snr_db for each in judged])
             row["snr_db"] = decibels.mean if decibels else None
         rows.append(row)

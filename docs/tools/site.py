@@ -35,6 +35,7 @@ NAVIGATION = {
         "docs/many-files",
         "docs/generation",
         "docs/training",
+        "docs/quality",
         "docs/gpu",
     ),
     "Background": ("docs/performance", "docs/kernels", "docs/gpu-roofline", "RELIABILITY"),
