@@ -243,18 +243,15 @@ def _pesq() -> Callable[[FloatArray, FloatArray, int], float]:
 
 
 def _mos() -> Callable[[FloatArray, FloatArray, int], float]:
-    from engine.training import quality
+    from engine.training.quality import predicted_mos
 
-    predicted_mos = getattr(quality, "predicted_mos", None)
-    if predicted_mos is None:
-        raise UnavailableError("--judge: mos is not part of this version; use --judge mel or pesq")
-    return lambda recording, audio, rate: float(predicted_mos(audio, rate))
+    return lambda recording, audio, rate: predicted_mos(audio, rate)
 
 
 JUDGES: Mapping[str, JudgeKind] = {
     "mel": JudgeKind("log-mel error", -1, (), _mel),
     "pesq": JudgeKind("PESQ-WB", 1, ("pesq", "pystoi", "scipy"), _pesq),
-    "mos": JudgeKind("predicted MOS", 1, (), _mos),
+    "mos": JudgeKind("predicted MOS", 1, ("distillmos", "xls_r_sqa", "scipy", "torch"), _mos),
 }
 
 

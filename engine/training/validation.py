@@ -96,7 +96,7 @@ def vocoding_scores(voice: Voice, clips: Sequence[Clip]) -> dict[str, float]:
     scores: dict[str, list[float]] = {"pesq_wb": [], "stoi": [], "mos": [], "log_mel_error": []}
     for clip in clips:
         assert clip.mel is not None
-        audio = voice.vocode(clip.mel, steps=len(fast) if fast else "full")
+        audio = voice.vocode(clip.mel, steps="fast" if fast else "full")
         recording = clip.audio[: len(audio)]
         pesq_wb, stoi = perceptual_scores(recording, audio, voice.sample_rate)
         mos = predicted_mos(audio, voice.sample_rate) if with_mos and not math.isnan(pesq_wb) else math.nan

@@ -162,7 +162,7 @@ def test_impossible_networks(clips: Path, run: Run) -> None:
     assert "energy_min" in refused(replace(SMALL, prior=True, mel_kind="hifigan")).replace("-", "_")
     save_network(Path("small.safetensors"), SMALL)
     error = error_of(run, "tune-steps", "absent.pt", "--clips", "clips", "-o", "a.safetensors")
-    assert error.startswith("absent.pt: expected a checkpoint file")
+    assert error.startswith("absent.pt: cannot read it")
     write_wav("clips/a.wav", np.zeros(300, np.float32), RATE)
     assert error_of(run, *COMMAND, "-o", "out.safetensors").startswith("clips/a.wav: expected at least 0.5 s")
 
