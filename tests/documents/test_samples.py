@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.paths import RESULTS
 from benchmarks.quality import samples
-from benchmarks.quality.griffin_lim import griffin_lim, magnitudes
+from engine.audio.griffin_lim import griffin_lim, magnitudes
 from engine.audio.filterbank import filter_bank
 from engine.audio.metrics import snr
 from engine.audio.wav import read_audio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,15 @@ def magnitudes(mel: Array, sample_rate: int) -> Array:
     return result
 
 
-def griffin_lim(mel: Array, sample_rate: int, *, rounds: int = 32, momentum: float = 0.99, seed: int = 0) -> FloatArray:
+def griffin_lim(
+    mel: Array,
+    sample_rate: int,
+    *,
+    rounds: int = 32,
+    momentum: float = 0.99,
+    seed: int = 0,
+    each_round: Callable[[], None] | None = None,
+) -> FloatArray:
     """Compute a waveform by fast Griffin-Lim (Perraudin et al., 2013).
 
     A round takes the phase of the waveform that has the current spectrum, and keeps the magnitudes. The default
@@ -49,6 +58,7 @@ def griffin_lim(mel: Array, sample_rate: int, *, rounds: int = 32, momentum: flo
         rounds: number of corrections of the phase.
         momentum: 0 for the algorithm of Griffin and Lim (1984).
         seed: seed of the initial phase.
+        each_round: called before every round; an exception of it ends the computation.
 
     Returns:
         float32 [256 T] in [-1, 1].
@@ -57,6 +67,8 @@ def griffin_lim(mel: Array, sample_rate: int, *, rounds: int = 32, momentum: flo
     phase = np.exp(2j * np.pi * np.random.default_rng(seed).random(size.shape))
     previous = np.zeros_like(phase)
     for _ in range(rounds):
+        if each_round is not None:
+            each_round()
         rebuilt = _spectrum(_waveform(size * phase))
         phase = rebuilt - momentum / (1.0 + momentum) * previous
         phase /= np.abs(phase) + SMALLEST
