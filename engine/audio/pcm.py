@@ -50,7 +50,7 @@ def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Call
     """
     size = 0
     with replacing(path) as file:
-        file.write(_header(0, sample_rate))
+        file.write(wav_header(0, sample_rate))
 
         def write(samples: Samples) -> None:
             nonlocal size
@@ -61,7 +61,7 @@ def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Call
 
         yield write
         file.seek(0)
-        file.write(_header(size, sample_rate))
+        file.write(wav_header(size, sample_rate))
 
 
 @contextmanager
@@ -79,6 +79,12 @@ def writing_pcm(file: BinaryIO) -> Iterator[Callable[[Samples], None]]:
     yield write
 
 
-def _header(size: int, rate: int) -> bytes:
+def wav_header(size: int, rate: int) -> bytes:
+    """Return the header of a 16-bit mono WAV file.
+
+    Args:
+        size: bytes of audio.
+        rate: in Hz.
+    """
     fmt = struct.pack("<HHIIHH", PCM, 1, rate, rate * 2, 2, 16)
     return struct.pack("<4sI4s4sI16s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, fmt, b"data", size)
