@@ -13,7 +13,7 @@ from functools import partial
 from typing import TextIO
 
 import engine
-from engine.cli import analysis, convert, doctor, generation, info, vocode
+from engine.cli import analysis, convert, doctor, generation, info, serve, vocode
 from engine.cli.bench import command as bench
 from engine.cli.messages import logging_to_stderr, say
 from engine.cli.parsing import BAD_INPUT, FAILED, UNAVAILABLE, Commands, Parser
@@ -113,7 +113,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"engine {engine.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="engine")
-    for command in (vocode, generation, analysis, info, doctor, bench, convert):
+    for command in (vocode, generation, serve, analysis, info, doctor, bench, convert):
         command.add_command(Commands(subparsers))
     return parser
 
@@ -153,6 +153,7 @@ examples:
   engine vocode mel.npy -o speech.wav             # a mel to speech
   engine vocode recording.wav -o again.wav        # a recording, analyzed first
   engine generate --label 7 -n 4 -o out           # four spoken sevens
+  engine serve                                    # a page and a service
   engine mel recording.wav -o mel.npy             # the analysis alone
   engine info                                     # the bundled voice
   engine doctor                                   # this machine's abilities
