@@ -47,11 +47,12 @@ class Bodies:
 
     Attributes:
         limits: the bounds.
+        held: bytes in memory.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._held = 0
+        self.held = 0
 
     @asynccontextmanager
     async def read(self, receive: Receive, kind: str, claimed: str | None) -> AsyncIterator[bytes]:
@@ -77,7 +78,7 @@ class Bodies:
                 raise Problem(408, f"body: expected all of it within {self.limits.body_seconds:g} s") from None
             yield bytes(data)
         finally:
-            self._held -= len(data)
+            self.held -= len(data)
 
     async def _receive(self, receive: Receive, data: bytearray, most: int) -> None:
         while True:
@@ -87,10 +88,10 @@ class Bodies:
             part = message.get("body", b"")
             if len(data) + len(part) > most:
                 raise _too_large(most, len(data) + len(part))
-            if self._held + len(part) > self.limits.total_body_bytes:
+            if self.held + len(part) > self.limits.total_body_bytes:
                 raise Problem(429, "the service holds too many bodies now; send it again later", {"Retry-After": "2"})
             data += part
-            self._held += len(part)
+            self.held += len(part)
             if not message.get("more_body"):
                 return
 

@@ -132,9 +132,8 @@ class _Stream:
         options, first = await self._opening()
         if first is None:
             return
-        await self._add(first)
         # The reader ends by an exception alone: it sees a client that leaves while the writer waits or works.
-        reader = asyncio.ensure_future(self._read())
+        reader = asyncio.ensure_future(self._read(first))
         writer = asyncio.ensure_future(self._work(options))
         try:
             await asyncio.wait({reader, writer}, timeout=self._limits.work_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -202,8 +201,9 @@ class _Stream:
             raise _Closing(CLOSE_POLICY, reason, 413)
         await self._inbox.put(frames.T)
 
-    async def _read(self) -> None:
+    async def _read(self, first: bytes) -> None:
         """Pass messages on until the client leaves, which ends as an exception."""
+        await self._add(first)
         is_complete = False
         while True:
             if is_complete:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
 from engine.serving import server
 from engine.serving.service import Service
+from engine.streaming.stream import Stream
 from tests.support.networks import random_network
 
 VOCODER = Config(residual_channels=16, residual_layers=4, dilation_cycle=4)
@@ -97,6 +99,8 @@ def serving(application: Any) -> Iterator[Running]:
             servers.append(self)
 
     with server.listen("127.0.0.1", 0) as listening:
+        # Connections inherit it: a slow reader fills a small buffer soon.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 15)
         server.Server = Kept  # type: ignore[misc]
         try:
             thread = threading.Thread(target=lambda: server.serve(application, listening, started=started))
@@ -111,6 +115,54 @@ def serving(application: Any) -> Iterator[Running]:
             servers[0].force_exit = True
             thread.join(TIMEOUT)
             assert not thread.is_alive()
+
+
+@contextmanager
+def blocked(service: Service) -> Iterator[None]:
+    """Keep the threads of a service busy for the block, so that a call holds its slot without working."""
+    release = threading.Event()
+    waits = [service.executor.submit(release.wait, TIMEOUT) for _ in range(service.limits.slots)]
+    try:
+        yield
+    finally:
+        release.set()
+        for wait in waits:
+            wait.result(TIMEOUT)
+
+
+@contextmanager
+def watched(voice: engine.Voice) -> Iterator[list[Stream]]:
+    """Collect the streams that a voice opens in the block."""
+    streams: list[Stream] = []
+    plain = voice.open_stream
+
+    def open_stream(**options: Any) -> Stream:
+        streams.append(plain(**options))
+        return streams[-1]
+
+    vars(voice)["open_stream"] = open_stream
+    try:
+        yield streams
+    finally:
+        del vars(voice)["open_stream"]
+
+
+def connect(running: Running, request: bytes, receive_buffer: int | None = None) -> socket.socket:
+    """Open a connection and send the bytes of a request, complete or not."""
+    client = socket.socket()
+    if receive_buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.settimeout(TIMEOUT)
+    client.connect(("127.0.0.1", running.port))
+    client.sendall(request)
+    return client
+
+
+def request(body: bytes, query: str = "", length: int | None = None, kind: str = "application/x-npy") -> bytes:
+    """Return the bytes of a request to /v1/vocode, which may claim another length than it has."""
+    claimed = len(body) if length is None else length
+    head = f"POST /v1/vocode?{query} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {claimed}\r\n"
+    return f"{head}Accept: audio/pcm\r\n\r\n".encode() + body
 
 
 def load(folder: Path, config: Config, **options: Any) -> engine.Voice:

@@ -95,7 +95,7 @@ def test_models_health_and_metrics(running: Running) -> None:
     assert "\ndiffwave_slots 1\n" in text and 'diffwave_requests_total{route="/v1/vocode",code="200"}' in text
     assert '\ndiffwave_first_audio_seconds_bucket{le="+Inf"}' in text
     for line in text.splitlines():
-        assert line.startswith("# ") or len(line.rsplit(" ", 1)) == 2 and float(line.rsplit(" ", 1)[1]) >= 0
+        assert line.startswith("# ") or (len(line.rsplit(" ", 1)) == 2 and float(line.rsplit(" ", 1)[1]) >= 0)
 
 
 def test_the_description_has_every_route(running: Running) -> None:
