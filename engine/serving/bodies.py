@@ -168,7 +168,7 @@ def parse_npy(body: bytes) -> npt.NDArray[Any]:
         raise InputError(f"body: expected an .npy file, got: {reason:.160}") from None
     if dtype.name not in FLOATS or dtype.hasobject:
         raise InputError(f"body: expected float16, float32 or float64, got {dtype!s:.80}")
-    if len(shape) > 4 or not all(isinstance(size, int) and size >= 0 for size in shape):
+    if len(shape) > 4 or not all(type(size) is int and size >= 0 for size in shape):
         raise InputError(f"body: expected shape [M, T] or [1, M, T], got {shape!s:.80}")
     expected, there = math.prod(shape) * dtype.itemsize, len(body) - stream.tell()
     if expected != there:

@@ -81,7 +81,7 @@ class Slots:
             self._hand_on()
 
     def retry_after(self) -> int:
-        """Return the whole seconds until a call that comes then is likely to find a place.
+        """Return the whole seconds until the calls that are here now are likely to have ended.
 
         The slots are held as long as they were held by the last calls. Before the first call has ended, the time that
         a call at work has taken so far stands for it.
@@ -90,8 +90,7 @@ class Slots:
         ages = [now - begun for begun in self._begun.values()]
         typical = sum(self._times) / len(self._times) if self._times else max(ages, default=0.0)
         rest = sum(max(typical - age, 0.0) for age in ages)
-        # A place in the queue is free when the first call leaves it: one slot has to end its call.
-        seconds = (rest + typical * max(self.waiting - self.queue + 1, 0)) / self.slots
+        seconds = (rest + typical * self.waiting) / self.slots
         return min(max(math.ceil(seconds), 1), LONGEST_RETRY)
 
     async def _take(self) -> None:
