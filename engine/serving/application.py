@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from engine.serving import endpoints
+from engine.serving import endpoints, pages
 from engine.serving.calls import POST, Endpoint
 from engine.serving.metrics import CONTENT_TYPE
 from engine.serving.openapi import description
@@ -80,6 +80,7 @@ def build(service: Service) -> Starlette:
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             Route("/openapi.json", openapi),
+            *pages.routes(),
         ],
         exception_handlers={Problem: problem, HTTPException: refused},
         lifespan=lifespan,

@@ -29,6 +29,8 @@ class Call:
         id: names it in the answer and in the log.
         kind: the media type of its body.
         audio_seconds: of the audio sent so far.
+        status: of the answer; 0 before its head.
+        is_complete: whether the last part of the answer was sent, or is about to be.
     """
 
     def __init__(self, service: Service, request: Request, send: Send) -> None:
@@ -38,6 +40,7 @@ class Call:
         self.kind = media_type(request.headers.get("content-type"))
         self.audio_seconds = 0.0
         self.status = 0
+        self.is_complete = False
         self._send = send
         self._begin = time.perf_counter()
         self._times: dict[str, float] = {}
@@ -136,6 +139,7 @@ class Call:
         Raises:
             Gone: the client does not read.
         """
+        self.is_complete = not more
         await self._deliver({"type": "http.response.body", "body": data, "more_body": more})
 
     async def refuse(self, problem: Problem) -> None:
@@ -218,7 +222,7 @@ class Endpoint:
         gone = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
+            if not answer.done() and not call.is_complete:  # a complete answer looks like a client that left
                 raise Gone
             await answer
         finally:

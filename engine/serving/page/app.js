@@ -1,0 +1,300 @@
+// The page: sources, settings, live figures, pictures, and listening in comparison.
+import { floats, readNpy, writeWav } from "/files.js";
+import { drawImage, drawWave } from "/pictures.js";
+import { Player } from "/player.js";
+import { Refused, Service } from "/service.js";
+import { imageOfMel, spectrogram } from "/spectrum.js";
+
+const $ = (id) => document.getElementById(id);
+const service = new Service();
+let vocoder = null;
+let generator = null;
+let player = null;
+let source = null; // {name, bands, mel, original}
+let sounds = {}; // float samples by what the listener chooses
+let result = null; // {samples: Int16Array, rate}
+let length = 0; // samples of the whole output
+let running = null; // an AbortController
+let recorder = null;
+let images = { input: null, output: null };
+
+function say(text) {
+  $("message").textContent = text;
+}
+
+function explain(error) {
+  if (error.name === "AbortError") return;
+  say(error instanceof Refused ? `${error.status}: ${error.message}` : String(error.message || error));
+}
+
+// Run work of a click; one at a time.
+async function during(work) {
+  running?.abort(new DOMException("stopped", "AbortError"));
+  const controller = (running = new AbortController());
+  say("");
+  $("stop").disabled = false;
+  try {
+    await player.open();
+    await work(controller.signal);
+  } catch (error) {
+    if (!controller.signal.aborted) {
+      player.stop();
+      explain(error);
+    }
+  } finally {
+    if (running === controller) {
+      running = null;
+      $("stop").disabled = !player.playing;
+    }
+  }
+}
+
+function options() {
+  const chosen = { seed: Number($("seed").value) || 0, steps: $("steps").value };
+  if ($("precision").value) chosen.precision = $("precision").value;
+  return chosen;
+}
+
+// Play audio as it comes and show it; `produce` calls back with 16-bit samples.
+async function perform(expected, rate, signal, produce) {
+  const begin = performance.now();
+  const parts = [];
+  let [count, first] = [0, 0];
+  const all = new Float32Array(expected);
+  [length, result] = [expected, null];
+  sounds = { original: source?.original };
+  images.output = null;
+  show(0, 0, 0);
+  player.start();
+  const take = (samples) => {
+    if (signal.aborted) return;
+    first ||= performance.now() - begin;
+    const heard = floats(samples);
+    all.set(heard.subarray(0, Math.max(0, expected - count)), count);
+    count += samples.length;
+    parts.push(samples);
+    player.add(heard);
+    show(count / rate, (performance.now() - begin) / 1000, first / 1000);
+    drawWave($("out-wave"), all.subarray(0, count), expected);
+  };
+  const done = await produce(take);
+  player.end();
+  const samples = new Int16Array(count);
+  parts.reduce((at, part) => (samples.set(part, at), at + part.length), 0);
+  [result, length] = [{ samples, rate }, count];
+  sounds.voice = all.subarray(0, count);
+  show(count / rate, done?.work_seconds ?? (performance.now() - begin) / 1000, first / 1000);
+  images.output = spectrogram(sounds.voice);
+  offer();
+  draw();
+  window.dispatchEvent(new CustomEvent("diffwave-done", { detail: { samples, rate } }));
+}
+
+function show(audio, work, first) {
+  $("audio-seconds").textContent = `${audio.toFixed(2)} s`;
+  $("work-seconds").textContent = `${work.toFixed(2)} s`;
+  $("factor").textContent = audio ? (work / audio).toFixed(2) : "–";
+  $("speed").textContent = audio ? `${(audio / work).toFixed(2)}x real time` : "–";
+  $("first").textContent = first ? `${first.toFixed(2)} s` : "–";
+}
+
+// Enable what can be heard.
+function offer() {
+  $("compare").disabled = false;
+  const able = { voice: true, original: Boolean(sounds.original), griffin: Boolean(source && vocoder?.griffin_lim) };
+  for (const input of document.querySelectorAll("input[name=listen]")) {
+    input.disabled = !able[input.value];
+    input.parentElement.classList.toggle("off", input.disabled);
+  }
+  document.querySelector("input[value=voice]").checked = true;
+  URL.revokeObjectURL($("save").href);
+  $("save").href = URL.createObjectURL(new Blob([writeWav(result.samples, result.rate)], { type: "audio/wav" }));
+  $("save").hidden = false;
+}
+
+function draw() {
+  const position = player?.playing ? player.position : -1;
+  const original = source?.original;
+  drawWave($("in-wave"), original ?? [], original?.length ?? 0);
+  drawImage($("in-image"), images.input);
+  drawWave($("out-wave"), sounds.voice ?? [], length, sounds.voice ? position : -1);
+  drawImage($("out-image"), images.output);
+}
+
+async function vocode(signal) {
+  const { bands, mel } = source;
+  await perform((mel.length / bands) * vocoder.mel.hop, vocoder.sample_rate, signal, (take) =>
+    vocoder.streams
+      ? service.stream(mel, bands, options(), take, signal)
+      : service.vocode(mel, options(), take, signal),
+  );
+}
+
+async function useMel(name, buffer, signal) {
+  const { bands, mel } = readNpy(buffer);
+  if (bands !== vocoder.mel.bands) throw new Error(`${name}: expected ${vocoder.mel.bands} bands, got ${bands}`);
+  await use({ name, bands, mel, original: null }, signal);
+}
+
+async function useRecording(name, bytes, signal) {
+  if (!vocoder.recordings) throw new Error(`${name}: this voice takes mels only`);
+  const original = await player.decode(bytes);
+  const mel = await service.analyze(writeWav(original, vocoder.sample_rate));
+  await use({ name, bands: vocoder.mel.bands, mel, original }, signal);
+}
+
+async function use(chosen, signal) {
+  source = chosen;
+  images.input = source.original ? spectrogram(source.original) : imageOfMel(source.mel, source.bands);
+  $("in-caption").textContent = `Input: ${source.name}${source.original ? "" : ", a mel"}`;
+  $("again").disabled = false;
+  sounds = {};
+  draw();
+  await vocode(signal);
+}
+
+async function useFile(file) {
+  await during(async (signal) => {
+    const bytes = await file.arrayBuffer();
+    const isNpy = new Uint8Array(bytes)[0] === 0x93;
+    await (isNpy ? useMel(file.name, bytes, signal) : useRecording(file.name, bytes, signal));
+  });
+}
+
+async function record() {
+  if (recorder) return recorder.stop();
+  await during(async () => {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false } });
+    const parts = [];
+    recorder = new MediaRecorder(stream);
+    recorder.ondataavailable = ({ data }) => parts.push(data);
+    recorder.onstop = () => {
+      recorder = null;
+      $("record").textContent = "Record";
+      stream.getTracks().forEach((track) => track.stop());
+      useFile(new File(parts, "recording"));
+    };
+    recorder.start();
+    $("record").textContent = "Stop recording";
+  });
+}
+
+async function generate(label) {
+  await during(async (signal) => {
+    const chosen = new URLSearchParams({ label, seed: $("seed").value || 0, steps: $("steps").value });
+    source = null;
+    images.input = null;
+    $("in-caption").textContent = `Input: label ${label}`;
+    $("out-caption").textContent = `Output: ${label}`;
+    $("again").disabled = true;
+    const expected = Math.round((generator.clip_seconds ?? 1) * generator.sample_rate);
+    const ratio = vocoder ? player.sampleRate / generator.sample_rate : 1;
+    await perform(Math.round(expected * ratio), player.sampleRate, signal, async (take) =>
+      take(resampled(await service.samples(`/v1/generate?${chosen}`, null, null, signal), ratio)),
+    );
+  });
+}
+
+// Linear interpolation: the player has one rate.
+function resampled(samples, ratio) {
+  if (ratio === 1) return samples;
+  return Int16Array.from({ length: Math.round(samples.length * ratio) }, (_, i) => {
+    const place = i / ratio;
+    const [low, high] = [samples[Math.floor(place)] ?? 0, samples[Math.floor(place) + 1] ?? 0];
+    return Math.round(low + (high - low) * (place - Math.floor(place)));
+  });
+}
+
+// Change to another sound at the same place.
+async function listen(kind, begin) {
+  if (kind === "griffin" && !sounds.griffin) {
+    await during(async (signal) => {
+      const answer = await service.samples("/v1/griffin-lim", source.mel, "application/octet-stream", signal);
+      sounds.griffin = floats(answer);
+      player.play(sounds.griffin, begin);
+    });
+    return;
+  }
+  await player.open();
+  player.play(sounds[kind], begin);
+}
+
+function chosen() {
+  return document.querySelector("input[name=listen]:checked").value;
+}
+
+function fill(select, values, selected) {
+  select.replaceChildren(...values.map(([value, text]) => new Option(text, value, false, value === selected)));
+}
+
+async function connect() {
+  let answer;
+  try {
+    answer = await service.models();
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    $("token-form").hidden = false;
+    $("about").textContent = "This service needs a token";
+    return;
+  }
+  $("token-form").hidden = true;
+  vocoder = answer.models.find((model) => model.kind === "vocoder") ?? null;
+  generator = answer.models.find((model) => model.kind === "generator") ?? null;
+  const main = vocoder ?? generator;
+  player = new Player(main.sample_rate);
+  player.onchange = () => {
+    $("toggle").textContent = player.playing ? "Pause" : "Play";
+    $("stop").disabled = !player.playing && !running;
+    draw();
+  };
+  $("about").textContent = `${main.id}: ${main.sample_rate} Hz, ${main.precision} on ${main.device}, threads per call: ${main.threads}`;
+  const numbers = main.steps.map((count) => [String(count), String(count)]);
+  fill($("steps"), [["fast", "fast"], ...numbers, ["full", "full"]], String(answer.steps));
+  fill($("precision"), (vocoder?.precisions ?? []).map((name) => [name, name]), main.precision);
+  $("vocoder").hidden = !vocoder;
+  $("generator").hidden = !generator;
+  $("record").disabled = !vocoder?.recordings;
+  const labels = generator ? (generator.labels.length ? generator.labels : [""]) : [];
+  $("labels").replaceChildren(
+    ...labels.map((label) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = label || "Generate";
+      button.addEventListener("click", () => generate(label));
+      return button;
+    }),
+  );
+}
+
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  service.useToken($("token").value.trim());
+  connect().catch(explain);
+});
+$("demo").addEventListener("click", () =>
+  during(async (signal) => useMel("demo", await (await service.fetch("/demo.npy")).arrayBuffer(), signal)),
+);
+$("file").addEventListener("change", ({ target }) => target.files.length && useFile(target.files[0]));
+$("record").addEventListener("click", record);
+$("again").addEventListener("click", () => during(vocode));
+$("stop").addEventListener("click", () => {
+  running?.abort(new DOMException("stopped", "AbortError"));
+  player.stop();
+});
+$("toggle").addEventListener("click", async () => {
+  if (player.playing) player.stop();
+  else await listen(chosen(), player.position);
+});
+for (const input of document.querySelectorAll("input[name=listen]")) {
+  input.addEventListener("change", () => listen(input.value, player.playing ? player.position : 0).catch(explain));
+}
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  $("drop").addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files.length) useFile(event.dataTransfer.files[0]);
+  });
+}
+window.addEventListener("resize", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+connect().catch(explain);
