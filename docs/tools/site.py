@@ -27,7 +27,15 @@ SOURCE = ".source.md"  # ends the name of the page of a source file
 # The order of the pages in the navigation, by topic; pages that are not named here are reached by links.
 NAVIGATION = {
     "Start": ("docs/index", "docs/quickstart", "examples/README", "docs/samples/README", "docs/cli", "docs/api"),
-    "Guides": ("docs/checkpoints", "docs/mels", "docs/streaming", "docs/generation", "docs/training", "docs/gpu"),
+    "Guides": (
+        "docs/checkpoints",
+        "docs/mels",
+        "docs/streaming",
+        "docs/serving",
+        "docs/generation",
+        "docs/training",
+        "docs/gpu",
+    ),
     "Background": ("docs/performance", "docs/kernels", "docs/gpu-roofline", "RELIABILITY"),
     "Project": ("CONTRIBUTING", "CHANGELOG", "csrc/README", "kernels/README", "benchmarks/README", "tests/README"),
     "API": tuple(f"docs/api/{path.stem}" for path in sorted((ROOT / "docs" / "api").glob("*.md"))),
