@@ -37,7 +37,6 @@ def add_command(commands: Commands) -> None:
         summary="serve a voice over HTTP and WebSockets, with a page to hear it",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
-        names={"limits": "--slots"},
     )
     address = parser.add_argument_group("address")
     address.add_argument(
@@ -106,6 +105,9 @@ def _run(arguments: argparse.Namespace) -> None:
             say(f"warning: --host {arguments.host}: everybody who reaches this machine can use it; pass --token")
         voice = load(arguments)
         slots = _slots(arguments, voice)
+        if not voice.config.n_mels and slots > 1 and voice.choice.device == "cpu":
+            arguments.threads = voice.threads // slots  # a call takes all threads of its voice
+            voice = load(arguments)
         limits = Limits(slots=slots, queue=arguments.queue, max_seconds=arguments.max_seconds)
         build_schedule(voice.config, arguments.steps)
         application = app(

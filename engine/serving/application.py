@@ -15,8 +15,8 @@ from engine.serving import endpoints, pages
 from engine.serving.calls import POST, Endpoint
 from engine.serving.metrics import CONTENT_TYPE
 from engine.serving.openapi import description
-from engine.serving.problems import Problem
-from engine.serving.service import DRAIN_RETRY, Service, request_id
+from engine.serving.problems import Problem, problem_of
+from engine.serving.service import DRAIN_RETRY, LOG, Service, request_id
 from engine.serving.websocket import ROUTE, StreamEndpoint
 
 ANSWERS = {
@@ -66,6 +66,11 @@ def build(service: Service) -> Starlette:
         text = detail.get(error.status_code, error.detail)
         return Problem(error.status_code, text, error.headers).response(request_id(request.headers))
 
+    async def failed(request: Request, error: Exception) -> Response:
+        name = request_id(request.headers)
+        LOG.error("%s %s failed", name, request.url.path, exc_info=error)
+        return problem_of(error).response(name)
+
     @asynccontextmanager
     async def lifespan(application: Starlette) -> AsyncIterator[None]:
         yield
@@ -82,7 +87,7 @@ def build(service: Service) -> Starlette:
             Route("/openapi.json", openapi),
             *pages.routes(),
         ],
-        exception_handlers={Problem: problem, HTTPException: refused},
+        exception_handlers={Problem: problem, HTTPException: refused, Exception: failed},
         lifespan=lifespan,
     )
     application.state.service = service

@@ -19,6 +19,7 @@ class Limits:
         slots: calls at work at once. On a CPU they share the threads of the voice.
         queue: calls that wait for a slot; one more gets status 429.
         max_seconds: seconds of audio per request or stream.
+        connections: open at once; one more gets status 503.
         body_bytes: of one request.
         json_bytes: of one request in JSON, whose parser needs a multiple of it.
         total_body_bytes: of all bodies in memory at once.
@@ -34,6 +35,7 @@ class Limits:
     slots: int = 1
     queue: int = 8
     max_seconds: float = 120.0
+    connections: int = 512
     body_bytes: int = 32 << 20
     json_bytes: int = 16 << 20
     total_body_bytes: int = 256 << 20
@@ -49,7 +51,7 @@ class Limits:
         check_count(self.slots, "slots", MAX_SLOTS)
         if self.queue != 0:
             check_count(self.queue, "queue", MAX_QUEUE)
-        for name in ("body_bytes", "json_bytes", "total_body_bytes", "outbox_bytes"):
+        for name in ("connections", "body_bytes", "json_bytes", "total_body_bytes", "outbox_bytes"):
             check_count(getattr(self, name), name, 1 << 40)
         for name in ("body", "stall", "idle", "work", "grace", "baseline", "max"):
             name = f"{name}_seconds" if name != "max" else "max_seconds"

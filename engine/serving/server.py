@@ -17,11 +17,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from engine.errors import InputError
 from engine.serving.service import Service
+from engine.serving.websocket import MAX_BYTES
 
 HEADER_SECONDS = 10.0  # for the headers of a request, and for the rest of a body after its answer
 MAX_HEADERS = 32 << 10  # bytes
-MAX_MESSAGE = 4 << 20  # bytes of a WebSocket message
-CONNECTIONS = 512
+# Bytes of a WebSocket message that break the connection off. The service refuses those above its own limit, with a
+# reason, once they have arrived.
+MAX_MESSAGE = 2 * MAX_BYTES
 TICK = 0.05  # seconds
 
 
@@ -126,6 +128,8 @@ class Server(uvicorn.Server):
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(TICK)
+        rest = deadline - asyncio.get_running_loop().time()  # for bodies that are still on their way
+        self.config.timeout_graceful_shutdown = max(1, int(rest))
         await super().shutdown(sockets)
 
 
@@ -176,7 +180,7 @@ def serve(
         InputError: the certificate or the key cannot be read.
     """
     service: Service = application.state.service
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # the service logs its failures itself
     options: dict[str, Any] = {
         "http": TimedProtocol,
         "ws": "websockets-sansio",
@@ -187,8 +191,7 @@ def serve(
         "ws_max_size": MAX_MESSAGE,
         "ws_per_message_deflate": False,
         "h11_max_incomplete_event_size": MAX_HEADERS,
-        "limit_concurrency": CONNECTIONS,
-        "timeout_graceful_shutdown": 5,
+        "limit_concurrency": service.limits.connections,
         "proxy_headers": False,
         "ssl_certfile": tls_cert,
         "ssl_keyfile": tls_key,

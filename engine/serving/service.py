@@ -50,6 +50,7 @@ class Service:
         metrics: the measurements.
         executor: the threads of the calls.
         parsers: the threads that parse bodies.
+        streams: connections of /v1/stream.
         draining: whether new calls are refused because the service ends.
     """
 
@@ -88,6 +89,7 @@ class Service:
         self.metrics = Metrics()
         self.executor = ThreadPoolExecutor(limits.slots, "serving")
         self.parsers = ThreadPoolExecutor(2, "serving-parser")
+        self.streams = 0
         self.draining = False
         self.batchers = {
             precision: Batcher(other, ThreadPoolExecutor(1, "serving-batch"), energy_min=self.energy_min)

@@ -31,8 +31,9 @@ from engine.serving.slots import Busy
 from engine.voice import Voice
 
 ROUTE = "/v1/stream"
-CLOSE_DONE, CLOSE_BAD, CLOSE_POLICY, CLOSE_FAILED, CLOSE_BUSY = 1000, 1007, 1008, 1011, 1013
+CLOSE_DONE, CLOSE_BAD, CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_FAILED, CLOSE_BUSY = 1000, 1007, 1008, 1009, 1011, 1013
 MAX_REASON = 120  # bytes of the reason of a close frame
+MAX_BYTES = 4 << 20  # of a binary message
 MAX_TEXT = 4096  # bytes of a text message
 HELD_FRAMES = 2048  # frames that wait for the network
 
@@ -80,6 +81,7 @@ class StreamEndpoint:
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None, [(b"x-request-id", name.encode())])
         stream = _Stream(self._service, voice, socket, begin)
         status, code, reason = 200, CLOSE_DONE, ""
+        self._service.streams += 1
         try:
             await stream.run()
         except _Closing as closing:
@@ -95,6 +97,8 @@ class StreamEndpoint:
             code = CLOSE_BAD if status == 400 else CLOSE_FAILED
             if status == 500:
                 LOG.error("%s %s failed", name, ROUTE, exc_info=error)
+        finally:
+            self._service.streams -= 1
         self._record(
             name, status, begin, f", {stream.audio_seconds:.2f} s of audio" + (f": {reason}" if reason else "")
         )
@@ -104,6 +108,8 @@ class StreamEndpoint:
     def _checked(self, socket: WebSocket) -> Voice:
         self._service.authorize(socket.headers)
         voice = self._service.vocoder(None)
+        if self._service.streams >= self._service.limits.connections:
+            raise Problem(503, "the service has too many connections now; connect again later", {"Retry-After": "5"})
         if voice.choice.device != "cpu":
             raise Problem(501, "streams run on a CPU, and this service runs on a GPU; use /v1/vocode")
         return voice
@@ -192,6 +198,8 @@ class _Stream:
         return str(text)
 
     async def _add(self, data: bytes) -> None:
+        if len(data) > MAX_BYTES:
+            raise _Closing(CLOSE_TOO_BIG, f"message: expected at most {MAX_BYTES} bytes, got {len(data)}", 413)
         frames = parse_frames(data, self._voice.config.n_mels)
         if not len(frames):
             return

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 import engine
 from engine.cli.parsing import UNAVAILABLE
 from tests.support.commands import Run, error_of
-from tests.support.serving import DIGITS, NPY, PCM, TIMEOUT, VOCODER, a_mel, load, npy, pcm
+from tests.support.serving import DIGITS, NPY, PCM, TIMEOUT, VOCODER, a_mel, frames, load, npy, pcm
 
 # It says at the end which packages were imported that the service does not need.
 PROGRAM = """
@@ -88,28 +90,30 @@ def serve(*arguments: str) -> Iterator[Process]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_calls_that_were_taken(checkpoints: Path, number: int) -> None:
-    mel = a_mel(400)
-    expected = pcm(engine.load("80-0.safetensors", device="cpu", precision="fp32", threads=1).vocode(mel, steps="full"))
-    answers: list[httpx.Response] = []
-    with serve("--precision", "fp32") as running:
-
-        def post() -> None:
-            address = f"{running.url}/v1/vocode?steps=full"
-            answers.append(httpx.post(address, content=npy(mel), headers={**NPY, **PCM}, timeout=TIMEOUT))
-
-        client = threading.Thread(target=post)
-        client.start()
-        running.wait_until("diffwave_requests_working 1")
-        running.process.send_signal(number)
-        while (ready := httpx.get(f"{running.url}/readyz", timeout=TIMEOUT)).status_code == 200:
-            pass
-        refused = httpx.post(f"{running.url}/v1/vocode", timeout=TIMEOUT)
-        assert ready.status_code == refused.status_code == 503 and not answers
-        client.join(TIMEOUT)
+    mel = a_mel(12)
+    expected = pcm(engine.load("80-0.safetensors", device="cpu", precision="fp32", threads=1).vocode(mel))
+    with serve("--precision", "fp32") as running, ThreadPoolExecutor(1) as clients:
+        address = running.url.replace("http", "ws") + "/v1/stream"
+        with connect(address, open_timeout=TIMEOUT) as stream:  # holds the slot
+            stream.send(frames(mel))
+            assert isinstance(stream.recv(TIMEOUT), str)
+            options = {"content": npy(mel), "headers": {**NPY, **PCM}, "timeout": TIMEOUT}
+            waiting = clients.submit(httpx.post, f"{running.url}/v1/vocode", **options)
+            running.wait_until("diffwave_requests_waiting 1")
+            running.process.send_signal(number)
+            while (ready := httpx.get(f"{running.url}/readyz", timeout=TIMEOUT)).status_code == 200:
+                pass
+            refused = httpx.post(f"{running.url}/v1/vocode", timeout=TIMEOUT)
+            assert ready.status_code == refused.status_code == 503 and not waiting.done()
+            stream.send(json.dumps({"type": "end"}))
+            audio = b"".join(message for message in stream if isinstance(message, bytes))
+        answer = waiting.result(TIMEOUT)
         out, error = running.process.communicate(timeout=TIMEOUT)
-    assert answers[0].status_code == 200 and answers[0].content == expected
+    assert audio == expected
+    assert answer.status_code == 200 and answer.content == expected
     assert (running.process.returncode, out) == (0, "[]\n"), error
-    assert re.search(r"^engine: \w{16} /v1/vocode 200 in [\d.]+ s, 4\.64 s of audio$", error, re.M), error
+    for route in ("stream", "vocode"):
+        assert re.search(rf"^engine: \w{{16}} /v1/{route} 200 in [\d.]+ s, 0\.14 s of audio$", error, re.M), error
     assert error.endswith("engine: ended\n")
 
 
@@ -173,6 +177,10 @@ def test_https(checkpoints: Path) -> None:
         (["--port", "0", "--token", "short"], "--token: expected 16 to 256 letters"),
         (["--port", "0", "--steps", "9"], "--steps: expected "),
         (["--port", "0", "--tls-cert", "x.pem"], "--tls-key: expected it together with --tls-cert"),
+        (
+            ["--port", "0", "--tls-cert", "x.pem", "--tls-key", "y.pem", "-q"],
+            "--tls-cert: cannot use 'x.pem' and 'y.pem'",
+        ),
         (["--port", "0", "--token", "@missing"], "missing: No such file"),
         (["--host", "host.invalid"], "--port: cannot listen on host.invalid:8000"),
         (["--port", "0", "--generator", "80-0.safetensors"], "--generator: expected a network without a mel"),

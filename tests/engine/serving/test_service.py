@@ -153,6 +153,14 @@ def test_a_failure_shows_no_details(voice: Voice, caplog: pytest.LogCaptureFixtu
     assert "find-me /v1/vocode failed" in caplog.text and "secret" in caplog.text
 
 
+def test_a_failure_outside_of_a_call(voice: Voice, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    with serving(app(voice)) as running:
+        monkeypatch.setattr(running.service, "models", lambda: 1 / 0)
+        answer = running.get("/v1/models")
+    assert answer.status_code == 500 and answer.json()["title"] == "Internal Server Error"
+    assert "/v1/models failed" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
 def test_an_answer_that_fails_half_way_is_broken_off(voice: Voice) -> None:
     import httpx
 

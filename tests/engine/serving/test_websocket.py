@@ -122,7 +122,7 @@ def test_ten_thousand_tiny_messages(running: Running) -> None:
         ([frames(MEL), END, frames(MEL)], 1007, "no frames after the end"),
         ([frames(MEL), '{"type": "other"}'], 1007, "end or cancel"),
         ([frames(a_mel(6000))], 1008, "at most 60 s"),
-        ([bytes(320 * 20_000)], 1009, ""),
+        ([bytes(320 * 20_000)], 1009, "expected at most 4194304 bytes"),
         ([frames(MEL), json.dumps({"type": "cancel"})], 1000, "cancelled"),
         ([json.dumps({"type": "cancel"})], 1000, ""),
     ],
@@ -187,9 +187,24 @@ def test_a_connection_without_frames_holds_no_slot_and_ends(voice: Voice) -> Non
         running.wait_until_idle()
 
 
+def test_open_streams_are_bounded(voice: Voice) -> None:
+    with serving(app(voice, limits=Limits(connections=2))) as running, ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(opened(running))
+        running.wait_until(lambda service: service.streams == 2)
+        with pytest.raises(InvalidStatus) as refused:
+            opened(running).__enter__()
+        assert refused.value.response.status_code == 503
+        stack.close()
+        running.wait_until(lambda service: service.streams == 0)
+        with opened(running) as client:
+            client.send(frames(MEL))
+            assert json.loads(client.recv(TIMEOUT))["type"] == "ready"
+
+
 def test_another_site_is_refused(running: Running) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        opened(running, origin="https://example.org")
+        opened(running, origin="https://example.org").__enter__()
     assert refused.value.response.status_code == 403
     with opened(running, origin=running.url):
         pass
@@ -211,5 +226,5 @@ def test_a_voice_on_a_gpu_has_no_streams(tmp_path: Path) -> None:
     with serving(app(other)) as running:
         other.choice = replace(other.choice, device="cuda")
         with pytest.raises(InvalidStatus) as refused:
-            opened(running)
+            opened(running).__enter__()
     assert refused.value.response.status_code == 501
