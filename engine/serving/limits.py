@@ -49,8 +49,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_count(self.slots, "slots", MAX_SLOTS)
-        if self.queue != 0:
-            check_count(self.queue, "queue", MAX_QUEUE)
+        if not isinstance(self.queue, int) or isinstance(self.queue, bool) or not 0 <= self.queue <= MAX_QUEUE:
+            raise InputError(f"queue: expected an integer from 0 to {MAX_QUEUE}, got {self.queue!r:.80}")
         for name in ("connections", "body_bytes", "json_bytes", "total_body_bytes", "outbox_bytes"):
             check_count(getattr(self, name), name, 1 << 40)
         for name in ("body", "stall", "idle", "work", "grace", "baseline", "max"):

@@ -172,7 +172,7 @@ def test_https(checkpoints: Path) -> None:
     [
         (["--port", "70000"], "--port: expected 0 to 65535, got 70000"),
         (["--port", "0", "--slots", "5", "--threads", "2"], "--slots: expected at most 2, one per thread, got 5"),
-        (["--port", "0", "--queue", "-1"], "--queue: expected an integer from 1"),
+        (["--port", "0", "--queue", "-1"], "--queue: expected an integer from 0"),
         (["--port", "0", "--max-seconds", "0"], "--max-seconds: expected a number above 0"),
         (["--port", "0", "--token", "short"], "--token: expected 16 to 256 letters"),
         (["--port", "0", "--steps", "9"], "--steps: expected "),
