@@ -243,6 +243,7 @@ async function connect() {
   const main = vocoder ?? generator;
   player = new Player(main.sample_rate);
   player.onchange = () => {
+    $("result").dataset.played = player.position; // for tests
     $("toggle").textContent = player.playing ? "Pause" : "Play";
     $("stop").disabled = !player.playing && !running;
     draw();
