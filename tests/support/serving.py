@@ -27,7 +27,7 @@ from tests.support.networks import random_network
 
 VOCODER = Config(residual_channels=16, residual_layers=4, dilation_cycle=4)
 PLAIN = replace(VOCODER, n_mels=0, upsample_strides=(), mel_kind=None)
-DIGITS = replace(PLAIN, classes=("0 ann", "0 ben", "1 ann"), clip_samples=3000, guidance=2.0)
+DIGITS = replace(PLAIN, classes=("0 ann", "0 ben", "1 ann"), clip_samples=3000, guidance=2.0, sample_rate=16000)
 TIMEOUT = 120.0  # seconds; generous, because the machine may be busy
 NPY = {"Content-Type": "application/x-npy"}
 JSON = {"Content-Type": "application/json"}

@@ -9,10 +9,12 @@ const $ = (id) => document.getElementById(id);
 const service = new Service();
 let vocoder = null;
 let generator = null;
-let player = null;
+let player = null; // of the sound that is heard
+const players = new Map(); // one per sample rate
 let source = null; // {name, bands, mel, original}
 let sounds = {}; // float samples by what the listener chooses
 let result = null; // {samples: Int16Array, rate}
+let output = new Float32Array(0); // what has come of it
 let length = 0; // samples of the whole output
 let running = null; // an AbortController
 let recorder = null;
@@ -27,13 +29,32 @@ function explain(error) {
   say(error instanceof Refused ? `${error.status}: ${error.message}` : String(error.message || error));
 }
 
+// Make the player of a sample rate the one that is heard.
+function choosePlayer(rate) {
+  if (player && player.sampleRate !== rate) player.stop();
+  if (!players.has(rate)) {
+    players.set(rate, new Player(rate));
+    players.get(rate).onchange = change;
+  }
+  player = players.get(rate);
+}
+
+function change() {
+  $("result").dataset.played = player.position; // for tests
+  $("toggle").textContent = player.playing ? "Pause" : "Play";
+  $("stop").disabled = !player.playing && !running;
+  $("note").hidden = !player.late;
+  draw();
+}
+
 // Run work of a click; one at a time.
-async function during(work) {
+async function during(rate, work) {
   running?.abort(new DOMException("stopped", "AbortError"));
   const controller = (running = new AbortController());
   say("");
   $("stop").disabled = false;
   try {
+    choosePlayer(rate);
     await player.open();
     await work(controller.signal);
   } catch (error) {
@@ -61,7 +82,7 @@ async function perform(expected, rate, signal, produce) {
   const parts = [];
   let [count, first] = [0, 0];
   const all = new Float32Array(expected);
-  [length, result] = [expected, null];
+  [length, result, output] = [expected, null, all.subarray(0, 0)];
   sounds = { original: source?.original };
   images.output = null;
   show(0, 0, 0);
@@ -75,14 +96,15 @@ async function perform(expected, rate, signal, produce) {
     parts.push(samples);
     player.add(heard);
     show(count / rate, (performance.now() - begin) / 1000, first / 1000);
-    drawWave($("out-wave"), all.subarray(0, count), expected);
+    output = all.subarray(0, count);
+    draw();
   };
   const done = await produce(take);
   player.end();
   const samples = new Int16Array(count);
   parts.reduce((at, part) => (samples.set(part, at), at + part.length), 0);
   [result, length] = [{ samples, rate }, count];
-  sounds.voice = all.subarray(0, count);
+  sounds.voice = output = all.subarray(0, count);
   show(count / rate, done?.work_seconds ?? (performance.now() - begin) / 1000, first / 1000);
   images.output = spectrogram(sounds.voice);
   offer();
@@ -115,9 +137,11 @@ function offer() {
 function draw() {
   const position = player?.playing ? player.position : -1;
   const original = source?.original;
+  $("input").hidden = result !== null && !source;
+  $("in-wave").hidden = Boolean(source && !original);
   drawWave($("in-wave"), original ?? [], original?.length ?? 0);
   drawImage($("in-image"), images.input);
-  drawWave($("out-wave"), sounds.voice ?? [], length, sounds.voice ? position : -1);
+  drawWave($("out-wave"), output, length, position);
   drawImage($("out-image"), images.output);
 }
 
@@ -147,14 +171,15 @@ async function use(chosen, signal) {
   source = chosen;
   images.input = source.original ? spectrogram(source.original) : imageOfMel(source.mel, source.bands);
   $("in-caption").textContent = `Input: ${source.name}${source.original ? "" : ", a mel"}`;
+  $("out-caption").textContent = `Output: 0 to ${vocoder.sample_rate / 2000} kHz`;
   $("again").disabled = false;
-  sounds = {};
+  [sounds, result, output, images.output] = [{}, null, new Float32Array(0), null];
   draw();
   await vocode(signal);
 }
 
 async function useFile(file) {
-  await during(async (signal) => {
+  await during(vocoder.sample_rate, async (signal) => {
     const bytes = await file.arrayBuffer();
     const isNpy = new Uint8Array(bytes)[0] === 0x93;
     await (isNpy ? useMel(file.name, bytes, signal) : useRecording(file.name, bytes, signal));
@@ -163,7 +188,7 @@ async function useFile(file) {
 
 async function record() {
   if (recorder) return recorder.stop();
-  await during(async () => {
+  await during(vocoder.sample_rate, async () => {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false } });
     const parts = [];
     recorder = new MediaRecorder(stream);
@@ -180,35 +205,23 @@ async function record() {
 }
 
 async function generate(label) {
-  await during(async (signal) => {
+  await during(generator.sample_rate, async (signal) => {
     const chosen = new URLSearchParams({ label, seed: $("seed").value || 0, steps: $("steps").value });
     source = null;
     images.input = null;
-    $("in-caption").textContent = `Input: label ${label}`;
-    $("out-caption").textContent = `Output: ${label}`;
+    $("out-caption").textContent = `Output: ${label || "generated"}, 0 to ${generator.sample_rate / 2000} kHz`;
     $("again").disabled = true;
     const expected = Math.round((generator.clip_seconds ?? 1) * generator.sample_rate);
-    const ratio = vocoder ? player.sampleRate / generator.sample_rate : 1;
-    await perform(Math.round(expected * ratio), player.sampleRate, signal, async (take) =>
-      take(resampled(await service.samples(`/v1/generate?${chosen}`, null, null, signal), ratio)),
+    await perform(expected, generator.sample_rate, signal, async (take) =>
+      take(await service.samples(`/v1/generate?${chosen}`, null, null, signal)),
     );
-  });
-}
-
-// Linear interpolation: the player has one rate.
-function resampled(samples, ratio) {
-  if (ratio === 1) return samples;
-  return Int16Array.from({ length: Math.round(samples.length * ratio) }, (_, i) => {
-    const place = i / ratio;
-    const [low, high] = [samples[Math.floor(place)] ?? 0, samples[Math.floor(place) + 1] ?? 0];
-    return Math.round(low + (high - low) * (place - Math.floor(place)));
   });
 }
 
 // Change to another sound at the same place.
 async function listen(kind, begin) {
   if (kind === "griffin" && !sounds.griffin) {
-    await during(async (signal) => {
+    await during(player.sampleRate, async (signal) => {
       const answer = await service.samples("/v1/griffin-lim", source.mel, "application/octet-stream", signal);
       sounds.griffin = floats(answer);
       player.play(sounds.griffin, begin);
@@ -241,13 +254,7 @@ async function connect() {
   vocoder = answer.models.find((model) => model.kind === "vocoder") ?? null;
   generator = answer.models.find((model) => model.kind === "generator") ?? null;
   const main = vocoder ?? generator;
-  player = new Player(main.sample_rate);
-  player.onchange = () => {
-    $("result").dataset.played = player.position; // for tests
-    $("toggle").textContent = player.playing ? "Pause" : "Play";
-    $("stop").disabled = !player.playing && !running;
-    draw();
-  };
+  choosePlayer(main.sample_rate);
   $("about").textContent = `${main.id}: ${main.sample_rate} Hz, ${main.precision} on ${main.device}, threads per call: ${main.threads}`;
   const numbers = main.steps.map((count) => [String(count), String(count)]);
   fill($("steps"), [["fast", "fast"], ...numbers, ["full", "full"]], String(answer.steps));
@@ -273,11 +280,11 @@ $("token-form").addEventListener("submit", (event) => {
   connect().catch(explain);
 });
 $("demo").addEventListener("click", () =>
-  during(async (signal) => useMel("demo", await (await service.fetch("/demo.npy")).arrayBuffer(), signal)),
+  during(vocoder.sample_rate, async (signal) => useMel("demo", await (await service.fetch("/demo.npy")).arrayBuffer(), signal)),
 );
 $("file").addEventListener("change", ({ target }) => target.files.length && useFile(target.files[0]));
 $("record").addEventListener("click", record);
-$("again").addEventListener("click", () => during(vocode));
+$("again").addEventListener("click", () => during(vocoder.sample_rate, vocode));
 $("stop").addEventListener("click", () => {
   running?.abort(new DOMException("stopped", "AbortError"));
   player.stop();

@@ -5,6 +5,7 @@ export class Player {
     this.run = 0;
     this.begin = 0;
     this.position = 0;
+    this.late = 0; // samples that came after their time
     this.playing = false;
     this.onchange = () => {};
   }
@@ -25,7 +26,7 @@ export class Player {
 
   hear(message) {
     if (message.run !== this.run) return;
-    if (message.type === "position") this.position = this.begin + message.played;
+    if (message.type === "position") [this.position, this.late] = [this.begin + message.played, message.late];
     if (message.type === "ended") this.playing = false;
     this.onchange();
   }
@@ -33,6 +34,7 @@ export class Player {
   start(begin = 0) {
     this.run += 1;
     this.begin = this.position = begin;
+    this.late = 0;
     this.playing = true;
     this.node.port.postMessage({ type: "reset", run: this.run });
     this.onchange();

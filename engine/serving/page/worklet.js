@@ -1,5 +1,9 @@
 // Plays samples as they come. In: {type: "reset"}, {type: "data", samples}, {type: "end"}.
-// Out: {type: "position", played, late} twenty times a second, and {type: "ended"}.
+// Out: {type: "position", played, late} twenty times a second, and {type: "ended"}. A sound that comes too late pauses
+// until half a second of it is there: one pause in place of many clicks.
+const FIRST = 0.1; // seconds
+const AGAIN = 0.5;
+
 class Player extends AudioWorkletProcessor {
   constructor() {
     super();
@@ -14,6 +18,8 @@ class Player extends AudioWorkletProcessor {
     this.late = 0;
     this.started = false;
     this.complete = false;
+    this.buffered = 0;
+    this.waits = FIRST * sampleRate;
     this.reported = 0;
     this.run = 0;
   }
@@ -26,6 +32,7 @@ class Player extends AudioWorkletProcessor {
       return; // of a sound that was stopped
     } else if (message.type === "data") {
       this.chunks.push(message.samples);
+      this.buffered += message.samples.length;
       this.started = true;
     } else if (message.type === "end") {
       this.complete = true;
@@ -34,7 +41,8 @@ class Player extends AudioWorkletProcessor {
 
   process(inputs, [[output]]) {
     let filled = 0;
-    while (filled < output.length && this.chunks.length) {
+    if (this.complete || this.buffered >= this.waits) this.waits = 0;
+    while (!this.waits && filled < output.length && this.chunks.length) {
       const chunk = this.chunks[0];
       const count = Math.min(chunk.length - this.offset, output.length - filled);
       output.set(chunk.subarray(this.offset, this.offset + count), filled);
@@ -46,13 +54,18 @@ class Player extends AudioWorkletProcessor {
       }
     }
     this.played += filled;
-    if (this.started && filled < output.length && !this.complete) this.late += output.length - filled;
+    this.buffered -= filled;
+    if (this.played && filled < output.length && !this.complete) {
+      this.late += output.length - filled;
+      this.waits = AGAIN * sampleRate;
+    }
     if (this.played - this.reported > sampleRate / 20) {
       this.reported = this.played;
       this.port.postMessage({ type: "position", run: this.run, played: this.played, late: this.late });
     }
     if (this.complete && !this.chunks.length && this.started) {
       this.started = false;
+      this.played = 0;
       this.port.postMessage({ type: "ended", run: this.run });
     }
     return true;

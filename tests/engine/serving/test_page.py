@@ -153,3 +153,44 @@ console.log(JSON.stringify([[...re], [...im], frames, bands, [...values.slice(4 
     error = np.abs(np.asarray(re_part) + 1j * np.asarray(im_part) - expected).max() / np.abs(expected).max()
     assert error < TOLERANCES["page_fft"]
     assert (count, bands, int(np.argmax(values))) == (8, 512, 100)
+
+
+def test_the_player_of_the_browser(tmp_path: Path) -> None:
+    """It plays every sample once and in order, pauses when they come too late, and says when it has ended."""
+    program = """
+globalThis.sampleRate = 1000;
+globalThis.AudioWorkletProcessor = class { constructor() { this.port = { postMessage: (m) => said.push(m) }; } };
+globalThis.registerProcessor = (name, type) => { globalThis.Player = type; };
+const said = [];
+await import("./worklet.mjs");
+const player = new Player();
+const send = (data) => player.port.onmessage({ data });
+const heard = [];
+const run = (blocks) => {
+  for (let i = 0; i < blocks; i++) {
+    const block = new Float32Array(128);
+    player.process([], [[block]]);
+    heard.push(...block);
+  }
+};
+const samples = (begin, end) => Float32Array.from({ length: end - begin }, (_, i) => begin + i + 1);
+send({ type: "reset", run: 1 });
+send({ type: "data", run: 0, samples: samples(5000, 5100) });
+send({ type: "data", run: 1, samples: samples(0, 50) });
+run(1);
+send({ type: "data", run: 1, samples: samples(50, 300) });
+run(4);
+send({ type: "data", run: 1, samples: samples(300, 700) });
+run(2);
+send({ type: "data", run: 1, samples: samples(700, 1000) });
+run(3);
+send({ type: "end", run: 1 });
+run(9);
+console.log(JSON.stringify([heard, said]));
+"""
+    heard, said = node(tmp_path, program)
+    assert heard[:128] == [0] * 128 and heard[128] == 1, "too little is there at first"
+    assert heard[428:896] == [0] * 468, "it waits for half a second after a gap"
+    assert [sample for sample in heard if sample] == list(range(1, 1001))
+    assert [message["type"] for message in said].count("ended") == 1 and said[-1] == {"type": "ended", "run": 1}
+    assert max(message["late"] for message in said if message["type"] == "position") > 0

@@ -73,7 +73,7 @@ def test_a_recording_is_analyzed(running: Running, voice: Voice) -> None:
 def test_generate(running: Running, digits: Voice) -> None:
     expected = pcm(digits.generate(label="1", seed=3, steps=6)[0])
     answer = running.post("/v1/generate", json={"label": "1", "seed": 3, "steps": 6})
-    assert answer.status_code == 200 and answer.content == wav_header(len(expected), 22050) + expected
+    assert answer.status_code == 200 and answer.content == wav_header(len(expected), 16000) + expected
     assert running.post("/v1/generate?label=1&seed=3&steps=6", headers=PCM).content == expected
     shorter = running.post("/v1/generate?label=1&seed=3&steps=6&seconds=0.05&guidance=1", headers=PCM)
     assert shorter.content == pcm(digits.generate(label="1", seed=3, steps=6, seconds=0.05, guidance=1.0)[0])
