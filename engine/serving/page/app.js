@@ -3,7 +3,7 @@ import { floats, readNpy, writeWav } from "/files.js";
 import { drawImage, drawWave } from "/pictures.js";
 import { Player } from "/player.js";
 import { Refused, Service } from "/service.js";
-import { imageOfMel, spectrogram } from "/spectrum.js";
+import { imageOfMel, onMelAxis, spectrogram } from "/spectrum.js";
 
 const $ = (id) => document.getElementById(id);
 const service = new Service();
@@ -106,7 +106,7 @@ async function perform(expected, rate, signal, produce) {
   [result, length] = [{ samples, rate }, count];
   sounds.voice = output = all.subarray(0, count);
   show(count / rate, done?.work_seconds ?? (performance.now() - begin) / 1000, first / 1000);
-  images.output = spectrogram(sounds.voice);
+  images.output = onMelAxis(spectrogram(sounds.voice), rate);
   offer();
   draw();
   window.dispatchEvent(new CustomEvent("diffwave-done", { detail: { samples, rate } }));
@@ -169,9 +169,11 @@ async function useRecording(name, bytes, signal) {
 
 async function use(chosen, signal) {
   source = chosen;
-  images.input = source.original ? spectrogram(source.original) : imageOfMel(source.mel, source.bands);
+  images.input = source.original
+    ? onMelAxis(spectrogram(source.original), vocoder.sample_rate)
+    : imageOfMel(source.mel, source.bands);
   $("in-caption").textContent = `Input: ${source.name}${source.original ? "" : ", a mel"}`;
-  $("out-caption").textContent = `Output: 0 to ${vocoder.sample_rate / 2000} kHz`;
+  $("out-caption").textContent = `Output: 0 to ${vocoder.sample_rate / 2000} kHz on a mel axis`;
   $("again").disabled = false;
   [sounds, result, output, images.output] = [{}, null, new Float32Array(0), null];
   draw();
@@ -209,7 +211,7 @@ async function generate(label) {
     const chosen = new URLSearchParams({ label, seed: $("seed").value || 0, steps: $("steps").value });
     source = null;
     images.input = null;
-    $("out-caption").textContent = `Output: ${label || "generated"}, 0 to ${generator.sample_rate / 2000} kHz`;
+    $("out-caption").textContent = `Output: ${label || "generated"}, 0 to ${generator.sample_rate / 2000} kHz on a mel axis`;
     $("again").disabled = true;
     const expected = Math.round((generator.clip_seconds ?? 1) * generator.sample_rate);
     await perform(expected, generator.sample_rate, signal, async (take) =>

@@ -55,6 +55,25 @@ export function spectrogram(samples) {
   return { frames, bands, values };
 }
 
+// Return a spectrogram on the axis of a mel, the brightest value 1: each band has the maximum of its frequencies.
+export function onMelAxis({ frames, bands, values }, rate, count = 160) {
+  const top = 1127 * Math.log1p(rate / 2 / 700);
+  const edges = Array.from({ length: count + 1 }, (_, i) => (700 * Math.expm1((i / count) * top / 1127) * bands) / (rate / 2));
+  const brightest = values.reduce((most, value) => Math.max(most, value), 1e-9);
+  const mapped = new Float32Array(frames * count);
+  for (let frame = 0; frame < frames; frame++) {
+    for (let band = 0; band < count; band++) {
+      const end = Math.max(Math.floor(edges[band]) + 1, Math.ceil(edges[band + 1]));
+      let most = 0;
+      for (let bin = Math.floor(edges[band]); bin < Math.min(end, bands); bin++) {
+        most = Math.max(most, values[frame * bands + bin]);
+      }
+      mapped[frame * count + band] = most / brightest;
+    }
+  }
+  return { frames, bands: count, values: mapped };
+}
+
 // Return the same form of a mel, scaled to 0 to 1.
 export function imageOfMel(mel, bands) {
   let [low, high] = [Infinity, -Infinity];

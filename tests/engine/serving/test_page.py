@@ -141,18 +141,23 @@ console.log(JSON.stringify([[...new Uint8Array(wav)], [...new Uint8Array(again)]
 def test_the_spectrum_of_the_browser(tmp_path: Path) -> None:
     audio = np.sin(2 * np.pi * 100 * np.arange(2048) / 1024) + 0.1 * np.random.default_rng(0).standard_normal(2048)
     program = f"""
-import {{ fft, spectrogram }} from "./spectrum.mjs";
+import {{ fft, onMelAxis, spectrogram }} from "./spectrum.mjs";
 const audio = Float32Array.from({audio.tolist()});
 const [re, im] = [audio.slice(0, 1024), new Float32Array(1024)];
 fft(re, im);
 const {{ frames, bands, values }} = spectrogram(audio);
-console.log(JSON.stringify([[...re], [...im], frames, bands, [...values.slice(4 * bands, 5 * bands)]]));
+const mel = onMelAxis({{ frames, bands, values }}, 22050);
+const frame = (image) => [...image.values.slice(4 * image.bands, 5 * image.bands)];
+console.log(JSON.stringify([[...re], [...im], frames, bands, frame({{ bands, values }}), frame(mel)]));
 """
-    re_part, im_part, count, bands, values = node(tmp_path, program)
+    re_part, im_part, count, bands, values, mel = node(tmp_path, program)
     expected = np.fft.fft(audio[:1024])
     error = np.abs(np.asarray(re_part) + 1j * np.asarray(im_part) - expected).max() / np.abs(expected).max()
     assert error < TOLERANCES["page_fft"]
     assert (count, bands, int(np.argmax(values))) == (8, 512, 100)
+    frequency = 22050 * 100 / 1024
+    band = 160 * np.log1p(frequency / 700) / np.log1p(11025 / 700)
+    assert len(mel) == 160 and abs(int(np.argmax(mel)) - band) <= 1 and max(mel) <= 1
 
 
 def test_the_player_of_the_browser(tmp_path: Path) -> None:
