@@ -182,6 +182,7 @@ def serve(
     service: Service = application.state.service
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # the service logs its failures itself
     options: dict[str, Any] = {
+        "loop": "asyncio",  # uvloop, where it is installed, was not tested
         "http": TimedProtocol,
         "ws": "websockets-sansio",
         "lifespan": "on",
