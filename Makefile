@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench slow fuzz sanitize arm ray gpu gpu-train clean
+.PHONY: demo test check docs bench slow fuzz sanitize arm ray web gpu gpu-train clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
@@ -30,6 +30,11 @@ arm: $(VENV)/installed-test  ## the kernels on an emulated 64-bit Arm processor
 	@for tool in $(ARM_TOOLS); do command -v $$tool >/dev/null || { \
 		echo "make arm: no $$tool; on Debian: apt-get install g++-aarch64-linux-gnu qemu-user" >&2; exit 1; }; done
 	$(BIN)/python -m pytest -m arm
+
+web: $(VENV)/installed-test  ## the page of the service in Chromium (extra `web`)
+	@command -v chromium >/dev/null || { echo "make web: no chromium; on Debian: apt-get install chromium" >&2; exit 1; }
+	@$(PIP) $(shell sed -n 's/^web = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ,)
+	$(BIN)/python -m pytest -m web
 
 # With the flags of setup.py.
 build/arm/runner: tests/arm/runner.cpp setup.py $(shell find csrc/cpu -type f)

@@ -19,7 +19,6 @@ ROOMS = (
     "engine.errors",
     "engine.config",
     "engine.checks",
-    "engine.output_files",
     "engine.diffusion",
     "engine.kernels",
     "engine.checkpoint",
@@ -32,6 +31,7 @@ ROOMS = (
     "engine",
     "engine.tuning",
     "engine.training",
+    "engine.serving",
     "engine.cli",
     "engine.__main__",
     "benchmarks",
@@ -230,6 +230,25 @@ def test_torch_and_triton_come_late() -> None:
 @pytest.mark.parametrize("name", ["scipy", "soundfile", "soxr", "librosa"])
 def test_extras_are_imported_where_they_are_used(name: str) -> None:
     assert not importers(ENGINE | KERNELS, name, at_once=True)
+
+
+def test_the_service_costs_nothing_where_it_is_not_used() -> None:
+    """Importing the engine or its command line imports no package of the extra `serve`."""
+    service = {name for name in ENGINE if name.startswith("engine/serving/")}
+    for package in ("starlette", "uvicorn", "websockets", "h11"):
+        assert importers(ENGINE | KERNELS, package, at_once=True) <= service - {"engine/serving/__init__.py"}
+    others = {name: path for name, path in ENGINE.items() if name not in service}
+    assert importers(others, "engine.serving") == {"engine/cli/serve.py"}
+    at_once = {
+        imported.name
+        for name in ("engine/serving/__init__.py", "engine/serving/limits.py", "engine/cli/serve.py")
+        for imported in imports_of(ENGINE[name])
+        if imported.is_within("engine.serving") and imported.at_once
+    }
+    assert at_once == {
+        *("engine.serving.Limits", "engine.serving.app", "engine.serving.check_installed"),
+        "engine.serving.limits.Limits",
+    }
 
 
 def includes(path: Path) -> list[str]:

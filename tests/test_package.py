@@ -144,7 +144,7 @@ def test_the_wheel_has_the_packages_and_nothing_else(files: list[str], wheel: Pa
     names = names_in(wheel)
     [native] = [name for name in names if name.endswith(".so")]
     assert native == f"engine/kernels/_native{sysconfig.get_config_var('EXT_SUFFIX')}"
-    packaged = (".py", ".pyi", ".cu", ".toml", "py.typed")
+    packaged = (".py", ".pyi", ".cu", ".toml", ".html", ".css", ".js", ".svg", "py.typed")
     inside = [name for name in files if name.startswith("engine/assets/")]
     inside += [name for name in files if name.startswith(("engine/", "kernels/")) and name.endswith(packaged)]
     assert names - {native} == {re.sub("^kernels/", "engine/kernels/", name) for name in inside}

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 
 from benchmarks.paths import ROOT
+from engine.checks.output_files import replacing
 from engine.kernels.processors import available
-from engine.output_files import replacing
 from engine.training.data import Corpus, read_corpus
 from engine.training.export import checkpoint_from_state, export, export_weights
 from engine.training.few_steps import scores_by_steps

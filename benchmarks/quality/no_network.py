@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.quality.griffin_lim import N_FFT, SMALLEST, Array, bank_and_bands, spectrum, trimmed, waveform
+from engine.audio.griffin_lim import N_FFT, SMALLEST, Array, bank_and_bands, spectrum, trimmed, waveform
 from engine.audio.spectrogram import HOP
 from engine.checks.arrays import FloatArray
 

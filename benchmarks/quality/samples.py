@@ -17,7 +17,7 @@ import numpy as np
 
 import engine
 from benchmarks.paths import RESULTS, ROOT
-from benchmarks.quality.griffin_lim import griffin_lim
+from engine.audio.griffin_lim import griffin_lim
 from engine.audio.pcm import pcm16
 from engine.audio.wav import read_audio
 from engine.checkpoint.bundled import ASSETS

@@ -28,11 +28,11 @@ import engine
 from benchmarks.committed import Row
 from benchmarks.figures.quality import table_of_voice as table
 from benchmarks.paths import SHARED
-from benchmarks.quality.griffin_lim import griffin_lim
 from benchmarks.quality.no_network import corrected_noise
 from benchmarks.quality.partial import Partial
 from benchmarks.quality.scores import NEEDS, Judged, Method, Scores, gain, interval, judge, means, versions
 from engine import Voice
+from engine.audio.griffin_lim import griffin_lim
 from engine.audio.metrics import snr
 from engine.audio.spectrogram import mel_settings
 from engine.checkpoint.bundled import BUNDLED

@@ -110,6 +110,12 @@ PAGES = (
         ),
     ),
     Page(
+        "serving.md",
+        "Service",
+        "The service as an ASGI application. [Serving](../serving.md) describes its routes.",
+        ("engine.serving.app", "engine.serving.Limits"),
+    ),
+    Page(
         "errors.md",
         "Errors",
         "Every error message has the form `argument: expected X, got Y; remedy`.",

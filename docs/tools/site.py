@@ -33,6 +33,7 @@ NAVIGATION = {
         "docs/streaming",
         "docs/steps",
         "docs/many-files",
+        "docs/serving",
         "docs/generation",
         "docs/training",
         "docs/quality",

@@ -22,8 +22,8 @@ from engine.checkpoint.pytorch import read_tensors
 from engine.checkpoint.safetensors_file import read_safetensors
 from engine.checkpoint.source import open_source
 from engine.checks.arrays import FloatArray
+from engine.checks.output_files import replacing
 from engine.errors import CheckpointError, InputError
-from engine.output_files import replacing
 
 NPY_MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # of .npz and .pt files, and of an archive without entries

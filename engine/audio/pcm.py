@@ -11,8 +11,8 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks.output_files import replacing
 from engine.errors import InputError
-from engine.output_files import replacing
 
 PCM = 1
 MAX_DATA = 2**32 - 1 - 36  # bytes: the RIFF header counts in 32 bits
@@ -37,8 +37,8 @@ def pcm16(samples: Samples) -> npt.NDArray[np.int16]:
 def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Callable[[Samples], None]]:
     """Open a 16-bit mono WAV file and yield a function that appends samples [n] to it.
 
-    The file appears under its name when the block ends (`engine.output_files.replacing`). On any exception no file is
-    left behind. Memory does not grow with the length of the file.
+    The file appears under its name when the block ends (`engine.checks.output_files.replacing`). On any exception no
+    file is left behind. Memory does not grow with the length of the file.
 
     Args:
         path: the WAV file.

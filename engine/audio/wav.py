@@ -202,7 +202,7 @@ def write_wav(path: str | os.PathLike[str] | BinaryIO, audio: Samples | torch.Te
     """Write a 16-bit mono WAV file: q = round(32768 * clip(audio, -1, 1)), at most 32767.
 
     `read_wav` is the inverse. The file appears under its name only when it is complete
-    (`engine.output_files.replacing`).
+    (`engine.checks.output_files.replacing`).
 
     Args:
         path: a regular file, or no file yet, in an existing directory; or a file opened for writing bytes, which then

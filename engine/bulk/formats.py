@@ -11,8 +11,8 @@ from engine.audio.mel_files import write_mel
 from engine.audio.pcm import pcm16, writing_wav
 from engine.checks.arrays import FloatArray
 from engine.checks.installation import how_to_install
+from engine.checks.output_files import replacing
 from engine.errors import InputError, UnavailableError
-from engine.output_files import replacing
 
 AUDIO_FORMATS = ("wav", "flac", "ogg")
 MEL_FORMAT = "npy"

@@ -19,8 +19,8 @@ from typing import Any
 
 from engine.bulk.items import Item
 from engine.bulk.locks import is_alone, locked, shard_locked
+from engine.checks.output_files import check_folder, replacing
 from engine.errors import InputError
-from engine.output_files import check_folder, replacing
 
 JOB, FAILED, LOCKS, GATE = "_job.json", "_failed.jsonl", ".engine-job", "gate"
 SINCE = "since"  # key of _job.json: results that are not younger belong to an earlier job

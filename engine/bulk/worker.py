@@ -16,8 +16,8 @@ import warnings
 from typing import Any, BinaryIO
 
 from engine.bulk.tasks import Settings, Work, Worker
+from engine.checks.output_files import Terminated, unwinding_on_signals
 from engine.errors import CheckpointError, InputError, UnavailableError
-from engine.output_files import Terminated, unwinding_on_signals
 
 ERRORS = (CheckpointError, InputError, UnavailableError)
 

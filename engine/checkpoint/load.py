@@ -27,9 +27,9 @@ from engine.checkpoint.safetensors_file import METADATA_KEY, read_safetensors
 from engine.checkpoint.selection import WEIGHTS, Selection, select_weights
 from engine.checkpoint.source import Source, open_source
 from engine.checks.arrays import FloatArray
+from engine.checks.output_files import replacing
 from engine.config import MEL_KINDS, Config, parse_object
 from engine.errors import CheckpointError, InputError
-from engine.output_files import replacing
 
 _LOG = logging.getLogger(__name__)
 MAX_CONFIG = 1 << 20  # bytes

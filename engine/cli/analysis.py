@@ -12,12 +12,12 @@ from engine.audio.spectrogram import mel_settings
 from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arrays import FloatArray
+from engine.checks.output_files import check_output
 from engine.cli.many import add_inputs, add_many, mel_many, take_many
 from engine.cli.messages import add_messages, print_result
 from engine.cli.options import RECORDING, add_model, add_output, at_rate, read_recording
 from engine.cli.parsing import Commands
 from engine.config import MEL_KINDS, Config
-from engine.output_files import check_output
 
 
 def add_command(commands: Commands) -> None:

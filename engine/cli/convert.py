@@ -8,11 +8,11 @@ from pathlib import Path
 from engine.audio.mel_files import read_mel
 from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
+from engine.checks.output_files import check_output
 from engine.cli.messages import add_messages, print_result, progress_stream
 from engine.cli.options import add_mel_kind, add_output, add_weights
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
-from engine.output_files import check_output
 from engine.tuning.int8 import calibrate
 
 

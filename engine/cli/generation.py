@@ -12,6 +12,7 @@ from engine.audio.metrics import RealTime
 from engine.audio.wav import write_wav
 from engine.checks.arguments import check_count
 from engine.checks.arrays import FloatArray
+from engine.checks.output_files import check_folder, check_output
 from engine.cli.messages import add_messages, audio_result, print_result, progress_stream
 from engine.cli.options import (
     Group,
@@ -29,7 +30,6 @@ from engine.cli.options import (
 from engine.cli.parsing import Commands, Parser, integer, number
 from engine.cli.progress import progress_bar
 from engine.errors import InputError
-from engine.output_files import check_folder, check_output
 from engine.sampling.item import Progress
 from engine.voice import Voice
 

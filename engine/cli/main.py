@@ -13,13 +13,13 @@ from functools import partial
 from typing import TextIO
 
 import engine
-from engine.cli import analysis, convert, doctor, generation, info, tune_steps, vocode
+from engine.checks.output_files import Terminated, unwinding_on_signals
+from engine.cli import analysis, convert, doctor, generation, info, serve, tune_steps, vocode
 from engine.cli.bench import command as bench
 from engine.cli.messages import logging_to_stderr, say
 from engine.cli.parsing import BAD_INPUT, FAILED, UNAVAILABLE, Commands, Parser
 from engine.cli.wording import Names, names_of, translate
 from engine.errors import CheckpointError, InputError, UnavailableError
-from engine.output_files import Terminated, unwinding_on_signals
 
 INTERRUPTED, CLOSED_PIPE = 130, 141  # the status with which a shell reports SIGINT and SIGPIPE
 # The errors of the system for a path that the user has to correct.
@@ -112,7 +112,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"engine {engine.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="engine")
-    for command in (vocode, generation, analysis, info, doctor, bench, convert, tune_steps):
+    for command in (vocode, generation, serve, analysis, info, doctor, bench, convert, tune_steps):
         command.add_command(Commands(subparsers))
     return parser
 
@@ -153,6 +153,7 @@ examples:
   engine vocode recording.wav -o again.wav        # a recording, analyzed first
   engine vocode mels -o speech                    # a folder of mels to audio
   engine generate --label 7 -n 4 -o out           # four spoken sevens
+  engine serve                                    # a page and a service
   engine mel recording.wav -o mel.npy             # the analysis alone
   engine info                                     # the bundled voice
   engine doctor                                   # this machine's abilities

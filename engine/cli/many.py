@@ -14,12 +14,12 @@ from engine.bulk.api import PATIENCE, mel_files, vocode_files
 from engine.bulk.formats import AUDIO_FORMATS, MEL_FORMAT
 from engine.bulk.inputs import is_many
 from engine.bulk.summary import Summary, counted, span
+from engine.checks.output_files import Terminated
 from engine.cli.messages import notice, print_result, progress_stream, say
 from engine.cli.options import Group
 from engine.cli.parsing import FAILED, integer, number
 from engine.cli.progress import bar, changing_line, clock_time
 from engine.errors import InputError
-from engine.output_files import Terminated
 
 PIPE = "-"
 SHOWN = 3  # failures that are printed; _failed.jsonl has all

@@ -18,6 +18,7 @@ from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.checks.arguments import check_count
 from engine.checks.arrays import FloatArray
 from engine.checks.installation import how_to_install
+from engine.checks.output_files import check_output
 from engine.cli.analysis import mel_of_recording
 from engine.cli.messages import add_messages, notice, print_result, progress_stream
 from engine.cli.options import (
@@ -33,7 +34,6 @@ from engine.cli.parsing import Commands, integer, number
 from engine.cli.progress import progress_bar
 from engine.config import Config, noise_levels
 from engine.errors import InputError, UnavailableError
-from engine.output_files import check_output
 from engine.tuning.steps import Clip, Tuned, mean_score, tune_steps, with_schedules
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of recordings

@@ -13,6 +13,7 @@ from engine.audio.metrics import RealTime
 from engine.audio.pcm import writing_pcm, writing_wav
 from engine.audio.wav import is_encoded, write_wav
 from engine.checks.arrays import FloatArray
+from engine.checks.output_files import check_output
 from engine.cli.analysis import mel_of_recording
 from engine.cli.many import add_inputs, add_many, take_many, vocode_many
 from engine.cli.messages import add_messages, audio_result, notice, print_result, progress_stream
@@ -31,7 +32,6 @@ from engine.cli.parsing import Commands, number
 from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
-from engine.output_files import check_output
 from engine.voice import Voice
 
 PIPE = "-"

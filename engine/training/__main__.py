@@ -53,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         from engine.checks.installation import how_to_install
 
         return _fail(f"training needs {error.name}; run {how_to_install('train')}", UNAVAILABLE)
+    from engine.checks.output_files import Terminated, unwinding_on_signals
     from engine.errors import CheckpointError, InputError, UnavailableError
-    from engine.output_files import Terminated, unwinding_on_signals
 
     try:
         with unwinding_on_signals():
@@ -101,8 +101,8 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from engine.checks.output_files import check_output
     from engine.errors import InputError
-    from engine.output_files import check_output
     from engine.training.export import export, export_weights
     from engine.training.fit import STATE
 
@@ -121,7 +121,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from engine.output_files import check_output
+    from engine.checks.output_files import check_output
     from engine.training.pack import pack
     from engine.training.settings import read_recipe
 

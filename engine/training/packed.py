@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from engine.checks.arrays import FloatArray
+from engine.checks.output_files import replacing
 from engine.errors import InputError
-from engine.output_files import replacing
 
 HEADER_KEY = "recordings"
 Half = npt.NDArray[np.float16]

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from engine.checks.output_files import replacing
 from engine.errors import CheckpointError
-from engine.output_files import replacing
 
 PARTS = ("weights", "average", "moment1", "moment2")
 DISCRIMINATOR_PARTS = ("discriminators", "discriminator_moment1", "discriminator_moment2")  # of some trainings

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import engine
-from benchmarks.quality.griffin_lim import griffin_lim, magnitudes
 from benchmarks.quality.no_network import corrected_noise
+from engine.audio.griffin_lim import griffin_lim, magnitudes
 from engine.audio.spectrogram import KINDS
 from engine.checks.arrays import FloatArray
 

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 from engine.checks.arguments import check_count
+from engine.checks.output_files import check_output, replacing
 from engine.cli.messages import add_messages, progress_stream
 from engine.cli.options import add_model, add_steps, add_threads
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
 from engine.cli.wording import names_of, translate
-from engine.output_files import check_output, replacing
 
 PRECISIONS = ("int8", "bf16", "fp32")  # of a CPU
 

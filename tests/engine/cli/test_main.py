@@ -105,7 +105,7 @@ def test_the_output_is_checked_before_the_work(
     def full(**_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.output_files.tempfile.TemporaryFile", full)
+    monkeypatch.setattr("engine.checks.output_files.tempfile.TemporaryFile", full)
     assert "cannot create a file in '.': No space left on device" in error_of(run, command, source, "-o", name)
 
 

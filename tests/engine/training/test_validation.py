@@ -122,10 +122,12 @@ def test_clips_with_too_little_speech_are_not_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fast", "steps"), [(Config().fast_schedule, 6), ((0.001, 0.05, 0.5), 3), (None, "full")], ids=["6", "3", "none"]
+    ("fast", "steps"),
+    [(Config().fast_schedule, "fast"), ((0.001, 0.05, 0.5), "fast"), (None, "full")],
+    ids=["6", "3", "none"],
 )
 def test_a_voice_is_scored_in_its_own_fast_schedule(
-    monkeypatch: pytest.MonkeyPatch, fast: tuple[float, ...] | None, steps: int | str
+    monkeypatch: pytest.MonkeyPatch, fast: tuple[float, ...] | None, steps: str
 ) -> None:
     steps_used = []
 

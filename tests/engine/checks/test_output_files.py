@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from engine import output_files
+from engine.checks import output_files
+from engine.checks.output_files import Terminated, check_folder, check_output, replacing, unwinding_on_signals
 from engine.errors import InputError
-from engine.output_files import Terminated, check_folder, check_output, replacing, unwinding_on_signals
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 # Without O_TMPFILE, files have a temporary name while they are written, as on macOS and on some file systems.
@@ -81,7 +81,7 @@ def test_outputs_without_permission_are_refused(tmp_path: Path) -> None:
     (closed / "old.wav").touch(0o444)
     closed.chmod(0o555)
     code = (
-        "import os\nfrom pathlib import Path\nfrom engine.output_files import check_output\n"
+        "import os\nfrom pathlib import Path\nfrom engine.checks.output_files import check_output\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "for name in ('a.wav', 'old.wav'):\n"
         "    try: check_output(Path(name), '.wav', Path('absent'))\n"
@@ -295,7 +295,7 @@ def test_a_writable_file_in_a_closed_folder_is_written(
 MOUNTED = """
 import os, sys
 from pathlib import Path
-from engine.output_files import check_output, replacing
+from engine.checks.output_files import check_output, replacing
 path = Path(sys.argv[1])
 check_output(path, ".wav")
 with replacing(path) as file:
@@ -330,7 +330,7 @@ def test_the_name_of_an_open_file_is_refused(tmp_path: Path, name: str) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "link").symlink_to("/dev/stdout")
     code = (
-        "import os, sys\nfrom engine.output_files import replacing\n"
+        "import os, sys\nfrom engine.checks.output_files import replacing\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "try:\n    with replacing(sys.argv[1]) as file: file.write(b'new')\n"
         "except OSError as error: print(error, file=sys.stderr)"
@@ -346,7 +346,7 @@ def test_the_name_of_an_open_file_is_refused(tmp_path: Path, name: str) -> None:
 
 WRITER = """
 import sys, time
-from engine.output_files import Terminated, replacing, unwinding_on_signals
+from engine.checks.output_files import Terminated, replacing, unwinding_on_signals
 if {named}:
     import os
     del os.O_TMPFILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ def griffin_lim(
     rounds: int = 32,
     momentum: float = 0.99,
     seed: int = 0,
+    each_round: Callable[[], None] | None = None,
 ) -> FloatArray:
     """Compute a waveform by fast Griffin-Lim (Perraudin et al., 2013).
 
@@ -71,6 +73,7 @@ def griffin_lim(
         rounds: number of corrections of the phase.
         momentum: 0 for the algorithm of Griffin and Lim (1984).
         seed: seed of the initial phase.
+        each_round: called before every round; an exception of it ends the computation.
 
     Returns:
         float32 [256 T] in [-1, 1].
@@ -79,6 +82,8 @@ def griffin_lim(
     phase = np.exp(2j * np.pi * np.random.default_rng(seed).random(size.shape))
     previous = np.zeros_like(phase)
     for _ in range(rounds):
+        if each_round is not None:
+            each_round()
         rebuilt = spectrum(waveform(size * phase))
         phase = rebuilt - momentum / (1.0 + momentum) * previous
         phase /= np.abs(phase) + SMALLEST
