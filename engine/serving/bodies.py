@@ -28,6 +28,7 @@ from engine.config import Config
 from engine.errors import InputError, UnavailableError
 from engine.serving.limits import Limits
 from engine.serving.problems import Problem
+from engine.serving.work import within
 
 NPY = ("application/x-npy", "application/npy")
 RAW = ("application/octet-stream",)
@@ -73,7 +74,7 @@ class Bodies:
         data = bytearray()
         try:
             try:
-                await asyncio.wait_for(self._receive(receive, data, most), self.limits.body_seconds)
+                await within(self.limits.body_seconds, self._receive(receive, data, most))
             except asyncio.TimeoutError:
                 raise Problem(408, f"body: expected all of it within {self.limits.body_seconds:g} s") from None
             yield bytes(data)

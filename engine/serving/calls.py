@@ -14,7 +14,7 @@ from engine.serving.bodies import Gone, media_type
 from engine.serving.problems import Problem, problem_of
 from engine.serving.service import LOG, Service, busy_problem, request_id
 from engine.serving.slots import Busy
-from engine.serving.work import settled
+from engine.serving.work import settled, within
 
 CLIENT_GONE = 499  # the status that logs and measurements give a client that left
 POST = "POST"
@@ -155,7 +155,7 @@ class Call:
 
     async def _deliver(self, message: Message) -> None:
         try:
-            await asyncio.wait_for(self._send(message), self.service.limits.stall_seconds)
+            await within(self.service.limits.stall_seconds, self._send(message))
         except (asyncio.TimeoutError, OSError):
             raise Gone from None
 

@@ -148,7 +148,7 @@ class _Stream:
                 raise _Closing(CLOSE_POLICY, reason, 408)
             (writer if writer.done() else reader).result()
         finally:
-            self._cancel.set()
+            self._cancel.set()  # the writer may be between its slot and its thread
             for task in (reader, writer):
                 task.cancel()
                 await work.settled(task)
@@ -184,7 +184,7 @@ class _Stream:
             WebSocketDisconnect: the client left.
         """
         try:
-            message = await asyncio.wait_for(self._socket.receive(), self._limits.idle_seconds)
+            message = await work.within(self._limits.idle_seconds, self._socket.receive())
         except asyncio.TimeoutError:
             reason = f"expected a message within {self._limits.idle_seconds:g} s, got none"
             raise _Closing(CLOSE_POLICY, reason, 408) from None
@@ -281,7 +281,7 @@ class _Stream:
         await self._deliver(self._socket.send_text(json.dumps(content)))
 
     async def _deliver(self, sending: Any) -> None:
-        await asyncio.wait_for(sending, self._limits.stall_seconds)
+        await work.within(self._limits.stall_seconds, sending)
 
 
 def _parsed(text: str) -> dict[str, Any]:

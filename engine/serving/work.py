@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from engine.sampling.item import Event, stop_if_set
 from engine.serving.options import Options
 from engine.voice import Voice
 
+T = TypeVar("T")
 POLL = 0.1  # seconds between the looks of a waiting thread at its event
 MERGED = 256  # frames of small pieces that are computed together
 
@@ -169,6 +170,28 @@ async def running(
     finally:
         cancel.set()
         await settled(thread)
+
+
+async def within(seconds: float, work: Awaitable[T]) -> T:
+    """Return the result of an awaitable that ends in time.
+
+    `asyncio.wait_for` of Python 3.11 and before loses a cancellation that comes when the awaitable has just ended.
+
+    Args:
+        seconds: the longest time.
+        work: the awaitable; it is cancelled when the time is over or the caller is cancelled.
+
+    Raises:
+        asyncio.TimeoutError: the time is over.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def settled(future: asyncio.Future[Any]) -> None:
