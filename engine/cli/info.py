@@ -299,9 +299,10 @@ Under "steps" stands every number that --steps accepts for the checkpoint, with
 its noise levels (standard deviations) and betas in the order of the diffusion.
 
 With --json the output is an object with the keys file, bytes, sha256, family,
-differences, network, mel, classes, guidance, clip_samples, sample_rate,
-training_schedule, objective, fast_schedule, steps, needs, choice, threads,
-reasons and tiers. What a network does not have is null.
+differences, network, weights, other_weights, unused_tensors, mel, classes,
+guidance, clip_samples, sample_rate, training_schedule, objective,
+fast_schedule, steps, needs, choice, threads, reasons and tiers. What a network
+does not have is null.
 """
 
 _EXAMPLES = """\

@@ -18,7 +18,15 @@ from tests.support.commands import SMALL, save_network
 from tests.support.paths import ROOT
 
 # Commands print. The modules of a training that report to its terminal are a part of its command.
-PRINTING = ("engine/cli/", "engine/training/__main__.py", "engine/training/fit.py", "engine/training/log.py")
+# A worker process of `engine.bulk` answers its parent through a pipe.
+PRINTING = (
+    "engine/cli/",
+    "engine/training/__main__.py",
+    "engine/training/fit.py",
+    "engine/training/log.py",
+    "engine/bulk/worker.py",
+)
+STANDARD = ("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__")
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("engine", "kernels")
@@ -33,7 +41,7 @@ def outputs(source: str) -> list[int]:
         node.lineno
         for node in ast.walk(ast.parse(source))
         if (isinstance(node, ast.Name) and node.id == "print")
-        or (isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__"))
+        or (isinstance(node, ast.Attribute) and ast.unparse(node) in STANDARD)
     ]
 
 

@@ -25,7 +25,8 @@ WRITERS = [
     ("mel", "in.wav", "a.npy"),
     ("convert", "small.safetensors", "a.safetensors"),
 ]
-COMMANDS = ["vocode", "generate", "denoise", "interpolate", "mel", "info", "doctor", "bench", "convert", "tune-steps"]
+COMMANDS = ["vocode", "generate", "denoise", "interpolate", "serve", "mel", "info", "doctor", "bench", "convert"]
+COMMANDS += ["tune-steps"]
 
 
 BAD = [

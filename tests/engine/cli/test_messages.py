@@ -43,6 +43,7 @@ INFO_KEYS = [
         "clip_samples",
         "sample_rate",
         "training_schedule",
+        "objective",
         "fast_schedule",
         "steps",
         "needs",

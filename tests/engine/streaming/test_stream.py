@@ -448,6 +448,7 @@ voice = engine.load({path!r}, device="cpu", threads=1)
 def source():
     yield np.full((20, 40), 0.5, np.float32)
     queue.Queue().get()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored by a parent in the background
 threading.Timer({delay}, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
     for _ in voice.stream_batch([source() for _ in range({streams})]):
