@@ -251,7 +251,7 @@ def denoise(
         cancel: an event that stops the call.
         progress: called with the fraction done.
     """
-    return _voice(model).denoise(audio, t=t, label=label, mel=mel, seed=seed, progress=progress)
+    return _voice(model).denoise(audio, t=t, label=label, mel=mel, seed=seed, cancel=cancel, progress=progress)
 
 
 def interpolate(
@@ -279,7 +279,7 @@ def interpolate(
         cancel: an event that stops the call.
         progress: called with the fraction done.
     """
-    return _voice(model).interpolate(a, b, weight=weight, t=t, label=label, seed=seed, progress=progress)
+    return _voice(model).interpolate(a, b, weight=weight, t=t, label=label, seed=seed, cancel=cancel, progress=progress)
 
 
 def _voice(model: Model) -> Voice:

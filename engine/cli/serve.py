@@ -67,7 +67,7 @@ def add_command(commands: Commands) -> None:
         help="calls that may wait; one more gets status 429 (default: 8)",
     )
     bounds.add_argument(
-        "--max-seconds", type=number, default=120.0, metavar="S", help="longest audio of a request (default: 120)"
+        "--max-seconds", type=number, default=120, metavar="S", help="longest audio of a request (default: 120)"
     )
     network = parser.add_argument_group("network")
     add_model(network, None)
@@ -224,5 +224,6 @@ _EXAMPLES = """\
 engine serve
 engine serve --port 8080 --model voice.safetensors --steps 3
 engine serve --host 0.0.0.0 --token @token.txt --slots 2 --queue 16
-engine serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --token @token.txt
+engine serve --host 0.0.0.0 --token @token.txt
+engine serve --port 8443 --tls-cert cert.pem --tls-key key.pem
 """

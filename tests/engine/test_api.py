@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +87,16 @@ def test_the_bundled_digits() -> None:
 def test_the_bundled_digits_without_labels() -> None:
     config = load_checkpoint(bundled.path_of("digits-unconditional")).config
     assert not config.classes and config.clip_samples
+
+
+@pytest.mark.parametrize("name", ["vocode", "generate", "denoise", "interpolate"])
+def test_every_argument_reaches_the_voice(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    voice = SimpleNamespace(**{name: lambda *subject, **options: calls.append((subject, options))})
+    monkeypatch.setattr(api, "_voice", lambda model: voice)
+    parameters = inspect.signature(getattr(engine, name)).parameters
+    passed = {key: object() for key in parameters if key != "model"}
+    subject = [key for key in parameters if parameters[key].kind is not inspect.Parameter.KEYWORD_ONLY]
+    getattr(engine, name)(*(passed[key] for key in subject), **{k: v for k, v in passed.items() if k not in subject})
+    assert calls == [(tuple(passed[key] for key in subject), {k: v for k, v in passed.items() if k not in subject})]
+    assert set(passed) == set(inspect.signature(getattr(engine.Voice, name)).parameters) - {"self"}
