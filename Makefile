@@ -21,8 +21,8 @@ fuzz: $(VENV)/installed-test  ## 20,000 damaged checkpoints
 sanitize: $(VENV)/installed-test  ## 140,000 random cases of the native code under ASan, UBSan and TSan
 	$(BIN)/python -m pytest -m sanitize -s
 
-ray: $(VENV)/installed-ray  ## jobs of many files on a local Ray cluster
-	$(BIN)/python -m pytest -m ray tests/engine/bulk/test_ray_cluster.py
+ray: $(VENV)/installed-ray  ## jobs of many files, and the service, on a local Ray cluster
+	$(BIN)/python -m pytest -m ray tests/engine/bulk tests/engine/serving
 
 ARM_TOOLS := aarch64-linux-gnu-g++ aarch64-linux-gnu-objdump qemu-aarch64
 
@@ -110,7 +110,7 @@ $(VENV)/installed-bench: $(VENV)/installed-test
 
 $(VENV)/installed-ray: $(VENV)/installed-test
 	@echo "Installing Ray (a large download)"
-	@$(PIP) --no-build-isolation -e '.[test,ray]'
+	@$(PIP) --no-build-isolation -e '.[test,ray]' 'ray[serve]>=2.55,<3'
 	@touch $@ $^
 
 $(VENV)/installed-train: $(VENV)/native
