@@ -171,8 +171,7 @@ def test_impossible_networks(clips: Path, run: Run) -> None:
 def test_a_judge_that_is_not_installed(
     clips: Path, run: Run, monkeypatch: pytest.MonkeyPatch, judge: str, module: str
 ) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else object())
     error = error_of(run, *COMMAND, "-o", "out.safetensors", "--judge", judge, expected=UNAVAILABLE)
     assert error.startswith(f"--judge: {judge} needs {module}, which is not installed; run pip install")
     assert error.endswith(", or use --judge mel") and "quality" in error
