@@ -36,6 +36,7 @@ from benchmarks.figures import (
     stream_plot,
     streams,
     sweep_plot,
+    tuning,
 )
 from benchmarks.paths import ROOT
 from benchmarks.report import legend, markdown
@@ -90,6 +91,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **{f"kernel-{name}": gain for name, (_, gain) in kernels.LEVELS.items()},
     "many-files-workers": many_files.workers,
     "many-files-cost": many_files.cost,
+    "training-few-steps": tuning.table,
     "training-pairs": lambda: pairs.table(load("pairs")["rows"]),
     "quality-voice": quality.voice,
     "quality-precisions": lambda: quality.precisions(load("voice-quality")["rows"]),
