@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks.committed import MACHINES, load
 from benchmarks.figures import (
+    contention,
     front,
     generation,
     gpu,
@@ -89,6 +90,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "roofline-assumptions": roofline.assumptions,
     "kernel-levels": kernels.levels,
     **{f"kernel-{name}": gain for name, (_, gain) in kernels.LEVELS.items()},
+    "contention": contention.relative,
     "many-files-workers": many_files.workers,
     "many-files-cost": many_files.cost,
     "training-few-steps": tuning.table,

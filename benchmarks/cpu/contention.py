@@ -7,16 +7,20 @@ that compute without a pause. More threads than free processors must not be slow
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 import engine
+from benchmarks.report import environment
 from engine.checks.arrays import FloatArray
+from engine.cli.bench.machine import load_average
 
 SEED = 7
 
@@ -80,13 +84,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, processors], metavar="N", help="busy processes")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="calls per row (default: 7)")
     parser.add_argument("--frames", type=int, default=86, metavar="N", help="of the mel (default: 86, a second)")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="write the figures as JSON")
     arguments = parser.parse_args(argv)
+    load, rows = load_average(), []
     mel = np.random.default_rng(0).random((80, arguments.frames), np.float32)
     print("busy  threads  seconds  relative to the first")
     for busy in arguments.busy:
         seconds = seconds_by_threads(mel, arguments.threads, busy, arguments.rounds)
         for count, value in zip(arguments.threads, seconds, strict=True):
             print(f"{busy:4}  {count:7}  {value:7.3f}  {value / seconds[0]:5.2f}", flush=True)
+            rows.append({"busy": busy, "threads": count, "seconds": value})
+    if arguments.results:
+        run = {"rounds": arguments.rounds, "frames": arguments.frames, "rows": rows}
+        content = {**environment(load), "contention": run}
+        arguments.results.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
