@@ -25,7 +25,7 @@ def relative() -> str:
     ]
     head = ("busy processes", "1 thread", *(f"{n} threads, relative" for n in threads[1:]))
     note = (
-        f"BASE, fp32, 6 steps, {run['frames']} frames; alternating, medians of {run['rounds']} calls. {machine['cpu']}, "
-        f"2 cores, commit {results['commit']} ([results](benchmarks/results/{FILE}.json))."
+        f"BASE, fp32, 6 steps, {run['frames']} frames; alternating, medians of {run['rounds']} calls. "
+        f"{machine['cpu']}, 2 cores, commit {results['commit']} ([results](benchmarks/results/{FILE}.json))."
     )
     return f"{table(head, rows)}\n\n{note}"
