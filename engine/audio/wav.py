@@ -87,6 +87,8 @@ def read_channels(path: Recording, name: str | None = None) -> tuple[FloatArray,
 def _channels(content: bytes, name: str, level: int) -> tuple[FloatArray, int]:
     content = riff.without_tag(content)
     try:
+        if not content:
+            raise InputError("expected audio, got no bytes; an open file at its end needs seek(0)")
         if content[:4] in riff.SIGNATURES:
             wav = _parse(content, name, level + 1)
             return (wav.samples(), wav.rate) if wav.is_plain else _read_with_soundfile(wav.corrected(), wav.format)

@@ -126,7 +126,10 @@ def _target_of(item: Item, suffix: str) -> str:
             f"{str(item.path)!r:.120}"
         )
     if path.suffix.lower() != suffix:
-        raise InputError(f"{argument}: expected a name that ends in {suffix}, got {name!r:.120}")
+        raise InputError(
+            f"{argument}: expected a name that ends in {suffix}, that of the format, got {name!r:.120} for "
+            f"{str(item.path)!r:.120}"
+        )
     return path.as_posix()
 
 

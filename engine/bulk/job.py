@@ -65,18 +65,27 @@ class Folder:
         with locked(self.path / LOCKS / "failures", wait=True), open(self.path / FAILED, "a", encoding="utf-8") as file:
             file.write(line)
 
-    def forget_failures(self, ids: Iterable[str]) -> None:
+    def forget_failures(self, own: Iterable[str], all_ids: Iterable[str]) -> None:
         """Remove items from the list of failures before they are tried again, and the list if it becomes empty.
 
+        Inputs that are gone, and that the command does not name any more, are removed as well.
+
         Args:
-            ids: of the items.
+            own: ids of the items that are tried again.
+            all_ids: ids of all items of the command, those of other shards included.
         """
-        path, forgotten = self.path / FAILED, frozenset(ids)
+        path, again, named = self.path / FAILED, frozenset(own), frozenset(all_ids)
+
+        def is_kept(line: str) -> bool:
+            entry = _entry_of(line)
+            name, file = entry.get("id"), entry.get("path")
+            return name not in again and (name in named or (isinstance(file, str) and os.path.lexists(file)))
+
         with locked(self.path / LOCKS / "failures", wait=True):
             if not path.exists():
                 return
             lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-            kept = [line for line in lines if line.strip() and _id_in(line) not in forgotten]
+            kept = [line for line in lines if is_kept(line)]
             if not kept:
                 path.unlink()
             elif len(kept) < len(lines):
@@ -214,13 +223,12 @@ def _now(path: Path) -> int:
         return os.fstat(file.fileno()).st_mtime_ns
 
 
-def _id_in(line: str) -> str | None:
+def _entry_of(line: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        return None
-    name = entry.get("id") if isinstance(entry, dict) else None
-    return name if isinstance(name, str) else None
+        return {}
+    return entry if isinstance(entry, dict) and isinstance(entry.get("id"), str) else {}
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)

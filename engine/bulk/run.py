@@ -62,7 +62,7 @@ def run(request: Request, driver: Driver, progress: BulkProgress | None) -> Summ
         driver: processes the items.
         progress: called at the beginning and after every item.
     """
-    targets, own = _selected(request)
+    targets, own, ids = _selected(request)
     folder = working_in(
         request.folder,
         request.identity,
@@ -74,7 +74,7 @@ def run(request: Request, driver: Driver, progress: BulkProgress | None) -> Summ
     with folder as place:
         todo = [(item, target) for item, target in own if not place.is_done(target)]
         works = plan_works(todo, request.config, request.seed)
-        place.forget_failures(item.id for item, _ in own)
+        place.forget_failures((item.id for item, _ in own), ids)
         account = _Account(request, works, total=len(own), done_before=len(own) - len(todo))
         account.report(progress)
         if works:
@@ -94,7 +94,7 @@ def preview(request: Request) -> Summary:
     Args:
         request: the job.
     """
-    targets, own = _selected(request)
+    targets, own, _ = _selected(request)
     done: Callable[[str], bool] = lambda target: False  # noqa: E731
     if not request.overwrite:
         done = existing(request.folder, request.identity, targets).is_done
@@ -125,8 +125,8 @@ def in_processes(settings: Sequence[Settings], groups: Sequence[Sequence[Work]])
     return in_this_process(settings[0], groups) if len(settings) == 1 else run_workers(groups, settings)
 
 
-def _selected(request: Request) -> tuple[list[str], list[tuple[Item, str]]]:
-    """Return the names of all results, and the items of the shard with theirs."""
+def _selected(request: Request) -> tuple[list[str], list[tuple[Item, str]], list[str]]:
+    """Return the names of all results, the items of the shard with theirs, and the ids of all items."""
     items, passed_by = find_items(request.inputs, request.folder, request.suffixes)
     if passed_by:
         _LOG.info("%s", passed_by)
@@ -137,7 +137,7 @@ def _selected(request: Request) -> tuple[list[str], list[tuple[Item, str]]]:
             raise InputError(f"-o: cannot write {str(result)!r:.200}: it is the input")
     number, count = request.shard
     own = [pair for pair in zip(items, targets, strict=True) if count == 1 or shard_of(pair[0], count) == number]
-    return targets, own
+    return targets, own, [item.id for item in items]
 
 
 class _Account:

@@ -83,6 +83,10 @@ def take_many(arguments: argparse.Namespace, suffix: str) -> bool:
     arguments.output = Path(text)
     if not many:
         arguments.input = inputs[0]
+        if str(inputs[0]) != PIPE and not os.path.lexists(inputs[0]):
+            raise InputError(f"{inputs[0]}: cannot read it: No such file or directory")
+        if Path(inputs[0]).suffix.lower() == ".txt":
+            raise InputError(f"{inputs[0]}: expected a mel or a recording, got a text; a list of paths is @{inputs[0]}")
         for name, absent in OPTIONS.items():
             if getattr(arguments, name, absent) != absent:
                 flag = f"--{name.replace('_', '-')}"

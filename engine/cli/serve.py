@@ -122,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> None:
         )
         notice(f"{arguments.model or 'voice'}: {voice.config.summary()}; {_execution(voice)}, {_count(slots, 'slot')}")
         if voice.config.n_mels:
-            notice(_speed(arguments, voice))
+            notice(_speed(arguments, voice, slots))
         if not arguments.quiet:
             logging.getLogger("engine.serving").setLevel(logging.INFO)
 
@@ -170,19 +170,20 @@ def _generator(arguments: argparse.Namespace, voice: Voice, slots: int) -> Voice
     try:
         with warnings.catch_warnings():
             return engine.load(arguments.generator, device=arguments.device, threads=threads, isa=arguments.isa)
-    except CheckpointError:
+    except CheckpointError as error:
         if arguments.generator != "digits":
-            raise
+            raise CheckpointError(str(error).replace("model: ", "--generator: ", 1)) from None
         return None  # this installation has no digits
 
 
-def _speed(arguments: argparse.Namespace, voice: Voice) -> str:
+def _speed(arguments: argparse.Namespace, voice: Voice, slots: int) -> str:
     from engine.serving.measure import measure
 
     real_time = measure(voice, arguments.steps, arguments.energy_min)
     streams = int(real_time.times)
     able = f"about {_count(streams, 'stream')} at once" if streams else "too slow for a stream in real time"
-    return f"{real_time.times:.2g}x real time here: {able}"
+    limit = f"; --slots {slots} takes {_count(slots, 'call')} at a time" if streams > slots else ""
+    return f"{real_time.times:.2g}x real time here: {able}{limit}"
 
 
 def _execution(voice: Voice) -> str:

@@ -261,7 +261,7 @@ def _table(
     seconds = sum(len(clip.audio) for clip in clips) / config.sample_rate
     better = "higher" if kind.sign > 0 else "lower"
     lines = [
-        f"{kind.label} ({better} is better), {len(clips)} recordings, {seconds:.1f} s; the recordings: "
+        f"{kind.label} ({better} is better), {len(clips)} clips, {seconds:.1f} s; the recordings: "
         f"{_figure(kind, recordings)}",
         f"{'steps':>5}  {'figure':>7}  {'before':>7}  noise levels; betas",
     ]

@@ -163,7 +163,10 @@ class _Stream:
             values = _parsed(message)
             if values.get("type") == "cancel":
                 return Options(), None
-            if values.get("type", "options") != "options":
+            if values.get("type", "options") not in ("options", "end"):
+                text = f"type: expected options, end or cancel, got {values['type']!r:.40}"
+                raise _Closing(CLOSE_BAD, text, 400)
+            if values.get("type") == "end":
                 raise _Closing(CLOSE_BAD, "mel: expected at least one frame before the end, got none", 400)
             values.pop("type", None)
         options = parse_options(values, STREAM, self._voice.config, self._service.steps)

@@ -58,7 +58,7 @@ def test_a_name_must_not_leave_the_folder(name: str) -> None:
 
 
 def test_the_suffix_is_that_of_the_format() -> None:
-    with pytest.raises(InputError, match=r"out: expected a name that ends in \.flac, got 'a\.wav'"):
+    with pytest.raises(InputError, match=r"out: expected a name that ends in \.flac, that of .*, got 'a\.wav' for 'a"):
         targets_of([Item("a", Path("a.npy"), out="a.wav")], ".flac")
 
 

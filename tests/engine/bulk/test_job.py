@@ -92,10 +92,22 @@ def test_failures_are_listed_until_they_are_tried_again(tmp_path: Path) -> None:
             folder.add_failure(Item(name, Path(f"{name}\udcff.npy")), "broken")
         lines = [json.loads(line) for line in (tmp_path / FAILED).read_text().splitlines()]
         assert lines[0] == {"id": "a", "path": "a\udcff.npy", "reason": "broken"}
-        folder.forget_failures(["a", "c"])
+        folder.forget_failures(["a", "c"], ["a", "b", "c"])
         assert [json.loads(line)["id"] for line in (tmp_path / FAILED).read_text().splitlines()] == ["b"]
-        folder.forget_failures(["b"])
+        folder.forget_failures(["b"], ["b"])
         assert not (tmp_path / FAILED).exists()
+
+
+def test_failures_of_inputs_that_are_gone_are_not_listed(tmp_path: Path) -> None:
+    there = tmp_path / "there.npy"
+    there.write_bytes(b"x")
+    with opened(tmp_path / "out") as folder:
+        folder.add_failure(Item("there", there), "broken")
+        folder.add_failure(Item("gone", tmp_path / "gone.npy"), "broken")
+        folder.add_failure(Item("of another shard", tmp_path / "missing.npy"), "no such file")
+        folder.forget_failures([], ["of another shard"])
+        lines = (tmp_path / "out" / FAILED).read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["there", "of another shard"]
 
 
 @pytest.mark.parametrize(

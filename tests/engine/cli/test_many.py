@@ -156,3 +156,12 @@ def test_a_full_disk_says_how_to_resume(folder: Path, run: Run, monkeypatch: pyt
     status, out, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors")
     assert (status, out) == (FAILED, "")
     assert err == ("engine: 0 of 2 files are done; the same command resumes\nengine: error: No space left on device\n")
+
+
+def test_missing_inputs_are_named_before_the_folder(workspace: Path, run: Run) -> None:
+    for name in ("nosuchdir", "nosuchdir/", "absent.npy"):
+        for output in ("out", "a.wav"):
+            error = error_of(run, "vocode", name, "-o", output)
+            assert error.startswith(f"{name.rstrip('/')}") and "No such file or directory" in error
+    Path("list.txt").write_text("mel.npy\n")
+    assert error_of(run, "vocode", "list.txt", "-o", "out").endswith("a list of paths is @list.txt")

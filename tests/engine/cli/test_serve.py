@@ -125,7 +125,7 @@ def test_it_says_what_it_serves(checkpoints: Path) -> None:
     assert (status, out) == (0, "[]\n")
     assert re.match(
         r"engine: 80-0.safetensors: C=16 N=4 .*; \w+ on \w+, 1 thread, 1 slot\n"
-        r"engine: [\d.e+]+x real time here: about \d+ streams? at once\n"
+        r"engine: [\d.e+]+x real time here: about \d+ streams? at once(; --slots 1 takes 1 call at a time)?\n"
         r"engine: listening on http://127\.0\.0\.1:\d+/\n",
         error,
     ), error
@@ -184,6 +184,7 @@ def test_https(checkpoints: Path) -> None:
         (["--port", "0", "--token", "@missing"], "missing: No such file"),
         (["--host", "host.invalid"], "--port: cannot listen on host.invalid:8000"),
         (["--port", "0", "--generator", "80-0.safetensors"], "--generator: expected a network without a mel"),
+        (["--port", "0", "--generator", "nosuch"], "--generator: expected a file or one of 'voice'"),
     ],
 )
 def test_errors(checkpoints: Path, run: Run, arguments: list[str], message: str) -> None:

@@ -49,7 +49,7 @@ def test_the_best_schedules_are_recorded(clips: Path, run: Run) -> None:
     status, out, err = run(*COMMAND, "-o", "out.safetensors", "--steps", 1, 2, 3)
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith("log-mel error (lower is better), 3 recordings, 2.4 s; the recordings: 0.000")
+    assert lines[0].startswith("log-mel error (lower is better), 3 clips, 2.4 s; the recordings: 0.000")
     assert [line.split()[0] for line in lines[1:]] == ["steps", "1", "2", "3", "wrote"]
     before, tuned = load_checkpoint("small.safetensors"), load_checkpoint("out.safetensors")
     assert replace(tuned.config, schedules=()) == before.config and not before.config.schedules

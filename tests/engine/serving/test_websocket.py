@@ -118,6 +118,7 @@ def test_ten_thousand_tiny_messages(running: Running) -> None:
         (["[" * 3000], 1007, "expected JSON"),
         (['{"seed": 1' + " " * 5000 + "}"], 1007, "at most 4096 characters"),
         ([END], 1007, "at least one frame"),
+        (['{"type": "start", "steps": 1}'], 1007, "type: expected options, end or cancel, got 'start'"),
         ([json.dumps({"seed": 1}), json.dumps({"seed": 2})], 1007, "expected frames"),
         ([frames(MEL), END, frames(MEL)], 1007, "no frames after the end"),
         ([frames(MEL), '{"type": "other"}'], 1007, "end or cancel"),
