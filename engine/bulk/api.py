@@ -53,7 +53,7 @@ def vocode_files(
     threads: int | None = None,
     isa: str | None = None,
     mel_kind: str | None = None,
-    weights: str = "raw",
+    weights: str | None = None,
     format: str = "wav",
     workers: int | None = None,
     shard: tuple[int, int] = (1, 1),
@@ -117,7 +117,7 @@ def vocode_files(
     if config.prior and resolve_energy_min(config, energy_min) is None:
         raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
     settings = replace(
-        _settings(VOCODE, network, model, folder, format, weights),
+        _settings(VOCODE, network, model, folder, format),
         mel_kind=mel_kind,
         device=devices[0],
         precision=precision,
@@ -139,9 +139,7 @@ def vocode_files(
             inputs=_listed(inputs),
             folder=Path(folder),
             suffixes=MELS | RECORDINGS,
-            identity=identity.vocoding(
-                network, choice, weights=weights, steps=steps, seed=seed, energy_min=energy_min, form=format
-            ),
+            identity=identity.vocoding(network, choice, steps=steps, seed=seed, energy_min=energy_min, form=format),
             config=config,
             settings=settings,
             seed=seed,
@@ -191,7 +189,7 @@ def mel_files(
     """
     network = read_network(model)
     mel_settings(with_kind(network.config, kind))
-    settings = replace(_settings(MEL, network, model, folder, MEL_FORMAT, "raw"), mel_kind=kind, device="cpu")
+    settings = replace(_settings(MEL, network, model, folder, MEL_FORMAT), mel_kind=kind, device="cpu")
     request = Request(
         inputs=_listed(inputs),
         folder=Path(folder),
@@ -242,9 +240,7 @@ def _run(
     return run(request, on_this_machine if cluster is None else on_cluster, progress)
 
 
-def _settings(
-    task: str, network: Network, model: Model | None, folder: str | os.PathLike[str], form: str, weights: str
-) -> Settings:
+def _settings(task: str, network: Network, model: Model | None, folder: str | os.PathLike[str], form: str) -> Settings:
     name = content = None
     if model is None or (isinstance(model, str) and model in NAMES):
         name = model  # a name is right on every machine
@@ -252,7 +248,7 @@ def _settings(
         content = base64.b64encode(network.source.content).decode()
     else:
         name = os.path.abspath(network.source.content)
-    return Settings(task, os.path.abspath(folder), form, name, content, weights=weights)
+    return Settings(task, os.path.abspath(folder), form, name, content, weights=network.weights)
 
 
 def _listed(inputs: Inputs) -> list[Input]:

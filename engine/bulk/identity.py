@@ -28,28 +28,30 @@ class Network:
         config: the hyper-parameters.
         sha256: of the checkpoint.
         source: the checkpoint.
+        weights: which weights of the checkpoint, "raw" or "ema".
     """
 
     config: Config
     sha256: str
     source: Source
+    weights: str
 
 
-def read_network(model: Model | None, mel_kind: str | None = None, weights: str = "raw") -> Network:
+def read_network(model: Model | None, mel_kind: str | None = None, weights: str | None = None) -> Network:
     """Read a network.
 
     Args:
         model: see `engine.load`, as for the others.
         mel_kind: the kind of mel that the checkpoint needs.
-        weights: "raw" or "ema".
+        weights: "raw", "ema", or None for the checkpoint's default.
 
     Raises:
         CheckpointError: the file is missing, damaged or not a DiffWave network.
         InputError: an argument has an impossible value.
     """
     source = source_of(model)
-    config = load_checkpoint(source, mel_kind, weights=weights).config
-    return Network(config, _sha256(source), source)
+    checkpoint = load_checkpoint(source, mel_kind, weights=weights)
+    return Network(checkpoint.config, _sha256(source), source, checkpoint.weights)
 
 
 def arithmetic_of(choice: registry.Choice) -> str:
@@ -70,7 +72,6 @@ def vocoding(
     network: Network,
     choice: registry.Choice,
     *,
-    weights: str,
     steps: int | str,
     seed: int,
     energy_min: float | None,
@@ -81,7 +82,6 @@ def vocoding(
     Args:
         network: the checkpoint.
         choice: precision and instruction set.
-        weights: see `engine.load`.
         steps: see `Voice.vocode`.
         seed: of the job.
         energy_min: see `Voice.vocode`.
@@ -92,7 +92,7 @@ def vocoding(
         "task": "vocode",
         "checkpoint": network.sha256,
         "network": _digest(network.config.to_json()),
-        "weights": weights,
+        "weights": network.weights,
         "precision": choice.precision,
         "arithmetic": arithmetic_of(choice),
         "steps": len(plan),
