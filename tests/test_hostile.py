@@ -13,7 +13,7 @@ import pytest
 
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.cli.main import main as engine_command
-from tests.support import hostile_headers  # noqa: F401 - adds cases
+from tests.support import hostile_archives, hostile_headers  # noqa: F401 - they add cases
 from tests.support.hostile import CASES, CONFIG_JSON, CaseFiles, sound_files
 from tests.support.hostile_inert import INERT
 from tests.support.hostile_watch import MEMORY_LIMIT, SECONDS_LIMIT, checksum

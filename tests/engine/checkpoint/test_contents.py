@@ -20,38 +20,26 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.checkpoint.load import load_checkpoint
 from engine.checkpoint.pytorch import read_pytorch
-from engine.errors import CheckpointError, InputError
+from engine.errors import CheckpointError
 from tests.support.checkpoints import assert_network, assert_refused
+from tests.support.contents import (
+    CONTAINERS,
+    LAYOUTS,
+    LMNT,
+    NETWORK,
+    PROTOCOLS,
+    WRAPPERS,
+    assert_loads,
+    lightning,
+    saved,
+    tensors,
+)
 from tests.support.layouts import content_of, layout_config
 from tests.support.networks import random_network
 
 torch = pytest.importorskip("torch")
-
-LAYOUTS = ("lmnt", "speechbrain", "philsyn", "amphion", "priorgrad", "bddm")
-CONTAINERS = ("model", "model_state_dict", "state_dict")
-PROTOCOLS = (2, 3, 4, 5)
-CONFIG = layout_config("lmnt")
-NETWORK = random_network(CONFIG, 3)
-AVERAGE = random_network(CONFIG, 4)
-_, LMNT, _ = content_of("lmnt", CONFIG, NETWORK)
-WRAPPERS = ("module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.", "net.module.", "a.b_c.d1.")
-
-
-def tensors(network: Any = None) -> dict[str, Any]:
-    values = NETWORK if network is None else network
-    return {name: torch.from_numpy(tensor.copy()) for name, tensor in values.items()}
-
-
-def saved(folder: Path, content: object, **options: Any) -> Path:
-    torch.save(content, folder / "weights.pt", **options)
-    return folder / "weights.pt"
-
-
-def assert_loads(checkpoint: Checkpoint, network: Any = None) -> None:
-    assert_network(checkpoint, CONFIG, NETWORK if network is None else network)
-
 
 # Wrappers and prefixes
 
@@ -78,26 +66,6 @@ def test_weights_under_any_key(tmp_path: Path, key: str) -> None:
     content = {key: tensors(), "params": LMNT["params"], "discriminator": {"conv.weight": torch.zeros(3)}}
     assert_loads(load_checkpoint(saved(tmp_path, content)))
     assert_loads(load_checkpoint(saved(tmp_path, {"model": {key: tensors()}, "params": LMNT["params"]})))
-
-
-def lightning(**changes: Any) -> dict[str, Any]:
-    """Return the content of a checkpoint of PyTorch Lightning."""
-    return {
-        "epoch": 3,
-        "global_step": 100,
-        "pytorch-lightning_version": "2.4.0",
-        "state_dict": {
-            **{f"model.{name}": tensor for name, tensor in tensors().items()},
-            "loss.window": torch.hann_window(64),
-        },
-        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 3}}}},
-        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_path": pathlib.PurePosixPath("x.ckpt")}},
-        "optimizer_states": [{"state": {0: {"step": torch.tensor(5.0), "exp_avg": torch.zeros(3)}}}],
-        "lr_schedulers": [],
-        "hparams_name": "params",
-        "hyper_parameters": LMNT["params"],
-        **changes,
-    }
 
 
 def test_lightning(tmp_path: Path) -> None:
@@ -347,66 +315,7 @@ def test_small_integer_types_stay_integers(tmp_path: Path) -> None:
     assert_refused(saved(tmp_path, content), "dilation_cycle")
 
 
-# Averages over the training
-
-
-def averages() -> dict[str, Callable[[], dict[str, Any]]]:
-    """Return checkpoints with raw and averaged weights, as common trainers write them."""
-    raw, ema = tensors(), tensors(AVERAGE)
-    under = lambda prefix, values: {prefix + name: tensor for name, tensor in values.items()}  # noqa: E731
-    flat = {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in ema.items()}
-    lists = {"decay": 0.999, "num_updates": 5, "shadow_params": list(ema.values()), "collected_params": None}
-    return {
-        "a key": lambda: {**LMNT, "ema": ema},
-        "a key with a wrapper": lambda: {**LMNT, "ema_state_dict": under("module.", ema)},
-        "AveragedModel": lambda: {**LMNT, "swa_model": {"n_averaged": torch.tensor(5), **under("module.", ema)}},
-        "nested": lambda: {**LMNT, "EMA": {"decay": 0.999, "shadow": ema}},
-        "torch_ema": lambda: {**LMNT, "ema": lists},
-        "a prefix": lambda: {**LMNT, "model": {**under("model.", raw), **under("model_ema.", ema)}},
-        "ema_pytorch": lambda: {
-            **LMNT,
-            "model": {"initted": torch.tensor(True), **under("online_model.", raw), **under("ema_model.", ema)},
-        },
-        "LitEma": lambda: {**LMNT, "model": {**under("model.", raw), "model_ema.decay": torch.tensor(0.9), **flat}},
-        "Lightning's callback": lambda: lightning(callbacks={"EMA": {"ema_state_dict": under("model.", ema)}}),
-    }
-
-
-@pytest.mark.parametrize("kind", averages())
-def test_averages_are_selected_on_request(tmp_path: Path, kind: str) -> None:
-    path = saved(tmp_path, averages()[kind]())
-    raw, ema = load_checkpoint(path), load_checkpoint(path, weights="ema")
-    assert_loads(raw)
-    assert_loads(ema, AVERAGE)
-    assert (raw.weights, raw.other_weights) == ("raw", ("ema",))
-    assert (ema.weights, ema.other_weights) == ("ema", ("raw",))
-
-
-def test_unavailable_weights_are_an_error(tmp_path: Path) -> None:
-    path = saved(tmp_path, LMNT)
-    assert load_checkpoint(path).other_weights == ()
-    with pytest.raises(InputError, match=r"weights: expected 'raw', the only ones in .*weights.pt, got 'ema'"):
-        load_checkpoint(path, weights="ema")
-    path = saved(tmp_path, {"ema": tensors(AVERAGE), "params": LMNT["params"]})
-    assert_loads(load_checkpoint(path, weights="ema"), AVERAGE)
-    with pytest.raises(InputError, match=r"weights: expected 'ema', the only ones in .*weights.pt, got 'raw'"):
-        load_checkpoint(path, weights="raw")
-    alone = load_checkpoint(path)
-    assert_loads(alone, AVERAGE)
-    assert alone.weights_line() == ("weights ema: the file has no others",)
-    with pytest.raises(InputError, match="weights: expected one of raw, ema, got 'best'"):
-        load_checkpoint(path, weights="best")
-
-
-def test_incomplete_average_is_an_error_only_on_request(tmp_path: Path) -> None:
-    part = dict(list(tensors(AVERAGE).items())[:-1])
-    path = saved(tmp_path, {**LMNT, "ema": part})
-    assert_loads(load_checkpoint(path))
-    with pytest.raises(CheckpointError, match=r"missing: 'output_projection\.bias'"):
-        load_checkpoint(path, weights="ema")
-
-
-# Nested containers, settings under other keys, averages of other trainers
+# Nested containers, settings under other keys
 
 
 def numbered(depth: int) -> dict[str, Any]:
@@ -462,38 +371,6 @@ def test_settings_under_any_key(tmp_path: Path, key: str, wrap: Callable[[Any], 
 def test_settings_in_a_section_of_the_usual_key(tmp_path: Path) -> None:
     content = {"model": tensors(), "config": {"seed": 1, "network": {"diffwave": LMNT["params"]}, "n_mels": 20}}
     assert_loads(load_checkpoint(saved(tmp_path, content)))
-
-
-def prefixed(prefix: str, network: Any) -> dict[str, Any]:
-    return {prefix + name: tensor for name, tensor in tensors(network).items()}
-
-
-BOTH = {**prefixed("online_model.", NETWORK), **prefixed("ema_model.", AVERAGE), "step": torch.tensor([3])}
-AVERAGES: dict[str, dict[str, Any]] = {
-    "lucidrains, beside the weights": {**LMNT, "ema": BOTH},
-    "lucidrains, alone": {**LMNT, "model": BOTH},
-    "Lightning's WeightAveraging": lightning(
-        state_dict=prefixed("model.", AVERAGE),
-        current_model_state=prefixed("model.", NETWORK),
-        averaging_state={"n_averaged": torch.tensor(5)},
-    ),
-    "a callback of Lightning": lightning(callbacks={"EMA{'decay': 0.99}": {"shadow": prefixed("model.", AVERAGE)}}),
-    "NeMo": lightning(optimizer_states=[{"state": {}, "ema": tuple(tensors(AVERAGE).values())}]),
-    "a list": {**LMNT, "ema_params": list(tensors(AVERAGE).values())},
-    "polyak": {**LMNT, "polyak": tensors(AVERAGE)},
-    "camel case": {**LMNT, "modelEma": tensors(AVERAGE)},
-    "avg": {**LMNT, "avg_model": prefixed("module.", AVERAGE)},
-    "numpy": {**LMNT, "ema": {name: tensor.numpy() for name, tensor in tensors(AVERAGE).items()}},
-}
-
-
-@pytest.mark.parametrize("name", AVERAGES)
-def test_averages_of_other_trainers(tmp_path: Path, name: str) -> None:
-    path = saved(tmp_path, AVERAGES[name])
-    raw = load_checkpoint(path)
-    assert_loads(raw)
-    assert (raw.weights, raw.other_weights) == ("raw", ("ema",))
-    assert_loads(load_checkpoint(path, weights="ema"), AVERAGE)
 
 
 def test_a_class_method_as_constructor_is_inert(tmp_path: Path) -> None:
