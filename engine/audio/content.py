@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from engine.checks.open_files import content_of_file, is_open_file
 from engine.errors import InputError
 
 # A path, in which "~" is the home folder; the content of a file; or a file opened for reading bytes.
@@ -26,8 +27,8 @@ def content_of(source: Recording) -> tuple[bytes, str]:
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), "<bytes>"
-    if callable(getattr(source, "read", None)):
-        return _content_of_file(source)  # type: ignore[arg-type]
+    if is_open_file(source):
+        return content_of_file(source)
     try:
         path = Path(source).expanduser()  # type: ignore[arg-type]
         return path.read_bytes(), os.fspath(source)  # type: ignore[arg-type]
@@ -43,16 +44,3 @@ def content_of(source: Recording) -> tuple[bytes, str]:
 def reason(error: Exception) -> str:
     """Return the text of an error without its number and its file."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _content_of_file(file: BinaryIO) -> tuple[bytes, str]:
-    name = getattr(file, "name", None)
-    label = name if isinstance(name, str) else f"<{type(file).__name__}>"
-    try:
-        content = file.read()
-    except (OSError, ValueError) as error:  # closed, opened for writing, or text that is no text
-        raise InputError(f"path: expected a file opened with mode 'rb', got {label}: {reason(error)}") from None
-    if not isinstance(content, (bytes, bytearray, memoryview)):
-        what = "one opened as text" if isinstance(content, str) else f"one that gives {type(content).__name__}"
-        raise InputError(f"path: expected a file opened with mode 'rb', got {what}, {label}")
-    return bytes(content), label

@@ -10,6 +10,7 @@ from pickle import PicklingError
 from typing import Any, BinaryIO, TypeAlias
 
 from engine.checkpoint.source import Source, open_source
+from engine.checks.open_files import content_of_file
 from engine.errors import CheckpointError, InputError
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -144,20 +145,11 @@ def _is_content(model: bytes) -> bool:
 
 
 def _source_of_file(file: BinaryIO) -> Source:
-    name = getattr(file, "name", None)
-    label = name if isinstance(name, str) else f"<{type(file).__name__}>"
-    try:
-        content = file.read()
-    except (OSError, ValueError) as error:  # closed, opened for writing, or text that is no text
-        raise InputError(f"path: expected a file opened for reading with mode 'rb', got {label}: {error}") from None
-    if isinstance(content, str):
-        raise InputError(f"path: expected a file opened with mode 'rb', got {label} opened as text")
-    if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise InputError(f"path: expected a file that gives bytes, got one that gives {type(content).__name__}")
-    if not len(content):
+    content, label = content_of_file(file)
+    if not content:
         raise CheckpointError(f"{label}: expected a checkpoint, got no bytes; rewind it with seek(0)")
-    source = open_source(bytes(content), label)
-    folder = Path(name).parent if isinstance(name, str) and os.path.isfile(name) else None
+    source = open_source(content, label)
+    folder = Path(label).parent if os.path.isfile(label) else None
     return Source(source.name, source.size, source.start, source.content, folder)
 
 
