@@ -74,17 +74,7 @@ def read_mel(path: Path) -> FloatArray:
     Raises:
         InputError: the file is unreadable or damaged, has another format, or is not one array of floats with two axes.
     """
-    start = _start(path)
-    if start[:6] == NPY_MAGIC:
-        array = _load(path, "an .npy array", _from_npy)
-    elif start[:4] in ZIP_MAGICS:
-        array = _load(path, "an .npz or .pt archive", _from_zip)
-    elif start[8:9] == b"{":
-        array = _load(path, "a safetensors file", _from_safetensors)
-    else:
-        unknown = f"a file that starts with {start[:9]!r}; convert other audio first, for example with "
-        got = _other(start) or f"{unknown}'ffmpeg -i IN -ac 1 OUT.wav'"
-        raise InputError(f"{path}: expected a mel (.npy, .npz, .safetensors or .pt) or a WAV file, got {got}")
+    array = _read(path, _from_npy, _from_zip, _from_safetensors)
     return _as_float32(_as_mel(path, array))
 
 
@@ -126,15 +116,7 @@ def count_frames(path: Path) -> int:
     Raises:
         InputError: as `read_mel`. Errors in the values are found by reading them.
     """
-    start = _start(path)
-    if start[:6] == NPY_MAGIC:
-        shape = _load(path, "an .npy array", _shape_of_npy)
-    elif start[:4] in ZIP_MAGICS:
-        shape = _load(path, "an .npz or .pt archive", _shape_in_zip)
-    elif start[8:9] == b"{":
-        shape = _load(path, "a safetensors file", _shape_in_safetensors)
-    else:
-        raise InputError(f"{path}: expected a mel (.npy, .npz, .safetensors or .pt), got {_other(start) or 'no mel'}")
+    shape = _read(path, _shape_of_npy, _shape_in_zip, _shape_in_safetensors)
     return _frames_of(path, tuple(shape))
 
 
@@ -250,6 +232,27 @@ def _start(path: Path) -> bytes:
     if not start:
         raise InputError(f"{path}: expected a mel or a WAV file, got an empty file")
     return start
+
+
+def _read(path: Path, npy: Callable[[Path], Any], archive: Callable[[Path], Any], safe: Callable[[Path], Any]) -> Any:
+    """Read a mel file with the reader of its format, which its first bytes tell.
+
+    Args:
+        path: the file.
+        npy: of .npy files.
+        archive: of .npz and .pt files.
+        safe: of safetensors files.
+    """
+    start = _start(path)
+    if start[:6] == NPY_MAGIC:
+        return _load(path, "an .npy array", npy)
+    if start[:4] in ZIP_MAGICS:
+        return _load(path, "an .npz or .pt archive", archive)
+    if start[8:9] == b"{":
+        return _load(path, "a safetensors file", safe)
+    unknown = f"a file that starts with {start[:9]!r}; convert other audio first, for example with "
+    got = _other(start) or f"{unknown}'ffmpeg -i IN -ac 1 OUT.wav'"
+    raise InputError(f"{path}: expected a mel (.npy, .npz, .safetensors or .pt) or a WAV file, got {got}")
 
 
 def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> Any:

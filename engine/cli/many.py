@@ -125,12 +125,7 @@ def vocode_many(arguments: argparse.Namespace) -> int:
             mel_kind=arguments.mel_kind,
             weights=arguments.weights,
             format=arguments.format or AUDIO_FORMATS[0],
-            workers=arguments.workers,
-            shard=arguments.shard or (1, 1),
-            overwrite=arguments.overwrite,
-            ray=arguments.ray,
-            patience=60 * arguments.patience,
-            dry_run=arguments.dry_run,
+            **_job_options(arguments),
             progress=progress,
         ),
     )
@@ -149,15 +144,21 @@ def mel_many(arguments: argparse.Namespace) -> int:
             arguments.output,
             model=arguments.model,
             kind=arguments.kind,
-            workers=arguments.workers,
-            shard=arguments.shard or (1, 1),
-            overwrite=arguments.overwrite,
-            ray=arguments.ray,
-            patience=60 * arguments.patience,
-            dry_run=arguments.dry_run,
+            **_job_options(arguments),
             progress=progress,
         ),
     )
+
+
+def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "workers": arguments.workers,
+        "shard": arguments.shard or (1, 1),
+        "overwrite": arguments.overwrite,
+        "ray": arguments.ray,
+        "patience": 60 * arguments.patience,
+        "dry_run": arguments.dry_run,
+    }
 
 
 def _run(arguments: argparse.Namespace, work: Callable[[Callable[[Summary], None]], Summary]) -> int:
