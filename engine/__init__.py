@@ -18,10 +18,10 @@ except ImportError as error:
 
 from engine import audio as audio
 from engine import checkpoint as checkpoint
-from engine.api import denoise, generate, interpolate, load, vocode
 from engine.audio.spectrogram import mel
 from engine.bulk import vocode_files
 from engine.voice import Voice
+from engine.voice.api import denoise, generate, interpolate, load, vocode
 
 __all__ = [
     "Cancelled",

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 
 import engine
-from engine import api
 from engine.audio.wav import read_wav, write_wav
 from engine.bulk import vocode_files as api_of_many_files
 from engine.checkpoint import bundled
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.cli.main import build_parser
 from engine.config import BASE, SC09
+from engine.voice import api
 from tests.support.layouts import random_checkpoint
 from tests.support.networks import random_network
 from tests.support.paths import ROOT

@@ -14,8 +14,8 @@ import pytest
 import engine
 import engine.audio
 import engine.checkpoint
-from engine.streaming.chunks import Chunks
-from engine.streaming.stream import Stream
+from engine.sampling.streaming.chunks import Chunks
+from engine.sampling.streaming.stream import Stream
 from engine.tuning.int8 import calibrate
 from tests.support.paths import ROOT
 

@@ -66,7 +66,11 @@ PAGES = (
         "Streams",
         "`Voice.stream` returns `Chunks`, `Voice.open_stream` returns a `Stream`. [Streaming](../streaming.md) has "
         "examples.",
-        ("engine.streaming.stream.Stream", "engine.streaming.chunks.Chunks", "engine.sampling.item.Event"),
+        (
+            "engine.sampling.streaming.stream.Stream",
+            "engine.sampling.streaming.chunks.Chunks",
+            "engine.sampling.item.Event",
+        ),
     ),
     Page(
         "configuration.md",
@@ -131,7 +135,7 @@ PAGES = (
             "engine.checks.arrays.AnyArray",
             "engine.checks.arrays.ArrayT",
             "engine.checks.arrays.MelT",
-            "engine.api.Model",
+            "engine.voice.api.Model",
             "engine.sampling.item.Progress",
             "engine.bulk.api.Inputs",
             "engine.bulk.inputs.Input",

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.api import load
 from engine.audio.mel_files import is_wav, read_mel
 from engine.audio.spectrogram import mel as mel_of
 from engine.audio.spectrogram import mel_settings
@@ -22,6 +21,7 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import InputError, UnavailableError
 from engine.voice import Voice
+from engine.voice.api import load
 
 _LOG = logging.getLogger(__name__)
 VOCODE, MEL = "vocode", "mel"

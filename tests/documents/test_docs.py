@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import api
 from engine.checkpoint import bundled
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.cli.main import build_parser
 from engine.config import SC09
 from engine.errors import UnavailableError
+from engine.voice import api
 from tests.support import symptoms
 from tests.support.layouts import LAYOUTS, random_checkpoint
 from tests.support.networks import random_network

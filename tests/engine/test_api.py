@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import engine
-from engine import api
 from engine.checkpoint import bundled
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
 from engine.config import Config
+from engine.voice import api
 from tests.support.networks import random_network
 
 PLAIN = Config(16, 3, 2, n_mels=0, upsample_strides=(), mel_kind=None, sample_rate=8000, clip_samples=60)

@@ -20,9 +20,9 @@ import engine
 from engine.audio.pcm import pcm16
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
+from engine.sampling.streaming.stream import Stream
 from engine.serving import server
 from engine.serving.service import Service
-from engine.streaming.stream import Stream
 from tests.support.networks import random_network
 
 VOCODER = Config(residual_channels=16, residual_layers=4, dilation_cycle=4)

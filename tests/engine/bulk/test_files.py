@@ -275,7 +275,7 @@ def test_a_group_is_one_batch(job: Job, tmp_path: Path, monkeypatch: pytest.Monk
             calls.append(len(mel) if isinstance(mel, list) else 1)
             return super().vocode(mel, **options)
 
-    monkeypatch.setattr("engine.api.Voice", Spy)
+    monkeypatch.setattr("engine.voice.api.Voice", Spy)
     monkeypatch.setattr(bulk_api, "grouped", lambda works, budget: [list(works[:6]), list(works[6:])])
     (tmp_path / "m.jsonl").write_text(json.dumps({"id": "bad", "mel": "absent.npy"}))
     inputs = [job.mels, *([tmp_path / "m.jsonl"] if fails else [])]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine import CheckpointError, api
+from engine import CheckpointError
 from engine.checkpoint import bundled
 from engine.checkpoint.bundled import BUNDLED, NAMES, path_of
+from engine.voice import api
 
 
 def test_names_select_files_of_the_package() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import bundled_voice
 from engine.checks import installation
 from engine.kernels import device as gpu_device
+from engine.voice.api import bundled_voice
 from tests.support.commands import Run
 
 OBSTACLE = gpu_device.obstacle  # a fixture replaces it

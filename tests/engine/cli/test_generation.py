@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import engine
-from engine import api
 from engine.audio.wav import read_wav, write_wav
 from engine.checkpoint import bundled
 from engine.cli import generation
 from engine.cli.parsing import FAILED
+from engine.voice import api
 from tests.support.commands import REPORT, SMALL, Run, error_of, save_network, unconditional_config
 
 PLAIN = replace(unconditional_config(), sample_rate=8000, clip_samples=160)

@@ -48,7 +48,7 @@ def test_every_option_reaches_the_library(workspace: Path, run: Run, monkeypatch
             seen.update(steps=steps, seed=seed, threads=self.threads, choice=self.choice, kind=self.config.mel_kind)
             return super().vocode(mel, steps=steps, seed=seed, **others)
 
-    monkeypatch.setattr("engine.api.Voice", Spy)
+    monkeypatch.setattr("engine.voice.api.Voice", Spy)
     save_network(Path("unknown.safetensors"), replace(SMALL, mel_kind=None))
     arguments = ["--model", "unknown.safetensors", "--steps", "full", "--seed", str(2**64 - 1), "--precision", "fp32"]
     arguments += ["--threads", "3", "--isa", "generic", "--mel-kind", "lmnt"]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.api import bundled_voice
 from engine.cli.bench import curves, point
 from engine.cli.bench.figures import quantiles
 from engine.cli.bench.point import Point
@@ -21,6 +20,7 @@ from engine.config import BASE, LARGE, Config
 from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError, UnavailableError
 from engine.kernels import registry
+from engine.voice.api import bundled_voice
 from tests.support.commands import SMALL, Run, save_network, unconditional_config
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.checks.arrays import ArrayT, device_of, is_torch, on_device
 from engine.errors import InputError
-from engine.streaming.stream import Stream
+from engine.sampling.streaming.stream import Stream
 
 PIECE = 1024  # frames of a whole mel that are fed at a time
 

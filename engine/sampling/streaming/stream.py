@@ -16,7 +16,7 @@ from engine.checks.mels import check_mel, fit_to_kind, is_outside
 from engine.errors import Cancelled, InputError
 from engine.sampling.cpu.pipeline import StepPipeline
 from engine.sampling.item import Event
-from engine.streaming.window import Window
+from engine.sampling.streaming.window import Window
 
 if TYPE_CHECKING:
     import torch

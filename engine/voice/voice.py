@@ -33,8 +33,8 @@ from engine.kernels import registry
 from engine.sampling import guidance as classifier_free
 from engine.sampling.item import Event, Item, Progress, check_cancel, make_items
 from engine.sampling.loops import LOOPS
-from engine.streaming.chunks import Chunks, merge_streams
-from engine.streaming.stream import Stream, StreamOptions
+from engine.sampling.streaming.chunks import Chunks, merge_streams
+from engine.sampling.streaming.stream import Stream, StreamOptions
 
 if TYPE_CHECKING:
     import torch
