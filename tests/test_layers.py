@@ -29,6 +29,7 @@ ROOMS = (
     "engine.voice.api",
     "engine.bulk",
     "engine",
+    "engine.nn",
     "engine.tuning",
     "engine.training",
     "engine.serving",
@@ -46,7 +47,8 @@ def files(folder: str, pattern: str) -> dict[str, Path]:
 
 ENGINE, KERNELS, CSRC = files("engine", "*.py"), files("kernels", "*.py"), files("csrc", "*")
 TRAINING, BENCH = files("engine/training", "*.py"), files("engine/cli/bench", "*.py")
-LIBRARY = {name: path for name, path in ENGINE.items() if not name.startswith(("engine/training/", "engine/cli/"))}
+WITH_TORCH = ("engine/training/", "engine/cli/", "engine/nn.py")  # beside the library, or for users of PyTorch
+LIBRARY = {name: path for name, path in ENGINE.items() if not name.startswith(WITH_TORCH)}
 BENCHMARKS = files("benchmarks", "*.py")
 CSRC_CPU = {name: path for name, path in CSRC.items() if name.startswith("csrc/cpu/")}
 
@@ -219,6 +221,7 @@ def test_torch_and_triton_come_late() -> None:
     """Neither is imported before a GPU or the reference is requested."""
     gpu = {name for name in KERNELS if name.startswith("kernels/triton/")} | {"kernels/gpu.py"}
     assert not importers(LIBRARY, "torch", at_once=True)
+    assert not importers(ENGINE, "engine.nn")
     assert importers(KERNELS, "torch", at_once=True) == {"kernels/reference.py"}
     assert importers(KERNELS, "torch") == {"kernels/reference.py", "kernels/device.py"}
     assert importers(LIBRARY | KERNELS, "triton", at_once=True) <= gpu

@@ -106,6 +106,7 @@ PAGES = (
         "Reading and writing recordings, and the mel front-end of a checkpoint. [Mel spectrograms](../mels.md) has a "
         "list of the kinds.",
         (
+            "engine.audio.stream_mel",
             "engine.audio.mel_settings",
             "engine.audio.MelSettings",
             "engine.audio.read_audio",
@@ -118,6 +119,13 @@ PAGES = (
         "Service",
         "The service as an ASGI application. [Serving](../serving.md) describes its routes.",
         ("engine.serving.app", "engine.serving.Limits"),
+    ),
+    Page(
+        "nn.md",
+        "PyTorch module",
+        "The vocoder as a part of a PyTorch model. [Front-ends](../front-ends.md#the-vocoder-inside-a-pytorch-model) "
+        "has an example.",
+        ("engine.nn.Vocoder", "engine.nn.draw_seeds"),
     ),
     Page(
         "errors.md",

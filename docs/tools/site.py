@@ -30,6 +30,7 @@ NAVIGATION = {
     "Guides": (
         "docs/checkpoints",
         "docs/mels",
+        "docs/front-ends",
         "docs/streaming",
         "docs/steps",
         "docs/many-files",

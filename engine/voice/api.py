@@ -72,13 +72,13 @@ def load(
     choice = registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges))
     voice = Voice(checkpoint, choice, count, reason)
     options = {"device": device, "precision": precision, "threads": threads, "isa": isa, "mel_kind": mel_kind}
-    voice.origin = partial(load, **options, weights=weights), (_portable(path, source),)  # type: ignore[arg-type]
+    voice.origin = partial(load, **options, weights=weights), (portable(path, source),)  # type: ignore[arg-type]
     for line in voice.explain().splitlines():
         _LOG.info("%s", line)
     return voice
 
 
-def _portable(path: Model | None, source: Source) -> Model | None:
+def portable(path: Model | None, source: Source) -> Model | None:
     """Return an argument of `load` that means the same in another process."""
     if path is None or (isinstance(path, str) and path in NAMES):
         return path
