@@ -1,11 +1,13 @@
 """Latency of the service under load, and what overload loses.
 
     python -m benchmarks.serving --results FILE                  # 1, 2, 4 and 8 clients, then a minute of overload
+    python -m benchmarks.serving --piper --results FILE          # the same in turns with Piper's HTTP server
     python -m benchmarks.serving --channels 16 --layers 4        # random weights: a check of the program itself
 
 The service runs in a process of its own. A client sends one request after another, each the demo mel as a stream. The
 first audio counts from the start of the request. In the overload, twice as many clients as slots and places in the
 queue send at once and obey Retry-After; every call that was accepted must come back complete and with the same bytes.
+Piper's server reads a sentence of the same length aloud (benchmarks/piper.py).
 """
 
 from __future__ import annotations
@@ -19,18 +21,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 
+from benchmarks import piper
 from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.cli.bench.machine import environment, load_average
 from engine.config import BASE
 
 CLIENTS = (1, 2, 4, 8)
@@ -92,12 +97,22 @@ def call(client: httpx.Client, url: str, body: bytes) -> Reply:
     return Reply(answer.status_code, first, time.perf_counter() - begin, b"".join(parts), retry)
 
 
-def latencies(url: str, body: bytes, clients: int, requests: int) -> dict[str, Any]:
+def call_piper(client: httpx.Client, url: str) -> Reply:
+    """Send one sentence to Piper's server, which answers with the whole file."""
+    begin, first, parts = time.perf_counter(), 0.0, []
+    with client.stream("POST", f"{url}/synthesize", json={"text": piper.SENTENCE}) as answer:
+        for part in answer.iter_raw():
+            first = first or time.perf_counter() - begin
+            parts.append(part)
+    return Reply(answer.status_code, first, time.perf_counter() - begin, b"".join(parts), 0.0)
+
+
+def latencies(send: Callable[[httpx.Client], Reply], clients: int, requests: int) -> dict[str, Any]:
     """Return the latencies of clients that each send requests one after another."""
 
     def run(_: int) -> list[Reply]:
         with httpx.Client(timeout=TIMEOUT) as client:
-            return [call(client, url, body) for _ in range(requests)]
+            return [send(client) for _ in range(requests)]
 
     begin = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
@@ -149,8 +164,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=4, help="of random weights (default: 4)")
     parser.add_argument("--slots", type=int, default=1, help="(default: 1)")
     parser.add_argument("--queue", type=int, default=8, help="(default: 8)")
+    parser.add_argument("--piper", action="store_true", help="measure Piper's HTTP server, too")
     parser.add_argument("--results", type=Path, help="a JSON file to write")
     arguments = parser.parse_args(argv)
+    before = environment(load_average())
     mel = np.load(BUNDLED.with_name("demo_mel.npy"))
     file = io.BytesIO()
     np.save(file, mel)
@@ -164,16 +181,31 @@ def main(argv: Sequence[str] | None = None) -> None:
             config = replace(BASE, residual_channels=arguments.channels, residual_layers=arguments.layers)
             save_checkpoint(model, Checkpoint(config, random_network(config, 0)))
         options = ["--slots", str(arguments.slots), "--queue", str(arguments.queue)]
-        with service(model, options) as (url, lines):
-            result: dict[str, Any] = {"service": lines, "audio_seconds": mel.shape[1] * 256 / 22050, "rows": []}
+        with ExitStack() as stack:
+            url, lines = stack.enter_context(service(model, options))
+            result: dict[str, Any] = {
+                "service": lines,
+                "audio_seconds": mel.shape[1] * 256 / 22050,
+                "rows": [],
+                "queue": arguments.queue,
+                "slots": arguments.slots,
+            }
+            servers = {"engine": partial(call, url=url, body=body)}
+            if arguments.piper:
+                voice = Path(folder) / "random.onnx"
+                piper.write_voice(voice)
+                servers["piper"] = partial(call_piper, url=stack.enter_context(piper.server(voice)))
+                with httpx.Client(timeout=TIMEOUT) as client:
+                    result["piper_audio_seconds"] = piper.seconds_of(servers["piper"](client).audio)
             for clients in CLIENTS:
-                result["rows"].append(latencies(url, body, clients, arguments.requests))
-                print(json.dumps(result["rows"][-1]), flush=True)
+                for name, send in servers.items():
+                    result["rows"].append({"server": name, **latencies(send, clients, arguments.requests)})
+                    print(json.dumps(result["rows"][-1]), flush=True)
             crowd = 2 * (arguments.slots + arguments.queue)
             result["overload"] = overload(url, body, crowd, arguments.overload_seconds)
             print(json.dumps(result["overload"]))
     if arguments.results:
-        arguments.results.write_text(json.dumps(result, indent=1) + "\n")
+        arguments.results.write_text(json.dumps({**before, "serving": result}, indent=1) + "\n")
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
