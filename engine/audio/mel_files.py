@@ -22,12 +22,12 @@ from engine.checkpoint.pytorch import read_tensors
 from engine.checkpoint.safetensors_file import read_safetensors
 from engine.checkpoint.source import open_source
 from engine.checks.arrays import FloatArray
+from engine.checks.file_kinds import START, mistaken_kind
 from engine.checks.output_files import replacing
 from engine.errors import CheckpointError, InputError
 
 NPY_MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # of .npz and .pt files, and of an archive without entries
-START = 16  # bytes that identify a format
 PIECE = 1024  # frames
 
 # The first bytes of formats that are neither mels nor audio files, and their position.
@@ -35,11 +35,7 @@ _OTHERS = {
     (0, b"\x80\x02\x8a\nl\xfc\x9cF\xf9"): "a PyTorch file in the legacy format; save it again with torch.save",
     (0, b"\x80\x02cnumpy"): "a pickle; save its mel with numpy.save",
     (0, b"\x80\x03cnumpy"): "a pickle; save its mel with numpy.save",
-    (0, b"BZh91AY&SY"): "a bzip2 file; decompress it first",
-    (0, b"\xfd7zXZ\x00"): "an xz file; decompress it first",
-    (0, b"version https://"): "a pointer of Git LFS; run 'git lfs pull'",
     (0, b"\x89HDF\r\n\x1a\n"): "an HDF5 file; save its mel with numpy.save",
-    (0, b"\x1f\x8b\x08\x00"): "a gzip file; decompress it first",
     (0, b"MATLAB 5.0 MAT-f"): "a MATLAB file; save its mel with numpy.save",
     (0, b"\x1a\x45\xdf\xa3"): "a Matroska or WebM file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
     (4, b"ftyp"): "an MP4 file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
@@ -393,4 +389,6 @@ def _other(start: bytes) -> str | None:
         return "a pickle; save its mel with numpy.save"
     if len(start) == START and set(start) <= _OF_NUMBERS:  # as floats: below 0.0002 or above 500
         return "text; save its mel with numpy.save"
+    if kind := mistaken_kind(start):
+        return kind
     return next((text for (at, magic), text in _OTHERS.items() if start[at : at + len(magic)] == magic), None)

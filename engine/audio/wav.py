@@ -20,6 +20,7 @@ from engine.audio.content import Recording, content_of, reason
 from engine.audio.pcm import MAX_DATA, Samples, pcm16, wav_header, writing_wav
 from engine.checks.arguments import check_sample_rate
 from engine.checks.arrays import FloatArray, to_numpy
+from engine.checks.file_kinds import START, mistaken_kind
 from engine.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def _channels(content: bytes, name: str, level: int) -> tuple[FloatArray, int]:
         form = encoding(content[:16])
         if form is not None:
             return _read_with_soundfile(content, form)
-        raise InputError(f"expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that starts with {content[:4]!r}")
+        got = mistaken_kind(content[:START]) or f"a file that starts with {content[:4]!r}"
+        raise InputError(f"expected WAV, FLAC, Ogg, MP3 or AIFF audio, got {got}")
     except (InputError, UnavailableError) as error:
         raise type(error)(f"path: {name!r}: {error}") from None
 

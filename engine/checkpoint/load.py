@@ -27,6 +27,7 @@ from engine.checkpoint.safetensors_file import METADATA_KEY, read_safetensors
 from engine.checkpoint.selection import WEIGHTS, Selection, select_weights
 from engine.checkpoint.source import Source, open_source
 from engine.checks.arrays import FloatArray
+from engine.checks.file_kinds import START, mistaken_kind
 from engine.checks.output_files import replacing
 from engine.config import MEL_KINDS, Config, parse_object
 from engine.errors import CheckpointError, InputError
@@ -129,10 +130,10 @@ def load_checkpoint(
         tensors, text = read_safetensors(source)
         recorded = _parse_recorded_config(source, text)
     else:
-        raise CheckpointError(
-            f"{source.name}: expected safetensors or a PyTorch zip archive, got {source.size} bytes, the first "
-            f"{source.start!r}"
-        )
+        start = source.read(0, START)
+        json = "JSON; pass the file of the weights" if start[:1] == b"{" else None
+        got = mistaken_kind(start) or json or f"{source.size} bytes, the first {source.start!r}"
+        raise CheckpointError(f"{source.name}: expected safetensors or a PyTorch zip archive, got {got}")
     if recorded is not None and config is not None:
         raise InputError(f"config: expected None, because {source.name} is complete, got {str(config)!r:.80}")
     sources = {} if recorded else {"the checkpoint": params, "config.json": _read_config_json(source, config)}

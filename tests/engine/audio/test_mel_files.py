@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
 from engine.audio import mel_files
-from engine.audio.mel_files import START, is_raw, is_wav, read_mel, read_raw_mel, spooled, write_mel
+from engine.audio.mel_files import is_raw, is_wav, read_mel, read_raw_mel, spooled, write_mel
+from engine.checks.file_kinds import START
 from engine.errors import InputError
 
 MEL = np.random.default_rng(0).random((5, 7)).astype(np.float32)
@@ -185,6 +186,11 @@ def test_files_in_a_pipe_are_not_raw_frames(name: str, content: bytes) -> None:
         (b"0.5812,0.3391,0.2718\n", "got text; save its mel with numpy.save"),
         (b"[[0.25, -1.5e-3], [1, 2]]", "got text"),
         (b"version https://git-lfs.github.com/spec/v1\n", "got a pointer of Git LFS; run 'git lfs pull'"),
+        (b"<!DOCTYPE html>\n<html>", "got a web page; download the file itself"),
+        (b"<HTML><head>", "got a web page"),
+        (b"<?xml version='1.0'?>", "got an XML file"),
+        (b"Entry not found", "got the error message of a download"),
+        (b"\x28\xb5\x2f\xfd" + bytes(12), "got a zstd file"),
         (bz2.compress(b"mel"), "got a bzip2 file; decompress it first"),
         (lzma.compress(b"mel"), "got an xz file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(8), "got an HDF5 file"),
