@@ -106,7 +106,7 @@ def vocode_files(
         OSError: no further result can be written, for example because the disk is full.
     """
     check_format(format)
-    check_seed(seed, 1)
+    (seed,) = check_seed(seed, 1)
     devices = [device] if isinstance(device, str) else list(device)
     if not devices:
         raise InputError("device: expected at least one device, got none")
@@ -220,6 +220,8 @@ def _run(
         check_count(workers, "workers", MAX_WORKERS)
     if not check_number(patience, "patience") > 0:
         raise InputError(f"patience: expected a time above 0, got {patience!r:.80}")
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress: expected a function of one Summary, got {type(progress).__name__}")
 
     def on_cluster(works: Sequence[Work], folder: Folder) -> Outcomes:
         assert cluster is not None

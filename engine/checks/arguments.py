@@ -36,15 +36,20 @@ def check_seed(seed: Any, count: int) -> list[int]:
     """Return one seed for each of `count` items.
 
     Args:
-        seed: an integer s for s, s + 1, ..., or one integer per item in a list, tuple, range or 1-D integer array.
+        seed: an integer s for s, s + 1, ..., which may be an array or tensor without axes; or one integer per item in a
+            list, tuple, range or 1-D integer array.
         count: the number of items.
 
     Raises:
         InputError: a seed is not an integer from 0 to 2**64 - 1, or their number is wrong.
     """
+    if getattr(seed, "ndim", 1) == 0 and not isinstance(seed, np.ma.MaskedArray):
+        seed = seed.item()
     if _is_int(seed):
         seeds = [int(seed) + i for i in range(count)]
-    elif isinstance(seed, (list, tuple, range)) or (isinstance(seed, np.ndarray) and seed.ndim == 1):
+    elif isinstance(seed, (list, tuple, range)) or (
+        isinstance(seed, np.ndarray) and seed.ndim == 1 and not isinstance(seed, np.ma.MaskedArray)
+    ):
         if len(seed) != count:
             raise InputError(f"seed: expected one seed per item ({count}), got {len(seed)}")
         for i, value in enumerate(seed):

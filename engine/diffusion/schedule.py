@@ -283,7 +283,7 @@ def _checked_betas(schedule: Any) -> tuple[float, ...]:
         values = np.asarray(schedule)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors on another device
         raise InputError(f"{expected}, got {schedule!r:.80}") from error
-    if values.dtype.kind not in "iuf" or values.ndim != 1:
+    if isinstance(schedule, np.ma.MaskedArray) or values.dtype.kind not in "iuf" or values.ndim != 1:
         shape = f" of shape {values.shape}" if values.ndim else ""
         raise InputError(f"{expected}, got {type(schedule).__name__}{shape}: {schedule!r:.80}")
     if not 1 <= len(values) <= MAX_STEPS:

@@ -34,6 +34,17 @@ def check_cancel(cancel: Any) -> Event | None:
     return cancel  # type: ignore[no-any-return]
 
 
+def check_callbacks(cancel: Any, progress: Any) -> tuple[Event | None, Progress | None]:
+    """Return the event of a call, and the function that hears of its progress.
+
+    Raises:
+        InputError: the event is no event, or the function cannot be called.
+    """
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress: expected a function of one float, got {type(progress).__name__}")
+    return check_cancel(cancel), progress
+
+
 def stop_if_set(cancel: Event | None) -> None:
     """Raise Cancelled if the event of a call is set."""
     if cancel is not None and cancel.is_set():

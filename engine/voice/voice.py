@@ -31,7 +31,7 @@ from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import InputError
 from engine.kernels import registry
 from engine.sampling import guidance as classifier_free
-from engine.sampling.item import Event, Item, Progress, check_cancel, make_items
+from engine.sampling.item import Event, Item, Progress, check_callbacks, check_cancel, make_items
 from engine.sampling.loops import LOOPS
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream, StreamOptions
@@ -104,7 +104,7 @@ class Voice(Reloadable):
             InputError: an argument has an impossible value; the message names it.
             Cancelled: the event `cancel` was set.
         """
-        event = check_cancel(cancel)
+        event, progress = check_callbacks(cancel, progress)
         batch = fit_to_kind(check_mel(mel, self.config, self.choice.device, lengths), self.config.mel_kind)
         self._warn_once(self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
@@ -299,7 +299,7 @@ class Voice(Reloadable):
             InputError: the network needs a mel, or an argument has an impossible value.
             Cancelled: the event `cancel` was set.
         """
-        event = check_cancel(cancel)
+        event, progress = check_callbacks(cancel, progress)
         if self.config.n_mels:
             raise InputError("generate: this network wants a mel; use vocode(mel)")
         count = check_count(n, "n")
@@ -360,7 +360,7 @@ class Voice(Reloadable):
             InputError: an argument has an impossible value, or the network is a PriorGrad network.
             Cancelled: the event `cancel` was set.
         """
-        event = check_cancel(cancel)
+        event, progress = check_callbacks(cancel, progress)
         config = self.config
         if config.prior:
             raise InputError("denoise: PriorGrad's noise is not white, which is not built; expected another network")
@@ -407,7 +407,7 @@ class Voice(Reloadable):
             InputError: an argument has an impossible value, or the network needs a mel.
             Cancelled: the event `cancel` was set.
         """
-        event = check_cancel(cancel)
+        event, progress = check_callbacks(cancel, progress)
         if self.config.n_mels:
             raise InputError("interpolate: this network wants a mel; expected one that makes sound without")
         first, second = check_recording(a, "a"), check_recording(b, "b")

@@ -109,6 +109,12 @@ def test_what_is_no_event_is_refused(voices: dict[str, Voice], cancel: Any) -> N
         voices["vocoder"].vocode(a_mel(2), cancel=cancel)
 
 
+@pytest.mark.parametrize("progress", [3, "bar", True])
+def test_what_cannot_be_called_is_refused(voices: dict[str, Voice], progress: Any) -> None:
+    with pytest.raises(InputError, match=r"progress: expected a function of one float, got \w+"):
+        voices["vocoder"].vocode(a_mel(2), progress=progress)
+
+
 def test_the_module_functions_take_an_event(tmp_path: Path) -> None:
     path = tmp_path / "voice.safetensors"
     save_checkpoint(path, Checkpoint(VOCODER, random_network(VOCODER, 0)))

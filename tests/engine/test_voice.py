@@ -349,6 +349,7 @@ def test_predict_noise_without_a_mel(plain: Voice) -> None:
         (a_mel(9), {"steps": "fast", "schedule": [0.1]}, "steps: expected None beside a schedule, got 'fast'"),
         (a_mel(9), {"schedule": [0.9, 0.9]}, "schedule: beta.* below the training schedule's"),
         (a_mel(9), {"schedule": [0.1, 1.5]}, "schedule: expected a list of betas between 0 and 1"),
+        (a_mel(9), {"schedule": np.ma.masked_array([0.1, 0.2], [False, True])}, "schedule: expected a list of betas"),
         (a_mel(9), {"schedule": []}, "schedule: expected a list of betas"),
         (a_mel(9), {"noise": gaussian(144)}, r"noise: expected a pair \(x_T, z\)"),
         (a_mel(9), {"noise": (gaussian(144), gaussian(6, 144))}, "noise z: expected shape"),

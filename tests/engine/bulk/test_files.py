@@ -213,6 +213,7 @@ def test_arguments_are_checked_before_the_work(job: Job, tmp_path: Path) -> None
         ({"workers": 0}, "workers: expected an integer from 1"),
         ({"seed": -1}, "seed: expected integers from 0"),
         ({"steps": 7}, "steps"),
+        ({"progress": 3}, "progress: expected a function of one Summary, got int"),
         ({"patience": 0}, "patience: expected a time above 0"),
         ({"device": []}, "device: expected at least one device"),
         ({"format": "mp3"}, "format: expected one of wav, flac, ogg"),

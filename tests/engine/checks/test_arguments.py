@@ -44,6 +44,8 @@ def test_sample_rates() -> None:
         ((4,), 1, [4]),
         (range(2, 8, 2), 3, [2, 4, 6]),
         (np.array([3, 1], np.uint64), 2, [3, 1]),
+        (np.array(MAX_SEED - 1, np.uint64), 2, [MAX_SEED - 1, MAX_SEED]),
+        (torch.tensor(6), 2, [6, 7]),
     ],
 )
 def test_seeds(seed: Any, n: int, seeds: list[int]) -> None:
@@ -67,6 +69,11 @@ def test_seeds(seed: Any, n: int, seeds: list[int]) -> None:
         ([1, True], r"seed\[1\]: expected an integer, got True"),
         ([1.0, 2], r"seed\[0\]: expected an integer, got 1.0"),
         (np.zeros(2), r"seed\[0\]: expected an integer"),
+        (np.array(1.0), "got 1.0"),
+        (np.array(True), "got True"),
+        (torch.tensor(2.5), "got 2.5"),
+        (np.ma.masked_array([1, 2], [False, True]), "seed: expected an integer or one integer per item"),
+        (np.ma.masked_array(1, False), "seed: expected an integer or one integer per item"),
         (np.zeros(2, bool), r"seed\[0\]: expected an integer"),
         ([1, -2], "got -2"),
         ([1, 2**64], "got 18446744073709551616"),
