@@ -218,14 +218,14 @@ def check_folder(path: Path) -> None:
     _check_writable(path if path.is_dir() else path.parent, refusal)
 
 
-def check_output(path: Path, suffix: str, source: Path | None = None, *, option: str = "-o") -> None:
+def check_output(path: Path, suffix: str | tuple[str, ...], source: Path | None = None, *, option: str = "-o") -> None:
     """Check before the work that a result can be written and does not replace its source.
 
     The suffix is required because results replace files: a swapped argument must not destroy a recording.
 
     Args:
         path: the file to write.
-        suffix: the required suffix in lower case, ".wav".
+        suffix: the required suffix in lower case, ".wav", or the suffixes of which one is required.
         source: the input file, if there is one.
         option: the option of the command line that named the path, for messages.
 
@@ -235,8 +235,10 @@ def check_output(path: Path, suffix: str, source: Path | None = None, *, option:
     refusal = f"{option}: cannot write {str(path)!r}"
     if path.is_dir():
         raise InputError(f"{refusal}: it is a directory")
-    if path.suffix.lower() != suffix:
-        raise InputError(f"{option}: expected a name that ends in {suffix}, got {str(path)!r}")
+    suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    if path.suffix.lower() not in suffixes:
+        listed = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise InputError(f"{option}: expected a name that ends in {listed}, got {str(path)!r}")
     if path.exists():
         if not path.is_file():
             raise InputError(f"{refusal}: it is not a regular file")

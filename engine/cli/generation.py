@@ -13,6 +13,7 @@ from engine.audio.wav import write_wav
 from engine.checks.arguments import check_count
 from engine.checks.arrays import FloatArray
 from engine.checks.output_files import check_folder, check_output
+from engine.cli.audio_output import AUDIO_SUFFIXES, check_audio_output, write_audio
 from engine.cli.messages import add_messages, audio_result, print_result, progress_stream
 from engine.cli.options import (
     Group,
@@ -56,7 +57,7 @@ def _add_generate(commands: Commands) -> None:
         names={"samples": "--seconds"},
     )
     files = parser.add_argument_group("output")
-    add_output(files, "OUT", "a folder for the clips, created if missing; or a .wav file for one clip")
+    add_output(files, "OUT", "a folder for the clips, created if missing; or a .wav, .flac or .ogg file for one clip")
     files.add_argument("-n", type=integer, default=1, metavar="N", help="number of clips (default: 1)")
     _add_network(parser, "digits")
     sampling = parser.add_argument_group("sampling")
@@ -88,7 +89,7 @@ def _add_denoise(commands: Commands) -> None:
     )
     files = parser.add_argument_group("input and output")
     add_recording(files, "input")
-    add_output(files, "OUT.wav", "the denoised recording, a 16-bit mono WAV file")
+    add_output(files, "OUT.wav", "the denoised recording, a 16-bit mono .wav file, or .flac or .ogg")
     _add_network(parser, "digits-unconditional")
     sampling = parser.add_argument_group("sampling")
     _add_step(sampling, 25, "step of the reverse process at which the recording enters; higher for more noise")
@@ -110,7 +111,7 @@ def _add_interpolate(commands: Commands) -> None:
     files = parser.add_argument_group("input and output")
     for name in ("a", "b"):
         add_recording(files, name, name.upper())
-    add_output(files, "OUT.wav", "the interpolated recording, a 16-bit mono WAV file")
+    add_output(files, "OUT.wav", "the interpolated recording, a 16-bit mono .wav file, or .flac or .ogg")
     _add_network(parser, "digits-unconditional")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--weight", type=number, default=0.5, metavar="W", help="weight of B, 0 to 1 (default: 0.5)")
@@ -138,11 +139,11 @@ def _add_known_label(group: Group) -> None:
 def _generate(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     count = check_count(arguments.n, "-n")
-    single = output.suffix.lower() == ".wav" and not output.is_dir()
+    single = output.suffix.lower() in AUDIO_SUFFIXES and not output.is_dir()
     if single and count > 1:
         raise InputError(f"-o: expected a folder for {count} clips, got {str(output)!r}")
     if single:
-        check_output(output, ".wav")
+        check_audio_output(output)
     else:
         check_folder(output)
     voice = _load_without_mel(arguments, "use 'engine vocode'")
@@ -166,7 +167,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         )
         seconds = time.perf_counter() - begin
     if single:
-        write_wav(str(output), audio[0], voice.sample_rate)
+        write_audio(output, audio[0], voice.sample_rate)
     else:
         _write_clips(output, files, audio, voice.sample_rate)
     real_time = RealTime(audio.size / voice.sample_rate, seconds)
@@ -176,7 +177,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _denoise(arguments: argparse.Namespace) -> None:
-    check_output(arguments.output, ".wav", arguments.input)
+    check_audio_output(arguments.output, arguments.input)
     recording = read_recording(arguments.input)
     voice = _load_without_mel(arguments, "Voice.denoise in Python takes a mel")
     audio = at_rate(arguments.input, *recording, voice.sample_rate)
@@ -188,8 +189,8 @@ def _denoise(arguments: argparse.Namespace) -> None:
 
 
 def _interpolate(arguments: argparse.Namespace) -> None:
-    check_output(arguments.output, ".wav", arguments.a)
-    check_output(arguments.output, ".wav", arguments.b)
+    check_audio_output(arguments.output, arguments.a)
+    check_audio_output(arguments.output, arguments.b)
     recordings = [(path, read_recording(path)) for path in (arguments.a, arguments.b)]
     voice = _load_without_mel(arguments, "use one that needs none")
     a, b = (at_rate(path, *recording, voice.sample_rate) for path, recording in recordings)
@@ -222,7 +223,7 @@ def _run_and_write(arguments: argparse.Namespace, voice: Voice, work: Callable[[
         begin = time.perf_counter()
         audio = work(progress)
         seconds = time.perf_counter() - begin
-    write_wav(str(arguments.output), audio, voice.sample_rate)
+    write_audio(arguments.output, audio, voice.sample_rate)
     real_time = RealTime(len(audio) / voice.sample_rate, seconds)
     lines = [f"wrote {arguments.output}", str(real_time)]
     print_result(arguments, lines, audio_result(voice, [arguments.output], real_time))

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engine.audio.mel_files import START, is_raw, is_wav, read_mel, read_mel_in_pieces, read_raw_mel, spooled
+from engine.audio.mel_files import is_raw, is_wav, read_mel, read_mel_in_pieces, read_raw_mel, spooled
 from engine.audio.metrics import RealTime
 from engine.audio.pcm import writing_pcm, writing_wav
-from engine.audio.wav import is_encoded, write_wav
+from engine.audio.wav import is_encoded
 from engine.checks.arrays import FloatArray
+from engine.checks.file_kinds import START
 from engine.checks.output_files import check_output
 from engine.cli.analysis import mel_of_recording
+from engine.cli.audio_output import check_audio_output, write_audio
 from engine.cli.many import add_inputs, add_many, take_many, vocode_many
 from engine.cli.messages import add_messages, audio_result, notice, print_result, progress_stream
 from engine.cli.options import (
@@ -58,7 +60,7 @@ def add_command(commands: Commands) -> None:
         "a mel (.npy, .npz, .safetensors, .pt) or a recording (.wav, .flac, .ogg, .mp3); a folder, a quoted pattern, "
         "@list.txt or manifest.jsonl; - reads one mel or recording, or raw mel frames, from stdin",
     )
-    text = "the audio, a 16-bit mono WAV file, or a folder for many; - writes raw samples to stdout"
+    text = "the audio, a 16-bit mono .wav file, or .flac or .ogg; a folder for many; - writes raw samples to stdout"
     add_output(files, "OUT", text, str)
     files.add_argument(
         "--stream", action="store_true", help="compute and write in chunks, in constant memory; implied by -"
@@ -93,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int | None:
 
 def _vocode(arguments: argparse.Namespace) -> None:
     source: Path = arguments.input
-    check_output(arguments.output, ".wav", source)
+    check_audio_output(arguments.output, source)
     recording = read_recording(source) if is_wav(source) or is_encoded(source) else None
     mel = read_mel(source) if recording is None else None
     voice = _load_vocoder(arguments)
@@ -106,7 +108,7 @@ def _vocode(arguments: argparse.Namespace) -> None:
             mel, steps=arguments.steps, seed=arguments.seed, energy_min=arguments.energy_min, progress=progress
         )
         seconds = time.perf_counter() - begin
-    write_wav(str(arguments.output), audio, voice.sample_rate)
+    write_audio(arguments.output, audio, voice.sample_rate)
     _print_speed(arguments, voice, RealTime(len(audio) / voice.sample_rate, seconds))
 
 

@@ -176,6 +176,16 @@ def test_denoise(workspace: Path, run: Run) -> None:
         check_audio("out.wav", voice.denoise(read_wav("a.wav")[0], t=7, seed=3, label=label[1] if label else None))
 
 
+@pytest.mark.parametrize("command", [("denoise", "a.wav"), ("interpolate", "a.wav", "b.wav"), ("generate",)])
+def test_the_suffix_decides_the_format(workspace: Path, run: Run, command: tuple[str, ...]) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    options = ["--model", "plain.safetensors", *(["--seconds", "0.05"] if command == ("generate",) else ["-t", 3])]
+    for name in ("out.wav", "out.flac"):
+        assert run(*command, "-o", name, *options)[0] == 0
+    assert soundfile.info("out.flac").format == "FLAC"
+    np.testing.assert_array_equal(soundfile.read("out.flac", dtype="float32")[0], read_wav("out.wav")[0])
+
+
 def test_interpolate(workspace: Path, run: Run) -> None:
     options = ["--model", "plain.safetensors", "--weight", ".25", "-t", 9, "--seed", 3]
     status, out, err = run("interpolate", "a.wav", "b.wav", "-o", "out.wav", *options)

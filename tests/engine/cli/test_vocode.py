@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import engine
 from engine.audio.wav import read_wav
 from engine.checkpoint.bundled import BUNDLED
 from engine.cli import options, vocode
+from engine.cli.parsing import UNAVAILABLE
 from engine.voice import Voice
 from tests.support.commands import FRAMES, MEL, REPORT, SMALL, Run, error_of, save_network, unconditional_config
 
@@ -28,6 +30,28 @@ def test_the_file_holds_the_audio_of_the_library(workspace: Path, run: Run) -> N
     expected = engine.load("small.safetensors").vocode(MEL, seed=3)
     assert rate == SMALL.sample_rate and len(audio) == FRAMES * SMALL.hop
     np.testing.assert_allclose(audio, expected, atol=1.01 / 32768)  # 16 bits cannot represent 1
+
+
+@pytest.mark.parametrize("suffix", ["flac", "OGG"])
+def test_the_suffix_decides_the_format(workspace: Path, run: Run, suffix: str) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    command = ("vocode", "mel.npy", "--model", "small.safetensors", "-o")
+    status, out, _ = run(*command, f"out.{suffix}")
+    assert status == run(*command, "out.wav")[0] == 0 and out.startswith(f"wrote out.{suffix}\n")
+    with soundfile.SoundFile(f"out.{suffix}") as file:
+        assert (file.format, file.samplerate, file.channels) == (suffix.upper(), SMALL.sample_rate, 1)
+        audio = file.read(dtype="float32")
+    same = read_wav("out.wav")[0]
+    assert len(audio) == len(same)
+    if suffix == "flac":
+        np.testing.assert_array_equal(audio, same)
+    assert "ends in .wav" in error_of(run, *command, f"stream.{suffix}", "--stream")
+
+
+def test_a_format_without_its_library(workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    message = error_of(run, "vocode", "mel.npy", "--model", "small.safetensors", "-o", "out.flac", expected=UNAVAILABLE)
+    assert "-o: a .flac file needs soundfile; pip install" in message and not Path("out.flac").exists()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
@@ -72,7 +96,7 @@ def test_the_report_times_only_the_vocoding(workspace: Path, run: Run, monkeypat
 
     monkeypatch.setattr(vocode.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(options, "read_channels", taking(100, options.read_channels))
-    monkeypatch.setattr(vocode, "write_wav", taking(100, vocode.write_wav))
+    monkeypatch.setattr(vocode, "write_audio", taking(100, vocode.write_audio))
     monkeypatch.setattr(engine, "load", taking(100, engine.load))
     monkeypatch.setattr(engine, "mel", taking(100, engine.mel))
     monkeypatch.setattr(Voice, "vocode", taking(0.5, Voice.vocode))
