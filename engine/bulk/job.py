@@ -184,11 +184,11 @@ def _difference(path: Path, recorded: Identity | None, identity: Identity, targe
         if there is None:
             return ""
         return f"-o: expected a folder without results, got {str(path / there)!r:.200} of no known job; {remedy}"
-    differences = [
-        f"{name} {_shown(recorded.get(name))} there and {_shown(identity.get(name))} now"
-        for name in sorted(recorded.keys() | identity.keys())
-        if name != SINCE and recorded.get(name) != identity.get(name)
+    names = [
+        name for name in recorded.keys() | identity.keys() if name != SINCE and recorded.get(name) != identity.get(name)
     ]
+    names.sort(key=lambda name: (_is_digest(recorded.get(name, identity.get(name))), name))  # readable values first
+    differences = [f"{name} {_shown(recorded.get(name))} there and {_shown(identity.get(name))} now" for name in names]
     if not differences:
         return ""
     more = f" and {len(differences) - SHOWN} more" if differences[SHOWN:] else ""
@@ -196,9 +196,13 @@ def _difference(path: Path, recorded: Identity | None, identity: Identity, targe
     return f"-o: expected results of the same job in {str(path)!r:.200}, got {listed}; {remedy}"
 
 
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64
+
+
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
-    return f"{text[:12]}..." if len(text) == 64 else f"{text:.60}"
+    return f"{text[:12]}..." if _is_digest(value) else f"{text:.60}"
 
 
 def _recorded(path: Path) -> Identity | None:

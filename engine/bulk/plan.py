@@ -28,10 +28,12 @@ class Length:
     Attributes:
         frames: of the mel; 0 if the header cannot be read, which is an error when the input is read.
         rate: of a recording in Hz; 0 for a mel.
+        problem: why the header cannot be read.
     """
 
     frames: int
     rate: int = 0
+    problem: str = ""
 
 
 def length_of(path: Path, config: Config) -> Length:
@@ -49,8 +51,8 @@ def length_of(path: Path, config: Config) -> Length:
             samples, rate = count_samples(path)
             return Length(-(-samples * config.sample_rate // (max(rate, 1) * config.hop)), rate)
         return Length(count_frames(path))
-    except InputError:
-        return Length(0)
+    except InputError as error:
+        return Length(0, problem=str(error))
 
 
 def plan_works(items: Sequence[tuple[Item, str]], config: Config, seed: int) -> list[Work]:

@@ -14,7 +14,7 @@ from typing import Any
 from engine.bulk.inputs import Input, find_items
 from engine.bulk.items import Item, shard_of, targets_of
 from engine.bulk.job import Folder, existing, working_in
-from engine.bulk.plan import plan_works
+from engine.bulk.plan import length_of, plan_works
 from engine.bulk.summary import BulkProgress, Summary
 from engine.bulk.tasks import Outcome, Settings, Work, Worker
 from engine.bulk.workers import run_workers
@@ -89,7 +89,7 @@ def run(request: Request, driver: Driver, progress: BulkProgress | None) -> Summ
 
 
 def preview(request: Request) -> Summary:
-    """Return what `run` would do, without writing anything.
+    """Return what `run` would do, without writing anything; inputs whose header cannot be read count as failed.
 
     Args:
         request: the job.
@@ -100,7 +100,11 @@ def preview(request: Request) -> Summary:
         done = existing(request.folder, request.identity, targets).is_done
     todo = [(item, target) for item, target in own if not done(target)]
     works = plan_works(todo, request.config, request.seed)
-    return _Account(request, works, total=len(own), done_before=len(own) - len(todo)).summary()
+    summary = _Account(request, works, total=len(own), done_before=len(own) - len(todo)).summary()
+    without_length = [work for work in works if not work.frames]
+    problems = {work.id: work.problem or length_of(Path(work.path), request.config).problem for work in without_length}
+    failures = {name: problem for name, problem in problems.items() if problem}
+    return replace(summary, failed=len(failures), failures=failures)
 
 
 def in_this_process(settings: Settings, groups: Iterable[Sequence[Work]]) -> Outcomes:

@@ -231,9 +231,10 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 def _preview(summary: Summary) -> str:
     left = summary.total - summary.done_before
-    return (
+    text = (
         f"{counted(summary.total)}: {summary.done_before:,} done, {left:,} to do, {span(summary.seconds_left)} of audio"
     )
+    return f"{text}; {summary.failed:,} cannot be read" if summary.failed else text
 
 
 def _shard(text: str) -> tuple[int, int]:

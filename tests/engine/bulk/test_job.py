@@ -53,6 +53,9 @@ def test_results_of_another_job_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="-o: expected results of the same job") as error, opened(tmp_path, steps=50):
         pass
     assert message in str(error.value)
+    digests = {"checkpoint": "c" * 64, "network": "d" * 64, "a": "e" * 64, "zeta": 3}
+    with pytest.raises(InputError, match="got steps 6 there and 50 now, zeta null there and 3 now, "):
+        existing(tmp_path, {**IDENTITY, "steps": 50, **digests}, TARGETS)
     with pytest.raises(InputError, match="got steps 6 there"):
         existing(tmp_path, {**IDENTITY, "steps": 50}, TARGETS)
     with opened(tmp_path) as folder:  # nothing has changed

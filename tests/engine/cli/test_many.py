@@ -71,6 +71,13 @@ def test_a_dry_run(folder: Path, run: Run) -> None:
     status, out, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors", "--dry-run")
     assert (status, err) == (0, "") and out == "2 files: 0 done, 2 to do, 0.2 s of audio\n"
     assert sorted(Path().rglob("*")) == before
+    Path("mels/broken.npy").write_bytes(b"\x93NUMPY\x01")
+    Path("mels/absent.npy").symlink_to("nowhere")
+    status, out, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors", "--dry-run")
+    assert status == FAILED and out == "4 files: 0 done, 4 to do, 0.2 s of audio; 2 cannot be read\n"
+    assert sorted(line.split(":")[1] for line in err.splitlines()) == [" absent", " broken"]
+    Path("mels/broken.npy").unlink()
+    Path("mels/absent.npy").unlink()
     assert error_of(run, "mel", "mels", "-o", "out", "--dry-run").startswith("mels: expected at least one file")
 
 
