@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import engine
@@ -115,6 +116,37 @@ def test_a_signal_finishes_the_calls_that_were_taken(checkpoints: Path, number: 
     for route in ("stream", "vocode"):
         assert re.search(rf"^engine: \w{{16}} /v1/{route} 200 in [\d.]+ s, 0\.14 s of audio$", error, re.M), error
     assert error.endswith("engine: ended\n")
+
+
+# The grace of the command is 30 s.
+IMPATIENT = """
+import signal, sys
+import engine
+from engine.serving import Limits, app
+from engine.serving.server import listen, serve
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+voice = engine.load(sys.argv[1], device="cpu", threads=1)
+serve(app(voice, limits=Limits(grace_seconds=1)), listen("127.0.0.1", 0), started=lambda port: print(port, flush=True))
+"""
+
+
+def test_a_stream_without_an_end_does_not_hold_the_service(checkpoints: Path) -> None:
+    line = [sys.executable, "-c", IMPATIENT, "80-0.safetensors"]
+    with subprocess.Popen(line, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = f"ws://127.0.0.1:{int(process.stdout.readline())}/v1/stream"
+            with connect(address, open_timeout=TIMEOUT) as stream, pytest.raises(ConnectionClosed):
+                stream.send(frames(a_mel(2)))
+                stream.recv(TIMEOUT)
+                process.send_signal(signal.SIGTERM)
+                while True:  # the client feeds on
+                    stream.send(frames(a_mel(2)))
+                    with suppress(TimeoutError):
+                        stream.recv(0.05)
+            assert stream.close_code == 1012 and process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
 
 
 def test_it_says_what_it_serves(checkpoints: Path) -> None:
