@@ -29,6 +29,7 @@ NAVIGATION = {
     "Start": ("docs/index", "docs/quickstart", "examples/README", "docs/samples/README", "docs/cli", "docs/api"),
     "Guides": (
         "docs/checkpoints",
+        "docs/hub",
         "docs/mels",
         "docs/streaming",
         "docs/steps",
