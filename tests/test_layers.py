@@ -29,6 +29,7 @@ ROOMS = (
     "engine.voice.api",
     "engine.bulk",
     "engine",
+    "engine.compat",
     "engine.tuning",
     "engine.training",
     "engine.serving",

@@ -29,7 +29,7 @@ from engine.checkpoint.folders import (
 from engine.checkpoint.safetensors_file import read_safetensors
 from engine.checkpoint.source import open_source
 from engine.checks.installation import how_to_install
-from engine.errors import CheckpointError, UnavailableError
+from engine.errors import CheckpointError, InputError, UnavailableError
 
 EXTRA = "hub"
 FORM = "hf://owner/name[@revision][/file]"
@@ -94,6 +94,28 @@ def parse_address(text: str) -> Address:
     return Address(match["repository"], revision, "" if file == "." else file)
 
 
+def address_of(id: str, revision: str | None = None, file: str | None = None) -> str:
+    """Return the address of a repository's id with other parts.
+
+    Args:
+        id: "owner/name", or an address.
+        revision: a branch, a tag or the number of a commit.
+        file: a path in the repository.
+
+    Raises:
+        CheckpointError: the id is malformed.
+        InputError: the address has the part already.
+    """
+    address = id if is_address(id) else f"hf://{id}"
+    parts = parse_address(address)
+    for name, value, stated in (("revision", revision, parts.revision), ("file", file, parts.file)):
+        if value and stated:
+            raise InputError(f"{name}: expected None beside the address {id!r:.80}, which has one, got {value!r:.80}")
+    if revision:
+        address = f"{address.rstrip('/')}@{revision.replace('/', '%2F')}"
+    return f"{address.rstrip('/')}/{file}" if file else address
+
+
 def download(
     address: Address,
     *,
@@ -101,6 +123,7 @@ def download(
     local_files_only: bool = False,
     token: str | bool | None = None,
     progress: bool = True,
+    settings: tuple[str, ...] = SETTINGS,
 ) -> Path:
     """Return the checkpoint of an address, in the hub's cache; download what the cache lacks.
 
@@ -112,6 +135,7 @@ def download(
         local_files_only: whether to make no request.
         token: of an account, True for the stored one, False for none; None for the stored one if there is one.
         progress: whether huggingface_hub may show its progress bar, which it does on a terminal.
+        settings: the names of the files beside weights that do not hold all hyper-parameters.
 
     Raises:
         CheckpointError: the hub has no such repository, revision or file, the repository has no checkpoint or several,
@@ -124,7 +148,7 @@ def download(
         return _cached(address, cache, "local_files_only=True")
     try:
         with nullcontext() if progress else _without_progress(library):
-            return _download(library, address, {"cache_dir": cache, "token": token})
+            return _download(library, address, settings, {"cache_dir": cache, "token": token})
     except CheckpointError:
         raise
     except Exception as error:
@@ -159,7 +183,7 @@ def _library(address: Address) -> ModuleType:
     return huggingface_hub
 
 
-def _download(library: ModuleType, address: Address, options: dict[str, Any]) -> Path:
+def _download(library: ModuleType, address: Address, settings: tuple[str, ...], options: dict[str, Any]) -> Path:
     """Download the weights and the settings that they need."""
     names: list[str] | None = None
     if not address.names_file:
@@ -179,7 +203,7 @@ def _download(library: ModuleType, address: Address, options: dict[str, Any]) ->
         return path
     # Settings of the same commit: the name of the snapshot's folder.
     commit = path.parents[file.count("/")].name
-    for setting in SETTINGS:
+    for setting in settings:
         beside = posixpath.join(posixpath.dirname(file), setting)
         if names is None or beside in names:
             try:

@@ -13,7 +13,6 @@ from engine.checkpoint.bundled import NAMES, Model, Reloadable, source_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.checkpoint.source import Source
 from engine.checks.arguments import check_count
-from engine.errors import InputError
 from engine.kernels import registry
 from engine.kernels.processors import default_threads
 
@@ -73,7 +72,7 @@ class Loadable(Reloadable):
         if os.path.exists(path):
             path = os.path.join(path, file) if file else path
         else:
-            address = hub.parse_address(_with_parts(path, revision, file))
+            address = hub.parse_address(hub.address_of(path, revision, file))
             path = str(hub.download(address, cache_dir=cache_dir, local_files_only=local_files_only, token=token))
         return load_as(
             cls,
@@ -85,18 +84,6 @@ class Loadable(Reloadable):
             mel_kind=mel_kind,
             weights=weights,
         )
-
-
-def _with_parts(id: str, revision: str | None, file: str | None) -> str:
-    """Return the address of a repository's id; `id` may be one already."""
-    address = id if hub.is_address(id) else f"hf://{id}"
-    parts = hub.parse_address(address)
-    for name, value, stated in (("revision", revision, parts.revision), ("file", file, parts.file)):
-        if value and stated:
-            raise InputError(f"{name}: expected None beside the address {id!r:.80}, which has one, got {value!r:.80}")
-    if revision:
-        address = f"{address.rstrip('/')}@{revision.replace('/', '%2F')}"
-    return f"{address.rstrip('/')}/{file}" if file else address
 
 
 def load_as(
