@@ -30,6 +30,7 @@ NAVIGATION = {
     "Guides": (
         "docs/checkpoints",
         "docs/hub",
+        "docs/compat",
         "docs/mels",
         "docs/streaming",
         "docs/steps",

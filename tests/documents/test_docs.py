@@ -56,6 +56,14 @@ def test_python_snippets_run_in_order(
         for layout in LAYOUTS:
             (tmp_path / layout).mkdir()
             random_checkpoint(tmp_path / layout, layout)
+    if page.name == "compat.md":
+        pytest.importorskip("yaml", reason="PyYAML is in the extra 'hub'")
+        sizes = {"n_mels": 80, "upsample_strides": (16, 16)}
+        for name, layout in (("model_dir", "lmnt"), ("vocoder", "speechbrain")):
+            (tmp_path / name).mkdir()
+            random_checkpoint(tmp_path / name, layout, **sizes)
+        settings = "sample_rate: 22050\ndilation_cycle_length: 2\ntrain_timesteps: 50\n"
+        (tmp_path / "vocoder" / "hyperparams.yaml").write_text(settings)
     if page.name == "hub.md":
         stack = request.getfixturevalue("exits")
         hub = stack.enter_context(running_hub())
