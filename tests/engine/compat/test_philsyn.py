@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import engine
-from engine.compat.philsyn import generate, main
+from engine.compat.philsyn import generate
+from engine.compat.philsyn.__main__ import main
 from engine.errors import CheckpointError, InputError
 from tests.support.layouts import random_checkpoint
 from tests.support.paths import SHARED
