@@ -6,10 +6,10 @@ weights, safetensors first, and the settings beside it where the weights need th
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from engine.checkpoint.folders import (
 )
 from engine.checkpoint.safetensors_file import read_safetensors
 from engine.checkpoint.source import open_source
+from engine.checks.callers import warn_caller
 from engine.checks.installation import how_to_install
 from engine.errors import CheckpointError, InputError, UnavailableError
 
@@ -40,6 +41,7 @@ _NAME = r"[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(
     rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>refs/(pr|convert)/[\w.-]+|[\w.%+-]+))?(/(?P<file>.*))?"
 )
+_LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _LOG_IN = "pass token=, or run 'hf auth login'"
 
 
@@ -141,6 +143,7 @@ def download(
         CheckpointError: the hub has no such repository, revision or file, the repository has no checkpoint or several,
             access is denied, or the hub cannot be reached and the cache lacks the file.
         UnavailableError: huggingface_hub is not installed.
+        OSError: the cache cannot be written.
     """
     library = _library(address)
     cache = Path(os.path.expanduser(cache_dir or library.constants.HF_HUB_CACHE))
@@ -152,11 +155,13 @@ def download(
     except CheckpointError:
         raise
     except Exception as error:
+        if getattr(error, "errno", None) in _LOCAL:  # of the cache, not of the connection
+            raise
         if refusal := _refusal(library.errors, address, error):
             raise refusal from None
         reason = f"the hub cannot be reached ({_one_line(error.__cause__ or error)})"
     path = _cached(address, cache, reason)
-    warnings.warn(f"{address}: used the cached files, because {reason}", UserWarning, stacklevel=2)
+    warn_caller(f"{address}: used the cached files, because {reason}")
     return path
 
 

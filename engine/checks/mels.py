@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from engine.checks.arrays import device_of, dtype_name, on_device, stack, to_numpy
+from engine.checks.callers import warn_caller
 from engine.config import Config
 from engine.errors import InputError
 
@@ -264,22 +264,5 @@ def _within(bounds: Bounds, limits: Bounds, margin: float) -> bool:
     return limits[0] - margin <= bounds[0] and bounds[1] <= limits[1] + margin
 
 
-def warn_caller(message: str) -> None:
-    """Issue a warning at the line outside the engine that called it.
-
-    Args:
-        message: the text.
-    """
-    warnings.warn(message, UserWarning, stacklevel=_level_of_the_caller())
-
-
 def _quoted(kinds: tuple[str, ...]) -> str:
     return ", ".join(map(repr, kinds[:-1])) + f" or {kinds[-1]!r}"
-
-
-def _level_of_the_caller() -> int:
-    """Return the stack level, seen from `warn_caller`, of the first caller outside the engine."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "engine":
-        frame, level = frame.f_back, level + 1
-    return level

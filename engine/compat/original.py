@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from engine.checkpoint.bundled import Model
 from engine.checkpoint.load import Checkpoint
 from engine.checks.arguments import check_reflection
-from engine.checks.mels import MelBatch, check_mel, fit_to_kind, warn_caller
+from engine.checks.callers import warn_caller
+from engine.checks.mels import MelBatch, check_mel, fit_to_kind
 from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.kernels.registry import Choice

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.checkpoint import hub
@@ -68,12 +69,12 @@ class Loadable(Reloadable):
             UnavailableError: huggingface_hub is not installed; or see `engine.load`.
             InputError: an argument has an impossible value.
         """
-        path = os.fspath(id)
-        if os.path.exists(path):
-            path = os.path.join(path, file) if file else path
+        path = Path(id)
+        if path.exists():
+            path = path / file if file else path
         else:
-            address = hub.parse_address(hub.address_of(path, revision, file))
-            path = str(hub.download(address, cache_dir=cache_dir, local_files_only=local_files_only, token=token))
+            address = hub.parse_address(hub.address_of(os.fspath(id), revision, file))
+            path = hub.download(address, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
         return load_as(
             cls,
             path,

@@ -137,6 +137,7 @@ def test_settings_beside_the_weights(hub: Hub, checkpoints: dict[str, bytes], se
     config = engine.load(ADDRESS, threads=1).config
     assert (config.family, config.dilation_cycle, len(config.train_schedule)) == ("speechbrain", 2, 50)
     assert hub.downloads() == [name, settings]
+    assert f"HEAD /{NAME}/resolve/{COMMIT}/{settings}" in hub.requests  # of the commit of the weights
 
 
 def test_file_and_folder_of_a_repository(hub: Hub, checkpoints: dict[str, bytes]) -> None:
@@ -234,6 +235,16 @@ def test_offline(monkeypatch: pytest.MonkeyPatch, checkpoints: dict[str, bytes],
     cached_repository(tmp_path, NAME, {"a.safetensors": checkpoints["safetensors"]})
     with pytest.warns(UserWarning, match=rf"^{ADDRESS}: used the cached files, because the hub cannot be reached"):
         assert engine.load(ADDRESS, threads=1).config.family == "lmnt"
+    with pytest.warns(UserWarning) as caught:
+        Voice.from_pretrained(NAME, threads=1)
+    assert caught[0].filename == __file__
+
+
+def test_cache_that_cannot_be_written(hub: Hub, checkpoints: dict[str, bytes], tmp_path: Path) -> None:
+    hub.repositories[NAME] = Repository({"a.safetensors": checkpoints["safetensors"]})
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(OSError, match="Not a directory"):
+        Voice.from_pretrained(NAME, cache_dir=tmp_path / "file" / "cache")
 
 
 def test_hub_that_is_down(
@@ -261,10 +272,16 @@ def test_layout_of_the_cache_as_a_folder(
         engine.load(folder)
 
 
-def test_folder_and_file_by_from_pretrained(checkpoints: dict[str, bytes], tmp_path: Path) -> None:
+def test_folder_and_file_by_from_pretrained(
+    checkpoints: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.safetensors").write_bytes(checkpoints["safetensors"])
     (tmp_path / "b.safetensors").write_bytes(checkpoints["safetensors"])
     for arguments in ({"id": tmp_path, "file": "a.safetensors"}, {"id": str(tmp_path / "b.safetensors")}):
         assert Voice.from_pretrained(**arguments, threads=1).config.family == "lmnt"  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"'a\.safetensors', 'b\.safetensors'; pass one of its files"):
         Voice.from_pretrained(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "a.safetensors").rename("digits/a.safetensors")
+    assert Voice.from_pretrained("digits", threads=1).config.family == "lmnt"  # the folder, not the bundled network
