@@ -96,11 +96,14 @@ $(VENV)/installed: $(VENV)/native
 # DistillMOS and the module of its network, 33 MB. Their other requirements (torchaudio, transformers, librosa) read files
 # and run networks that the tests do not use.
 MOS := distillmos==0.9.1 xls-r-sqa==0.1.0
+# The packages whose calls engine.compat takes, 3 MB. Of their other requirements torchaudio has a stand-in in the tests.
+COMPAT := diffwave==0.1.7 speechbrain==1.1.0 hyperpyyaml==1.2.3 ruamel.yaml==0.18.17 sentencepiece==0.2.3
 
 $(VENV)/installed-test: $(VENV)/native
 	@echo "Installing PyTorch and the test tools (a large download)"
 	@$(PIP) --no-build-isolation -e '.[test]'
 	@$(PIP) --no-deps $(MOS) || echo "make test: the tests of the predicted MOS will skip, because $(MOS) are missing"
+	@$(PIP) --no-deps $(COMPAT) || echo "make test: the tests of engine.compat will skip, because $(COMPAT) are missing"
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/installed-test
@@ -122,6 +125,7 @@ $(VENV)/installed-check: $(VENV)/native
 	@echo "Installing the linters, PyTorch and the test tools (a large download)"
 	@$(PIP) --no-build-isolation -e '.[test,check]'
 	@$(PIP) --no-deps $(MOS) || echo "make test: the tests of the predicted MOS will skip, because $(MOS) are missing"
+	@$(PIP) --no-deps $(COMPAT) || echo "make test: the tests of engine.compat will skip, because $(COMPAT) are missing"
 	@touch $@ $(VENV)/installed-test $(VENV)/installed
 
 # The site needs neither the package nor a compiler.

@@ -21,7 +21,8 @@ from engine.diffusion.prior import resolve_energy_min
 from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError
 from engine.voice import Voice
-from engine.voice.api import load, portable
+from engine.voice.api import load
+from engine.voice.loading import portable
 
 _LOADED = 8  # networks kept in memory, counting one on two devices twice
 _contents: dict[str, bytes] = {}  # checkpoints that came as bytes, by their place in a description

@@ -30,6 +30,7 @@ ROOMS = (
     "engine.bulk",
     "engine",
     "engine.nn",
+    "engine.compat",
     "engine.tuning",
     "engine.training",
     "engine.serving",
@@ -230,7 +231,7 @@ def test_torch_and_triton_come_late() -> None:
     assert not importers(ENGINE | KERNELS, "engine.kernels.reference")
 
 
-@pytest.mark.parametrize("name", ["scipy", "soundfile", "soxr", "librosa"])
+@pytest.mark.parametrize("name", ["scipy", "soundfile", "soxr", "librosa", "huggingface_hub", "yaml"])
 def test_extras_are_imported_where_they_are_used(name: str) -> None:
     assert not importers(ENGINE | KERNELS, name, at_once=True)
 

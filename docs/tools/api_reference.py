@@ -115,6 +115,17 @@ PAGES = (
         ),
     ),
     Page(
+        "compat.md",
+        "Calls of other packages",
+        "The calls of LMNT's, SpeechBrain's and philsyn's code. [Replace LMNT, SpeechBrain and philsyn](../compat.md) "
+        "lists the differences.",
+        (
+            "engine.compat.lmnt.predict",
+            "engine.compat.speechbrain.DiffWaveVocoder",
+            "engine.compat.philsyn.generate",
+        ),
+    ),
+    Page(
         "serving.md",
         "Service",
         "The service as an ASGI application. [Serving](../serving.md) describes its routes.",

@@ -194,12 +194,26 @@ def _class(module: str, node: ast.ClassDef) -> list[Member]:
     signature = f"class {node.name}" + (f"({', '.join(bases)})" if bases else "")
     doc = parse(ast.get_docstring(node, clean=False))
     listed = [Member(node.name, _path(module), "class", (signature,), tuple(fields), doc)]
-    groups: dict[str, list[Function]] = {}
-    for item in node.body:
-        if isinstance(item, Function) and not item.name.startswith("_"):
-            groups.setdefault(item.name, []).append(item)
-    listed += [_function(module, f"{node.name}.{name}", group) for name, group in groups.items()]
+    for owner, body in [(module, node.body), *_bases(module, node)]:
+        groups: dict[str, list[Function]] = {}
+        for item in body:
+            if isinstance(item, Function) and not item.name.startswith("_"):
+                groups.setdefault(item.name, []).append(item)
+        listed += [_function(owner, f"{node.name}.{name}", group) for name, group in groups.items()]
     return listed
+
+
+def _bases(module: str, node: ast.ClassDef) -> Iterator[tuple[str, list[ast.stmt]]]:
+    """Yield the modules and bodies of the base classes that the project defines."""
+    for base in node.bases:
+        if isinstance(base, ast.Name):
+            try:
+                owner, (definition, *_) = _definitions(module, base.id)
+            except LookupError:  # a class of Python or of another package
+                continue
+            if isinstance(definition, ast.ClassDef):
+                yield owner, definition.body
+                yield from _bases(owner, definition)
 
 
 def _function(module: str, name: str, nodes: list[Function]) -> Member:

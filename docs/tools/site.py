@@ -29,6 +29,8 @@ NAVIGATION = {
     "Start": ("docs/index", "docs/quickstart", "examples/README", "docs/samples/README", "docs/cli", "docs/api"),
     "Guides": (
         "docs/checkpoints",
+        "docs/hub",
+        "docs/compat",
         "docs/mels",
         "docs/front-ends",
         "docs/streaming",

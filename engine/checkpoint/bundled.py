@@ -1,4 +1,4 @@
-"""Checkpoints by name, path, folder or content: what `engine.load` accepts, and the networks of the package."""
+"""Checkpoints by name, path, folder, address or content, as `engine.load` accepts them, and the bundled networks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from pickle import PicklingError
 from typing import Any, BinaryIO, TypeAlias
 
+from engine.checkpoint import hub
+from engine.checkpoint.folders import SUFFIXES, find_checkpoint
 from engine.checkpoint.source import Source, open_source
 from engine.checks.open_files import content_of_file
 from engine.errors import CheckpointError, InputError
@@ -17,15 +19,10 @@ ASSETS = Path(__file__).parents[1] / "assets"
 BUNDLED = ASSETS / "voice.safetensors"
 # A vocoder; spoken digits selected by label; unconditional spoken digits.
 NAMES = ("voice", "digits", "digits-unconditional")
-# The name of a bundled network, a checkpoint file, its folder, or its content as bytes or as an open binary file.
+# The name of a bundled network, a checkpoint file, its folder, an address "hf://owner/name" of the Hugging Face Hub, or
+# the content as bytes or as an open binary file.
 Model: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pkl", ".bin")
-# The names under which trainers leave the checkpoint to use in their folder, in the order of preference.
-_USUAL_NAMES = (
-    *("weights.pt", "model.safetensors", "voice.safetensors", "diffwave.ckpt", "last.ckpt"),
-    "pytorch_model.bin",
-)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # Path("https://x") has one slash
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 _MAX_PATH = 4096  # bytes
@@ -51,13 +48,17 @@ def path_of(model: str | os.PathLike[str] | bytes | None = None) -> Path:
 
     A string in `NAMES` always selects the bundled network, even if the working directory has a file of that name.
     "./digits" and Path("digits") are files. In a folder, `find_checkpoint` finds the file. "~" is the home folder.
+    The file of an address "hf://owner/name[@revision][/file]" is downloaded into the cache of the Hugging Face Hub,
+    with the settings beside it.
 
     Args:
-        model: a path, or the name of a bundled network; None for the bundled voice.
+        model: a path, an address, or the name of a bundled network; None for the bundled voice.
 
     Raises:
-        CheckpointError: this installation lacks the bundled network, the model is a URL or an id of a hub, a folder has
-            no checkpoint or several, or a bare word is neither a name nor a file.
+        CheckpointError: this installation lacks the bundled network, the model is a URL or an id without "hf://", the
+            hub lacks the repository or the file, a folder has no checkpoint or several, or a bare word is neither a
+            name nor a file.
+        UnavailableError: the model is an address, and huggingface_hub is not installed.
     """
     if model is None:
         return BUNDLED
@@ -67,6 +68,8 @@ def path_of(model: str | os.PathLike[str] | bytes | None = None) -> Path:
             raise CheckpointError(f"model: this installation lacks the bundled network {model!r}, expected {path}")
         return path
     text = os.fsdecode(model)
+    if hub.is_address(text):
+        return hub.download(hub.parse_address(text))
     _refuse_remote(text)
     path = Path(os.path.expanduser(text))
     if isinstance(model, str) and model == path.name and not path.suffix and not _exists(path):
@@ -97,45 +100,17 @@ def source_of(model: Model | None) -> Source:
     raise InputError(f"path: expected {expected}, got {type(model).__name__}")
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint in a folder, as trainers leave it.
-
-    A file of a usual name ("weights.pt", "model.safetensors", "diffwave.ckpt") comes first. Otherwise there is one file
-    with the suffix of a checkpoint, or a series whose names differ by the number of the step; the largest is the last.
-
-    Args:
-        folder: an existing folder.
-
-    Raises:
-        CheckpointError: the folder has no checkpoint, or several.
-    """
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        raise CheckpointError(f"{folder}: expected a folder with a checkpoint, got: {error.strerror}") from None
-    files = [name for name in names if name.endswith(SUFFIXES) and (folder / name).is_file()]
-    for name in _USUAL_NAMES:
-        if name in files:
-            return folder / name
-    numbers = [re.split(r"(\d+)", name) for name in files]
-    series = {tuple(part for part in parts if not part.isdecimal()) for parts in numbers}
-    if not files or (len(files) > 1 and (len(series) > 1 or len(numbers[0]) < 3)):
-        listed = ", ".join(f"{name!r:.60}" for name in (files or names)[:4]) or "an empty one"
-        remedy = "; pass one of its files" if files else ""
-        raise CheckpointError(f"{folder}: expected a folder with one checkpoint or weights.pt, got {listed}{remedy}")
-    return folder / max(files, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
-
-
 def _refuse_remote(text: str) -> None:
     """Refuse an address in place of a path, with the remedy."""
-    remedy = "download the checkpoint first and pass its path"
     if _URL.match(text) and not os.path.exists(text):
-        raise CheckpointError(f"model: expected a file, got the address {text!r:.80}; {remedy}")
+        raise CheckpointError(
+            f"model: expected a file, got the address {text!r:.80}; download the checkpoint first and pass its path"
+        )
     parent = os.path.dirname(text)
     if _HUB_ID.fullmatch(text) and not text.endswith(SUFFIXES) and not os.path.exists(parent):
         raise CheckpointError(
             f"model: expected a file, got {text!r:.80}, which is neither a file nor a folder; if it is the id of a "
-            f"repository on a hub, {remedy}, for example with 'hf download {text:.60}'"
+            f"repository on the Hugging Face Hub, pass 'hf://{text:.60}'"
         )
 
 

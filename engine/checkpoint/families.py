@@ -74,6 +74,7 @@ class Family:
         default_betas: (first, last) of the training schedule by its length, if no setting gives them.
         default_sample_rates: of its published networks, if no setting gives it: (conditional, unconditional).
         default_mel_kind: the kind of mel that its networks are trained with.
+        settings_file: the name of its own file of settings beside the weights, read where config.json does not suffice.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Family:
     default_betas: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     default_sample_rates: tuple[int | None, int | None] = (None, None)
     default_mel_kind: str = "lmnt"
+    settings_file: str = ""
 
 
 FAMILIES = (
@@ -137,11 +139,13 @@ FAMILIES = (
             "beta_end": "beta_last",
             "total_steps": "train_steps",
             "train_timesteps": "train_steps",
+            "timesteps": "train_steps",
         },
         fixed={"padding": "reflect"},
         default_betas={50: (1e-4, 0.05)},  # of its recipe
         default_sample_rates=(22050, 22050),
         default_mel_kind="speechbrain",
+        settings_file="hyperparams.yaml",
     ),
     Family(  # github.com/lmnt-com/diffwave, model.py
         name="lmnt",

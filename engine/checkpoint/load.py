@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from engine.checkpoint.canonical import to_canonical
 from engine.checkpoint.families import identify_family, merge_settings, missing_settings
+from engine.checkpoint.hyperparams import read_hyperparams
 from engine.checkpoint.layouts import LMNT, Layout
 from engine.checkpoint.lazy_tensor import LazyTensor, Shape
 from engine.checkpoint.pytorch import read_pytorch
@@ -101,11 +102,12 @@ def load_checkpoint(
 
     A safetensors file written by `save_checkpoint` is complete. For every other file, a config.json beside it supplies
     the hyper-parameters that the file lacks, under the family's names or `Config`'s. It may not contradict the file.
+    SpeechBrain's hyperparams.yaml beside it is read where these do not suffice (extra `hub`).
 
     Args:
         path: the file, or its content.
         mel_kind: the kind of mel, one of `MEL_KINDS`; overrides the family's default.
-        config: the path of the config.json; None for the one beside the file.
+        config: the path of the config.json, or of a hyperparams.yaml; None for those beside the file.
         weights: "raw", or "ema" for the average over the training that some trainers store beside them; None for the
             raw ones, or the average of a file that has nothing else.
 
@@ -143,7 +145,7 @@ def load_checkpoint(
             checkpoint = _from_recorded_config(tensors, recorded)
         else:
             selected = select_weights(tensors, average, weights or WEIGHTS[0])
-            checkpoint = _from_family(selected, container, sources)
+            checkpoint = _from_family(selected, container, sources, source.folder)
     except CheckpointError as error:
         raise CheckpointError(f"{source.name}: {error}") from None
     if weights not in (None, selected.weights):
@@ -262,8 +264,10 @@ def _list_names(names: list[str]) -> str:
     return f"{listed} and {len(names) - 2} more" if len(names) > 2 else listed
 
 
-def _from_family(selected: Selection, container: str, sources: dict[str, dict[Any, Any]]) -> Checkpoint:
-    """Build a network from a family's tensors and settings.
+def _from_family(
+    selected: Selection, container: str, sources: dict[str, dict[Any, Any]], folder: Path | None
+) -> Checkpoint:
+    """Build a network from a family's tensors and settings, with the family's own file of settings where it is needed.
 
     Raises:
         CheckpointError: tensors and settings disagree, or something is missing.
@@ -271,6 +275,9 @@ def _from_family(selected: Selection, container: str, sources: dict[str, dict[An
     layout = selected.layout
     family, certain = identify_family(layout, "" if selected.prefix else container, sources)
     settings = merge_settings(family, sources)
+    if missing_settings(family, settings) and folder is not None and (folder / family.settings_file).is_file():
+        sources = {**sources, family.settings_file: read_hyperparams(folder / family.settings_file)}
+        settings = merge_settings(family, sources)
     tensors = to_canonical(selected.tensors, family)
     sizes = _infer_sizes(tensors, layout)
     unconditional = sizes["n_mels"] == 0
@@ -357,14 +364,16 @@ def _infer_sizes(tensors: Mapping[str, LazyTensor], layout: Layout) -> dict[str,
 
 
 def _read_config_json(source: Source, config: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Read the settings of a configuration file; {} if there is none beside the checkpoint."""
+    """Read the settings of a configuration file, JSON or YAML; {} if there is none beside the checkpoint."""
     if config is None and source.folder is None:
         return {}
     config_path = Path(config) if config is not None else Path(source.folder or "", "config.json")
     if not config_path.is_file():
         if config is None:
             return {}
-        raise CheckpointError(f"{config_path}: expected a configuration in JSON, got no such file")
+        raise CheckpointError(f"{config_path}: expected a configuration, got no such file")
+    if config_path.suffix in (".yaml", ".yml"):
+        return read_hyperparams(config_path)
     try:
         with open(config_path, "rb") as file:
             text = file.read(MAX_CONFIG + 1)

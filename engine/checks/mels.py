@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from engine.checks.arrays import device_of, dtype_name, on_device, stack, to_numpy
+from engine.checks.callers import warn_caller
 from engine.config import Config
 from engine.errors import InputError
 
@@ -226,13 +226,14 @@ def fit_to_kind(
         looks = f"look like a log mel ({_quoted(LOG_KINDS)})" if log else "fit no kind this engine knows"
         raise InputError(f"{wants}, got values from {got}, which {looks}; {remedy}")
     if mel_kind != "lmnt" and not piece and _within(batch.bounds, LMNT_RANGE, ROUNDING):
-        _warn(f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}")
+        warn_caller(f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}")
     if _within(batch.bounds, limits, 0.0):
         return batch
     if not quiet and is_outside(batch.bounds, mel_kind):
         outside = sum(int(((item < limits[0]) | (item > limits[1])).sum()) for item in batch.items)
         total = sum(math.prod(item.shape) for item in batch.items)
-        _warn(f"{wants}, got values from {got}; {outside} of {total} were clipped to {limits[0]:g} to {limits[1]:g}")
+        clipped = f"{outside} of {total} were clipped to {limits[0]:g} to {limits[1]:g}"
+        warn_caller(f"{wants}, got values from {got}; {clipped}")
     return replace(batch, items=[item.clip(*limits) for item in batch.items], bounds=limits)
 
 
@@ -247,7 +248,7 @@ def warn_unknown_kind(mel_kind: str | None) -> None:
     """
     if mel_kind is None:
         message = "mel: this checkpoint does not say which kind it wants, so the values cannot be checked"
-        _warn(f"{message}; pass mel_kind=, one of 'lmnt', {_quoted(LOG_KINDS)}")
+        warn_caller(f"{message}; pass mel_kind=, one of 'lmnt', {_quoted(LOG_KINDS)}")
 
 
 def is_outside(bounds: Bounds, mel_kind: str | None) -> bool:
@@ -263,17 +264,5 @@ def _within(bounds: Bounds, limits: Bounds, margin: float) -> bool:
     return limits[0] - margin <= bounds[0] and bounds[1] <= limits[1] + margin
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=_level_of_the_caller())
-
-
 def _quoted(kinds: tuple[str, ...]) -> str:
     return ", ".join(map(repr, kinds[:-1])) + f" or {kinds[-1]!r}"
-
-
-def _level_of_the_caller() -> int:
-    """Return the stack level, seen from `_warn`, of the first caller outside the engine."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "engine":
-        frame, level = frame.f_back, level + 1
-    return level

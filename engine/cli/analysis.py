@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int | None:
     check_output(arguments.output, ".npy", arguments.input)
     recording = read_recording(arguments.input)
     config = load_checkpoint(path_of(arguments.model)).config
-    model, kind = arguments.model or "the bundled voice", arguments.kind or config.mel_kind
+    model, kind = arguments.model_name or "the bundled voice", arguments.kind or config.mel_kind
     mel = mel_of_recording(arguments.input, *recording, replace(config, mel_kind=kind))
     write_mel(arguments.output, mel)
     if kind == config.mel_kind:

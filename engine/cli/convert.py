@@ -10,7 +10,7 @@ from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.checks.output_files import check_output
 from engine.cli.messages import add_messages, print_result, progress_stream
-from engine.cli.options import add_mel_kind, add_output, add_weights
+from engine.cli.options import CHECKPOINT, add_mel_kind, add_output, add_weights
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
 from engine.tuning.int8 import calibrate
@@ -35,7 +35,7 @@ def add_command(commands: Commands) -> None:
     files.add_argument(
         "checkpoint",
         metavar="CKPT",
-        help="a checkpoint (.pt, .pkl, .ckpt, .safetensors), or the name of a bundled network",
+        help=CHECKPOINT,
     )
     add_output(files, "OUT.safetensors", "the converted checkpoint")
     files.add_argument(
@@ -48,9 +48,9 @@ def add_command(commands: Commands) -> None:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--config",
-        metavar="FILE.json",
+        metavar="FILE",
         type=Path,
-        help="hyper-parameters that CKPT lacks (default: config.json beside CKPT, if there is one)",
+        help="hyper-parameters that CKPT lacks: a config.json or a hyperparams.yaml (default: the one beside CKPT)",
     )
     add_mel_kind(network)
     add_weights(network)

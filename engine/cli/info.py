@@ -11,7 +11,7 @@ from typing import Any
 from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.cli.messages import add_messages, print_result
-from engine.cli.options import add_execution, add_mel_kind, add_weights, load
+from engine.cli.options import CHECKPOINT, add_execution, add_mel_kind, add_weights, load
 from engine.cli.parsing import Commands
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
 from engine.diffusion.labels import list_names
@@ -41,7 +41,7 @@ def add_command(commands: Commands) -> None:
         "model",
         metavar="CKPT",
         nargs="?",
-        help="a checkpoint or its folder, or the name of a bundled network (default: voice)",
+        help=f"{CHECKPOINT} (default: voice)",
     )
     add_mel_kind(network)
     add_weights(network)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TextIO
 
 import engine
+from engine.checkpoint import hub
 from engine.checks.output_files import Terminated, unwinding_on_signals
 from engine.cli import analysis, convert, doctor, generation, info, serve, tune_steps, vocode
 from engine.cli.bench import command as bench
@@ -95,9 +96,20 @@ def _run(argv: Sequence[str] | None) -> int:
     warnings.showwarning = partial(_show_warning, names)
     try:
         with logging_to_stderr(arguments):
+            _download_models(arguments)
             return arguments.run(arguments) or 0
     except (CheckpointError, InputError, UnavailableError) as error:
         raise type(error)(translate(str(error), names)) from error
+
+
+def _download_models(arguments: argparse.Namespace) -> None:
+    """Replace an address of the hub by its file, once for all parts of a command; `model_name` keeps the address."""
+    for name in ("model", "checkpoint"):
+        model = getattr(arguments, name, None)
+        arguments.model_name = getattr(arguments, "model_name", None) or model
+        if isinstance(model, str) and hub.is_address(model):
+            path = hub.download(hub.parse_address(model), progress=not getattr(arguments, "quiet", False))
+            setattr(arguments, name, str(path))
 
 
 def build_parser() -> Parser:

@@ -136,6 +136,9 @@ def add_steps(group: Group, default: str) -> None:
     )
 
 
+CHECKPOINT = "a checkpoint or its folder, hf://owner/name, or the name of a bundled network"
+
+
 def add_model(group: Group, default: str | None) -> None:
     """Add the option --model.
 
@@ -143,7 +146,7 @@ def add_model(group: Group, default: str | None) -> None:
         group: receives the option.
         default: the name of a bundled network, None for the voice.
     """
-    text = f"a checkpoint or its folder, or the name of a bundled network (default: {default or 'voice'})"
+    text = f"{CHECKPOINT} (default: {default or 'voice'})"
     group.add_argument("--model", default=default, metavar="CKPT", help=text)
 
 

@@ -118,9 +118,11 @@ def _run(arguments: argparse.Namespace) -> None:
             steps=arguments.steps,
             energy_min=arguments.energy_min,
             token=token,
-            name=Path(str(arguments.model or "voice")).stem,
+            name=Path(str(arguments.model_name or "voice")).stem,
         )
-        notice(f"{arguments.model or 'voice'}: {voice.config.summary()}; {_execution(voice)}, {_count(slots, 'slot')}")
+        notice(
+            f"{arguments.model_name or 'voice'}: {voice.config.summary()}; {_execution(voice)}, {_count(slots, 'slot')}"
+        )
         if voice.config.n_mels:
             notice(_speed(arguments, voice, slots))
         if not arguments.quiet:

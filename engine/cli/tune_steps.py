@@ -22,6 +22,7 @@ from engine.checks.output_files import check_output
 from engine.cli.analysis import mel_of_recording
 from engine.cli.messages import add_messages, notice, print_result, progress_stream
 from engine.cli.options import (
+    CHECKPOINT,
     add_execution,
     add_mel_kind,
     add_output,
@@ -75,7 +76,7 @@ def add_command(commands: Commands) -> None:
         names={"mel": "--clips", "config": "CKPT", "model": "CKPT"},
     )
     files = parser.add_argument_group("input and output")
-    files.add_argument("model", metavar="CKPT", help="a checkpoint or its folder, or the name of a bundled network")
+    files.add_argument("model", metavar="CKPT", help=CHECKPOINT)
     files.add_argument(
         "--clips",
         metavar="DIR",

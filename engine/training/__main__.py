@@ -92,7 +92,7 @@ def _fit(options: argparse.Namespace) -> int:
     precision = resolve_precision(options.precision, device)
     recipe = read_recipe(options.recipe)
     if options.init:
-        recipe = replace(recipe, training=replace(recipe.training, init=str(options.init)))
+        recipe = replace(recipe, training=replace(recipe.training, init=options.init))
     folder = options.folder or Path(f"{Path(options.recipe).stem}-training")
     run = Options(folder, device, precision, options.validate_every, skip_broken=options.skip_broken)
     done = fit(recipe, options.data, run)
@@ -181,8 +181,11 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     fit.add_argument("--skip-broken", action="store_true", help=text)
     text = "the folder of the state and the log (default: NAME-training for a recipe NAME or NAME.toml)"
     fit.add_argument("--folder", type=Path, metavar="DIR", help=text)
-    text = "start from the weights of a checkpoint, or of a training's state"
-    fit.add_argument("--init", type=Path, metavar="CKPT", help=text)
+    text = (
+        "start from the weights of a training's state, or of a checkpoint: a file, its folder, hf://owner/name, or a "
+    )
+    text += "bundled network"
+    fit.add_argument("--init", metavar="CKPT", help=text)
     text = "the device (default: auto, a GPU if PyTorch can use one)"
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
     text = "the precision of the residual layers (default: auto, bf16 if the hardware multiplies it)"

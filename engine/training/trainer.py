@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
 from engine.errors import InputError
 from engine.kernels.device import CudaDevice, obstacle
@@ -246,18 +246,19 @@ def fused_obstacle(device: torch.device, dtype: torch.dtype, channels: int) -> s
 
 
 def _initialize_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> int:
-    """Load initial weights from a checkpoint or a state, of the same network or a narrower one.
+    """Load initial weights from a checkpoint (`engine.load`) or a state, of the same network or a narrower one.
 
     Returns:
         The channels of the narrower network, or 0.
     """
     weights: Mapping[str, Tensor]
-    if is_state(Path(file)):
-        state = read_state(Path(file))
+    path = path_of(file)
+    if is_state(path):
+        state = read_state(path)
         weights, config = state.tensors["weights"], recipe_from_json(state.recipe).network
         config = replace(config, classes=state.classes)
     else:
-        checkpoint = load_checkpoint(file)
+        checkpoint = load_checkpoint(path)
         weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()}
         config = checkpoint.config
     for name in SEMANTIC_FIELDS:

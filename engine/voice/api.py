@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.checkpoint.bundled import NAMES, Model, source_of
-from engine.checkpoint.load import Checkpoint, load_checkpoint
-from engine.checkpoint.source import Source
-from engine.checks.arguments import check_count
+from engine.checkpoint.bundled import NAMES, Model
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT
-from engine.kernels import registry
-from engine.kernels.processors import default_threads
 from engine.sampling.item import Event, Progress
 from engine.voice import Voice
+from engine.voice.loading import load_as
 
 if TYPE_CHECKING:
     import torch
-
-_LOG = logging.getLogger(__name__)
-MAX_THREADS = 1024
 
 
 def load(
@@ -43,8 +33,8 @@ def load(
 
     Args:
         path: a checkpoint of any public implementation (docs/checkpoints.md), its folder, or its content as bytes or as
-            an open binary file; or the name of a bundled network (`engine.checkpoint.bundled.NAMES`); None for
-            the bundled voice.
+            an open binary file; or "hf://owner/name[@revision][/file]" on the Hugging Face Hub (docs/hub.md); or the
+            name of a bundled network (`engine.checkpoint.bundled.NAMES`); None for the bundled voice.
         device: "auto" for a GPU where there is one; "cpu"; "cuda", or "cuda:1" for another than the first.
         precision: "auto" for the fastest; on a CPU "fp32", "bf16" or, where the checkpoint is calibrated for it
             (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
@@ -61,40 +51,16 @@ def load(
         UnavailableError: the device, precision or isa is not available here; the message says why.
         InputError: an argument has an impossible value.
     """
-    if threads is None:
-        limit = default_threads()
-        count, reason = min(limit.count, MAX_THREADS), limit.reason
-    else:
-        count, reason = check_count(threads, "threads", MAX_THREADS), "requested"
-    source = source_of(path)
-    checkpoint = load_checkpoint(source, mel_kind, weights=weights)
-    _warn(checkpoint, source.name)
-    choice = registry.select(device, precision, isa, bool(checkpoint.config.int8_ranges))
-    voice = Voice(checkpoint, choice, count, reason)
-    options = {"device": device, "precision": precision, "threads": threads, "isa": isa, "mel_kind": mel_kind}
-    voice.origin = partial(load, **options, weights=weights), (portable(path, source),)  # type: ignore[arg-type]
-    for line in voice.explain().splitlines():
-        _LOG.info("%s", line)
-    return voice
-
-
-def portable(path: Model | None, source: Source) -> Model | None:
-    """Return an argument of `load` that means the same in another process."""
-    if path is None or (isinstance(path, str) and path in NAMES):
-        return path
-    return source.content if isinstance(source.content, bytes) else os.path.abspath(source.content)
-
-
-def _warn(checkpoint: Checkpoint, name: str) -> None:
-    """Warn about parameters in the file of modules that DiffWave does not have."""
-    if foreign := [tensor for tensor in checkpoint.unused if tensor.endswith((".weight", ".bias"))]:
-        listed = ", ".join(f"{tensor!r:.60}" for tensor in foreign[:2]) + ", ..." * (len(foreign) > 2)
-        warnings.warn(
-            f"{name}: ignored {len(foreign)} tensors of modules that DiffWave does not have ({listed}); the audio is "
-            "wrong if the network needs them",
-            UserWarning,
-            stacklevel=3,
-        )
+    return load_as(
+        Voice,
+        path,
+        device=device,
+        precision=precision,
+        threads=threads,
+        isa=isa,
+        mel_kind=mel_kind,
+        weights=weights,
+    )
 
 
 @lru_cache(maxsize=len(NAMES))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from engine.checkpoint.bundled import Reloadable
 from engine.checkpoint.load import Checkpoint
 from engine.checks.arguments import (
     check_clip_length,
@@ -35,12 +34,13 @@ from engine.sampling.item import Event, Item, Progress, check_callbacks, check_c
 from engine.sampling.loops import LOOPS
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream, StreamOptions
+from engine.voice.loading import Loadable
 
 if TYPE_CHECKING:
     import torch
 
 
-class Voice(Reloadable):
+class Voice(Loadable):
     """One network, ready to run. `engine.load` makes it; several threads may use it at once.
 
     Attributes:

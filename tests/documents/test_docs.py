@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from engine.config import SC09
 from engine.errors import UnavailableError
 from engine.voice import api
 from tests.support import symptoms
+from tests.support.hub import Repository, cached_repository, running_hub, use_hub
 from tests.support.layouts import LAYOUTS, random_checkpoint
 from tests.support.networks import random_network
 from tests.support.paths import ROOT
@@ -37,6 +40,12 @@ COMMANDS = [
 ]
 
 
+@pytest.fixture
+def exits() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_snippets_run_in_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -47,6 +56,22 @@ def test_python_snippets_run_in_order(
         for layout in LAYOUTS:
             (tmp_path / layout).mkdir()
             random_checkpoint(tmp_path / layout, layout)
+    if page.name == "compat.md":
+        pytest.importorskip("yaml", reason="PyYAML is in the extra 'hub'")
+        sizes = {"n_mels": 80, "upsample_strides": (16, 16)}
+        for name, layout in (("model_dir", "lmnt"), ("vocoder", "speechbrain")):
+            (tmp_path / name).mkdir()
+            random_checkpoint(tmp_path / name, layout, **sizes)
+        settings = "sample_rate: 22050\ndilation_cycle_length: 2\ntrain_timesteps: 50\n"
+        (tmp_path / "vocoder" / "hyperparams.yaml").write_text(settings)
+    if page.name == "hub.md":
+        stack = request.getfixturevalue("exits")
+        hub = stack.enter_context(running_hub())
+        use_hub(monkeypatch, hub.url, tmp_path / "cache")
+        random_checkpoint(tmp_path, "lmnt")
+        files = {"weights.pt": (tmp_path / "weights.pt").read_bytes()}
+        hub.repositories["owner/name"] = Repository(files, ("main", "v1.0"))
+        cached_repository(tmp_path / "hub", "owner/name", files)
     if page.name == "training.md":
         (tmp_path / "my-voice.safetensors").symlink_to(bundled.BUNDLED)
         np.save(tmp_path / "mel.npy", np.load(bundled.ASSETS / "demo_mel.npy")[:, :20])

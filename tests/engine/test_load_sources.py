@@ -19,7 +19,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import engine
-from engine.checkpoint.bundled import find_checkpoint, path_of
+from engine.checkpoint.bundled import path_of
+from engine.checkpoint.folders import find_checkpoint
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
 from engine.errors import CheckpointError, InputError
 from engine.kernels import registry
@@ -199,13 +200,16 @@ def test_home_is_expanded(folder: Path, audio: bytes, monkeypatch: pytest.Monkey
     ("model", "error", "message"),
     [
         ("https://example.org/weights.pt", CheckpointError, "the address 'https://example.org/weights.pt'; download"),
-        ("hf://owner/name/x.safetensors", CheckpointError, "the address 'hf://owner/name/x.safetensors'; download"),
         (Path("https://example.org/weights.pt"), CheckpointError, "the address 'https:/example.org/weights.pt'; downl"),
         ("s3://bucket/x", CheckpointError, "the address"),
         ("gs://bucket/x.pt", CheckpointError, "the address"),
-        ("owner/name", CheckpointError, "'owner/name', which is neither a file nor .* 'hf download owner/name'"),
-        ("speechbrain/tts-diffwave-ljspeech", CheckpointError, "if it is the id of a repository on a hub, download"),
-        ("owner/name-v1.2", CheckpointError, "if it is the id of a repository on a hub"),
+        ("owner/name", CheckpointError, "'owner/name', which is neither a file nor .* pass 'hf://owner/name'"),
+        (
+            "speechbrain/tts-diffwave-ljspeech",
+            CheckpointError,
+            "if it is the id of a repository on the Hugging Face Hub, pass 'hf",
+        ),
+        ("owner/name-v1.2", CheckpointError, "if it is the id of a repository on the Hugging Face Hub, pass"),
         ("owner/name.pt", CheckpointError, "No such file"),
         ("/absent/name", CheckpointError, "No such file"),
         ("a/b/c", CheckpointError, "No such file"),

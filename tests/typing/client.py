@@ -28,6 +28,8 @@ def voices() -> engine.Voice:
     with open("weights.pt", "rb") as file:
         engine.load(file)
     engine.load(b"content")
+    engine.load("hf://owner/name@v1.0/voice.safetensors")
+    assert_type(engine.Voice.from_pretrained("owner/name", revision="v1.0", token=False, threads=2), engine.Voice)
     return engine.load(Path("a.safetensors"), device="cpu", precision="fp32", threads=2, isa="generic", mel_kind="lmnt")
 
 

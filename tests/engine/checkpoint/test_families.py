@@ -86,7 +86,7 @@ def test_missing_settings_have_the_names_of_the_family(tmp_path: Path, layout: s
     path = random_checkpoint(tmp_path, layout).path
     (tmp_path / "config.json").rename(tmp_path / "other.json")
     assert_refused(path, f": {match}: put it into config.json beside the file")
-    assert_refused(path, "other: expected a configuration in JSON, got no such file", config=tmp_path / "other")
+    assert_refused(path, "other: expected a configuration, got no such file", config=tmp_path / "other")
     assert load_checkpoint(path, config=tmp_path / "other.json").config == layout_config(layout)
     (tmp_path / "config.json").write_text("rubbish")
     assert load_checkpoint(path, config=tmp_path / "other.json").config == layout_config(layout)

@@ -70,7 +70,7 @@ def test_a_checkpoint_without_a_recorded_kind(workspace: Path, run: Run, monkeyp
         checkpoint = load_checkpoint(*arguments, **options)
         return replace(checkpoint, config=replace(checkpoint.config, mel_kind=None))
 
-    for name in ("engine.voice.api.load_checkpoint", "engine.cli.analysis.load_checkpoint"):
+    for name in ("engine.voice.loading.load_checkpoint", "engine.cli.analysis.load_checkpoint"):
         monkeypatch.setattr(name, load)
     message = "--model: expected a checkpoint that records its kind of mel, got one without; pass "
     arguments = ["mel", "in.wav", "-o", "mel2.npy", "--model", "small.safetensors"]

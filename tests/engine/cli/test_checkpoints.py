@@ -86,7 +86,7 @@ def test_own_fast_schedule(workspace: Path, run: Run) -> None:
     assert "fast         12 steps, beta 0.0001 to 0.3\n" in run("info", "a.safetensors", *EXECUTION)[1]
 
 
-@pytest.mark.parametrize("model", ["hf://owner/name", "https://example.org/x.pt", "owner/name", "absent"])
+@pytest.mark.parametrize("model", ["s3://owner/name", "https://example.org/x.pt", "owner/name", "absent"])
 def test_what_is_no_file(workspace: Path, run: Run, model: str) -> None:
     np.save("mel.npy", MEL)
     assert error_of(run, "vocode", "mel.npy", "-o", "x.wav", "--model", model).startswith("--model: expected a file")

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from engine.checkpoint.bundled import path_of
+from engine.checkpoint.load import load_checkpoint
 from engine.config import Config
+from engine.errors import CheckpointError
 from engine.training.data import read_corpus
 from engine.training.fit import STATE, Options, fit
 from engine.training.grow import grow_weights
 from engine.training.network import DiffWave
 from engine.training.processes import Processes
 from engine.training.state import read_state
-from engine.training.trainer import Trainer
+from engine.training.trainer import Trainer, _initialize_from
 from tests.engine.training.networks import random_diffwave
 from tests.engine.training.recordings import digits_recipe, write_digits
 from tests.support.networks import SMALL, SMALL_UNCONDITIONAL
@@ -81,6 +85,20 @@ def test_classes_do_not_grow(counts: tuple[int, int]) -> None:
     wide = replace(SMALL_UNCONDITIONAL, residual_channels=64)
     narrow_weights = weights(random_diffwave(SMALL_UNCONDITIONAL, counts[0]))
     assert grow_weights(narrow_weights, weights(random_diffwave(wide, counts[1]))) is None
+
+
+def test_initial_weights_by_name_and_by_folder(tmp_path: Path) -> None:
+    """`--init` takes what `engine.load` takes."""
+    checkpoint = load_checkpoint(path_of("voice"))
+    (tmp_path / "weights.safetensors").symlink_to(path_of("voice"))
+    for model in ("voice", str(tmp_path)):
+        network = DiffWave(checkpoint.config)
+        with torch.no_grad():
+            assert _initialize_from(network, model, ()) == 0
+        for name, parameter in weights(network).items():
+            np.testing.assert_array_equal(parameter, checkpoint.tensors[name])
+    with pytest.raises(CheckpointError, match="expected a file or one of 'voice'"):
+        _initialize_from(DiffWave(checkpoint.config), "absent", ())
 
 
 def test_a_training_starts_from_a_narrower_one_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
