@@ -117,12 +117,11 @@ PAGES = (
     Page(
         "compat.md",
         "Calls of other packages",
-        "The calls of LMNT's, SpeechBrain's and philsyn's code. [Replace LMNT, SpeechBrain and philsyn](../compat.md) "
-        "lists the differences.",
+        "The calls of LMNT's and SpeechBrain's code. [Replace LMNT, SpeechBrain and philsyn](../compat.md) "
+        "lists the differences, and has philsyn's command.",
         (
             "engine.compat.lmnt.predict",
             "engine.compat.speechbrain.DiffWaveVocoder",
-            "engine.compat.philsyn.generate",
         ),
     ),
     Page(

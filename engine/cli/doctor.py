@@ -43,6 +43,7 @@ _EXTRAS = (
     ("triton", "gpu", "the GPU backend"),
     ("soundfile", "audio", "FLAC, Ogg and MP3"),
     ("soxr", "audio", "other sample rates"),
+    ("huggingface_hub", "hub", "checkpoints on the Hugging Face Hub"),
 )
 
 
