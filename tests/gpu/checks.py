@@ -104,8 +104,7 @@ def project_conditioner(device: Any, config: Config, precision: str, lengths: Se
         weight = exact(config)[f"residual_layers.{layer}.conditioner_projection.weight"]
         zero = torch.zeros(len(weight), dtype=torch.float64)
         expected = [reference.project_conditioner(mel[:, : config.n_mels], weight, zero)[0] for mel in mels]
-        conditioner = net.interleave_conditioner(buffers.conditioner[layer])
-        errors.append(worst_error(halves(conditioner, config), expected, lengths))
+        errors.append(worst_error(halves(buffers.conditioner[layer], config), expected, lengths))
     return max(errors)
 
 
@@ -159,8 +158,7 @@ def residual_block(device: Any, config: Config, precision: str, lengths: Sequenc
     if config.n_mels:
         fill_rows(device, buffers.conditioner[layer], lengths)
         bias = w[f"{prefix}.conditioner_projection.bias"][:, None]
-        pairs = net.interleave_conditioner(buffers.conditioner[layer])
-        rows = [pairs[item, :length].cpu().double() for item, length in enumerate(lengths)]
+        rows = [buffers.conditioner[layer][item, :length].cpu().double() for item, length in enumerate(lengths)]
         conditioner = [halves(row, config).T[None] + bias for row in rows]
     for item, length in enumerate(lengths):  # padded channels are zero, and must stay zero
         device.fill(buffers.h[layer % 2][item, :length, C:], 0.0)
@@ -181,6 +179,51 @@ def residual_block(device: Any, config: Config, precision: str, lengths: Sequenc
         for item, length in enumerate(lengths):
             assert not h_next[item, :length, C:].any(), "padded channels are not zero"
     return max(worst_error(h_next, expected_h, lengths), worst_error(buffers.skip, expected_skip, lengths))
+
+
+def residual_stack(
+    device: Any, config: Config, precision: str, lengths: Sequence[int], groups: slice, pairs: bool = False
+) -> float:
+    """Check `residual_stack` of these groups of layers, one launch after the other, for isa "sm_90a"."""
+    net, w = network(device, config, precision), exact(config)
+    net.pairs = pairs
+    buffers, C, bands = allocate(device, net, lengths), config.residual_channels, config.n_mels
+    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.rows))
+    chosen = list(range(len(net.groups)))[groups]
+    before, after = chosen[0] % 2, (chosen[-1] + 1) % 2
+    h = [row[:, :C] for row in fill_rows(device, buffers.h[before], lengths)]
+    skip = fill_rows(device, buffers.skip, lengths)
+    mels: list[Any] = [None] * len(lengths)
+    if bands:
+        mels = [row[:, :bands] for row in fill_rows(device, buffers.stages[-1], lengths)]
+    for item, length in enumerate(lengths):  # padding is zero, and must stay zero
+        device.fill(buffers.h[before][item, :length, C:], 0.0)
+        if bands:
+            device.fill(buffers.stages[-1][item, :length, bands:], 0.0)
+    for group in chosen:
+        run(device, net.residual_stack(buffers, group, 0))
+
+    totals = [row[0, :C] if chosen[0] else torch.zeros_like(row[0, :C]) for row in skip]
+    for layer in range(net.groups[chosen[0]].first, net.groups[chosen[-1]].first + net.groups[chosen[-1]].layers):
+        prefix = f"residual_layers.{layer}"
+        names = ("dilated_conv.weight", "dilated_conv.bias", "output_projection.weight", "output_projection.bias")
+        tensors = [w[f"{prefix}.{name}"] for name in names]
+        d = torch.from_numpy(step_biases(weights(config), config, (T,))[0, layer])[None]
+        for item, mel in enumerate(mels):
+            conditioner = None
+            if mel is not None:
+                names = ("weight", "bias")
+                conditioner = reference.project_conditioner(
+                    mel, *(w[f"{prefix}.conditioner_projection.{name}"] for name in names)
+                )
+            variant = config.padding, config.step_bias_in_residual
+            arguments = conditioner, d, *tensors, config.dilations[layer], *variant
+            h[item], layer_skip = reference.residual_block(h[item], *arguments)
+            totals[item] = totals[item] + layer_skip[0] - tensors[3][C:, None]
+    for item, length in enumerate(lengths):
+        assert not buffers.h[after][item, :length, C:].any(), "padded channels are not zero"
+    error = worst_error(buffers.h[after], [row[0] for row in h], lengths)
+    return max(error, worst_error(buffers.skip, totals, lengths))
 
 
 def output_head(
