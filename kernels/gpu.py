@@ -118,6 +118,7 @@ class GpuNetwork:
             mel = packed.pop("conditioner")[0] if self.bands else [None] * len(projection)
             parts = zip(packed["dilated"][0], mel, projection, strict=True)
             packed["stack"] = np.stack([layout.stack_image(*layer) for layer in parts]), True
+            packed["stack_head"] = layout.head_image(packed.pop("hidden")[0]), True
         self.weights = {
             name: self._weight_tensor(values) if stored else device.tensor(values, "fp32")
             for name, (values, stored) in packed.items()
@@ -220,12 +221,16 @@ class GpuNetwork:
 
     def step(self, buffers: Buffers, step: int) -> Iterator[Launch]:
         """Yield the launches of one step of the plan, which update buffers.x."""
-        yield self.input_projection(buffers)
+        # Blocks of one launch must not read the audio while others of it update it.
+        entry = len(self.groups) > 1
+        if not entry:
+            yield self.input_projection(buffers)
         for group in range(len(self.groups)):
-            yield self.residual_stack(buffers, group, step)
-        for layer in range(0 if self.groups else self.config.residual_layers):
-            yield self.residual_block(buffers, layer, step)
-        yield self.output_head(buffers, step)
+            yield self.residual_stack(buffers, group, step, entry and group == 0, group == len(self.groups) - 1)
+        if not self.groups:
+            for layer in range(self.config.residual_layers):
+                yield self.residual_block(buffers, layer, step)
+            yield self.output_head(buffers, step)
 
     def upsample_mel(self, buffers: Buffers, upsampler: int) -> list[Launch]:
         """Return the launches of ``buffers.stages <- buffers.mel``.
@@ -285,22 +290,31 @@ class GpuNetwork:
         arguments = (buffers.x, *weights, buffers.h[0], buffers.lengths, capacity)
         return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
 
-    def residual_stack(self, buffers: Buffers, group: int, step: int) -> Launch:
+    def residual_stack(
+        self, buffers: Buffers, group: int, step: int, entry: bool = False, head: bool = False
+    ) -> Launch:
         """Return the launch of one of `groups`: as `residual_block`, layer after layer, from buffers.stages[-1].
 
         Args:
             buffers: buffers of a plan.
             group: the index of the group.
             step: the index of the step within the plan.
+            entry: read buffers.x, as `input_projection`, instead of a buffers.h.
+            head: update buffers.x, as `output_head`, instead of writing buffers.skip and the other buffers.h.
         """
         part, (items, capacity, _) = self.groups[group], buffers.skip.shape
         first, last = part.first, part.first + part.layers
         columns = stack.best_columns(part, self.bands, items, capacity, self.device.multiprocessors)
         cluster = (1, 1, 1) if not self.pairs else (2, 1, 1) if part.stride == 1 else (1, 2, 1)
-        compiled = stack.kernel(part.layers, columns, self.bands, self.precision.storage == "bf16", cluster)
+        macros = *("ENTRY",) * entry, *("HEAD",) * head
+        if head:
+            macros += *("READ_NOISE",) * (buffers.noise is not None), *("SCALED",) * (buffers.scale is not None)
+        compiled = stack.kernel(part.layers, columns, self.bands, self.precision.storage == "bf16", cluster, macros)
+        w = self.weights
         tensors = (
-            *(buffers.h[group % 2], buffers.h[1 - group % 2], buffers.skip),
-            *(buffers.stages[-1] if self.bands else buffers.skip, self.weights["stack"][first:last]),
+            *((buffers.x, w["input_weight"], w["input_bias"]) if entry else (buffers.h[group % 2],)),
+            *(self._head_tensors(buffers, step, w["stack_head"]) if head else (buffers.h[1 - group % 2],)),
+            *(buffers.skip, buffers.stages[-1] if self.bands else buffers.skip, w["stack"][first:last]),
             *(buffers.rows[step, first:last], buffers.lengths),
         )
         grid = stack.grid(part, columns, items, capacity, self.pairs)
@@ -359,14 +373,17 @@ class GpuNetwork:
         warps = 4 if tensor_cores and C < 256 else 8
         compiled = kernel(output_head, types | {"capacity": "i32"}, constants, warps, fused=False)
         items, capacity = buffers.x.shape
+        arguments = (buffers.skip, *self._head_tensors(buffers, step, w["hidden"]), buffers.lengths, capacity)
+        return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
+
+    def _head_tensors(self, buffers: Buffers, step: int, hidden: Any) -> tuple[Any, ...]:
+        """Return the weights of the output head, and the tensors of the update of buffers.x."""
+        w = self.weights
         noise = buffers.x if buffers.noise is None else buffers.noise[step]
         scale = buffers.x if buffers.scale is None else buffers.scale
-        weights = (w["hidden"], w["hidden_bias"], w["out"], w["out_bias"])
-        arguments = (
-            *(buffers.skip, *weights, buffers.x, noise, scale, buffers.terms[step]),
-            *(buffers.noise_steps[step], buffers.seeds, buffers.begins, buffers.lengths, capacity),
-        )
-        return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
+        weights = hidden, w["hidden_bias"], w["out"], w["out_bias"]
+        update = noise, scale, buffers.terms[step], buffers.noise_steps[step], buffers.seeds, buffers.begins
+        return *weights, buffers.x, *update
 
     def _weight_tensor(self, values: npt.NDArray[Any]) -> Any:
         """Store weights on the device; for "tf32" rounded as `engine.kernels.triton.tensor_float` does."""

@@ -58,8 +58,8 @@ class CudaKernel:
             raise ValueError(f"{self.name}: expected compute capability {CAPABILITY}, got {capability}")
         source = resources.files("engine.kernels.hopper").joinpath(f"{self.name}.cu").read_text()
         defines = (f"-D{name}={value}" for name, value in self.defines)
-        # ptxas reports on the registers only if it is asked to.
-        options = (f"--gpu-architecture={ISA}", "--std=c++17", "--ptxas-options=--verbose", *defines)
+        # ptxas reports on the registers only if it is asked to. Noise must not be fused; what may be fused says fmaf.
+        options = (f"--gpu-architecture={ISA}", "--std=c++17", "--ptxas-options=--verbose", "--fmad=false", *defines)
         ptx, cubin, log = _compiled(source, f"{self.name}.cu", options, self.headers)
         if why := slow_code(log):
             raise UnavailableError(f"isa: NVRTC {_version()} compiles {ISA!r} {why}; leave isa out")

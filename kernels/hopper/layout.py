@@ -46,6 +46,11 @@ def stack_image(dilated: Array, conditioner: Array | None, projection: Array) ->
     return np.concatenate([_steps(part) for part in parts]).astype(np.float32)
 
 
+def head_image(hidden: Array) -> FloatArray:
+    """Arrange the hidden weights [C,C] of the output head, transposed."""
+    return _steps(hidden).astype(np.float32)
+
+
 def _steps(columns: Array) -> Array:
     """Arrange [K,64] as the left operands of K / 16 products."""
     return columns.reshape(-1, 8, CHANNELS).transpose(0, 2, 1).ravel()

@@ -15,14 +15,17 @@
 // shared memory over the layers, the skip sum in registers. Each layer spoils its dilation at either end of the tile,
 // so that neighbouring tiles overlap by HALO samples.
 //
-// NVRTC compiles this file without headers (build.py). multiply.h holds the product of COLUMNS columns (stack.py).
-// Macros: LAYERS; COLUMNS, a multiple of 8; BANDS of the mel, a multiple of 16 or 0; SHARED, bytes of a block; BF16
-// stores bf16 instead of fp16; PAIR is for clusters of two blocks, which bring each other half of the weights.
+// The first group of a step may compute h from the audio (ENTRY, `reference.input_projection`), the last one may update
+// the audio from the skip sum (HEAD, `reference.output_head` and `noise_update`).
+//
+// NVRTC compiles this file without the system's headers (build.py). multiply.h holds the product of COLUMNS columns
+// (stack.py). Macros: LAYERS; COLUMNS, a multiple of 8; BANDS of the mel, a multiple of 16 or 0; SHARED, bytes of a
+// block; BF16 stores bf16 instead of fp16; PAIR is for clusters of two blocks, which bring each other half of the
+// weights; READ_NOISE reads the noise of HEAD instead of drawing it; SCALED multiplies it by a scale.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
+#include "instructions.cu"
 #include "multiply.h"
+#include "noise.cu"
 
 constexpr int C = 64, GROUPS = 2, ROWS = GROUPS * COLUMNS, WORKERS = 128 * GROUPS, THREADS = WORKERS + 128;
 constexpr int PAD = 8;  // rows of zeros at either end of h, for the taps: the largest dilation of four layers
@@ -33,147 +36,28 @@ constexpr u32 TILE = C / 8 * PLANE, MEL_TILE = BANDS / 8 * MEL_PLANE;
 constexpr int STEPS = (3 * C + BANDS) / 16;  // of K, in the convolution and the conditioner
 constexpr u32 STEP = 2048, HALF = STEPS * STEP, PROJECTION = 8 * STEP, WEIGHTS = 2 * HALF + PROJECTION;  // bytes
 constexpr u32 BARRIERS = 2 * TILE + MEL_TILE + 2 * HALF + 2 * PROJECTION;
+#ifdef HEAD
+constexpr bool IS_LAST = true;
+#else
+constexpr bool IS_LAST = false;
+#endif
 static_assert(LAYERS <= 4 && KEPT > 0 && SHARED == BARRIERS + 64 && SHARED <= 232448,
               "layers, columns or shared memory");
-
-// The lower and the upper number of a pair.
-__device__ __forceinline__ float low(u32 pair) {
-#ifdef BF16
-  return __uint_as_float(pair << 16);
-#else
-  float x;
-  asm("{.reg .b16 a, b; mov.b32 {a, b}, %1; cvt.f32.f16 %0, a;}" : "=f"(x) : "r"(pair));
-  return x;
-#endif
-}
-
-__device__ __forceinline__ float high(u32 pair) {
-#ifdef BF16
-  return __uint_as_float(pair & 0xffff0000u);
-#else
-  float x;
-  asm("{.reg .b16 a, b; mov.b32 {a, b}, %1; cvt.f32.f16 %0, b;}" : "=f"(x) : "r"(pair));
-  return x;
-#endif
-}
-
-__device__ __forceinline__ u32 pack(float lo, float hi) {
-  u32 pair;
-#ifdef BF16
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(hi), "f"(lo));
-#else
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(hi), "f"(lo));
-#endif
-  return pair;
-}
-
-__device__ __forceinline__ float tanh_of(float x) {
-  float y;
-  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 // sigmoid(gate) * tanh(filter). The weights of the gates are halved beforehand.
 __device__ __forceinline__ float gated(float half_gate, float filter) {
   return fmaf(0.5f, tanh_of(half_gate), 0.5f) * tanh_of(filter);
 }
 
-// Copies 16 bytes into shared memory, or zeros.
-__device__ __forceinline__ void copy_async(u32 to, const void* from, bool exists) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
-}
-__device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-// Makes this thread's writes to shared memory visible to wgmma; a barrier must follow.
-__device__ __forceinline__ void show_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-__device__ __forceinline__ void barrier(int number, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
-}
-__device__ __forceinline__ void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void products_issued() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int PENDING>
-__device__ __forceinline__ void products_done() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
-}
-
-// A descriptor of rows of 16 bytes: `leading` bytes to the next 8 of K, 128 bytes to the next 8 rows.
-__device__ __forceinline__ u64 descriptor(u32 at, u32 leading) {
-  return u64(at >> 4) | u64(leading >> 4) << 16 | u64(128 >> 4) << 32;
-}
-
-// 8 x 8 matrices of [sample, channel] in shared memory, from and to accumulators [channel, sample].
-__device__ __forceinline__ void store4(u32 to, const u32 (&v)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]),
-               "r"(v[2]), "r"(v[3])
-               : "memory");
-}
-__device__ __forceinline__ void store2(u32 to, u32 a, u32 b) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to), "r"(a), "r"(b) : "memory");
-}
-__device__ __forceinline__ void load2(u32 from, u32& a, u32& b) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-               : "=r"(a), "=r"(b)
-               : "r"(from)
-               : "memory");
-}
-
-// mbarriers. The weights of a layer arrive in three pieces. Slots 0 and 1 hold the halves of the convolution, slots 2
+// The weights of a layer arrive in three pieces. Slots 0 and 1 hold the halves of the convolution, slots 2
 // and 3 the projections of even and odd layers. A slot has a barrier that it is full, slots 0 and 1 one that they are
 // empty: when all warps have released slot 1 in a layer, none reads the projections of the layer before any more.
 __device__ __forceinline__ u32 full(u32 barriers, int slot) { return barriers + 8 * slot; }
 __device__ __forceinline__ u32 empty(u32 barriers, int slot) { return barriers + 32 + 8 * slot; }
-__device__ __forceinline__ void init(u32 at, u32 count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(count) : "memory");
-}
-__device__ __forceinline__ void expect(u32 at, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void wait(u32 at, u32 parity) {
-  asm volatile("{.reg .pred p; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @!p bra AGAIN;}" ::"r"(at),
-               "r"(parity)
-               : "memory");
-}
 
-#ifdef PAIR
-constexpr int BLOCKS = 2;
-__device__ __forceinline__ void both_blocks() {
-  asm volatile("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
-}
-// Gives a slot back to the producers of both blocks, which write half of it each.
-__device__ __forceinline__ void release(u32 at) {
-#pragma unroll
-  for (int block = 0; block < BLOCKS; block++)
-    asm volatile(
-        "{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1;"
-        " mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];}" ::"r"(at),
-        "r"(block)
-        : "memory");
-}
-__device__ __forceinline__ void bring(u32 to, const unsigned char* from, u32 bytes, u32 counter) {
-  u32 rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  const u32 mine = rank * (bytes / 2);
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
-      "%4;" ::"r"(to + mine),
-      "l"(from + mine), "r"(bytes / 2), "r"(counter), "h"((short)3)
-      : "memory");
-}
-#else
-constexpr int BLOCKS = 1;
-__device__ __forceinline__ void both_blocks() {}
-__device__ __forceinline__ void release(u32 at) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
-}
-__device__ __forceinline__ void bring(u32 to, const unsigned char* from, u32 bytes, u32 counter) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-               "l"(from), "r"(bytes), "r"(counter)
-               : "memory");
-}
-#endif
-
-// Streams the weights of all layers into the slots, each as soon as its last user has released it.
-__device__ __forceinline__ void stream_weights(const unsigned char* weights, u32 slots, u32 barriers) {
+// Streams the weights of all layers, and of the head, into the slots, each as soon as its last user has released it.
+__device__ __forceinline__ void stream_weights(const unsigned char* weights, const unsigned char* hidden, u32 slots,
+                                               u32 barriers) {
   for (int layer = 0; layer < LAYERS; layer++) {
     for (int piece = 0; piece < 3; piece++) {
       const bool convolution = piece < 2;
@@ -184,6 +68,11 @@ __device__ __forceinline__ void stream_weights(const unsigned char* weights, u32
       expect(full(barriers, slot), bytes);
       bring(to, weights + u64(layer) * WEIGHTS + piece * HALF, bytes, full(barriers, slot));
     }
+  }
+  if (IS_LAST) {
+    wait(empty(barriers, 0), (LAYERS - 1) & 1);
+    expect(full(barriers, 0), PROJECTION / 2);
+    bring(slots, hidden, PROJECTION / 2, full(barriers, 0));
   }
 }
 
@@ -212,11 +101,27 @@ struct Place {
 
 extern __shared__ __align__(1024) unsigned char memory[];
 
-// weights [LAYERS][WEIGHTS]: layout.py's `stack_image`. bias [LAYERS][7C]: as Triton's residual_block reads it.
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    stack(const uint4* __restrict__ h, uint4* __restrict__ next, uint4* __restrict__ skip,
-          const uint4* __restrict__ mel, const unsigned char* __restrict__ weights, const float* __restrict__ bias,
-          const int* __restrict__ lengths, int capacity, int stride, int accumulate) {
+// weights [LAYERS][WEIGHTS]: layout.py's `stack_image`. bias [LAYERS][7C]: as Triton's residual_block reads it. The
+// arguments of ENTRY and HEAD are those of Triton's input_projection and output_head; hidden is layout.py's
+// `head_image`.
+extern "C" __global__ void __launch_bounds__(THREADS, 1) stack(
+#ifdef ENTRY
+    const float* audio, const float* __restrict__ entry_weight, const float* __restrict__ entry_bias,
+#else
+    const uint4* __restrict__ h,
+#endif
+#ifdef HEAD
+    const unsigned char* __restrict__ hidden, const float* __restrict__ hidden_bias, const float* __restrict__ out,
+    const float* __restrict__ out_bias, float* audio, const float* noise, const float* scale, const float* terms,
+    const int* noise_step, const u64* seeds, const u64* begins,
+#else
+    uint4* __restrict__ next,
+#endif
+    uint4* __restrict__ skip, const uint4* __restrict__ mel, const unsigned char* __restrict__ weights,
+    const float* __restrict__ bias, const int* __restrict__ lengths, int capacity, int stride, int accumulate) {
+#ifdef ENTRY  // this launch may follow one that writes the mel or the lengths
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
   const float root = 0.7071067811865476f;
   const int thread = threadIdx.x, phase = blockIdx.y, length = lengths[blockIdx.z];
   const int count = (length - phase + stride - 1) / stride;  // samples of this phase
@@ -240,7 +145,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   both_blocks();
   if (thread >= WORKERS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    if (thread == WORKERS) stream_weights(weights, slots, barriers);
+#ifdef HEAD
+    if (thread == WORKERS) stream_weights(weights, hidden, slots, barriers);
+#else
+    if (thread == WORKERS) stream_weights(weights, nullptr, slots, barriers);
+#endif
     both_blocks();
     return;
   }
@@ -257,13 +166,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     copy_async(mels + plane * MEL_PLANE + row * 16, mel + sample * (BANDS / 8) + plane, exists);
   }
 #endif
+#ifndef ENTRY
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
   for (int i = thread; i < (ROWS + 2 * PAD) * 8; i += WORKERS) {
     const int row = i / 8, plane = i % 8, j = first + row - PAD;
     const bool inside = row >= PAD && row < ROWS + PAD, exists = inside && j >= 0 && j < count;
+    const u64 sample = item + (exists ? phase + u64(stride) * j : 0);
     const u32 to = tiles + plane * PLANE + row * 16;
-    copy_async(to, h + (item + (exists ? phase + u64(stride) * j : 0)) * 8 + plane, exists);
-    if (!inside) copy_async(to + TILE, h, false);  // the edges of the tile that the first layer writes
+#ifdef ENTRY
+    uint4 rows = {0, 0, 0, 0};
+    if (exists) {
+      const float x = audio[sample];
+      float channels[8];
+#pragma unroll
+      for (int k = 0; k < 8; k++)
+        channels[k] = fmaxf(fmaf(x, entry_weight[8 * plane + k], entry_bias[8 * plane + k]), 0.0f);
+      rows = {pack(channels[0], channels[1]), pack(channels[2], channels[3]), pack(channels[4], channels[5]),
+              pack(channels[6], channels[7])};
+    }
+    *reinterpret_cast<uint4*>(memory + (to - start)) = rows;
+#else
+    copy_async(to, h + sample * 8 + plane, exists);
+#endif
+    if (!inside) copy_async(to + TILE, mel, false);  // the edges of the tile that the first layer writes
   }
   copies_done();
   show_products();
@@ -307,7 +233,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       const float2* pairs = reinterpret_cast<const float2*>(biases) + 32 * half + 8 * place.warp + place.lane / 4;
       const float gate_bias = 0.5f * pairs[0].x, filter_bias = pairs[0].y;
       products_done<1>();
-      if (place.lane == 0 && layer + 1 < LAYERS) release(empty(barriers, half));
+      if (place.lane == 0 && (layer + 1 < LAYERS || (IS_LAST && half == 0))) release(empty(barriers, half));
       if (edge) {  // a tap outside of the audio sees 0 instead of the step bias, which gate_bias and filter_bias
                    // include
         const float past[2] = {0.5f * pairs[C].x, pairs[C].y}, future[2] = {0.5f * pairs[2 * C].x, pairs[2 * C].y};
@@ -381,18 +307,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     barrier(1, WORKERS);  // the taps of the next layer reach into the samples of the other warpgroup
   }
 
-  // The skip sum goes into the tile that is no longer read. Then both leave, rows of 128 bytes by 8 threads.
+  // The skip sum goes into the tile that is no longer read, and then what earlier groups have added up is added to it.
   const u32 last = (LAYERS & 1) * TILE, spare = TILE - last, to = tiles + spare + Place().channels16();
 #pragma unroll
   for (int n = 0; n < COLUMNS / 8; n++)
     store2(to + n * 128, pack(total[4 * n], total[4 * n + 1]), pack(total[4 * n + 2], total[4 * n + 3]));
   barrier(1, WORKERS);
-  for (int i = thread; i < KEPT * 8; i += WORKERS) {
+  for (int i = thread; i < KEPT * 8; i += WORKERS) {  // rows of 128 bytes by 8 threads
     const int row = HALO + i / 8, plane = i % 8, j = first + row;
     if (j >= count) continue;
     const u64 at = (item + phase + u64(stride) * j) * 8 + plane;
     const u32 from = plane * PLANE + (PAD + row) * 16;
-    next[at] = *reinterpret_cast<const uint4*>(memory + last + from);
     uint4 sum = *reinterpret_cast<const uint4*>(memory + spare + from);
     if (accumulate) {
       const uint4 before = skip[at];
@@ -401,7 +326,64 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
       for (int k = 0; k < 4; k++) s[k] = pack(low(s[k]) + low(b[k]), high(s[k]) + high(b[k]));
     }
+#ifdef HEAD
+    *reinterpret_cast<uint4*>(memory + spare + from) = sum;
+#else
     skip[at] = sum;
+    next[at] = *reinterpret_cast<const uint4*>(memory + last + from);
+#endif
   }
+
+#ifdef HEAD
+  show_products();
+  barrier(1, WORKERS);
+  wait(full(barriers, 0), LAYERS & 1);
+  const Place place;
+  products_begin();
+#pragma unroll
+  for (int k = 0; k < 4; k++)
+    multiply(sums[0], descriptor(slots, 1024) + k * (STEP / 16),
+             descriptor(tiles + spare + place.own(), PLANE) + k * (2 * PLANE / 16), k > 0);
+  products_issued();
+  products_done<0>();
+
+  // eps = w_out . relu(hidden): 16 channels a warp over its lanes, then the four warps, through the other tile.
+  float* partial = reinterpret_cast<float*>(memory + last);  // [4 warps][ROWS]
+  const int channel = 16 * place.warp + place.lane / 4;
+  const float hidden0 = hidden_bias[channel], hidden1 = hidden_bias[channel + 8];
+  const float out0 = out[channel], out1 = out[channel + 8];
+#pragma unroll
+  for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      float sum =
+          fmaxf(sums[0][4 * n + i] + hidden0, 0.0f) * out0 + fmaxf(sums[0][4 * n + i + 2] + hidden1, 0.0f) * out1;
+#pragma unroll
+      for (int other = 4; other < 32; other *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, other);
+      if (place.lane < 4) partial[place.warp * ROWS + place.sample() + 8 * n + i] = sum;
+    }
+  barrier(1, WORKERS);
+  for (int row = HALO + thread; row < HALO + KEPT; row += WORKERS) {
+    const int j = first + row;
+    if (j >= count) continue;
+    const int sample = phase + stride * j;
+    const float eps =
+        partial[row] + partial[ROWS + row] + partial[2 * ROWS + row] + partial[3 * ROWS + row] + out_bias[0];
+    const float sigma = terms[2], limit = terms[3];
+    float x = terms[0] * audio[item + sample] + terms[1] * eps;
+    if (sigma != 0.0f) {
+#ifdef READ_NOISE
+      float z = noise[item + sample];
+#else
+      float z = normal(seeds[blockIdx.z], noise_step[0], begins[blockIdx.z] + sample);
+#endif
+#ifdef SCALED
+      z *= scale[item + sample];
+#endif
+      x += sigma * z;
+    }
+    audio[item + sample] = fminf(fmaxf(x, -limit), limit);
+  }
+#endif
   both_blocks();  // a block must not end while the other one may still write to its shared memory
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 
 from engine.config import Config
 from engine.errors import UnavailableError
@@ -18,6 +19,8 @@ SHARED_LIMIT = 232448  # bytes of shared memory that a block may have
 THREADS = 384  # two warpgroups for products, and one of which a thread copies
 # Samples of a warpgroup. Small tiles are for short audio and for layers of large dilations.
 COLUMNS = (16, 32, 48, 64, 80, 88, 96, 104, 112, 120, 128)
+# Guesses of `launch_clocks`: the share of the feed that a block reaches, and its clocks outside of layers.
+FEED_SHARE, BLOCK_CLOCKS = 0.8, 2500
 _STEP = 2048  # bytes of the left operand of a product
 
 
@@ -139,9 +142,6 @@ def grid(group: Group, columns: int, items: int, capacity: int, pair: bool = Fal
 def best_columns(group: Group, bands: int, items: int, capacity: int, multiprocessors: int) -> int:
     """Return the samples of a warpgroup for which a launch should take the fewest clocks.
 
-    A multiprocessor runs one block at a time, so that the time is that of a block times the number of waves. A block
-    is limited by the shared memory that feeds the tensor cores, 128 bytes a clock.
-
     Args:
         group: the layers.
         bands: mel bands, a multiple of 16.
@@ -149,18 +149,29 @@ def best_columns(group: Group, bands: int, items: int, capacity: int, multiproce
         capacity: L in samples.
         multiprocessors: multiprocessors of the GPU.
     """
-
-    def clocks(columns: int) -> float:
-        tiles, phases, _ = grid(group, columns, items, capacity)
-        waves = ceil_div(items * tiles * phases, multiprocessors)
-        return waves * (group.layers * feed_bytes(columns, bands) / 128 / FEED_SHARE + BLOCK_CLOCKS)
-
-    fitting = [n for n in COLUMNS if shared_bytes(group.layers, n, bands) <= SHARED_LIMIT]
-    return min((n for n in fitting if _kept(group.layers, n) > 0), key=lambda n: (clocks(n), -n))
+    fitting = [
+        n for n in COLUMNS if shared_bytes(group.layers, n, bands) <= SHARED_LIMIT and _kept(group.layers, n) > 0
+    ]
+    return min(fitting, key=lambda n: (launch_clocks(group, n, bands, items, capacity, multiprocessors), -n))
 
 
-# Guesses of the model of `best_columns`: the share of the feed that a block reaches, and its clocks outside of layers.
-FEED_SHARE, BLOCK_CLOCKS = 0.8, 2500
+def launch_clocks(group: Group, columns: int, bands: int, items: int, capacity: int, multiprocessors: int) -> float:
+    """Return the clocks that a launch should take; no GPU has been measured.
+
+    A multiprocessor runs one block at a time, so that the time is that of a block times the number of waves. A block
+    is limited by the shared memory that feeds the tensor cores, 128 bytes a clock.
+
+    Args:
+        group: the layers.
+        columns: samples of a warpgroup.
+        bands: mel bands, a multiple of 16.
+        items: B.
+        capacity: L in samples.
+        multiprocessors: multiprocessors of the GPU.
+    """
+    tiles, phases, _ = grid(group, columns, items, capacity)
+    waves = ceil_div(items * tiles * phases, multiprocessors)
+    return waves * (group.layers * feed_bytes(columns, bands) / 128 / FEED_SHARE + BLOCK_CLOCKS)
 
 
 def feed_bytes(columns: int, bands: int) -> float:
@@ -179,7 +190,9 @@ def feed_bytes(columns: int, bands: int) -> float:
 
 
 @cache
-def kernel(layers: int, columns: int, bands: int, bf16: bool, cluster: Grid = (1, 1, 1)) -> CudaKernel:
+def kernel(
+    layers: int, columns: int, bands: int, bf16: bool, cluster: Grid = (1, 1, 1), macros: tuple[str, ...] = ()
+) -> CudaKernel:
     """Build the `CudaKernel` of stack.cu.
 
     Args:
@@ -188,12 +201,16 @@ def kernel(layers: int, columns: int, bands: int, bf16: bool, cluster: Grid = (1
         bands: mel bands, a multiple of 16; 0 for none.
         bf16: store bf16 instead of fp16.
         cluster: two blocks in one dimension bring each other half of the weights.
+        macros: any of "ENTRY", "HEAD", "READ_NOISE" and "SCALED".
     """
     shared = shared_bytes(layers, columns, bands)
     numbers = (("LAYERS", layers), ("COLUMNS", columns), ("BANDS", bands), ("SHARED", shared))
-    macros = (("BF16", bf16), ("PAIR", cluster != (1, 1, 1)))
-    defines = *numbers, *((name, 1) for name, is_defined in macros if is_defined)
-    return CudaKernel("stack", defines, THREADS, shared, (("multiply.h", multiply(columns, bf16)),), cluster)
+    names = *("BF16",) * bf16, *("PAIR",) * (cluster != (1, 1, 1)), *macros
+    defines = *numbers, *((name, 1) for name in names)
+    folder = resources.files("engine.kernels.hopper")
+    files = [(name, folder.joinpath(name).read_text()) for name in ("instructions.cu", "noise.cu")]
+    headers = *files, ("multiply.h", multiply(columns, bf16))
+    return CudaKernel("stack", defines, THREADS, shared, headers, cluster)
 
 
 def multiply(columns: int, bf16: bool) -> str:

@@ -276,3 +276,50 @@ def initial_noise(
         assert row[length:].isnan().all(), "something was written past an item's end"
         same = same and row[:length].numpy().tobytes() == normal(seed, 0, begin, length).tobytes()
     return same
+
+
+def step_in_groups(
+    device: Any,
+    config: Config,
+    precision: str,
+    lengths: Sequence[int],
+    sigma: float = 0.3,
+    read_noise: bool = False,
+    pairs: bool = False,
+) -> float:
+    """Check a whole step with isa "sm_90a", from buffers.x and the upsampled mel to the next buffers.x."""
+    net, w, bands = network(device, config, precision), exact(config), config.n_mels
+    net.pairs = pairs
+    buffers = allocate(device, net, lengths, read_noise)
+    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.rows))
+    a, b, limit, noise_step = 1.02, -0.35, 0.9, 3
+    items = [(2**64 - 1 - item, 4096 * item, length) for item, length in enumerate(lengths)]
+    device.fill(buffers.terms[0], torch.tensor([a, b, sigma, limit]))
+    device.fill(buffers.noise_steps[0], torch.full((4,), noise_step))
+    device.fill(buffers.seeds, [seed - 2**64 if seed >= 2**63 else seed for seed, _, _ in items])
+    device.fill(buffers.begins, [begin for _, begin, _ in items])
+    x = [row[:, 0] for row in fill_rows(device, buffers.x[..., None], lengths)]
+    mels: list[Any] = [None] * len(lengths)
+    if bands:
+        mels = [row[:, :bands] for row in fill_rows(device, buffers.stages[-1], lengths)]
+        for item, length in enumerate(lengths):
+            device.fill(buffers.stages[-1][item, :length, bands:], 0.0)
+    z = [torch.from_numpy(normal(seed, noise_step, begin, length)) for seed, begin, length in items]
+    if read_noise:
+        z = [row[0, 0] for row in fill_rows(device, buffers.noise[0][..., None], lengths)]
+    scale = [torch.ones(n) for n in lengths]
+    if config.prior:
+        scale = [row[0, 0] for row in fill_rows(device, buffers.scale[..., None], lengths)]
+    run(device, list(net.step(buffers, 0)))
+
+    expected = []
+    for item, mel in enumerate(mels):
+        layers = [f"residual_layers.{i}.conditioner_projection" for i in range(config.residual_layers)]
+        conditioners: list[Any] = [None] * len(layers)
+        if mel is not None:
+            pairs = ((w[f"{layer}.weight"], w[f"{layer}.bias"]) for layer in layers)
+            conditioners = [reference.project_conditioner(mel, *pair) for pair in pairs]
+        eps = reference._evaluate(w, config, x[item], T, None, conditioners)
+        noise = None if sigma == 0.0 else (z[item] * scale[item]).double()[None]
+        expected.append(reference.noise_update(x[item], eps, a, b, sigma, noise, clamp=False).clamp(-limit, limit))
+    return worst_error(buffers.x[..., None], expected, lengths)

@@ -105,8 +105,7 @@ def test_a_plan_in_groups_launches_nine_kernels_a_step():
         plan.buffers.lengths.zero_()
         plan.prepare()
         plan.run(1)
-        step = ["input_projection", *["stack"] * 9, "output_head"]
-        assert device.launched[before:] == ["upsample_mel", "upsample_mel", *step]
+        assert device.launched[before:] == ["upsample_mel", "upsample_mel", *["stack"] * 9]
 
 
 def test_a_plan_launches_the_kernels_in_order(mel):

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("triton")
 pytest.importorskip("cuda.bindings.nvrtc")
 
 import engine
 from engine.config import BASE
+from engine.diffusion.noise import normal
 from engine.kernels import device as gpu_device
 from engine.kernels import registry
 from engine.kernels.gpu import GpuNetwork
@@ -31,6 +33,8 @@ pytestmark = [
 
 TEN = replace(BASE, residual_layers=10)  # groups of 4, 3 and 3 layers with strides 1, 16 and 128
 SEVEN = replace(BASE, residual_layers=7, dilation_cycle=7)
+SIX = replace(BASE, residual_layers=6, dilation_cycle=3)
+THREE = replace(BASE, residual_layers=3)
 SHORT = replace(BASE, residual_layers=3, dilation_cycle=2)  # groups of 2 and 1 layers
 FIRST, SECOND, ALL = slice(0, 1), slice(1, 2), slice(None)
 
@@ -105,12 +109,57 @@ def test_bytes_depend_on_neither_the_width_of_tiles_nor_pairs(columns):
     assert output_of(72, False) == expected
 
 
-# Faults, one at a time, in the first group of four layers: every slot of weights is used again.
-def detected(ptx):
+STEPS = [
+    ((130, 7), THREE, "fp16", {}),  # one group: Triton's input projection
+    ((130, 7), SHORT, "fp16", {}),
+    ((60, 7), SHORT, "bf16", {"read_noise": True}),
+    ((60, 7), replace(SHORT, prior=True), "fp16", {"pairs": True}),
+    ((60, 1), replace(SHORT, n_mels=0, upsample_strides=()), "fp16", {"sigma": 0.0}),
+    pytest.param((300, 17), SEVEN, "fp16", {"pairs": True}, marks=pytest.mark.slow),
+    pytest.param((300,), TEN, "fp16", {}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("lengths", "config", "precision", "options"), STEPS)
+def test_a_whole_step_matches_the_reference(columns, lengths, config, precision, options):
+    columns(32)
     device = Hopper()
-    device.rewrite = lambda kernel, original: ptx if kernel == "stack" else original
+    error = checks.step_in_groups(device, config, precision, lengths, **options)
+    print(f"{lengths} samples, {precision}: {error:.1e}, {device.launched}")
+    assert error < TOLERANCES[f"operation_{precision}"]
+
+
+def test_the_noise_is_that_of_its_definition_bit_for_bit(columns):
+    columns(16)
+    device, lengths, begins, seeds = Hopper(), (97, 6), (2**34, 2**40 + 4), (2**63 + 5, 3)
+    net = GpuNetwork(SHORT, weights(SHORT), device, "fp16", build.ISA)
+    buffers = checks.allocate(device, net, lengths)
+    for tensor, values in (
+        (buffers.terms[0], torch.tensor([0.0, 0.0, 1.0, torch.inf])),
+        (buffers.noise_steps[0], [5] * 4),
+        (buffers.seeds, [seed - 2**64 if seed >= 2**63 else seed for seed in seeds]),
+        (buffers.begins, begins),
+        (buffers.rows[0], torch.zeros(buffers.rows[0].shape)),
+    ):
+        device.fill(tensor, values)
+    for tensor in (buffers.x[..., None], buffers.stages[-1]):
+        checks.fill_rows(device, tensor, lengths)
+    checks.run(device, list(net.step(buffers, 0)))
+    for row, *values in zip(buffers.x, seeds, begins, lengths, strict=True):
+        expected = normal(values[0], 5, *values[1:])
+        assert row[: values[2]].numpy().tobytes() == expected.tobytes()
+
+
+# Faults, one at a time, in the last group of a step, which adds to the skip sum of an earlier one.
+def detected(ptx, right, head):
+    device = Hopper()
+    device.rewrite = lambda kernel, original: ptx if original == right else original
     try:
-        return not checks.residual_stack(device, TEN, "fp16", (40,), FIRST) < TOLERANCES["operation_fp16"]
+        if head:
+            error = checks.step_in_groups(device, SIX, "fp16", (40,))
+        else:
+            error = checks.residual_stack(device, SIX, "fp16", (40,), SECOND)
+        return not error < TOLERANCES["operation_fp16"]
     except (PTXError, AssertionError):
         return True
 
@@ -156,14 +205,17 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "all"])
+@pytest.mark.parametrize(
+    ("head", "every"),
+    [(True, False), *(pytest.param(head, True, marks=pytest.mark.slow) for head in (True, False))],
+)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_faults_are_detected(columns, kind, every):
+def test_faults_are_detected(columns, kind, head, every):
     columns(32)
-    ptx = stack.kernel(4, 32, 80, False).compile(90).asm["ptx"]
+    ptx = stack.kernel(3, 32, 80, False, macros=("HEAD",) * head).compile(90).asm["ptx"]
     mutants = list(kind(ptx))
     mutants = mutants if every else mutants[:: -(-len(mutants) // FEW)]
-    missed = [mutant.name for mutant in mutants if not detected(mutant.ptx)]
+    missed = [mutant.name for mutant in mutants if not detected(mutant.ptx, ptx, head)]
     print(f"{kind.__name__}: {len(mutants) - len(missed)} of {len(mutants)} detected, not {missed}")
     assert mutants and not missed
 
@@ -177,31 +229,31 @@ def test_launches_read_the_output_of_the_one_before_after_the_wait():
         assert re.findall(r"ld\.global\S*", before) == ["ld.global.nc.u32"] and "st.global" not in before  # the length
         assert ("cp.async.cg" in before) == (bands > 0)  # the mel, which no dependent launch writes
         assert "cp.async.cg" in after and "ld.global.v4" in after and "st.global.v4" in after
+    before, after = (
+        stack.kernel(4, 32, 80, False, macros=("ENTRY",)).compile(90).asm["ptx"].split("griddepcontrol.wait;")
+    )
+    assert not re.search(r"(ld|st)\.global|cp\.async", before)  # the launch before it may write anything
+    assert re.search(r"ld\.global\.(b|f)32", after)  # the audio, which must not come from a read-only cache
 
 
-WIDEST = [(4, 128), (3, 128)]
+PARTS = {"neither": (), "ENTRY": ("ENTRY",), "HEAD": ("HEAD",), "all of HEAD": ("HEAD", "READ_NOISE", "SCALED")}
+QUICK = [(4, 128, "ENTRY", False), (3, 128, "neither", False), (3, 128, "HEAD", False)]
+SLOW = [(n, width, part, bf16) for n in (3, 4) for width in stack.COLUMNS for part in PARTS for bf16 in (False, True)]
+SLOW = [case for case in SLOW if case not in QUICK and (not case[3] or case[1] in (104, 128))]
 
 
-@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("layers", "width"),
-    [
-        *WIDEST,
-        *(
-            pytest.param(layers, width, marks=pytest.mark.slow)
-            for width in stack.COLUMNS
-            for layers in (1, 2, 3, 4)
-            if (layers, width) not in WIDEST and 2 * width > 2 * (2**layers - 1)
-        ),
-    ],
+    ("layers", "width", "part", "bf16"), [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 )
-def test_machine_code(layers, width, bf16):
-    kernel = stack.kernel(layers, width, 80, bf16)
+def test_machine_code(layers, width, part, bf16):
+    kernel = stack.kernel(layers, width, 80, bf16, macros=PARTS[part])
     code = machine_code(kernel, 90)  # compiling raises an error for spills and for serialized products
     assert (code.stack, code.local) == (0, 0) and not code.count("LDL|STL"), code
-    assert code.count("HGMMA") == 2 * (3 * 4 + 5) + 8  # both halves with the mel; residual and skip of both
+    head = 4 * ("HEAD" in part)
+    assert code.count("HGMMA") == 2 * (3 * 4 + 5) + 8 + head  # both halves with the mel; residual and skip of both
     assert code.count("MUFU.TANH") == width
-    assert code.count("UBLKCP") and code.count(r"LDGSTS\S*\.128") and code.count(r"STG\S*\.128")
+    assert code.count("UBLKCP") and code.count(r"LDGSTS\S*\.128")
+    assert bool(code.count(r"STG\S*\.128")) == (not head)
     assert not code.count(r"(LDG|STG)\S*\.[US](8|16)"), code.opcodes
     # A fence for all memory, instead of shared memory, waits for every store.
     assert not code.count(r"MEMBAR\S*\.(GPU|SYS)"), code.opcodes

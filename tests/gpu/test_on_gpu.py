@@ -80,6 +80,9 @@ def test_layers_in_groups(precision, pairs, monkeypatch):
     unconditional = replace(WIDE, n_mels=0, upsample_strides=())
     for config in (WIDE, unconditional, replace(MIDDLE, residual_channels=48, step_bias_in_residual=True)):
         assert checks.residual_stack(device, config, precision, LENGTHS, slice(None), pairs) < limit
+    for config in (WIDE, unconditional, replace(MIDDLE, prior=True)):
+        for options in ({}, {"read_noise": True}, {"sigma": 0.0}):
+            assert checks.step_in_groups(device, config, precision, LENGTHS, pairs=pairs, **options) < limit
     for width in stack.COLUMNS:
         monkeypatch.setattr(stack, "COLUMNS", (width,))
         assert checks.residual_stack(device, WIDE, precision, LENGTHS, slice(0, 1), pairs) < limit
