@@ -17,8 +17,9 @@ from engine.kernels.launch import Grid, ceil_div
 MOST_LAYERS = 4  # of a launch: five would spoil 31 samples at either end of a tile
 SHARED_LIMIT = 232448  # bytes of shared memory that a block may have
 THREADS = 384  # two warpgroups for products, and one of which a thread copies
-# Samples of a warpgroup. Small tiles are for short audio and for layers of large dilations.
-COLUMNS = (16, 32, 48, 64, 80, 88, 96, 104, 112, 120, 128)
+# Samples of a warpgroup. Small tiles are for short audio and for layers of large dilations. There are few widths, as
+# NVRTC takes a second or two for each.
+COLUMNS = (16, 32, 64, 96, 104, 112, 120, 128)
 # Guesses of `launch_clocks`: the share of the feed that a block reaches, and its clocks outside of layers.
 FEED_SHARE, BLOCK_CLOCKS = 0.8, 2500
 _STEP = 2048  # bytes of the left operand of a product

@@ -59,19 +59,20 @@ def case(config, groups, width, lengths, precision="fp16", pairs=False, slow=Fal
 
 
 CASES = [
-    case(TEN, FIRST, 32, (130, 7, 1)),
-    case(TEN, FIRST, 32, (130, 7), "bf16"),
+    case(TEN, FIRST, 32, (70, 7, 1)),
+    case(TEN, FIRST, 32, (70, 7), "bf16"),
     case(TEN, FIRST, 128, (300,)),
-    case(TEN, FIRST, 88, (150,)),
-    case(SEVEN, SECOND, 16, (300, 17)),
+    case(TEN, FIRST, 88, (150,), slow=True),
+    case(SEVEN, SECOND, 16, (300, 17), slow=True),
     case(SEVEN, SECOND, 48, (2000, 3), slow=True),
-    case(SEVEN, ALL, 32, (211,)),
+    case(SEVEN, ALL, 24, (111,)),
     case(TEN, ALL, 32, (300,), slow=True),
     case(TEN, ALL, 32, (600, 5, 133), slow=True),
     case(TEN, ALL, 32, (300,), "bf16", slow=True),
     case(SHORT, ALL, 16, (40, 2)),
-    case(TEN, FIRST, 32, (100, 7), pairs=True),
-    case(SEVEN, SECOND, 16, (200, 17), pairs=True),
+    case(TEN, FIRST, 32, (40, 7), pairs=True),
+    case(SEVEN, SECOND, 16, (40,), pairs=True),
+    case(SEVEN, SECOND, 16, (200, 17), pairs=True, slow=True),
     case(TEN, FIRST, 128, (500,), "bf16", pairs=True, slow=True),
     case(replace(TEN, n_mels=0, upsample_strides=()), FIRST, 32, (70, 7)),
     case(replace(SMALL, residual_channels=48, residual_layers=3, step_bias_in_residual=True), ALL, 16, (40, 3)),
@@ -110,11 +111,11 @@ def test_bytes_depend_on_neither_the_width_of_tiles_nor_pairs(columns):
 
 
 STEPS = [
-    ((130, 7), THREE, "fp16", {}),  # one group: Triton's input projection
-    ((130, 7), SHORT, "fp16", {}),
-    ((60, 7), SHORT, "bf16", {"read_noise": True}),
-    ((60, 7), replace(SHORT, prior=True), "fp16", {"pairs": True}),
-    ((60, 1), replace(SHORT, n_mels=0, upsample_strides=()), "fp16", {"sigma": 0.0}),
+    ((40, 7), THREE, "fp16", {}),  # one group: Triton's input projection
+    ((70, 7), SHORT, "fp16", {}),
+    ((40, 7), SHORT, "bf16", {"read_noise": True}),
+    ((40, 7), replace(SHORT, prior=True), "fp16", {"pairs": True}),
+    ((40, 1), replace(SHORT, n_mels=0, upsample_strides=()), "fp16", {"sigma": 0.0}),
     pytest.param((300, 17), SEVEN, "fp16", {"pairs": True}, marks=pytest.mark.slow),
     pytest.param((300,), TEN, "fp16", {}, marks=pytest.mark.slow),
 ]
@@ -131,7 +132,7 @@ def test_a_whole_step_matches_the_reference(columns, lengths, config, precision,
 
 def test_the_noise_is_that_of_its_definition_bit_for_bit(columns):
     columns(16)
-    device, lengths, begins, seeds = Hopper(), (97, 6), (2**34, 2**40 + 4), (2**63 + 5, 3)
+    device, lengths, begins, seeds = Hopper(checks=False), (65, 6), (2**34, 2**40 + 4), (2**63 + 5, 3)
     net = GpuNetwork(SHORT, weights(SHORT), device, "fp16", build.ISA)
     buffers = checks.allocate(device, net, lengths)
     for tensor, values in (
@@ -191,7 +192,6 @@ def negate_taps(ptx):
     return mutate.mutants(ptx, start, lambda match: f"{match[1]}add.s32", "wrong tap")
 
 
-FEW = 2  # mutations per kind; `make slow` runs all
 KINDS = [
     mutate.drop_barriers,
     mutate.drop_waits,
@@ -214,7 +214,7 @@ def test_faults_are_detected(columns, kind, head, every):
     columns(32)
     ptx = stack.kernel(3, 32, 80, False, macros=("HEAD",) * head).compile(90).asm["ptx"]
     mutants = list(kind(ptx))
-    mutants = mutants if every else mutants[:: -(-len(mutants) // FEW)]
+    mutants = mutants if every else mutants[len(mutants) // 2 :][:1]  # `make slow` runs all
     missed = [mutant.name for mutant in mutants if not detected(mutant.ptx, ptx, head)]
     print(f"{kind.__name__}: {len(mutants) - len(missed)} of {len(mutants)} detected, not {missed}")
     assert mutants and not missed
