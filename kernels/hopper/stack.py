@@ -82,7 +82,7 @@ def obstacle(config: Config, precision: str) -> str | None:
     layers = max(group.layers for group in groups(config.dilations))
     columns = max(n for n in COLUMNS if shared_bytes(layers, n, bands) <= SHARED_LIMIT)
     try:
-        kernel(layers, columns, bands, precision == "bf16").compile(CAPABILITY)
+        kernel(layers, columns, bands, precision == "bf16", macros=("HEAD",)).compile(CAPABILITY)
     except (UnavailableError, RuntimeError) as error:
         return str(error).removeprefix("isa: ").removesuffix("; leave isa out")
     return None
