@@ -86,6 +86,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gpu-times-autocast": partial(gpu.ratio_to, "LMNT, fp16 autocast"),
     "gpu-times-graph": partial(gpu.ratio_to, "PyTorch fp16, CUDA graph"),
     "roofline": roofline.prediction,
+    "roofline-groups": roofline.groups,
     "roofline-measured": roofline.measured,
     "roofline-validation": roofline.validation,
     "roofline-paper": roofline.paper,

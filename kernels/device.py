@@ -172,7 +172,11 @@ class Function:
         value.programmaticStreamSerializationAllowed = 1
         dependent.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
         dependent.value = value
-        config.attrs, config.numAttrs = [dependent], 1
+        cluster, size = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
+        size.clusterDim.x, size.clusterDim.y, size.clusterDim.z = self._kernel.cluster
+        cluster.id, cluster.value = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, size
+        config.attrs = [dependent, cluster] if self._kernel.cluster != (1, 1, 1) else [dependent]
+        config.numAttrs = len(config.attrs)
 
         def launch(*arguments: Any) -> None:
             import torch

@@ -6,7 +6,7 @@ of a plan. `engine.sampling.gpu` runs them and determines their order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -19,7 +19,7 @@ from engine.config import Config
 from engine.errors import UnavailableError
 from engine.kernels import gpu_weights
 from engine.kernels.hopper import build as hopper
-from engine.kernels.hopper import layout
+from engine.kernels.hopper import layout, stack
 from engine.kernels.label import label_row
 from engine.kernels.launch import GRAIN, Device, Launch, ceil_div
 from engine.kernels.triton import table
@@ -42,8 +42,7 @@ class Buffers:
     Attributes:
         mel: [B,M,F] fp32; None without a mel, like the next two.
         stages: the outputs of the upsampler's stages, [B,*,bands] fp32, and its result, [B,L,bands] storage.
-        conditioner: [N,B,L,2C] storage, in the order that `residual_block` reads
-            (`GpuNetwork.interleave_conditioner`).
+        conditioner: [N,B,L,2C] storage, interleaved; None if the layers compute it from the upsampled mel.
         x: [B,L] fp32, the audio of the current step.
         noise: [G,B,L] fp32, the caller's noise; None if the kernels draw it.
         scale: [B,L] fp32, multiplies the noise; None without a prior.
@@ -80,10 +79,14 @@ class GpuNetwork:
     multiplies its upper 19 bits. "fp32" multiplies all bits, without tensor cores. Sums, x, the biases and the noise
     are float32 in every precision.
 
-    With isa "sm_90a" the residual blocks are those of `engine.kernels.hopper`.
+    With isa "sm_90a" the residual layers are those of `engine.kernels.hopper`, several in a launch.
+
+    Attributes:
+        groups: the layers of each launch of `residual_stack`; empty for one layer a launch, `residual_block`.
+        pairs: run the blocks of `residual_stack` in pairs that share their weights; to set before a plan is built.
 
     Raises:
-        UnavailableError: the kernels do not support the network's number of channels.
+        UnavailableError: the kernels do not support the network.
     """
 
     def __init__(
@@ -99,29 +102,33 @@ class GpuNetwork:
         self.device = device
         self.precision = table.PRECISIONS[precision]
         self.channels = next(c for c in table.CHANNELS if c >= config.residual_channels)
+        self.groups: tuple[stack.Group, ...] = ()
+        self.pairs = False
+        if isa == hopper.ISA:
+            stack.check(config, precision)
+            self.channels, self.groups = layout.CHANNELS, stack.groups(config.dilations)
         self.bands = ceil_div(config.n_mels, 16) * 16
         self.tile = table.residual_tile(device.capability, precision, self.channels)
         label_tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
         # A cached method would refer to its own object: the weights would live until the cyclic collector runs.
         self._label_rows = lru_cache(maxsize=64)(partial(_compute_label_rows, config, label_tensors, self.channels))
-        self.on_hopper = isa == hopper.ISA
-        if self.on_hopper:
-            hopper.check(self.channels, self.precision.storage)
         packed = gpu_weights.packed(config, tensors, self.channels, self.bands)
-        if self.on_hopper:
-            pairs = zip(packed["dilated"][0], packed["projection"][0], strict=True)
-            packed["image"] = np.stack([layout.image(*pair) for pair in pairs]), True
-            if self.bands:
-                packed["conditioner"] = packed["conditioner"][0][..., layout.conditioner_columns()], True
+        if self.groups:
+            projection = packed.pop("projection")[0]
+            mel = packed.pop("conditioner")[0] if self.bands else [None] * len(projection)
+            parts = zip(packed["dilated"][0], mel, projection, strict=True)
+            packed["stack"] = np.stack([layout.stack_image(*layer) for layer in parts]), True
+            packed["stack_head"] = layout.head_image(packed.pop("hidden")[0]), True
         self.weights = {
             name: self._weight_tensor(values) if stored else device.tensor(values, "fp32")
             for name, (values, stored) in packed.items()
         }
 
     def bytes_per_sample(self) -> int:
-        """Return the bytes of a plan's buffers per sample of an item's capacity. Most of them hold the conditioner."""
+        """Return the bytes of a plan's buffers per sample of an item's capacity; a conditioner takes most of them."""
         size = 4 if self.precision.storage == "fp32" else 2
-        rows = 3 * self.channels + (2 * self.channels * self.config.residual_layers + self.bands if self.bands else 0)
+        stored = 0 if self.groups else 2 * self.channels * self.config.residual_layers
+        rows = 3 * self.channels + (stored + self.bands if self.bands else 0)
         return size * rows + 4 * (self.bands + 8)
 
     def most_samples(self) -> int:
@@ -147,7 +154,8 @@ class GpuNetwork:
                 rows *= stride
                 stages.append(empty((items, rows, self.bands), "fp32"))
             stages.append(empty((items, capacity, self.bands), storage))
-            conditioner = empty((N, items, capacity, 2 * C), storage)
+            if not self.groups:
+                conditioner = empty((N, items, capacity, 2 * C), storage)
         return Buffers(
             mel=mel,
             stages=tuple(stages),
@@ -199,6 +207,30 @@ class GpuNetwork:
             IndexError: the network has no class of this index.
         """
         rows[:, :, : 2 * self.channels] += self.device.tensor(self._label_rows(label), "fp32")
+
+    def condition(self, buffers: Buffers) -> Iterator[Launch]:
+        """Yield the launches from the mel to what the layers read of it, which does not depend on the step."""
+        config = self.config
+        if not config.n_mels:
+            return
+        for place in range(1 if config.shared_upsampler else config.residual_layers):
+            yield from self.upsample_mel(buffers, place)
+            layers = (0, config.residual_layers) if config.shared_upsampler else (place, place + 1)
+            if not self.groups:
+                yield self.project_conditioner(buffers, *layers)
+
+    def step(self, buffers: Buffers, step: int) -> Iterator[Launch]:
+        """Yield the launches of one step of the plan, which update buffers.x."""
+        # Blocks of one launch must not read the audio while others of it update it.
+        entry = len(self.groups) > 1
+        if not entry:
+            yield self.input_projection(buffers)
+        for group in range(len(self.groups)):
+            yield self.residual_stack(buffers, group, step, entry and group == 0, group == len(self.groups) - 1)
+        if not self.groups:
+            for layer in range(self.config.residual_layers):
+                yield self.residual_block(buffers, layer, step)
+            yield self.output_head(buffers, step)
 
     def upsample_mel(self, buffers: Buffers, upsampler: int) -> list[Launch]:
         """Return the launches of ``buffers.stages <- buffers.mel``.
@@ -258,11 +290,35 @@ class GpuNetwork:
         arguments = (buffers.x, *weights, buffers.h[0], buffers.lengths, capacity)
         return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
 
-    def interleave_conditioner(self, conditioner: Any) -> Any:
-        """Return rows [...,2C] of `Buffers.conditioner` with interleaved columns, from the order of their reader."""
-        if not self.on_hopper:
-            return conditioner
-        return conditioner[..., np.argsort(layout.conditioner_columns())]
+    def residual_stack(
+        self, buffers: Buffers, group: int, step: int, entry: bool = False, head: bool = False
+    ) -> Launch:
+        """Return the launch of one of `groups`: as `residual_block`, layer after layer, from buffers.stages[-1].
+
+        Args:
+            buffers: buffers of a plan.
+            group: the index of the group.
+            step: the index of the step within the plan.
+            entry: read buffers.x, as `input_projection`, instead of a buffers.h.
+            head: update buffers.x, as `output_head`, instead of writing buffers.skip and the other buffers.h.
+        """
+        part, (items, capacity, _) = self.groups[group], buffers.skip.shape
+        first, last = part.first, part.first + part.layers
+        columns = stack.best_columns(part, self.bands, items, capacity, self.device.multiprocessors)
+        cluster = (1, 1, 1) if not self.pairs else (2, 1, 1) if part.stride == 1 else (1, 2, 1)
+        macros = *("ENTRY",) * entry, *("HEAD",) * head
+        if head:
+            macros += *("READ_NOISE",) * (buffers.noise is not None), *("SCALED",) * (buffers.scale is not None)
+        compiled = stack.kernel(part.layers, columns, self.bands, self.precision.storage == "bf16", cluster, macros)
+        w = self.weights
+        tensors = (
+            *((buffers.x, w["input_weight"], w["input_bias"]) if entry else (buffers.h[group % 2],)),
+            *(self._head_tensors(buffers, step, w["stack_head"]) if head else (buffers.h[1 - group % 2],)),
+            *(buffers.skip, buffers.stages[-1] if self.bands else buffers.skip, w["stack"][first:last]),
+            *(buffers.rows[step, first:last], buffers.lengths),
+        )
+        grid = stack.grid(part, columns, items, capacity, self.pairs)
+        return Launch(compiled, grid, (*tensors, capacity, part.stride, int(group > 0)))
 
     def residual_block(self, buffers: Buffers, layer: int, step: int) -> Launch:
         """Return the launch of one layer: it reads its buffers.h, writes the other one and updates buffers.skip.
@@ -272,22 +328,6 @@ class GpuNetwork:
             layer: the index of the layer.
             step: the index of the step within the plan.
         """
-        return (self._hopper_block if self.on_hopper else self._triton_block)(buffers, layer, step)
-
-    def _hopper_block(self, buffers: Buffers, layer: int, step: int) -> Launch:
-        items, capacity, _ = buffers.skip.shape
-        conditioned, reflect = buffers.conditioner is not None, self.config.padding == "reflect"
-        compiled = hopper.residual_block(conditioned, reflect, self.precision.storage == "bf16")
-        blocks = min(self.device.multiprocessors, ceil_div(items * ceil_div(capacity, hopper.ROWS), hopper.GROUPS))
-        tensors = (
-            *(buffers.h[layer % 2], buffers.h[1 - layer % 2], buffers.skip),
-            *(buffers.conditioner[layer] if conditioned else buffers.skip, self.weights["image"][layer]),
-            *(buffers.rows[step, layer], buffers.lengths),
-        )
-        numbers = (capacity, self.config.dilations[layer], int(layer > 0), items)
-        return Launch(compiled, (blocks, 1, 1), (*tensors, *numbers))
-
-    def _triton_block(self, buffers: Buffers, layer: int, step: int) -> Launch:
         tile, w = self.tile, self.weights
         rows = ("h_ptr", "next_ptr", "skip_ptr", "conditioner_ptr", "dilated_ptr", "projection_ptr")
         types = dict.fromkeys(rows, self._pointer) | {"bias_ptr": "*fp32", "lengths_ptr": "*i32"}
@@ -333,14 +373,17 @@ class GpuNetwork:
         warps = 4 if tensor_cores and C < 256 else 8
         compiled = kernel(output_head, types | {"capacity": "i32"}, constants, warps, fused=False)
         items, capacity = buffers.x.shape
+        arguments = (buffers.skip, *self._head_tensors(buffers, step, w["hidden"]), buffers.lengths, capacity)
+        return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
+
+    def _head_tensors(self, buffers: Buffers, step: int, hidden: Any) -> tuple[Any, ...]:
+        """Return the weights of the output head, and the tensors of the update of buffers.x."""
+        w = self.weights
         noise = buffers.x if buffers.noise is None else buffers.noise[step]
         scale = buffers.x if buffers.scale is None else buffers.scale
-        weights = (w["hidden"], w["hidden_bias"], w["out"], w["out_bias"])
-        arguments = (
-            *(buffers.skip, *weights, buffers.x, noise, scale, buffers.terms[step]),
-            *(buffers.noise_steps[step], buffers.seeds, buffers.begins, buffers.lengths, capacity),
-        )
-        return Launch(compiled, (ceil_div(capacity, _ROWS), items, 1), arguments)
+        weights = hidden, w["hidden_bias"], w["out"], w["out_bias"]
+        update = noise, scale, buffers.terms[step], buffers.noise_steps[step], buffers.seeds, buffers.begins
+        return *weights, buffers.x, *update
 
     def _weight_tensor(self, values: npt.NDArray[Any]) -> Any:
         """Store weights on the device; for "tf32" rounded as `engine.kernels.triton.tensor_float` does."""

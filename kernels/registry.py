@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.checks.arrays import FloatArray
@@ -13,6 +13,7 @@ from engine.errors import InputError, UnavailableError
 from engine.kernels import cpu
 from engine.kernels import device as gpu_device
 from engine.kernels.hopper import build as hopper
+from engine.kernels.hopper import stack
 
 # Fastest first.
 CPU_PRECISIONS = ("int8", "bf16", "fp32")
@@ -20,6 +21,10 @@ GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 PRECISIONS = ("int8", "fp16", "bf16", "tf32", "fp32")
 # Every tier computes int8. It is the fastest precision of a processor whose fastest tier is one of these.
 INT8_FASTEST = ("avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod")
+# Whether a GPU of compute capability 9.0 runs residual layers in groups (kernels/hopper/stack.cu) where it can,
+# instead of by Triton. Off until the groups have been measured to be faster on such a GPU.
+STACK_IS_DEFAULT = False
+_IN_GROUPS = "residual layers in groups, in CUDA"
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,30 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
     return _cpu(device, precision, isa, obstacle, calibrated)
 
 
+def settle(choice: Choice, config: Config) -> Choice:
+    """Return the choice for one network: whether its layers run in groups on a Hopper GPU, or by Triton.
+
+    Args:
+        choice: a choice from `select`.
+        config: the configuration of the network.
+
+    Raises:
+        UnavailableError: isa "sm_90a" was requested and cannot run the network here.
+    """
+    architecture = f"sm_{hopper.CAPABILITY}"
+    requested = choice.isa == hopper.ISA
+    if choice.device != "cuda" or not (requested or (STACK_IS_DEFAULT and choice.isa == architecture)):
+        return choice
+    why = stack.obstacle(config, choice.precision)
+    if requested and why:
+        raise UnavailableError(f"isa: {why}; leave isa out")
+    if requested:
+        return choice
+    line = f"isa {architecture}: Triton, as {why}" if why else f"isa {hopper.ISA}: the GPU's architecture; {_IN_GROUPS}"
+    reasons = tuple(line if reason.startswith("isa ") else reason for reason in choice.reasons)
+    return replace(choice, isa=architecture if why else hopper.ISA, reasons=reasons)
+
+
 def build(config: Config, tensors: Mapping[str, FloatArray], choice: Choice) -> Any:
     """Pack a network for the chosen backend, as a CpuNetwork or a GpuNetwork."""
     if choice.device == "cpu":
@@ -109,7 +138,9 @@ def _gpu(device: str, precision: str, index: int, isa: str | None) -> Choice:
     chosen = GPU_PRECISIONS[0] if precision == "auto" else precision
     reasons = (
         f"device cuda:{index}: {gpu_device.describe(index)}, {'detected' if device == 'auto' else 'requested'}",
-        f"isa {isa}: requested; residual blocks in CUDA" if isa else f"isa {architecture}: the GPU's architecture",
+        f"isa {isa}: requested; residual layers in groups, in CUDA"
+        if isa
+        else f"isa {architecture}: the GPU's architecture",
         f"precision {chosen}: {'the fastest' if precision == 'auto' else 'requested'}",
     )
     return Choice("cuda", isa or architecture, chosen, reasons, index)

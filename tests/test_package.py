@@ -148,7 +148,7 @@ def test_the_wheel_has_the_packages_and_nothing_else(files: list[str], wheel: Pa
     inside = [name for name in files if name.startswith("engine/assets/")]
     inside += [name for name in files if name.startswith(("engine/", "kernels/")) and name.endswith(packaged)]
     assert names - {native} == {re.sub("^kernels/", "engine/kernels/", name) for name in inside}
-    assert {"engine/py.typed", "engine/kernels/_native.pyi", "engine/kernels/hopper/residual_block.cu"} <= names
+    assert {"engine/py.typed", "engine/kernels/_native.pyi", "engine/kernels/hopper/stack.cu"} <= names
 
 
 def test_the_metadata(wheel: Path) -> None:

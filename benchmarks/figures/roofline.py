@@ -8,13 +8,13 @@ from benchmarks.committed import Results, load
 from benchmarks.figures.markdown import bullets, table
 
 PREDICTION, MEASUREMENT = "gpu-predicted", "h100"
-HEAD = ("GPU", "network", "audio", "predicted ms", "x real time", "floor ms", "launch gaps", "bound by")
+HEAD = ("GPU", "network", "audio", "predicted ms", "x real time", "floor ms", "feed ms", "launch gaps", "bound by")
 
 
 def prediction(results: Results | None = None) -> str:
     """Return the predicted calls beside their lower bounds; of the committed prediction if not of another."""
     rows = [_cells(row) for row in (results or load(PREDICTION))["rows"]]
-    return table(HEAD, rows, align="lllrrrrl")
+    return table(HEAD, rows, align="lllrrrrrl")
 
 
 def measured() -> str:
@@ -31,6 +31,23 @@ def measured() -> str:
             audio = f"{row['items']} x {row['seconds']:g} s"
             rows.append((audio, f"{expected:.2f}", f"{median:.2f}", f"{median / expected:.2f}"))
     return table(("audio", "predicted ms", "measured ms", "ratio"), rows)
+
+
+def groups(results: Results | None = None) -> str:
+    """Return the predicted steps of groups of layers on Hopper, beside the predicted calls with Triton."""
+    prediction = results or load(PREDICTION)
+    triton = {
+        (row["gpu"], row["items"], row["seconds"]): 1e3 * row["predicted_seconds"]
+        for row in prediction["rows"]
+        if row["network"] == "BASE"
+    }
+    rows = []
+    for row in prediction["groups"]:
+        predicted, feed = 1e3 * row["predicted_seconds"], 1e3 * row["floor_feed_seconds"]
+        audio = f"{row['items']} x {row['seconds']:g} s"
+        before = triton[row["gpu"], row["items"], row["seconds"]]
+        rows.append((row["gpu"], audio, f"{predicted:.2f}", f"{before:.2f}", f"{feed:.2f}", f"{feed / predicted:.0%}"))
+    return table(("GPU", "audio", "groups ms", "Triton ms", "feed ms", "feed / groups"), rows, align="llrrrr")
 
 
 def validation(results: Results | None = None) -> str:
@@ -63,6 +80,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{1e3 * row['predicted_seconds']:.2f}",
         f"{row['times_real_time']:.0f}",
         f"{floor:.2f}",
+        f"{1e3 * row['floor_feed_seconds']:.2f}",
         f"{row['launch_share']:.0%}",
         row["bound"],
     )

@@ -118,9 +118,13 @@ def test_comparison(benchmark: Any, gpu_rows: timing.Rows, items: int, seconds: 
 def engine_entries(mel: torch.Tensor) -> tuple[list[timing.Entry], dict[str, float]]:
     """Return this engine in every precision, and the least SNR of each entry."""
     entries, floors = [], {}
-    for precision, isa in [(precision, None) for precision in PRECISIONS] + [("fp16", hopper.ISA)] * HOPPER:
+    variants = [(precision, None, False) for precision in PRECISIONS]
+    variants += [("fp16", hopper.ISA, pairs) for pairs in (False, True) if HOPPER]
+    for precision, isa, pairs in variants:
         voice = engine.load(device="cuda", precision=precision, isa=isa)
-        name = f"{timing.ENGINE}{precision}" + (f", {isa}" if isa else "")
+        if pairs:  # blocks that share their weights by multicast
+            voice._loop._network.pairs = True  # type: ignore[union-attr]
+        name = f"{timing.ENGINE}{precision}" + (f", {isa}" if isa else "") + (", pairs" if pairs else "")
         entries.append(timing.Entry(name, "once", partial(voice.vocode, mel, seed=1)))
         floors[name] = TOLERANCES[f"gpu_audio_{precision}_db"] - 3.0  # its frames differ from those of the gate
     return entries, floors

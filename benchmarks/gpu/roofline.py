@@ -22,14 +22,64 @@ from benchmarks.figures import roofline_plot
 from benchmarks.gpu.call_work import NETWORKS, STEPS, plan_sizes, vocode_work
 from benchmarks.gpu.launch_model import launch_seconds
 from benchmarks.gpu.probes import copy_work, product_work
-from benchmarks.gpu.specs import ASSUMPTIONS, GPUS, Gpu
+from benchmarks.gpu.specs import ASSUMPTIONS, GPUS, SHARED_BYTES, Gpu
 from engine.cli.bench.machine import commit
+from engine.config import Config
+from engine.kernels.hopper import stack
 
-VERSION = 1
+VERSION = 2
 CELLS = ((1, 1.0), (1, 5.0), (1, 10.0), (4, 5.0), (16, 5.0))  # items, seconds of each
 PAPER = (("BASE, 6 steps", 5.6), ("LARGE, 6 steps", 3.5), ("BASE, 20 steps", 2.1))  # x real time on a V100
 # Published rates of an H100: a bf16 product of 8192 x 8192 x 8192, and a copy (read and written).
 PUBLISHED = {"product": (790.0, "TFLOP/s"), "copy": (3.0, "TB/s")}
+
+
+def feed_bytes(config: Config, capability: int) -> float:
+    """Return the bytes of shared memory for a sample of a layer whose rows never leave it, in 16 bits.
+
+    Tensor cores read their operands from shared memory, both of them again for every tile of the product: with wgmma
+    2048 + 32 * 128 bytes for 64 x 128 x 16 multiply-accumulates, with ldmatrix 3072 for 32 x 64 x 16. Beside them,
+    weights arrive once for 256 samples, z is written, and h read and written.
+
+    Args:
+        config: the configuration of the network; the conditioner is computed on the spot.
+        capability: compute capability.
+    """
+    C, bands = config.residual_channels, 16 * -(-config.n_mels // 16)
+    products = 2 * C * (3 * C + bands) + 2 * C * C  # multiply-accumulates
+    operands = (2048 + 32 * 128) / (64 * 128 * 16) if capability == 90 else 3072 / (32 * 64 * 16)
+    return products * operands + 2 * products / 256 + 3 * 2 * C
+
+
+def feed_seconds(gpu: Gpu, config: Config, rows: float) -> float:
+    """Return the least time in which shared memory feeds the tensor cores for these samples times layers."""
+    return rows * feed_bytes(config, gpu.capability) / (gpu.multiprocessors * SHARED_BYTES * 1e9 * gpu.ghz)
+
+
+def predict_groups(gpu: Gpu, items: int, seconds: float) -> Row:
+    """Return the predicted seconds of BASE's steps with isa "sm_90a", without the upsampler and the host.
+
+    Args:
+        gpu: an element of GPUS of compute capability 9.0.
+        items: number of items in the batch.
+        seconds: duration of each item.
+    """
+    config = NETWORKS["BASE"]
+    bands, samples = 16 * -(-config.n_mels // 16), round(seconds * config.sample_rate)
+    groups, clocks = stack.groups(config.dilations), 0.0
+    for group in groups:
+        size = bands, items, samples, gpu.multiprocessors
+        clocks += stack.launch_clocks(group, stack.best_columns(group, *size), *size)
+    total = STEPS * (clocks / (1e9 * gpu.ghz) + len(groups) * 1e-6 * gpu.launch_us)
+    return {
+        "predicted": True,
+        "gpu": gpu.name,
+        "items": items,
+        "seconds": seconds,
+        "predicted_seconds": total,
+        "times_real_time": items * seconds / total,
+        "floor_feed_seconds": feed_seconds(gpu, config, config.residual_layers * STEPS * items * samples),
+    }
 
 
 def predict(gpu: Gpu, name: str, items: int, seconds: float, precision: str = "fp16") -> Row:
@@ -69,6 +119,7 @@ def predict(gpu: Gpu, name: str, items: int, seconds: float, precision: str = "f
         "times_real_time": audio / (total + gaps),
         "floor_arithmetic_seconds": 16.0 * C * C * layers / gpu.tensor_tflops / 1e12,
         "floor_conditioner_seconds": 2.0 * C * size * layers / gpu.dram_gbytes / 1e9,
+        "floor_feed_seconds": feed_seconds(gpu, config, layers),
         "launch_share": gaps / (total + gaps),
         "bound": max(bounds, key=lambda resource: bounds[resource]),
     }
@@ -100,6 +151,7 @@ def results() -> Results:
         "gpus": [vars(gpu) for gpu in GPUS],
         "validation": validation(next(gpu for gpu in GPUS if gpu.name == "H100")),
         "rows": rows,
+        "groups": [predict_groups(gpu, *cell) for gpu in GPUS if gpu.capability == 90 for cell in CELLS],
         "paper": [{"what": name, "gpu": "V100", "times_real_time": x, "measured_by": "the paper"} for name, x in PAPER],
     }
 
@@ -108,6 +160,7 @@ def report(prediction: Results) -> str:
     """Return the tables for the terminal."""
     parts: dict[str, Any] = {
         "PREDICTED speed": tables.prediction(prediction),
+        "PREDICTED speed of groups of layers": tables.groups(prediction),
         "The model on two programs with published rates": tables.validation(prediction),
         "Measured by the paper": tables.paper(prediction),
         "Assumptions": tables.assumptions(prediction),

@@ -57,7 +57,7 @@ class Voice(Loadable):
         self.config = checkpoint.config
         self.sample_rate = checkpoint.config.sample_rate
         self.hop = checkpoint.config.hop
-        self.choice = choice
+        self.choice = choice = registry.settle(choice, checkpoint.config)
         self.threads = threads
         self._reasons = *checkpoint.weights_line(), *choice.reasons, f"threads {threads}: {threads_reason}"
         self._warn_once = cache(warn_unknown_kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -9,12 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from engine.errors import UnavailableError
-from engine.kernels.hopper.layout import CHANNELS
 
 CAPABILITY, ISA = 90, "sm_90a"  # the only architecture that has the instructions of the code
-# Warpgroups of a block. Four have too few registers. Two take 0.39 ms, three 0.34 ms (1 s, 30 layers, H100).
-GROUPS = 3
-ROWS = 64  # samples of a tile
 
 
 @dataclass(frozen=True)
@@ -26,12 +23,16 @@ class CudaKernel:
         defines: macros and their values.
         threads: threads of a block.
         shared: shared memory of a block in bytes.
+        headers: names and texts of files that the source includes.
+        cluster: blocks of a cluster in three dimensions.
     """
 
     name: str
     defines: tuple[tuple[str, int], ...]
     threads: int
     shared: int
+    headers: tuple[tuple[str, str], ...] = ()
+    cluster: tuple[int, int, int] = (1, 1, 1)
 
     @property
     def warps(self) -> int:
@@ -51,47 +52,33 @@ class CudaKernel:
         Raises:
             ValueError: the capability is not 90.
             RuntimeError: NVRTC rejects the source; the message holds its log.
+            UnavailableError: the machine code spills registers or serializes its products.
         """
         if capability != CAPABILITY:
             raise ValueError(f"{self.name}: expected compute capability {CAPABILITY}, got {capability}")
         source = resources.files("engine.kernels.hopper").joinpath(f"{self.name}.cu").read_text()
-        options = (f"--gpu-architecture={ISA}", "--std=c++17", *(f"-D{name}={value}" for name, value in self.defines))
-        ptx, cubin = _compiled(source, f"{self.name}.cu", options)
+        defines = (f"-D{name}={value}" for name, value in self.defines)
+        # ptxas reports on the registers only if it is asked to. Noise must not be fused; what may be fused says fmaf.
+        options = (f"--gpu-architecture={ISA}", "--std=c++17", "--ptxas-options=--verbose", "--fmad=false", *defines)
+        ptx, cubin, log = _compiled(source, f"{self.name}.cu", options, self.headers)
+        if why := slow_code(log):
+            raise UnavailableError(f"isa: NVRTC {_version()} compiles {ISA!r} {why}; leave isa out")
         metadata = SimpleNamespace(num_warps=self.warps, shared=self.shared)
         return SimpleNamespace(name=self.name, asm={"ptx": ptx, "cubin": cubin}, metadata=metadata)
 
 
-def residual_block(conditioned: bool, reflect: bool, bf16: bool) -> CudaKernel:
-    """Build the `CudaKernel` of residual_block.cu.
+def slow_code(log: str) -> str | None:
+    """Return what makes compiled code slow, from the log of ptxas, or None.
 
-    Its shared memory holds the weights, two tiles of three taps for each warpgroup, and the biases.
-
-    Args:
-        conditioned: add a conditioner.
-        reflect: reflect h at the ends instead of padding with 0.
-        bf16: store bf16 instead of fp16.
+    A new compiler may spill registers into local memory or let products wait for each other where the one that the
+    kernels were written with did not. Either costs more than the kernels gain.
     """
-    macros = {"CONDITIONED": conditioned, "REFLECT": reflect, "BF16": bf16}
-    defines = (("GROUPS", GROUPS), *((name, 1) for name, is_defined in macros.items() if is_defined))
-    weights, inputs, biases = 4 * 2 * CHANNELS * CHANNELS * 2, GROUPS * 6 * ROWS * CHANNELS * 2, 9 * CHANNELS * 4
-    return CudaKernel("residual_block", defines, 128 * GROUPS, weights + inputs + biases)
-
-
-def check(channels: int, storage: str) -> None:
-    """Check that the kernel supports a network.
-
-    Args:
-        channels: the padded number of channels.
-        storage: the storage type in Triton's notation.
-
-    Raises:
-        UnavailableError: the kernel does not support these channels or this storage.
-    """
-    if channels != CHANNELS or storage not in ("fp16", "bf16"):
-        raise UnavailableError(
-            f"isa: {ISA!r} supports {CHANNELS} channels in fp16 and bf16, this network has {channels} in {storage}; "
-            "leave isa out"
-        )
+    spills = [int(match) for match in re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", log)]
+    if any(spills):
+        return f"with {max(spills)} bytes of local memory a thread"
+    if re.search(r"wgmma\S* instructions are serialized", log):
+        return "with products that wait for each other"
+    return None if spills else "without a report on its registers"
 
 
 @cache
@@ -108,23 +95,36 @@ def obstacle() -> str | None:
 
 
 @cache
-def _compiled(source: str, name: str, options: tuple[str, ...]) -> tuple[str, bytes]:
+def _compiled(
+    source: str, name: str, options: tuple[str, ...], headers: tuple[tuple[str, str], ...]
+) -> tuple[str, bytes, str]:
+    """Return PTX, machine code and the compiler's log."""
     from cuda.bindings import nvrtc
 
-    program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), 0, [], []))
+    names, texts = (
+        [part.encode() for part in parts] for parts in (zip(*headers, strict=True) if headers else ((), ()))
+    )
+    program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), len(names), texts, names))
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
+        log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        _checked(nvrtc.nvrtcGetProgramLog(program, log))
+        report = log.decode(errors="replace").strip("\0 \n")
         if int(status):
-            log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
-            _checked(nvrtc.nvrtcGetProgramLog(program, log))
-            raise RuntimeError(f"{name}: {log.decode(errors='replace').strip(chr(0))}")
+            raise RuntimeError(f"{name}: {report}")
         ptx = b" " * _checked(nvrtc.nvrtcGetPTXSize(program))
         _checked(nvrtc.nvrtcGetPTX(program, ptx))
         cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
         _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
-    return ptx.rstrip(b"\0").decode(), cubin
+    return ptx.rstrip(b"\0").decode(), cubin, report
+
+
+def _version() -> str:
+    from cuda.bindings import nvrtc
+
+    return ".".join(map(str, _checked(nvrtc.nvrtcVersion())))
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

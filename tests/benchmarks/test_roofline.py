@@ -17,6 +17,7 @@ from benchmarks.gpu import roofline
 from benchmarks.gpu.call_work import program_costs, vocode_work
 from benchmarks.gpu.launch_model import Cost, Work, launch_seconds
 from benchmarks.gpu.specs import ASSUMPTIONS, GPUS
+from engine.kernels.hopper import stack
 
 A100, H100 = (next(gpu for gpu in GPUS if gpu.name == name) for name in ("A100", "H100"))
 COMMITTED = load("gpu-predicted")
@@ -72,7 +73,26 @@ def test_more_bytes_take_longer() -> None:
 
 def test_nothing_is_faster_than_its_floor() -> None:
     for row in COMMITTED["rows"]:
-        assert row["predicted_seconds"] > max(row["floor_arithmetic_seconds"], row["floor_conditioner_seconds"])
+        floors = ("floor_arithmetic_seconds", "floor_conditioner_seconds", "floor_feed_seconds")
+        assert row["predicted_seconds"] > max(row[floor] for floor in floors)
+    for row in COMMITTED["groups"]:
+        assert row["predicted_seconds"] > row["floor_feed_seconds"]
+
+
+def test_the_feed_of_the_tensor_cores_by_hand() -> None:
+    """A tile of 256 samples of a layer: operands of 84 products of two warpgroups, z, h twice, and the weights."""
+    config = roofline.NETWORKS["BASE"]
+    tile = 84 * (2048 + 32 * 128) + 256 * 3 * 128 + 84 * 1024
+    assert roofline.feed_bytes(config, 90) == tile / 256 == stack.feed_bytes(128, 80) / 256 == 2736
+    clocks = 2736 / 128 * 22050 * 180
+    assert roofline.feed_seconds(H100, config, 22050 * 180) == pytest.approx(clocks / 132 / 1.83e9)
+
+
+def test_the_committed_groups_are_current() -> None:
+    fresh = [roofline.predict_groups(H100, *cell) for cell in roofline.CELLS]
+    assert [row["predicted_seconds"] for row in COMMITTED["groups"]] == pytest.approx(
+        [row["predicted_seconds"] for row in fresh]
+    )
 
 
 def test_the_committed_assumptions_are_current() -> None:
@@ -94,6 +114,6 @@ def test_the_committed_prediction_is_current(network: str) -> None:
 
 def test_the_report_and_the_plot_show_every_row() -> None:
     report = roofline.report(COMMITTED)
-    assert report.count("\n| H100 |") == 6 and all(f"`{name}`" in report for name in ASSUMPTIONS)
+    assert report.count("\n| H100 |") == 6 + 5 and all(f"`{name}`" in report for name in ASSUMPTIONS)
     picture = roofline_plot.svg()
     assert "PREDICTED" in picture and picture.count("<circle") == 1 + 3  # the paper's, and the H100 at 1, 5 and 10 s

@@ -104,8 +104,7 @@ def project_conditioner(device: Any, config: Config, precision: str, lengths: Se
         weight = exact(config)[f"residual_layers.{layer}.conditioner_projection.weight"]
         zero = torch.zeros(len(weight), dtype=torch.float64)
         expected = [reference.project_conditioner(mel[:, : config.n_mels], weight, zero)[0] for mel in mels]
-        conditioner = net.interleave_conditioner(buffers.conditioner[layer])
-        errors.append(worst_error(halves(conditioner, config), expected, lengths))
+        errors.append(worst_error(halves(buffers.conditioner[layer], config), expected, lengths))
     return max(errors)
 
 
@@ -159,8 +158,7 @@ def residual_block(device: Any, config: Config, precision: str, lengths: Sequenc
     if config.n_mels:
         fill_rows(device, buffers.conditioner[layer], lengths)
         bias = w[f"{prefix}.conditioner_projection.bias"][:, None]
-        pairs = net.interleave_conditioner(buffers.conditioner[layer])
-        rows = [pairs[item, :length].cpu().double() for item, length in enumerate(lengths)]
+        rows = [buffers.conditioner[layer][item, :length].cpu().double() for item, length in enumerate(lengths)]
         conditioner = [halves(row, config).T[None] + bias for row in rows]
     for item, length in enumerate(lengths):  # padded channels are zero, and must stay zero
         device.fill(buffers.h[layer % 2][item, :length, C:], 0.0)
@@ -181,6 +179,51 @@ def residual_block(device: Any, config: Config, precision: str, lengths: Sequenc
         for item, length in enumerate(lengths):
             assert not h_next[item, :length, C:].any(), "padded channels are not zero"
     return max(worst_error(h_next, expected_h, lengths), worst_error(buffers.skip, expected_skip, lengths))
+
+
+def residual_stack(
+    device: Any, config: Config, precision: str, lengths: Sequence[int], groups: slice, pairs: bool = False
+) -> float:
+    """Check `residual_stack` of these groups of layers, one launch after the other, for isa "sm_90a"."""
+    net, w = network(device, config, precision), exact(config)
+    net.pairs = pairs
+    buffers, C, bands = allocate(device, net, lengths), config.residual_channels, config.n_mels
+    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.rows))
+    chosen = list(range(len(net.groups)))[groups]
+    before, after = chosen[0] % 2, (chosen[-1] + 1) % 2
+    h = [row[:, :C] for row in fill_rows(device, buffers.h[before], lengths)]
+    skip = fill_rows(device, buffers.skip, lengths)
+    mels: list[Any] = [None] * len(lengths)
+    if bands:
+        mels = [row[:, :bands] for row in fill_rows(device, buffers.stages[-1], lengths)]
+    for item, length in enumerate(lengths):  # padding is zero, and must stay zero
+        device.fill(buffers.h[before][item, :length, C:], 0.0)
+        if bands:
+            device.fill(buffers.stages[-1][item, :length, bands:], 0.0)
+    for group in chosen:
+        run(device, net.residual_stack(buffers, group, 0))
+
+    totals = [row[0, :C] if chosen[0] else torch.zeros_like(row[0, :C]) for row in skip]
+    for layer in range(net.groups[chosen[0]].first, net.groups[chosen[-1]].first + net.groups[chosen[-1]].layers):
+        prefix = f"residual_layers.{layer}"
+        names = ("dilated_conv.weight", "dilated_conv.bias", "output_projection.weight", "output_projection.bias")
+        tensors = [w[f"{prefix}.{name}"] for name in names]
+        d = torch.from_numpy(step_biases(weights(config), config, (T,))[0, layer])[None]
+        for item, mel in enumerate(mels):
+            conditioner = None
+            if mel is not None:
+                names = ("weight", "bias")
+                conditioner = reference.project_conditioner(
+                    mel, *(w[f"{prefix}.conditioner_projection.{name}"] for name in names)
+                )
+            variant = config.padding, config.step_bias_in_residual
+            arguments = conditioner, d, *tensors, config.dilations[layer], *variant
+            h[item], layer_skip = reference.residual_block(h[item], *arguments)
+            totals[item] = totals[item] + layer_skip[0] - tensors[3][C:, None]
+    for item, length in enumerate(lengths):
+        assert not buffers.h[after][item, :length, C:].any(), "padded channels are not zero"
+    error = worst_error(buffers.h[after], [row[0] for row in h], lengths)
+    return max(error, worst_error(buffers.skip, totals, lengths))
 
 
 def output_head(
@@ -233,3 +276,50 @@ def initial_noise(
         assert row[length:].isnan().all(), "something was written past an item's end"
         same = same and row[:length].numpy().tobytes() == normal(seed, 0, begin, length).tobytes()
     return same
+
+
+def step_in_groups(
+    device: Any,
+    config: Config,
+    precision: str,
+    lengths: Sequence[int],
+    sigma: float = 0.3,
+    read_noise: bool = False,
+    pairs: bool = False,
+) -> float:
+    """Check a whole step with isa "sm_90a", from buffers.x and the upsampled mel to the next buffers.x."""
+    net, w, bands = network(device, config, precision), exact(config), config.n_mels
+    net.pairs = pairs
+    buffers = allocate(device, net, lengths, read_noise)
+    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.rows))
+    a, b, limit, noise_step = 1.02, -0.35, 0.9, 3
+    items = [(2**64 - 1 - item, 4096 * item, length) for item, length in enumerate(lengths)]
+    device.fill(buffers.terms[0], torch.tensor([a, b, sigma, limit]))
+    device.fill(buffers.noise_steps[0], torch.full((4,), noise_step))
+    device.fill(buffers.seeds, [seed - 2**64 if seed >= 2**63 else seed for seed, _, _ in items])
+    device.fill(buffers.begins, [begin for _, begin, _ in items])
+    x = [row[:, 0] for row in fill_rows(device, buffers.x[..., None], lengths)]
+    mels: list[Any] = [None] * len(lengths)
+    if bands:
+        mels = [row[:, :bands] for row in fill_rows(device, buffers.stages[-1], lengths)]
+        for item, length in enumerate(lengths):
+            device.fill(buffers.stages[-1][item, :length, bands:], 0.0)
+    z = [torch.from_numpy(normal(seed, noise_step, begin, length)) for seed, begin, length in items]
+    if read_noise:
+        z = [row[0, 0] for row in fill_rows(device, buffers.noise[0][..., None], lengths)]
+    scale = [torch.ones(n) for n in lengths]
+    if config.prior:
+        scale = [row[0, 0] for row in fill_rows(device, buffers.scale[..., None], lengths)]
+    run(device, list(net.step(buffers, 0)))
+
+    expected = []
+    for item, mel in enumerate(mels):
+        layers = [f"residual_layers.{i}.conditioner_projection" for i in range(config.residual_layers)]
+        conditioners: list[Any] = [None] * len(layers)
+        if mel is not None:
+            pairs = ((w[f"{layer}.weight"], w[f"{layer}.bias"]) for layer in layers)
+            conditioners = [reference.project_conditioner(mel, *pair) for pair in pairs]
+        eps = reference._evaluate(w, config, x[item], T, None, conditioners)
+        noise = None if sigma == 0.0 else (z[item] * scale[item]).double()[None]
+        expected.append(reference.noise_update(x[item], eps, a, b, sigma, noise, clamp=False).clamp(-limit, limit))
+    return worst_error(buffers.x[..., None], expected, lengths)

@@ -16,6 +16,7 @@ import torch
 import triton
 
 from engine.kernels.device import as_tensor, check_tensors
+from engine.kernels.hopper.build import CudaKernel
 from engine.kernels.launch import Call, Launch, ceil_div
 from tests.gpu.ptx.machine import Machine
 from tests.gpu.ptx.parse import Program, parse
@@ -159,7 +160,8 @@ class SimulatedDevice(HostDevice):
                 launch.arguments,
                 shared_bytes=compiled.metadata.shared,
                 checks=self.checks,
-                fenced_copies=FENCED,
+                fenced_copies=FENCED or isinstance(launch.kernel, CudaKernel),
+                cluster=getattr(launch.kernel, "cluster", (1, 1, 1)),
             )
 
         return call

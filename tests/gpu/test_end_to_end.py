@@ -12,6 +12,7 @@ from engine.checkpoint.load import load_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
 from engine.kernels.gpu import GpuNetwork
+from engine.kernels.hopper import build as hopper
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
 from tests.gpu.devices import SimulatedDevice
@@ -36,10 +37,10 @@ def cpu():
     return engine.load(device="cpu", precision="fp32")
 
 
-def loop_on(capability, precision, **options):
+def loop_on(capability, precision, isa=None, **options):
     checkpoint = load_checkpoint(BUNDLED)
     device = SimulatedDevice(capability, **options)
-    return GpuLoop(GpuNetwork(checkpoint.config, checkpoint.tensors, device, precision))
+    return GpuLoop(GpuNetwork(checkpoint.config, checkpoint.tensors, device, precision, isa))
 
 
 TARGETS = [(80, "fp16")]
@@ -68,6 +69,43 @@ def test_every_step_computes_the_eps_of_the_cpu(capability, precision, mel, cpu)
         db = snr(expected, eps)
         print(f"sm_{capability} {precision}: eps at t = {t:.2f}: {db:.1f} dB")
         assert db >= TOLERANCES[f"gpu_eps_{precision}_db"]
+
+
+NVRTC = pytest.mark.skipif(hopper.obstacle() is not None, reason=str(hopper.obstacle()))
+
+
+@NVRTC
+def test_a_step_in_groups_computes_the_eps_of_the_cpu(mel, cpu):
+    """All 30 layers in nine launches; tests/gpu/test_hopper.py runs their kernels with the checks."""
+    loop = loop_on(90, "fp16", hopper.ISA, worst_approximations=True, checks=False)
+    x, t = normal(SEED, 0, 0, 512), build_schedule(cpu.config).t[3]
+    eps, expected = loop.predict_noise([Item(512, mel, x=x)], t)[0].numpy(), cpu.predict_noise(x, t, mel=mel)
+    db = snr(expected, eps)
+    print(f"{hopper.ISA}: eps at t = {t:.2f}: {db:.1f} dB")
+    assert db >= TOLERANCES["gpu_eps_fp16_db"]
+
+
+@NVRTC
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_plan_in_groups_computes_the_audio_of_the_cpu(precision, mel, cpu):
+    loop = loop_on(90, precision, hopper.ISA, worst_approximations=True, checks=False)
+    audio = loop.sample([Item(512, mel, SEED)], build_schedule(cpu.config))[0].numpy()
+    db = snr(cpu.vocode(mel, seed=SEED), audio)
+    print(f"{hopper.ISA} {precision}: audio {db:.1f} dB")
+    assert db >= TOLERANCES[f"gpu_groups_{precision}_db"]
+
+
+@NVRTC
+def test_a_plan_in_groups_launches_nine_kernels_a_step():
+    loop = loop_on(90, "fp16", hopper.ISA, checks=False)
+    device = loop._device
+    with loop.plans.plan(shape_of(loop)) as plan:
+        before = len(device.launched)
+        plan.buffers.lengths.zero_()
+        plan.prepare()
+        plan.run(1)
+        assert device.launched[before:] == ["upsample_mel", "upsample_mel", *["stack"] * 9]
 
 
 def test_a_plan_launches_the_kernels_in_order(mel):

@@ -17,6 +17,7 @@ from engine.diffusion.schedule import build_schedule
 from engine.kernels import device as gpu_device
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.hopper import build as hopper
+from engine.kernels.hopper import stack
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
 from tests.gpu import checks
@@ -28,7 +29,7 @@ OBSTACLE = gpu_device.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
 PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 WIDE = replace(BASE, residual_layers=10)
-# The instruction set with CUDA residual blocks, if this GPU has it.
+# The instruction set whose residual layers run in groups, if this GPU has it.
 ON_HOPPER = OBSTACLE is None and gpu_device.isa() == "sm_90"
 CUDA_BLOCKS = {p: [hopper.ISA] * (ON_HOPPER and p in ("fp16", "bf16")) for p in PRECISIONS}
 MIDDLE = replace(SMALL, residual_channels=64)
@@ -56,14 +57,11 @@ class EagerGpu(gpu_device.CudaDevice):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_operations(precision):
     device, limit = PoisonedGpu(), TOLERANCES[f"operation_{precision}"]
-    for isa in (None, *CUDA_BLOCKS[precision]):
-        device.isa = isa
-        for layer in (0, 3, 9):
-            assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
-        for changes in ({"padding": "reflect"}, {"n_mels": 0, "upsample_strides": ()}):
-            assert checks.residual_block(device, replace(WIDE, **changes), precision, (4097, 130, 9), 3) < limit
-        assert checks.project_conditioner(device, replace(BASE, residual_layers=3), precision, LENGTHS) < limit
-    device.isa = None
+    for layer in (0, 3, 9):
+        assert checks.residual_block(device, WIDE, precision, LENGTHS, layer) < limit
+    for changes in ({"padding": "reflect"}, {"n_mels": 0, "upsample_strides": ()}):
+        assert checks.residual_block(device, replace(WIDE, **changes), precision, (4097, 130, 9), 3) < limit
+    assert checks.project_conditioner(device, replace(BASE, residual_layers=3), precision, LENGTHS) < limit
     assert checks.upsample_mel(device, BASE, precision, (30, 1)) < limit
     assert checks.input_projection(device, BASE, precision, LENGTHS) < limit
     assert checks.fold_steps(device, WIDE, precision, (4.2, 0.0)) < limit
@@ -71,6 +69,34 @@ def test_operations(precision):
     for channels in (16, 48, 128, 256):
         config = replace(SMALL, residual_channels=channels)
         assert checks.residual_block(device, config, precision, LENGTHS, 2) < limit
+
+
+@pytest.mark.skipif(not ON_HOPPER, reason="needs compute capability 9.0")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_layers_in_groups(precision, pairs, monkeypatch):
+    device, limit = PoisonedGpu(), TOLERANCES[f"operation_{precision}"]
+    device.isa = hopper.ISA
+    unconditional = replace(WIDE, n_mels=0, upsample_strides=())
+    for config in (WIDE, unconditional, replace(MIDDLE, residual_channels=48, step_bias_in_residual=True)):
+        assert checks.residual_stack(device, config, precision, LENGTHS, slice(None), pairs) < limit
+    for config in (WIDE, unconditional, replace(MIDDLE, prior=True)):
+        for options in ({}, {"read_noise": True}, {"sigma": 0.0}):
+            assert checks.step_in_groups(device, config, precision, LENGTHS, pairs=pairs, **options) < limit
+    for width in stack.COLUMNS:
+        monkeypatch.setattr(stack, "COLUMNS", (width,))
+        assert checks.residual_stack(device, WIDE, precision, LENGTHS, slice(0, 1), pairs) < limit
+
+
+@pytest.mark.skipif(not ON_HOPPER, reason="needs compute capability 9.0")
+def test_audio_of_groups_depends_on_neither_pairs_nor_the_width_of_tiles(monkeypatch):
+    batch, plan = items(100, 3), build_schedule(MIDDLE)
+    expected = as_bytes(loop(MIDDLE, hopper.ISA).sample(batch, plan))
+    pairs = GpuNetwork(MIDDLE, weights(MIDDLE), gpu_device.CudaDevice(), "fp16", hopper.ISA)
+    pairs.pairs = True
+    assert as_bytes(GpuLoop(pairs).sample(batch, plan)) == expected
+    monkeypatch.setattr(stack, "COLUMNS", (128,))
+    assert as_bytes(loop(MIDDLE, hopper.ISA).sample(batch, plan)) == expected
 
 
 def test_noise_matches_its_definition_bit_for_bit():

@@ -88,6 +88,10 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         # accuracy), 40.4 in bf16, 64.6 in tf32 and 121 in fp32.
         "gpu_audio_fp16_db": 58.0,
         "gpu_audio_bf16_db": 38.0,
+        # Groups of layers round the skip sum after each of 9 groups instead of 30 layers: 61.0 dB were seen in fp16,
+        # 48.6 in bf16.
+        "gpu_groups_fp16_db": 60.0,
+        "gpu_groups_bf16_db": 45.0,
         "gpu_audio_tf32_db": 60.0,
         "gpu_audio_fp32_db": 90.0,
         "gpu_eps_fp16_db": 50.0,

@@ -94,23 +94,14 @@ def size_of(network: GpuNetwork, shape: Shape) -> int:
 
 
 def conditioner_launches(network: GpuNetwork, buffers: Any) -> Iterator[Any]:
-    """Yield the launches from the mel to every layer's conditioner, which does not depend on the step."""
-    config = network.config
-    if not config.n_mels:
-        return
-    for place in range(1 if config.shared_upsampler else config.residual_layers):
-        yield from network.upsample_mel(buffers, place)
-        layers = (0, config.residual_layers) if config.shared_upsampler else (place, place + 1)
-        yield network.project_conditioner(buffers, *layers)
+    """Yield the launches before the first step, from the mel to what the layers read of it."""
+    yield from network.condition(buffers)
 
 
 def step_launches(network: GpuNetwork, buffers: Any, steps: int) -> Iterator[Any]:
     """Yield the launches of the reverse process (paper, algorithm 2), noisiest step first."""
     for step in range(steps):
-        yield network.input_projection(buffers)
-        for layer in range(network.config.residual_layers):
-            yield network.residual_block(buffers, layer, step)
-        yield network.output_head(buffers, step)
+        yield from network.step(buffers, step)
 
 
 class PlanCache:

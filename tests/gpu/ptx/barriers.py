@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tests.gpu.ptx.clusters import cluster_barrier
 from tests.gpu.ptx.decode import full, instruction, source
 from tests.gpu.ptx.errors import BarrierError, UnsupportedError
 from tests.gpu.ptx.operands import Immediate
@@ -24,6 +25,8 @@ class Incomplete:
 @instruction("bar", "barrier")
 def decode_bar(ins):
     parts = [p for p in ins.parts if p not in ("cta", "aligned")]
+    if parts[1] == "cluster":
+        return cluster_barrier(ins)
     if parts[1] == "warp":
         return lambda chunk, mask: None
     if parts[1] not in ("sync", "arrive"):

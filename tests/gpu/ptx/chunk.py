@@ -5,6 +5,7 @@ Of diverged lanes those with the lowest program counter run first, so that they 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,9 @@ class Chunk:
         same |= {"%nctaid.x": grid[0], "%nctaid.y": grid[1], "%nctaid.z": grid[2], "WARP_SZ": 32}
         same |= {"%dynamic_smem_size": launch.shared_bytes, "%total_smem_size": launch.layout.end}
         self.special |= {name: np.full(self.lanes, value, np.uint32) for name, value in same.items()}
+        self.cluster = math.prod(launch.cluster)
+        self.special["%cluster_ctarank"] = (self.cta % self.cluster).astype(np.uint32)
+        self.special["%cluster_nctarank"] = np.full(self.lanes, self.cluster, np.uint32)
         self.symbols = launch.layout.symbols
         self.shared = SharedMemory(len(ctas), self.warps, launch.layout.end, launch.layout.granule, self.checks)
         self.local = np.full(self.lanes * launch.layout.local, 0xFF, np.uint8)
@@ -55,6 +59,8 @@ class Chunk:
         self.alive = np.ones(self.lanes, bool)
         self.waiting = np.zeros(self.lanes, bool)
         self.arrived: dict[tuple[int, int], Any] = {}  # barriers.py's incomplete barriers: (CTA, barrier)
+        self.mbarriers: dict[tuple[int, int], Any] = {}  # mbarriers.py: (CTA, address)
+        self.cluster_barriers: dict[int, Any] = {}  # clusters.py
         self.steps = 0
 
     def rows(self, mask: np.ndarray | None) -> np.ndarray | slice:

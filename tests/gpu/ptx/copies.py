@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests.gpu.ptx.bulk import bulk_copy
 from tests.gpu.ptx.decode import full, instruction, predicate, source
 from tests.gpu.ptx.errors import UnsupportedError
 from tests.gpu.ptx.memory import address
@@ -76,6 +77,8 @@ def decode_cp(ins):
         return lambda chunk, mask: chunk.copies.wait(pending, mask)
     if ins.parts[1:3] == ("async", "wait_all"):
         return wait_all
+    if ins.parts[1:3] == ("async", "bulk"):
+        return bulk_copy(ins)
     if ins.parts[1:3] not in (("async", "ca"), ("async", "cg")):
         raise UnsupportedError("cp.async of this kind")
     return copy_handler(ins)

@@ -20,7 +20,7 @@ from tests.gpu.ptx.parse import Instruction, Program
 
 Handler = Callable[[Any, Any], None]
 MODULES = ("arithmetic", "functions", "bits", "convert", "memory", "atomics", "copies", "matrix", "wgmma", "warp")
-MODULES += ("barriers",)
+MODULES += ("barriers", "clusters", "mbarriers")
 TABLE: dict[str, Callable[[Instruction], Handler]] = {}
 
 
@@ -67,12 +67,18 @@ def decode_one(program: Program, ins: Instruction) -> Step:
             return Step("exit", None, guard, 0, ins)
         if ins.name not in TABLE:
             raise UnsupportedError(f"{ins.name} is not implemented")
-        flow = "barrier" if ins.name in ("bar", "barrier") and "warp" not in ins.parts else ""
-        return Step(flow, TABLE[ins.name](ins), guard, 0, ins)
+        return Step("barrier" if blocks(ins) else "", TABLE[ins.name](ins), guard, 0, ins)
     except PTXError as error:
         raise error.with_location(ins.line, ins.text) from None
     except (KeyError, IndexError, AttributeError, ValueError) as error:
         raise UnsupportedError(f"cannot decode ({error!r})").with_location(ins.line, ins.text) from error
+
+
+def blocks(ins: Instruction) -> bool:
+    """Return whether lanes may have to wait at an instruction."""
+    if ins.name == "mbarrier":
+        return ins.parts[1] == "try_wait"
+    return ins.name in ("bar", "barrier") and "warp" not in ins.parts
 
 
 class Undefined:

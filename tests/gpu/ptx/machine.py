@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tests.gpu.ptx.chunk import Chunk
+from tests.gpu.ptx.clusters import arrange
 from tests.gpu.ptx.errors import PTXError
 from tests.gpu.ptx.memory import WRITTEN, GlobalMemory
 from tests.gpu.ptx.parse import Program
@@ -47,6 +48,7 @@ class Launch:
     counters: Any
     max_steps: int
     fenced_copies: bool
+    cluster: tuple[int, int, int]
 
 
 class Machine:
@@ -122,6 +124,7 @@ class Machine:
         counters: Any = None,
         max_steps: int = 1_000_000,
         fenced_copies: bool = True,
+        cluster: tuple[int, int, int] = (1, 1, 1),
     ) -> None:
         """Run every CTA of the grid.
 
@@ -137,6 +140,7 @@ class Machine:
             max_steps: the most instructions that a chunk of CTAs may execute.
             fenced_copies: set to False for PTX without a fence.proxy.async between cp.async and a wgmma that reads its
                 data. PTX requires the fence. Triton 3.6 omits it; Triton 3.9 does not.
+            cluster: CTAs of a cluster in three dimensions.
         """
         if threads % 32 or not 0 < threads <= 1024:
             raise ValueError(f"expected whole warps, up to 1024 threads, got {threads}")
@@ -145,13 +149,12 @@ class Machine:
         parameters = self.parameters(program, arguments)
         layout = self.layout(program, shared_bytes)
         self.memory.begin(math.prod(grid), layout.granule)
-        launch = Launch(
-            self, program, grid, threads, parameters, shared_bytes, layout, checks, counters, max_steps, fenced_copies
-        )
+        switches = checks, counters, max_steps, fenced_copies, cluster
+        launch = Launch(self, program, grid, threads, parameters, shared_bytes, layout, *switches)
         if counters is not None:
             counters.launches += 1
-        ctas = np.arange(math.prod(grid))
-        each = max(1, min(CHUNK_LANES // threads, (1 << 28) // (8 * layout.end)))
+        ctas, size = arrange(grid, cluster), math.prod(cluster)
+        each = max(size, min(CHUNK_LANES // threads, (1 << 28) // (8 * layout.end)) // size * size)
         for first in range(0, len(ctas), each):
             Chunk(launch, ctas[first : first + each]).run()
 

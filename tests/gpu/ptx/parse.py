@@ -23,7 +23,9 @@ VARIABLE = re.compile(
 )
 # Directives without a semicolon. They do not affect execution.
 LINES_TO_SKIP = re.compile(r"^\s*(\.loc|\.file|\.version|\.target|\.address_size)\b[^\n]*", re.M)
-SPECIAL = re.compile(r"%(tid|ntid|ctaid|nctaid)\.[xyz]$|%(laneid|warpid|nwarpid|dynamic_smem_size|total_smem_size)$")
+SPECIAL = re.compile(
+    r"%(tid|ntid|ctaid|nctaid)\.[xyz]$|%(laneid|warpid|nwarpid|dynamic_smem_size|total_smem_size|cluster_n?ctarank)$"
+)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ class SharedMemory:
             if ((state & ones) != ones).any():
                 indices = (positions[(state & ones) != ones][0] + offset) + np.arange(width)
                 byte = int(indices[(self.state[indices] & 1) == 0][0])
-                reason = "before a write" if self.state[byte] == UNWRITTEN else "before cp.async delivered it"
+                unwritten = self.state[byte] == UNWRITTEN
+                reason = "before a write" if unwritten else "before an asynchronous copy has delivered it"
                 raise UnwrittenError(f"{access} of shared memory {reason}, address {byte % self.stride:#x}")
 
     def read(self, positions: np.ndarray, size: int, warp: np.ndarray) -> None:
@@ -111,11 +112,7 @@ class SharedMemory:
 
     def check_write(self, positions: np.ndarray, size: int, warp: np.ndarray) -> np.ndarray:
         """Check a write against earlier accesses. Return the granules, and the warp of each granule."""
-        for offset in range(0, size, min(size, 8)):
-            state = self.states[min(size, 8)].take((positions + offset) // min(size, 8)).view(np.uint8)
-            if int(state.max()) > WRITTEN:
-                busy = "cp.async writes it" if (state == IN_FLIGHT).any() else "a wgmma reads it"
-                raise AsyncError(f"write to shared memory while {busy}")
+        self.check_idle(positions, size)
         granules, warps = self.granules(positions, size, warp)
         self.check_after_writes(granules, warps, "write")
         if int(self.last_read.take(granules).max()) > self.clocks.floor:
@@ -124,6 +121,14 @@ class SharedMemory:
             if wrong.any():
                 self.raise_race(granules, warps, wrong.argmax(1), wrong.any(1), "writes memory that warp {} read")
         return granules, warps
+
+    def check_idle(self, positions: np.ndarray, size: int) -> None:
+        """Check that nothing asynchronous accesses memory that is about to be written."""
+        for offset in range(0, size, min(size, 8)):
+            state = self.states[min(size, 8)].take((positions + offset) // min(size, 8)).view(np.uint8)
+            if int(state.max()) > WRITTEN:
+                busy = "cp.async writes it" if (state == IN_FLIGHT).any() else "a wgmma reads it"
+                raise AsyncError(f"write to shared memory while {busy}")
 
     def write(self, positions: np.ndarray, values: list[np.ndarray], warp: np.ndarray) -> None:
         """Check and perform a store of several registers of every lane, one register after the other."""

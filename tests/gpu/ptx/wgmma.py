@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,13 @@ class WgmmaState:
         self.committed = np.zeros(lanes // 128, np.int64)
 
 
+@cache
+def pieces_of(rows: int, columns: int, width: int, k_major: bool, code: int, leading: int, stride: int) -> np.ndarray:
+    """Return the distinct 16-byte pieces of `offsets`, before the swizzle."""
+    return np.unique(offsets(rows, columns, width, k_major, code, leading, stride) & ~15)
+
+
+@cache
 def offsets(rows: int, columns: int, width: int, k_major: bool, code: int, leading: int, stride: int) -> np.ndarray:
     """Return the offsets of elements [row of M or N, column of K] from a descriptor's start, before the swizzle."""
     span, _ = SWIZZLES[code]
@@ -72,19 +80,24 @@ def tile(chunk, descriptors: np.ndarray, shape: tuple[int, int], kind: str, k_ma
     code = layout >> 62
     if layout >> 49 & 7:
         raise UnsupportedError("a descriptor with a base offset")
-    addresses = start[:, None, None] + offsets(*shape, width, k_major, code, leading, stride)
+    form = *shape, width, k_major, code, leading, stride
+    addresses = start[:, None, None] + offsets(*form)
     addresses ^= ((addresses >> 7) & SWIZZLES[code][1]) << 4
     if addresses.min() < BASE or addresses.max() + width > chunk.shared.end:
         raise OutOfBoundsError("a descriptor reaches outside the shared memory")
-    positions = addresses + (chunk.cta[::128][groups] * chunk.shared.stride)[:, None, None]
+    shifts = chunk.cta[::128][groups] * chunk.shared.stride
+    positions = addresses + shifts[:, None, None]
     bits = chunk.shared.views[width].take(positions // width)
     if chunk.checks:
-        # Two warpgroups of a CTA may read the same pieces, which must stay distinct.
-        readers, pieces = np.divmod(np.unique((positions & ~15) | groups[:, None, None] << 40), 1 << 40)
+        # Starts are multiples of 16, so that the swizzle moves whole pieces.
+        pieces = start[:, None] + pieces_of(*form)
+        pieces = ((pieces ^ ((pieces >> 7) & SWIZZLES[code][1]) << 4) + shifts[:, None]).ravel()
+        readers = np.repeat(groups, len(pieces) // len(groups))
         issued.reads.append((pieces, readers))
+        chunk.shared.check_written(pieces, 16, "read")
+        granules, granule_readers = chunk.shared.granules(pieces, 16, readers)
         for warp in range(4):
-            chunk.shared.read(pieces, 16, 4 * readers + warp)
-        granules, _ = chunk.shared.granules(pieces, 16, pieces)
+            chunk.shared.check_after_writes(granules, 4 * granule_readers + warp, "read")  # `retire` stamps the read
         if chunk.shared.dirty[granules].any():
             raise AsyncError(
                 "no fence.proxy.async between an ordinary write to shared memory and a wgmma that reads it"
@@ -123,8 +136,9 @@ def retire(chunk, done: InFlight, later: list[InFlight]) -> None:
         chunk.registers[register] = value if lanes is None else np.where(lanes, value, chunk.registers[register])
     for pieces, readers in done.reads:
         chunk.shared.mark(pieces, 16, WRITTEN)
+        granules, granule_readers = chunk.shared.granules(pieces, 16, readers)
         for warp in range(4):
-            chunk.shared.stamp_read(*chunk.shared.granules(pieces, 16, 4 * readers + warp))
+            chunk.shared.stamp_read(granules, 4 * granule_readers + warp)
 
 
 @instruction("wgmma")

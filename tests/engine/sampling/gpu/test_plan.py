@@ -107,12 +107,11 @@ def test_tables_are_copied_again_after_an_interruption() -> None:
     buffers = SimpleNamespace(rows=Fragile(), terms=Fragile(), noise_steps=Fragile())
     buffers.lengths = SimpleNamespace(zero_=lambda: None)
     network: Any = SimpleNamespace(
-        config=SimpleNamespace(n_mels=0, residual_layers=0),
         device=SimpleNamespace(bind=lambda launch: launch),
         bytes_per_sample=lambda: 1,
         buffers=lambda *_: buffers,
-        input_projection=lambda buffers: lambda: None,
-        output_head=lambda buffers, step: lambda: None,
+        condition=lambda buffers: [],
+        step=lambda buffers, step: [lambda: None, lambda: None],
     )
     tables, (first, other) = Plan(network, shape(100)), [tuple([n] for _ in range(3)) for n in (1.0, 2.0)]
     tables.load((0, 1), first)
