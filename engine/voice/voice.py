@@ -23,7 +23,7 @@ from engine.checks.arguments import (
     check_signal,
 )
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, in_form_of, on_device, stack
-from engine.checks.mels import check_mel, check_mel_length, fit_to_kind, warn_unknown_kind
+from engine.checks.mels import check_mel, check_mels_of, fit_to_kind, warn_unknown_kind
 from engine.diffusion.labels import resolve_labels
 from engine.diffusion.noise import diffuse
 from engine.diffusion.prior import check_prior, resolve_energy_min
@@ -105,11 +105,18 @@ class Voice(Reloadable):
             Cancelled: the event `cancel` was set.
         """
         event = check_cancel(cancel)
-        batch = fit_to_kind(check_mel(mel, self.config, self.choice.device, lengths), self.config.mel_kind)
+        batch = check_mel(mel, self.config, self._loop.torch_device, lengths)
+        is_direct = batch.stays and noise is std is energy_min is event is progress is None and not self.config.prior
+        if not is_direct:
+            batch = fit_to_kind(batch, self.config.mel_kind)
         self._warn_once(self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
         samples = batch.lengths(self.hop)
         check_reflection(self.config, min(samples))
+        if is_direct:
+            if (audio := self._loop.sample_mels(batch, check_seed(seed, len(samples)), plan)) is not None:
+                return audio  # type: ignore[no-any-return]
+            batch = fit_to_kind(batch, self.config.mel_kind)
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
         return batch.restore(self._loop.sample(items, plan, progress, event))  # type: ignore[no-any-return]
@@ -369,7 +376,7 @@ class Voice(Reloadable):
         check_reflection(config, signal.shape[1], "audio")
         seeds = check_seed(seed, len(signal))
         labels = resolve_labels(config.classes, label, seeds, required=True)
-        mels = self._mels_of(mel, signal, "audio")
+        mels = check_mels_of(signal, mel, config, self._loop.torch_device, "audio")
         return self._finish(audio, signal, mels, labels, seeds, plan, progress, event)
 
     def interpolate(
@@ -444,7 +451,7 @@ class Voice(Reloadable):
             InputError: an argument has an impossible value.
         """
         signal = check_signal(x)
-        mels = self._mels_of(mel, signal, "x")
+        mels = check_mels_of(signal, mel, self.config, self._loop.torch_device)
         check_reflection(self.config, signal.shape[1])
         labels = resolve_labels(self.config.classes, label, [0] * len(signal), required=True, unique=True)
         items = [
@@ -462,18 +469,6 @@ class Voice(Reloadable):
         config, choice = self.config, self.choice
         size = f"C={config.residual_channels} N={config.residual_layers}"
         return f"<Voice {size}, {self.sample_rate} Hz, {choice.precision} on {choice.isa}, {self.threads} threads>"
-
-    def _mels_of(self, mel: Any, signal: FloatArray, name: str) -> Sequence[Any]:
-        """Return one checked mel per row of a signal [B, L], or None per row for a network without mels."""
-        if not self.config.n_mels:
-            if mel is not None:
-                raise InputError("mel: this network takes none; generate makes sound with it")
-            return [None] * len(signal)
-        if mel is None:
-            raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
-        batch = fit_to_kind(check_mel(mel, self.config, self.choice.device), self.config.mel_kind)
-        check_mel_length(batch, signal, self.hop, name)
-        return batch.items
 
     def _last_steps(self, t: Any) -> Schedule:
         """Return the steps of the training schedule that remain at x_t."""

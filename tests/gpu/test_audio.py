@@ -187,6 +187,18 @@ def test_windows_do_not_change_the_audio(device, name, with_noise):
         assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
+@pytest.mark.parametrize("name", ["lmnt", "prior"])
+def test_a_plan_draws_the_noise_of_the_seed(device, name):
+    """In one graph with the steps, in windows, and beside items that bring their own x_T."""
+    config = VARIANTS[name]
+    plan, items, _ = inputs(config, (27, 3), betas=FEW)
+    expected = [audio.numpy().tobytes() for audio in loop_of(device, config).sample(items, plan)]
+    seeded = [replace(item, x=None) for item in items]
+    for batch, samples in ((seeded, None), ([seeded[0], items[1]], None), (seeded, 256)):
+        audio = loop_of(device, config, plan_samples=samples).sample(batch, plan)
+        assert [item.numpy().tobytes() for item in audio] == expected
+
+
 def test_long_schedules_run_in_groups_of_steps(device):
     seven = (0.000135594, 0.0010096, 0.00877838, 0.035964, 0.077557, 0.18931, 0.3)
     plan, items, audio = inputs(TINY, (27,), betas=seven)
@@ -281,6 +293,18 @@ def test_tensors_return_tensors(voice):
     assert isinstance(audio, torch.Tensor) and audio.numpy().tobytes() == plain.tobytes()
     assert gpu.vocode(mel).numpy().tobytes() == plain.tobytes()  # a plan created in inference mode also runs outside it
     assert isinstance(gpu.vocode([mel, mel])[1], torch.Tensor) and gpu.vocode(mel[None]).shape == (1, 80)
+
+
+def test_values_slightly_outside_are_clipped_on_the_device(voice):
+    gpu, mel = voice(device="cuda"), np.random.default_rng(0).random((16, 5), dtype=np.float32)
+    mel[3, 2], mel[4, 3], mel[1, 1] = 1.1, -0.2, 1.0 + 1e-6
+    expected = gpu.vocode(mel.clip(0, 1)).tobytes()
+    for form in (mel, torch.from_numpy(mel)):
+        with pytest.warns(UserWarning, match="got values from -0.2 to 1.1; 3 of 80 were clipped to 0 to 1"):
+            assert np.asarray(gpu.vocode(form)).tobytes() == expected
+    with pytest.raises(engine.InputError, match="wants 'lmnt' mels"):
+        gpu.vocode(torch.from_numpy(mel - 5.0))
+    assert gpu.vocode(torch.from_numpy(mel.clip(0, 1))).numpy().tobytes() == expected  # its plan is as good as new
 
 
 def test_mels_may_have_any_strides(voice, recwarn):

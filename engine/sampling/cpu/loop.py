@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.checks.arrays import FloatArray
+from engine.checks.mels import MelBatch
 from engine.config import Config
 from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import Schedule, noise_terms, update_terms
@@ -28,7 +29,13 @@ SHORT = 16384
 
 
 class CpuLoop:
-    """Runs items on a CPU, in the sweeps of `engine.sampling.cpu.pipeline`."""
+    """Runs items on a CPU, in the sweeps of `engine.sampling.cpu.pipeline`.
+
+    Attributes:
+        torch_device: None; tensors are shared with arrays.
+    """
+
+    torch_device = None
 
     def __init__(self, network: CpuNetwork, tensors: Mapping[str, FloatArray], threads: int) -> None:
         self._network = network
@@ -77,6 +84,9 @@ class CpuLoop:
 
         self._run_items(items, len(steps), run, progress)
         return audio
+
+    def sample_mels(self, mels: MelBatch, seeds: Sequence[int], schedule: Schedule) -> None:
+        """Return None: no mel stays on a device."""
 
     def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
         """Return the steps of a schedule over audio of unknown length, for one of `streams` that share the threads."""
