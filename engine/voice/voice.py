@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -34,7 +34,7 @@ from engine.sampling import guidance as classifier_free
 from engine.sampling.item import Event, Item, Progress, check_cancel, make_items
 from engine.sampling.loops import LOOPS
 from engine.sampling.streaming.chunks import Chunks, merge_streams
-from engine.sampling.streaming.stream import Stream, StreamOptions
+from engine.sampling.streaming.stream import Stream
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,8 @@ class Voice(Reloadable):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
-            chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final.
+            chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final. A GPU waits
+                until at most half of its work is done twice, or for a chunk, and so computes small chunks slowly.
             cancel: a threading.Event, or any object with its `is_set`. Once it is set, the next chunk raises Cancelled.
 
         Returns:
@@ -152,11 +153,11 @@ class Voice(Reloadable):
 
         Raises:
             InputError: an argument has an impossible value; from the iterator, a piece.
-            UnavailableError: the voice is on a GPU.
         """
-        size = None if chunk is None else check_count(chunk, "chunk")
-        stream = self.open_stream(steps=steps, seed=seed, schedule=schedule, energy_min=energy_min, cancel=cancel)
-        return Chunks(stream, mels, size)
+        stream = self.open_stream(
+            steps=steps, seed=seed, schedule=schedule, energy_min=energy_min, chunk=chunk, cancel=cancel
+        )
+        return Chunks(stream, mels, chunk)
 
     def stream_batch(
         self,
@@ -182,18 +183,13 @@ class Voice(Reloadable):
 
         Raises:
             InputError: an argument has an impossible value; from the iterator, a piece.
-            UnavailableError: the voice is on a GPU.
         """
-        size = None if chunk is None else check_count(chunk, "chunk")
         if not isinstance(mels, (list, tuple)) or not mels:
             raise InputError(f"mels: expected a list with one mel or iterable per stream, got {type(mels).__name__}")
-        streams = [
-            self.open_stream(
-                steps=steps, seed=number, schedule=schedule, energy_min=energy_min, cancel=cancel, streams=len(mels)
-            )
-            for number in check_seed(seed, len(mels))
-        ]
-        return merge_streams([Chunks(stream, source, size) for stream, source in zip(streams, mels, strict=True)])
+        options = {"steps": steps, "schedule": schedule, "energy_min": energy_min, "chunk": chunk, "cancel": cancel}
+        opened = partial(self.open_stream, **options, streams=len(mels))  # type: ignore[arg-type]
+        streams = [opened(seed=number) for number in check_seed(seed, len(mels))]
+        return merge_streams([Chunks(stream, source, chunk) for stream, source in zip(streams, mels, strict=True)])
 
     def open_stream(
         self,
@@ -202,6 +198,7 @@ class Voice(Reloadable):
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        chunk: int | None = None,
         cancel: Event | None = None,
         streams: int = 1,
     ) -> Stream:
@@ -212,14 +209,15 @@ class Voice(Reloadable):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            chunk: on a GPU, the samples to compute as soon as they are final, see `stream`; on a CPU without effect.
             cancel: see `stream`.
             streams: how many streams work at once; they share the voice's threads.
 
         Raises:
             InputError: an argument has an impossible value.
-            UnavailableError: the voice is on a GPU.
         """
         config, count, event = self.config, check_count(streams, "streams"), check_cancel(cancel)
+        size = None if chunk is None else check_count(chunk, "chunk")
         if not config.n_mels:
             raise InputError("stream: this network is unconditional and takes no mel; use generate()")
         plan, (number,) = build_schedule(config, steps, schedule), check_seed(seed, 1)
@@ -227,8 +225,8 @@ class Voice(Reloadable):
         if config.prior and energy_min is None:
             raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
         self._warn_once(config.mel_kind)
-        pipeline = self._loop.start_pipeline(plan, number, count)
-        return Stream(pipeline, StreamOptions(number, energy_min, event))
+        window = self._loop.open_window(plan, number, energy_min, streams=count, chunk=size)
+        return Stream(config, window, event)
 
     @overload
     def generate(

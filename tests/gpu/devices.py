@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import triton
 
+from engine.kernels import device as gpu_device
 from engine.kernels.device import as_tensor, check_tensors, clip
 from engine.kernels.launch import Call, Launch, ceil_div
 from tests.gpu.ptx.machine import Machine
@@ -210,6 +211,14 @@ class SilentDevice(HostDevice):
 
     def event(self) -> Any:
         return _LoggedMark(self.log)
+
+
+def install(monkeypatch: Any, device: HostDevice) -> None:
+    """Let `engine.load(device="cuda")` find this device as the GPU."""
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: None)
+    monkeypatch.setattr(gpu_device, "describe", lambda index=0: "a simulated GPU")
+    monkeypatch.setattr(gpu_device, "isa", lambda index=0: f"sm_{device.capability}")
+    monkeypatch.setattr(gpu_device, "CudaDevice", lambda index=0: device)
 
 
 @cache

@@ -11,17 +11,17 @@ import numpy as np
 
 from engine.checks.mels import MelBatch, check_kind, kind_limits
 from engine.diffusion.schedule import Schedule
-from engine.errors import UnavailableError
 from engine.kernels.launch import GRAIN
-from engine.sampling.gpu.plan import STEPS, Plan, PlanCache, Shape
+from engine.sampling.gpu.plan import STEPS, Plan, PlanCache, Shape, size_of
 from engine.sampling.gpu.staging import Rows
+from engine.sampling.gpu.stream import Ticks
+from engine.sampling.gpu.stream import Window as StreamWindow
 from engine.sampling.gpu.tables import Table, fold_label, fold_steps, noise_table, sampling_table
 from engine.sampling.gpu.windows import Window, cut, pack, padded_items, padded_length
 from engine.sampling.item import Event, Item, Progress, stop_if_set
 
 if TYPE_CHECKING:
     from engine.kernels.gpu import GpuNetwork
-    from engine.sampling.cpu.pipeline import StepPipeline
 
 # Bytes of a plan's buffers. 2 GiB hold 11.4 s of audio for BASE in fp16, 5.8 s in fp32: enough rows to fill any GPU.
 # Longer audio is cut into windows.
@@ -37,11 +37,13 @@ class GpuLoop:
     Attributes:
         plans: the plans of this network.
         torch_device: the device of the audio.
+        ticks: the work of its streams.
     """
 
     def __init__(self, network: GpuNetwork, plan_bytes: int = PLAN_BYTES, cache_bytes: int = CACHE_BYTES) -> None:
         self.plans = PlanCache(network, cache_bytes)
         self.torch_device = network.device.torch_device
+        self.ticks = Ticks()
         self._network = network
         self._device = network.device
         self._budget = plan_bytes // network.bytes_per_sample()
@@ -114,17 +116,39 @@ class GpuLoop:
         check_kind(replace(mels, known_bounds=bounds), kind)
         return audio
 
-    def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
-        """Raise UnavailableError: only a CPU runs streams."""
-        raise UnavailableError("stream: it needs a CPU; load the voice with device='cpu'")
+    def open_window(
+        self, schedule: Schedule, seed: int, energy_min: float | None, *, streams: int = 1, chunk: int | None = None
+    ) -> StreamWindow:
+        """Return the window of a stream; streams share batches without being counted (`streams`)."""
+        return StreamWindow(self, self._network.config, schedule, seed, energy_min, chunk)
+
+    def sample_parts(self, items: Sequence[Item], begins: Sequence[int], schedule: Schedule) -> list[Any]:
+        """Run the reverse process over parts of longer utterances and return their audio [L_i] on the device.
+
+        Args:
+            items: the parts; the samples near their ends are those of an utterance that ends there.
+            begins: per part its first sample in the utterance, a multiple of 4; the noise is drawn from there on.
+            schedule: S steps.
+        """
+        return self._sample(items, self._table(schedule), begins=begins)
+
+    def plan_bytes(self, length: int) -> int:
+        """Return the bytes of a plan for one item of this length, or for the longest that needs no windows."""
+        return size_of(self._network, Shape(1, min(padded_length(length, GRAIN), self._budget), False))
 
     def predict_noise(self, items: Sequence[Item], t: float) -> list[Any]:
         """Evaluate the network once at step t of the training scale and return eps [L_i] per item."""
         return self._sample(items, self._noise_table(t))
 
     def _sample(
-        self, items: Sequence[Item], table: Table, progress: Progress | None = None, cancel: Event | None = None
+        self,
+        items: Sequence[Item],
+        table: Table,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+        begins: Sequence[int] | None = None,
     ) -> list[Any]:
+        origins = [0] * len(items) if begins is None else begins
         with self._device.scope():
             steps, config = len(table.t), self._network.config
             halo = min(STEPS, steps) * config.reach + 2 * config.hop
@@ -139,7 +163,7 @@ class GpuLoop:
             for stretch in stretches:
                 following: list[Any] = [None] * len(items)
                 for batch in batches:
-                    self._run(batch, items, stretch, table, audio, following, cancel)
+                    self._run(batch, items, origins, stretch, table, audio, following, cancel)
                     done += 1
                     if progress is not None:
                         self._device.mark().synchronize()
@@ -173,6 +197,7 @@ class GpuLoop:
         self,
         batch: list[Window],
         items: Sequence[Item],
+        origins: Sequence[int],
         groups: list[tuple[int, int]],
         table: Table,
         audio: list[Any],
@@ -185,7 +210,7 @@ class GpuLoop:
         table_rows = self._rows(table.t) if label is None else self._rows_of(table.t, label)
         rows = Rows(
             [items[window.item].seed for window in batch],
-            [window.begin for window in batch],
+            [origins[window.item] + window.begin for window in batch],
             [window.length for window in batch],
         )
         with self.plans.plan(shape) as plan:

@@ -16,8 +16,7 @@ pytest.importorskip("triton")
 import engine
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
-from engine.kernels import device as gpu_device
-from tests.gpu.devices import SilentDevice
+from tests.gpu.devices import SilentDevice, install
 from tests.support.networks import SMALL, random_network
 
 OPERATIONS, WAITS = 5, 1  # the bounds and their copy, the mel, the other inputs, the audio
@@ -43,10 +42,7 @@ def device() -> SilentDevice:
 
 @pytest.fixture
 def load(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, device: SilentDevice) -> Callable[[Config], engine.Voice]:
-    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: None)
-    monkeypatch.setattr(gpu_device, "describe", lambda index=0: "a GPU without kernels")
-    monkeypatch.setattr(gpu_device, "isa", lambda index=0: "sm_90")
-    monkeypatch.setattr(gpu_device, "CudaDevice", lambda index=0: device)
+    install(monkeypatch, device)
 
     def loaded(config: Config) -> engine.Voice:
         path = tmp_path / "v.safetensors"
