@@ -7,7 +7,8 @@
 
 A stage is a process of its own with a time limit. One that fails, crashes or hangs does not stop the others. Each
 prints what it finds and writes it to FOLDER/STAGE.json at once; FOLDER/STAGE.log holds its output, and
-FOLDER/session.json the outcome of every stage. It needs this tree, PyTorch, Triton, pytest and a C++ compiler for the
+FOLDER/session.json the outcome of every stage. FOLDER/result.json has what they found in the form of
+benchmarks/results. It needs this tree, PyTorch, Triton, pytest and a C++ compiler for the
 native module.
 """
 
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 120.0  # of the native module, once
@@ -81,6 +83,7 @@ STAGES = (
     ),
     Stage("training", "the time of a training step", 55.0, ("-m", "benchmarks.gpu.training_step")),
 )
+HEADER = ("schema", "date", "commit", "machine", "versions", "clock", "openmp", "gpu_name")
 MARGIN = 0.92  # of its limit that a stage plans with
 
 
@@ -109,7 +112,40 @@ def run(stages: Sequence[Stage], out: Path, command_of: Callable[[Stage], list[s
         outcomes.append(_run_stage(stage, out, command_of(stage)))
         say(f"== {stage.name}: {outcomes[-1].status} after {outcomes[-1].seconds:.1f} s")
         write_json(out / "session.json", {"stages": [asdict(outcome) for outcome in outcomes]})
+        write_json(out / "result.json", merged(out))
     return outcomes
+
+
+def merged(out: Path) -> dict[str, Any]:
+    """Return what the stages found so far in the form of `benchmarks/results`, from which the pages follow.
+
+    Args:
+        out: folder with the stages' files; those that are missing leave out their part.
+    """
+
+    def read(stage: str) -> dict[str, Any]:
+        path = out / f"{stage}.json"
+        content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return content
+
+    stack, tests, compare, training = (read(stage.name) for stage in STAGES)
+    header = {}
+    for source in (training, stack, compare):
+        header.update({key: source[key] for key in HEADER if key in source})
+    duels = [duel for duel in compare.get("gpu_duels", []) if "rows" in duel]
+    outcomes = [test["outcome"] for test in tests.get("tests", [])]
+    return {
+        **header,
+        "gpu": [row for row in stack.get("calls", []) if row["isa"] == "default"],
+        "gpu_isas": stack.get("calls", []),
+        "gpu_accuracy": stack.get("accuracy", []),
+        "gpu_probe": stack.get("probe", []),
+        "gpu_peaks": compare.get("gpu_peaks"),
+        "gpu_duels": duels,
+        "gpu_absent": compare.get("absent", {}),
+        "gpu_training": training.get("steps", []),
+        "gpu_tests": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
+    }
 
 
 def _run_stage(stage: Stage, out: Path, arguments: list[str]) -> Outcome:

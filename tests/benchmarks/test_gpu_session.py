@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from benchmarks.figures import gpu
 from benchmarks.gpu import baselines, cases, compare, session, stack, timing, training_step, wgmma_probe
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.session import STAGES, Outcome, Stage
@@ -127,6 +128,21 @@ def test_the_outcome_of_every_test_is_written(tmp_path: Path, pytestconfig: pyte
     assert "1 == 2" in outcomes["test_wrong"]["why"] and "no card" in outcomes["test_skipped"]["why"]
 
 
+def test_the_pages_can_follow_from_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert session.merged(tmp_path)["gpu"] == []
+    setting = cases.Setting("cpu", rounds=1, warm_up=0)
+    monkeypatch.setattr(baselines, "BASELINES", baselines.BASELINES[3:4])
+    monkeypatch.setattr(baselines, "AUTOTUNED", baselines.BASELINES[0])
+    stack.run(setting, tmp_path, 60.0, [(1, 0.05), (1, 0.1)])
+    compare.run(setting, tmp_path, 60.0, [(1, 0.05)])
+    results = session.merged(tmp_path)
+    assert results["commit"] and results["schema"] and results["gpu_name"] == setting.gpu()
+    results["gpu_duels"][0]["rows"][0]["snr_db"] = 60.0  # a rehearsal compares equal audio
+    monkeypatch.setattr(gpu, "load", lambda name: results)
+    assert gpu.calls().count("fp16") == 1 and "1 x 0.05 s" in gpu.calls() and "commit" in gpu.calls()
+    assert "PyTorch fp16, channels last, CUDA graph" in gpu.comparison() and "**this engine, fp32**" in gpu.comparison()
+
+
 @NVRTC
 @pytest.mark.parametrize("groups", [1, 2])
 def test_the_probe_compiles_without_spills(groups: int) -> None:
@@ -232,4 +248,8 @@ def test_a_whole_session_in_small(tmp_path: Path) -> None:
     stages = [stage for stage in STAGES if stage.name != "compare"]
     outcomes = session.run(stages, tmp_path, lambda stage: session.command(stage, tmp_path, rehearse=True))
     assert [outcome.status for outcome in outcomes] == ["passed"] * 3
-    assert {path.name for path in tmp_path.glob("*.json")} == {f"{s.name}.json" for s in stages} | {"session.json"}
+    assert {path.name for path in tmp_path.glob("*.json")} == {
+        *(f"{stage.name}.json" for stage in stages),
+        "session.json",
+        "result.json",
+    }

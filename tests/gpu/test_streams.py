@@ -67,7 +67,11 @@ def watched(voice, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    [*list(CONFIGS)[:3], *(pytest.param(name, marks=pytest.mark.slow) for name in list(CONFIGS)[3:])],
+    [
+        "lmnt",
+        "prior",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS if name not in ("lmnt", "prior")),
+    ],
 )
 def test_a_stream_is_the_whole(load, monkeypatch, name):
     voice, config = load(CONFIGS[name]), CONFIGS[name]
