@@ -25,10 +25,6 @@ class Outcomes:
     def __init__(self, results: Results) -> None:
         self.results = results
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Record how many tests there are."""
-        self.results.put("collected", len(session.items))
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record a test that ran, was skipped, or failed before it ran."""
         if report.when != "call" and report.outcome == "passed":
@@ -40,6 +36,7 @@ class Outcomes:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin the file."""
-    if (path := config.getoption("--gpu-results")) is not None:
+    """Begin the file, in the process that hears of all tests where several share them."""
+    path = config.getoption("--gpu-results")
+    if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(Results(path, {})), "gpu-outcomes")

@@ -25,11 +25,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 120.0  # of the native module, once
+PROCESSES = 4  # of the tests
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,10 @@ def command(stage: Stage, out: Path, rehearse: bool) -> list[str]:
     """Return the command line of a stage."""
     if stage.name == "tests":
         selected = ["-k", "nothing_is_selected"] if rehearse else []
+        # Most of their time compiles kernels, on the CPU.
+        shared = ["-n", str(PROCESSES)] if find_spec("xdist") else []
         options = ["-p", "benchmarks.gpu.pytest_results", f"--gpu-results={out / 'tests.json'}", "-rs", "-p"]
-        return [sys.executable, *stage.arguments, *options, "no:cacheprovider", *TESTS, *selected]
+        return [sys.executable, *stage.arguments, *options, "no:cacheprovider", *shared, *TESTS, *selected]
     seconds = ["--seconds", f"{MARGIN * stage.seconds:g}"]
     return [sys.executable, *stage.arguments, "--out", str(out), *seconds, *["--rehearse"] * rehearse]
 
@@ -202,6 +206,15 @@ def build_native() -> str | None:
     return None if after.returncode == 0 else (done.stderr + after.stderr)[-1000:]
 
 
+def gpu_obstacle() -> str:
+    """Return why no GPU can be used here, or an empty string. The engine is asked in a process of its own."""
+    code = "from engine.kernels import device; print(device.obstacle() or '')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return (done.stdout + (done.stderr if done.returncode else "")).strip()
+
+
 def plan(stages: Sequence[Stage], out: Path) -> list[str]:
     """Return the lines that describe a session."""
     total = sum(stage.seconds for stage in stages)
@@ -243,6 +256,8 @@ def main() -> None:
         stages = [replace(stage, seconds=600.0) for stage in stages]
     if (why := build_native()) is not None:
         sys.exit(f"session: the native module does not compile: {why}")
+    if not options.rehearse and (why := gpu_obstacle()):
+        sys.exit(f"session: no GPU: {why}; --rehearse tries every stage in small on a CPU")
     outcomes = run(stages, out, lambda stage: command(stage, out, options.rehearse))
     say("\n".join(f"{outcome.name:<10}{outcome.status:<9}{outcome.seconds:6.1f} s" for outcome in outcomes))
     sys.exit(0 if all(outcome.status == "passed" for outcome in outcomes) else 1)

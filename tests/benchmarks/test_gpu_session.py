@@ -17,6 +17,7 @@ from benchmarks.figures import gpu
 from benchmarks.gpu import baselines, cases, compare, session, stack, timing, training_step, wgmma_probe
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.session import STAGES, Outcome, Stage
+from engine.kernels import device as gpu_device
 from engine.kernels.hopper import build as hopper
 from tests.gpu.devices import program_of
 from tests.gpu.machine_code import machine_code
@@ -86,6 +87,7 @@ def test_a_stage_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setattr(session, "run", record)
     monkeypatch.setattr(session, "build_native", lambda: None)
+    monkeypatch.setattr(session, "gpu_obstacle", lambda: "")
     for arguments, names, code in (
         (["--stage", "training"], ["training"], 0),
         (["--stage", "stack"], ["stack"], 1),
@@ -98,6 +100,14 @@ def test_a_stage_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert ran == names and ended.value.code == code
 
 
+@pytest.mark.skipif(gpu_device.obstacle() is None, reason="there is a GPU")
+def test_without_a_gpu_no_stage_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["session", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="session: no GPU: .*; --rehearse tries every stage"):
+        session.main()
+    assert not list(tmp_path.iterdir())
+
+
 def test_results_are_on_disk_after_every_addition(tmp_path: Path) -> None:
     results = Results(tmp_path / "new" / "r.json", {"commit": "c"})
     assert read(tmp_path / "new" / "r.json")["commit"] == "c"
@@ -107,19 +117,19 @@ def test_results_are_on_disk_after_every_addition(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "r.json"]
 
 
-def test_the_outcome_of_every_test_is_written(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_outcome_of_every_test_is_written(tmp_path: Path, processes: int) -> None:
     (tmp_path / "test_some.py").write_text(
         "import pytest\ndef test_right(): pass\ndef test_wrong(): assert 1 == 2\n"
         "@pytest.mark.skip(reason='no card')\ndef test_skipped(): pass\n"
     )
     stage = Stage("tests", "", 120.0, ("-m", "pytest", "-p", "benchmarks.gpu.pytest_results"))
     options = [f"--gpu-results={tmp_path / 'tests.json'}", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
-    command = [sys.executable, *stage.arguments, *options, str(tmp_path / "test_some.py")]
+    command = [sys.executable, *stage.arguments, *options, "-n", str(processes), str(tmp_path / "test_some.py")]
     [outcome] = session.run([stage], tmp_path / "out", lambda _: command)
     assert outcome.status == "failed"
     written = read(tmp_path / "tests.json")
     outcomes = {row["test"].split("::")[1]: row for row in written["tests"]}
-    assert written["collected"] == 3
     assert {name: row["outcome"] for name, row in outcomes.items()} == {
         "test_right": "passed",
         "test_wrong": "failed",
