@@ -103,7 +103,7 @@ def test_a_stage_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.skipif(gpu_device.obstacle() is None, reason="there is a GPU")
 def test_without_a_gpu_no_stage_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["session", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match="session: no GPU: .*; --rehearse tries every stage"):
+    with pytest.raises(SystemExit, match=r"session: no GPU: .*; --rehearse tries every stage"):
         session.main()
     assert not list(tmp_path.iterdir())
 
