@@ -73,6 +73,7 @@ def run(report: Callable[[dict[str, Any]], None]) -> None:
     for swizzled, shift, groups in cases():
         result = torch.full((64, COLUMNS), torch.nan, device="cuda")
         clocks = torch.zeros(blocks, dtype=torch.int64, device="cuda")
+        torch.cuda.synchronize()  # `Function` lets a kernel begin before the one before it has ended
         functions[groups][blocks, 1, 1](weights, samples, result, clocks, shift, int(swizzled), ROUNDS)
         torch.cuda.synchronize()
         error = worst_error(*on_host, shift, result.cpu())

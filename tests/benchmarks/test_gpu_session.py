@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,6 +177,45 @@ def test_the_probe_multiplies_the_shifted_rows(is_swizzled: int, shift: int) -> 
     assert wgmma_probe.worst_error(weights, samples, shift, result) < wgmma_probe.RIGHT
     assert wgmma_probe.worst_error(weights, samples, shift + 1, result) > wgmma_probe.RIGHT
     assert wgmma_probe.worst_error(weights, samples, shift, result.fill_(torch.nan)) == float("inf")
+
+
+@NVRTC
+def test_the_probe_reports_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host side, with a stand-in for the driver that is wrong for swizzled rows off the pattern of eight."""
+
+    class Function:
+        def __init__(self, kernel: Any, cubin: bytes) -> None:
+            self.threads = kernel.threads
+
+        def __getitem__(self, grid: tuple[int, int, int]) -> Any:
+            assert grid == (132, 1, 1)
+            return self.launch
+
+        def launch(
+            self, weights: Any, samples: Any, result: Any, clocks: Any, shift: int, swizzled: int, n: int
+        ) -> None:
+            start = shift // 8 * 8 if swizzled else shift
+            result.copy_(weights.float() @ samples[start : start + wgmma_probe.COLUMNS].float().T)
+            clocks.fill_(n * 4 * 70 * (self.threads // 128))
+
+    def on_cpu(make: Any) -> Any:
+        return lambda *sizes, device, **options: make(*sizes, **options)
+
+    monkeypatch.setattr(gpu_device, "Function", Function)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(multi_processor_count=132))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    monkeypatch.setattr(torch, "full", on_cpu(torch.full))
+    monkeypatch.setattr(torch, "zeros", on_cpu(torch.zeros))
+    rows: list[dict[str, Any]] = []
+    wgmma_probe.run(rows.append)
+    assert [(row["layout"], row["shift"], row["warpgroups"]) for row in rows] == [
+        ("128-byte swizzle" if swizzled else "no swizzle", shift, groups)
+        for swizzled, shift, groups in wgmma_probe.cases()
+    ]
+    assert {row["clocks"] for row in rows} == {70.0}
+    wrong = {row["shift"] for row in rows if not row["right"]}
+    assert wrong == {1, 2, 3, 4, 7, 12} and all(row["right"] for row in rows if row["layout"] == "no swizzle")
 
 
 def test_the_stack_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
