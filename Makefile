@@ -44,13 +44,14 @@ build/arm/runner: tests/arm/runner.cpp setup.py $(shell find csrc/cpu -type f)
 bench: $(VENV)/installed-bench  ## real-time factors beside the measured peak and the baselines
 	$(BIN)/python -m pytest --benchmark
 
-gpu: $(VENV)/installed-test  ## the tests and benchmarks that need a GPU
-	$(BIN)/python -m pytest tests/gpu/test_on_gpu.py tests/gpu/test_training_on_gpu.py
-	$(BIN)/python -m pytest --benchmark -m gpu
+# Stages of under nine minutes together: stack, tests, compare, training; STAGE=stack runs one. Without $(VENV), the
+# Python of a CUDA image that holds PyTorch, Triton and pytest: nothing is installed.
+gpu:  ## everything that needs a GPU, in stages that print and save what they find
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu.session --out $(or $(OUT),build/gpu) \
+		$(addprefix --stage ,$(STAGE))
 
-# The recordings of the bundled voice, and the folder of the results. On a machine without them, copy the packed file.
+# The recordings of the bundled voice. On a machine without them, copy the packed file.
 DATA ?= ../shared/data/kerstin_22k
-OUT ?= build/gpu-train
 PACK := build/voice-pack.safetensors
 
 $(PACK):
@@ -58,7 +59,7 @@ $(PACK):
 	$(BIN)/python -m engine.training pack voice --data $(DATA) -o $@
 
 gpu-train: $(VENV)/installed-train $(PACK)  ## ten minutes of training on a GPU: the voice, tuned for few steps and further
-	$(BIN)/python -m benchmarks.gpu.training_session $(PACK) --out $(OUT)
+	$(BIN)/python -m benchmarks.gpu.training_session $(PACK) --out $(or $(OUT),build/gpu-train)
 
 check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -84,7 +84,7 @@ class CudaDevice:
         self.torch_device = torch.device("cuda", index)
         self.capability = _capability(index)
         self.multiprocessors = int(torch.cuda.get_device_properties(index).multi_processor_count)
-        self._dtypes = {
+        self.dtypes: Mapping[str, Any] = {
             "fp32": torch.float32,
             "fp16": torch.float16,
             "bf16": torch.bfloat16,
@@ -96,11 +96,23 @@ class CudaDevice:
 
     def empty(self, shape: Sequence[int], dtype: str) -> Any:
         """Allocate an uninitialized tensor."""
-        return self._torch.empty(tuple(shape), dtype=self._dtypes[dtype], device=self.torch_device)
+        return self._torch.empty(tuple(shape), dtype=self.dtypes[dtype], device=self.torch_device)
 
     def tensor(self, values: Any, dtype: str) -> Any:
         """Copy values into a contiguous tensor on this device."""
-        return as_tensor(values).to(self.torch_device, self._dtypes[dtype]).contiguous()
+        return as_tensor(values).to(self.torch_device, self.dtypes[dtype]).contiguous()
+
+    def pinned(self, shape: Sequence[int], dtype: str) -> Any:
+        """Allocate a tensor in page-locked host memory, from and to which copies are asynchronous."""
+        return self._torch.empty(tuple(shape), dtype=self.dtypes[dtype], pin_memory=True)
+
+    def clip(self, values: Any, limits: tuple[float, float] | None, target: Any) -> None:
+        """Copy a tensor of this device into another one, limited to an interval if there is one; NaN stays NaN."""
+        clip(values, limits, target)
+
+    def extremes(self, values: Any, low: Any, high: Any) -> None:
+        """Write the smallest and the largest value of a tensor into two tensors [], NaN if it holds one."""
+        self._torch.aminmax(values, out=(low, high))
 
     def bind(self, launch: Launch) -> Call:
         """Compile the kernel if it is new and fix its arguments."""
@@ -118,9 +130,13 @@ class CudaDevice:
         replay: Call = graph.replay
         return replay
 
+    def event(self) -> Any:
+        """Return a CUDA event that is not recorded yet."""
+        return self._torch.cuda.Event()  # type: ignore[no-untyped-call]
+
     def mark(self) -> Any:
         """Mark the current end of the current stream's work with a CUDA event."""
-        event: Any = self._torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event = self.event()
         event.record()
         return event
 
@@ -201,6 +217,16 @@ def as_tensor(values: Any) -> Any:
     import torch
 
     return torch.as_tensor(np.require(values, requirements=["C", "W"]) if isinstance(values, np.ndarray) else values)
+
+
+def clip(values: Any, limits: tuple[float, float] | None, target: Any) -> None:
+    """Copy a tensor into another one of its shape in one operation, limited to an interval if there is one."""
+    import torch
+
+    if limits is None:
+        target.copy_(values, non_blocking=True)
+    else:
+        torch.clamp(values, *limits, out=target)
 
 
 def launch_arguments(launch: Launch) -> list[Any]:

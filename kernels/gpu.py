@@ -17,7 +17,7 @@ import numpy.typing as npt
 from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import UnavailableError
-from engine.kernels import gpu_weights
+from engine.kernels import gpu_weights, inputs
 from engine.kernels.hopper import build as hopper
 from engine.kernels.hopper import layout, stack
 from engine.kernels.label import label_row
@@ -51,6 +51,7 @@ class Buffers:
         terms: [G,4] fp32, a, b, sigma and limit of every step.
         noise_steps: [G,4] int32, the noise step of every step, in column 0.
         rows: [G,N,7C] fp32, the biases of every step and layer, from `GpuNetwork.fold_steps`.
+        block: int32, the memory of terms, noise_steps, seeds, begins and lengths (`engine.kernels.inputs`).
         seeds: [B] int64, the items' seeds.
         begins: [B] int64, the sample of the item that lies at row 0.
         lengths: [B] int32, in samples.
@@ -67,6 +68,7 @@ class Buffers:
     terms: Any
     noise_steps: Any
     rows: Any
+    block: Any
     seeds: Any
     begins: Any
     lengths: Any
@@ -156,6 +158,8 @@ class GpuNetwork:
             stages.append(empty((items, capacity, self.bands), storage))
             if not self.groups:
                 conditioner = empty((N, items, capacity, 2 * C), storage)
+        block = empty((inputs.count_words(items, steps),), "i32")
+        parts = inputs.split_block(block, items, steps, self.device.dtypes)
         return Buffers(
             mel=mel,
             stages=tuple(stages),
@@ -165,12 +169,13 @@ class GpuNetwork:
             scale=empty((items, capacity), "fp32") if config.prior else None,
             h=(empty((items, capacity, C), storage), empty((items, capacity, C), storage)),
             skip=empty((items, capacity, C), storage),
-            terms=empty((steps, 4), "fp32"),
-            noise_steps=empty((steps, 4), "i32"),
+            terms=parts.terms,
+            noise_steps=parts.noise_steps,
             rows=empty((steps, N, 7 * C), "fp32"),
-            seeds=empty((items,), "i64"),
-            begins=empty((items,), "i64"),
-            lengths=empty((items,), "i32"),
+            block=block,
+            seeds=parts.seeds,
+            begins=parts.begins,
+            lengths=parts.lengths,
         )
 
     def initial_noise(self, x: Any, seeds: Any, begins: Any, lengths: Any) -> Launch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,7 +29,13 @@ class Launch:
 
 
 class Mark(Protocol):
-    """A point in the work of a stream."""
+    """A point in the work of a stream; may be set anew."""
+
+    def record(self) -> None:
+        """Move the mark to the current end of the current stream's work."""
+
+    def query(self) -> bool:
+        """Return whether the stream has reached this point, without waiting."""
 
     def wait(self) -> None:
         """Make the current stream wait for this point before it continues."""
@@ -45,11 +51,13 @@ class Device(Protocol):
         torch_device: the torch.device of its tensors.
         capability: the architecture that kernels are compiled for, 10 * major + minor.
         multiprocessors: the number of multiprocessors.
+        dtypes: the element types of its tensors by name: "fp32", "fp16", "bf16", "i32", "i64".
     """
 
     torch_device: Any
     capability: int
     multiprocessors: int
+    dtypes: Mapping[str, Any]
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Any:
         """Allocate an uninitialized tensor on the device."""
@@ -57,11 +65,23 @@ class Device(Protocol):
     def tensor(self, values: Any, dtype: Any) -> Any:
         """Copy a number, nested lists, a NumPy array or a tensor into a tensor on the device."""
 
+    def pinned(self, shape: Sequence[int], dtype: Any) -> Any:
+        """Allocate a tensor in host memory; copies between it and the device need not wait for the host."""
+
+    def clip(self, values: Any, limits: tuple[float, float] | None, target: Any) -> None:
+        """Copy a tensor of the device into another one, limited to an interval if there is one; NaN stays NaN."""
+
+    def extremes(self, values: Any, low: Any, high: Any) -> None:
+        """Write the smallest and the largest value of a tensor into two tensors [], NaN if it holds one."""
+
     def bind(self, launch: Launch) -> Call:
         """Compile a new kernel and fix its arguments; calling the result enqueues it on the current stream."""
 
     def capture(self, calls: Sequence[Call]) -> Call:
         """Record calls, in their order, as one call. Each of them has run once before."""
+
+    def event(self) -> Mark:
+        """Return a mark that is not yet in the work of any stream."""
 
     def mark(self) -> Mark:
         """Mark the current end of the current stream's work."""

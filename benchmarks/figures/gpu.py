@@ -27,8 +27,9 @@ def calls() -> str:
     counts = {row["precision"]: steps_of(row, results) for row in results["gpu"]}
     head = ("precision", "steps", *(f"{items} x {seconds:g} s" for items, seconds in cells))
     rows = [
-        (precision, f"{counts[precision]}", *(column[precision] for column in cells.values()))
+        (precision, f"{counts[precision]}", *(column.get(precision, "") for column in cells.values()))
         for precision in PRECISIONS
+        if precision in counts
     ]
     caption = (
         f"{results['gpu'][0]['gpu']}, the bundled voice, mel and audio in GPU memory, medians of up to 20 "
@@ -42,7 +43,7 @@ def calls() -> str:
 def comparison() -> str:
     """Return this engine beside PyTorch, alternating in one run."""
     results = load(GPU)
-    [run] = results["gpu_duels"]
+    run = results["gpu_duels"][0]
     rows = []
     for row in sorted(run["rows"], key=lambda row: -row["times_real_time"]):
         engine = row["contender"].startswith("this engine")

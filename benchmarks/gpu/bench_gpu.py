@@ -6,36 +6,27 @@ engines alternate. A plain run of pytest, and a machine without a GPU, skips all
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 import engine
 from benchmarks.gpu import baselines, timing
+from benchmarks.gpu.cases import PRECISIONS, SPEECH, cudnn_search, engine_entries, gpu_isas, mels
 from engine.audio.metrics import snr
 from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
 from engine.config import LARGE
 from engine.kernels import device as gpu_device
-from engine.kernels.hopper import build as hopper
 from tests.support.networks import random_network
 from tests.support.tolerances import TOLERANCES, relative_error
 
-if TYPE_CHECKING:
-    import torch
-
 OBSTACLE = gpu_device.obstacle()
-HOPPER = OBSTACLE is None and gpu_device.isa() == f"sm_{hopper.CAPABILITY}" and hopper.obstacle() is None
 COMPARED = ((1, 1.0), (1, 5.0))  # items, seconds of each
 CELLS = ((1, 1.0), (1, 5.0), (1, 10.0), (4, 5.0), (16, 5.0))
 WARM_UP, ROUNDS = 3, 20
-SPEECH = 100  # frame; the demo begins with silence, whose SNR says little
-PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
 
@@ -45,7 +36,7 @@ def gate() -> None:
     """Check the audio of every precision against the CPU's before anything is timed."""
     mel = np.load(BUNDLED.with_name("demo_mel.npy"))[:, SPEECH : SPEECH + 100]
     expected = engine.load(device="cpu", precision="fp32").vocode(mel, seed=1)
-    for precision, isa in [(precision, None) for precision in PRECISIONS] + [("fp16", hopper.ISA)] * HOPPER:
+    for precision, isa in [(precision, None) for precision in PRECISIONS] + [("fp16", isa) for isa in gpu_isas()]:
         audio = engine.load(device="cuda", precision=precision, isa=isa).vocode(mel, seed=1)
         db = snr(expected, audio)
         assert db >= TOLERANCES[f"gpu_audio_{precision}_db"], f"{precision}, isa {isa}: {db:.1f} dB"
@@ -100,7 +91,7 @@ def test_comparison(benchmark: Any, gpu_rows: timing.Rows, items: int, seconds: 
         pytest.skip("timed only with --benchmark")
     voice = engine.load(device="cuda")
     mel = mels(items, seconds, voice)
-    entries, floors = engine_entries(mel)
+    entries, floors = engine_entries(mel, PRECISIONS)
     task = baselines.Task(load_checkpoint(BUNDLED), mel.cpu().numpy(), 1, "cuda")
     with torch.inference_mode(), cudnn_search():
         for baseline in baselines.BASELINES:
@@ -113,43 +104,6 @@ def test_comparison(benchmark: Any, gpu_rows: timing.Rows, items: int, seconds: 
     audio_seconds = items * mel.shape[2] * voice.hop / voice.sample_rate
     rows = timing.comparison_rows(timed, audio_seconds, floors)
     gpu_rows.comparisons.append({"items": items, "seconds": seconds, "rounds": ROUNDS, "rows": rows})
-
-
-def engine_entries(mel: torch.Tensor) -> tuple[list[timing.Entry], dict[str, float]]:
-    """Return this engine in every precision, and the least SNR of each entry."""
-    entries, floors = [], {}
-    variants = [(precision, None, False) for precision in PRECISIONS]
-    variants += [("fp16", hopper.ISA, pairs) for pairs in (False, True) if HOPPER]
-    for precision, isa, pairs in variants:
-        voice = engine.load(device="cuda", precision=precision, isa=isa)
-        if pairs:  # blocks that share their weights by multicast
-            voice._loop._network.pairs = True  # type: ignore[union-attr]
-        name = f"{timing.ENGINE}{precision}" + (f", {isa}" if isa else "") + (", pairs" if pairs else "")
-        entries.append(timing.Entry(name, "once", partial(voice.vocode, mel, seed=1)))
-        floors[name] = TOLERANCES[f"gpu_audio_{precision}_db"] - 3.0  # its frames differ from those of the gate
-    return entries, floors
-
-
-def mels(items: int, seconds: float, voice: engine.Voice) -> torch.Tensor:
-    """Return mels [B,M,T] on the GPU: the demo's frames, repeated."""
-    import torch
-
-    frames = round(seconds * voice.sample_rate / voice.hop)
-    demo = np.load(BUNDLED.with_name("demo_mel.npy"))
-    mel = np.take(demo, np.arange(SPEECH, SPEECH + frames), axis=1, mode="wrap")
-    return torch.from_numpy(mel).expand(items, -1, -1).cuda()
-
-
-@contextlib.contextmanager
-def cudnn_search() -> Iterator[None]:
-    """Let cuDNN search for the baselines' fastest algorithms."""
-    import torch
-
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 @pytest.mark.benchmark(group="GPU, 6 steps")

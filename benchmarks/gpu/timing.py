@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ COPY_BYTES = 1 << 30
 ENOUGH, LONG = 7, 2.0  # calls of any duration; further ones only until this many seconds have passed
 ENGINE = "this engine, "
 FP32 = f"{ENGINE}fp32"
+Clock = Callable[[Callable[[], Any], int, int], list[float]]
 BASELINE_SNR = {"tf32": 60.0, "fp16": 45.0}  # dB by precision, against this engine's fp32
 
 
@@ -89,16 +91,48 @@ def event_seconds(call: Callable[[], Any], warm_up: int, rounds: int) -> list[fl
     return seconds
 
 
+def host_seconds(call: Callable[[], Any], warm_up: int, rounds: int) -> list[float]:
+    """Time calls with the clock of the host until they return; on a GPU, before their work is done.
+
+    Args:
+        call: the timed work.
+        warm_up: calls before the first timed one.
+        rounds: timed calls.
+    """
+    for _ in range(warm_up):
+        call()
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
 def compare(entries: Sequence[Entry], warm_up: int, rounds: int) -> list[Timed]:
     """Time all entries alternately, after a first call of each for its audio."""
-    results = []
-    for entry in entries:
-        audio: FloatArray = entry.call().float().cpu().numpy()
-        results.append(Timed(entry, audio, []))
+    results = [first_call(entry) for entry in entries]
     for _ in range(rounds):
-        for result in results:
-            result.seconds.extend(event_seconds(result.entry.call, min(warm_up, 1), 1))
+        run_round(results, warm_up, event_seconds)
     return results
+
+
+def first_call(entry: Entry) -> Timed:
+    """Return an entry with its audio and no times."""
+    audio: FloatArray = entry.call().float().cpu().numpy()
+    return Timed(entry, audio, [])
+
+
+def run_round(results: Sequence[Timed], warm_up: int, clock: Clock) -> None:
+    """Time every entry once, in their order.
+
+    Args:
+        results: the entries; a time is appended to each.
+        warm_up: whether a call goes before the timed one, 1 or 0.
+        clock: `event_seconds`, or `host_seconds` without a GPU.
+    """
+    for result in results:
+        result.seconds.extend(clock(result.entry.call, min(warm_up, 1), 1))
 
 
 def comparison_rows(

@@ -119,7 +119,7 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
     if not to_stdout:
         check_output(arguments.output, ".wav", arguments.input)
     if arguments.device == "auto":
-        arguments.device = "cpu"  # streams run there only
+        arguments.device = "cpu"  # where the audio follows the mel soonest
     voice, frames, mels = _open(arguments)
     begin, samples = time.perf_counter(), 0
     with (

@@ -76,7 +76,7 @@ class OriginalVoice(Voice):
 
         lengths, mels = [shape[1]] * shape[0], None
         if mel is not None:
-            batch = check_mel(mel, self.config, self.choice.device)
+            batch = check_mel(mel, self.config, self._loop.torch_device)
             self._warn_of_kind(batch)
             lengths, mels = batch.lengths(self.hop), batch.items
         check_reflection(self.config, shape[1], "spectrogram")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -22,7 +22,7 @@ from engine.checks.arguments import (
     check_signal,
 )
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, in_form_of, on_device, stack
-from engine.checks.mels import check_mel, check_mel_length, fit_to_kind, warn_unknown_kind
+from engine.checks.mels import check_mel, check_mels_of, fit_to_kind, warn_unknown_kind
 from engine.diffusion.labels import resolve_labels
 from engine.diffusion.noise import diffuse
 from engine.diffusion.prior import check_prior, resolve_energy_min
@@ -33,7 +33,7 @@ from engine.sampling import guidance as classifier_free
 from engine.sampling.item import Event, Item, Progress, check_callbacks, check_cancel, make_items
 from engine.sampling.loops import LOOPS
 from engine.sampling.streaming.chunks import Chunks, merge_streams
-from engine.sampling.streaming.stream import Stream, StreamOptions
+from engine.sampling.streaming.stream import Stream
 from engine.voice.loading import Loadable
 
 if TYPE_CHECKING:
@@ -105,11 +105,18 @@ class Voice(Loadable):
             Cancelled: the event `cancel` was set.
         """
         event, progress = check_callbacks(cancel, progress)
-        batch = fit_to_kind(check_mel(mel, self.config, self.choice.device, lengths), self.config.mel_kind)
+        batch = check_mel(mel, self.config, self._loop.torch_device, lengths)
+        is_direct = batch.stays and noise is std is energy_min is event is progress is None and not self.config.prior
+        if not is_direct:
+            batch = fit_to_kind(batch, self.config.mel_kind)
         self._warn_once(self.config.mel_kind)
         plan = build_schedule(self.config, steps, schedule)
         samples = batch.lengths(self.hop)
         check_reflection(self.config, min(samples))
+        if is_direct:
+            if (audio := self._loop.sample_mels(batch, check_seed(seed, len(samples)), plan)) is not None:
+                return audio  # type: ignore[no-any-return]
+            batch = fit_to_kind(batch, self.config.mel_kind)
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
         return batch.restore(self._loop.sample(items, plan, progress, event))  # type: ignore[no-any-return]
@@ -137,7 +144,8 @@ class Voice(Loadable):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
-            chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final.
+            chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final. A GPU waits
+                until at most half of its work is done twice, or for a chunk, and so computes small chunks slowly.
             cancel: a threading.Event, or any object with its `is_set`. Once it is set, the next chunk raises Cancelled.
 
         Returns:
@@ -145,11 +153,11 @@ class Voice(Loadable):
 
         Raises:
             InputError: an argument has an impossible value; from the iterator, a piece.
-            UnavailableError: the voice is on a GPU.
         """
-        size = None if chunk is None else check_count(chunk, "chunk")
-        stream = self.open_stream(steps=steps, seed=seed, schedule=schedule, energy_min=energy_min, cancel=cancel)
-        return Chunks(stream, mels, size)
+        stream = self.open_stream(
+            steps=steps, seed=seed, schedule=schedule, energy_min=energy_min, chunk=chunk, cancel=cancel
+        )
+        return Chunks(stream, mels, chunk)
 
     def stream_batch(
         self,
@@ -175,18 +183,13 @@ class Voice(Loadable):
 
         Raises:
             InputError: an argument has an impossible value; from the iterator, a piece.
-            UnavailableError: the voice is on a GPU.
         """
-        size = None if chunk is None else check_count(chunk, "chunk")
         if not isinstance(mels, (list, tuple)) or not mels:
             raise InputError(f"mels: expected a list with one mel or iterable per stream, got {type(mels).__name__}")
-        streams = [
-            self.open_stream(
-                steps=steps, seed=number, schedule=schedule, energy_min=energy_min, cancel=cancel, streams=len(mels)
-            )
-            for number in check_seed(seed, len(mels))
-        ]
-        return merge_streams([Chunks(stream, source, size) for stream, source in zip(streams, mels, strict=True)])
+        options = {"steps": steps, "schedule": schedule, "energy_min": energy_min, "chunk": chunk, "cancel": cancel}
+        opened = partial(self.open_stream, **options, streams=len(mels))  # type: ignore[arg-type]
+        streams = [opened(seed=number) for number in check_seed(seed, len(mels))]
+        return merge_streams([Chunks(stream, source, chunk) for stream, source in zip(streams, mels, strict=True)])
 
     def open_stream(
         self,
@@ -195,6 +198,7 @@ class Voice(Loadable):
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        chunk: int | None = None,
         cancel: Event | None = None,
         streams: int = 1,
     ) -> Stream:
@@ -205,14 +209,15 @@ class Voice(Loadable):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            chunk: on a GPU, the samples to compute as soon as they are final, see `stream`; on a CPU without effect.
             cancel: see `stream`.
             streams: how many streams work at once; they share the voice's threads.
 
         Raises:
             InputError: an argument has an impossible value.
-            UnavailableError: the voice is on a GPU.
         """
         config, count, event = self.config, check_count(streams, "streams"), check_cancel(cancel)
+        size = None if chunk is None else check_count(chunk, "chunk")
         if not config.n_mels:
             raise InputError("stream: this network is unconditional and takes no mel; use generate()")
         plan, (number,) = build_schedule(config, steps, schedule), check_seed(seed, 1)
@@ -220,8 +225,8 @@ class Voice(Loadable):
         if config.prior and energy_min is None:
             raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
         self._warn_once(config.mel_kind)
-        pipeline = self._loop.start_pipeline(plan, number, count)
-        return Stream(pipeline, StreamOptions(number, energy_min, event))
+        window = self._loop.open_window(plan, number, energy_min, streams=count, chunk=size)
+        return Stream(config, window, event)
 
     @overload
     def generate(
@@ -369,7 +374,7 @@ class Voice(Loadable):
         check_reflection(config, signal.shape[1], "audio")
         seeds = check_seed(seed, len(signal))
         labels = resolve_labels(config.classes, label, seeds, required=True)
-        mels = self._mels_of(mel, signal, "audio")
+        mels = check_mels_of(signal, mel, config, self._loop.torch_device, "audio")
         return self._finish(audio, signal, mels, labels, seeds, plan, progress, event)
 
     def interpolate(
@@ -444,7 +449,7 @@ class Voice(Loadable):
             InputError: an argument has an impossible value.
         """
         signal = check_signal(x)
-        mels = self._mels_of(mel, signal, "x")
+        mels = check_mels_of(signal, mel, self.config, self._loop.torch_device)
         check_reflection(self.config, signal.shape[1])
         labels = resolve_labels(self.config.classes, label, [0] * len(signal), required=True, unique=True)
         items = [
@@ -462,18 +467,6 @@ class Voice(Loadable):
         config, choice = self.config, self.choice
         size = f"C={config.residual_channels} N={config.residual_layers}"
         return f"<Voice {size}, {self.sample_rate} Hz, {choice.precision} on {choice.isa}, {self.threads} threads>"
-
-    def _mels_of(self, mel: Any, signal: FloatArray, name: str) -> Sequence[Any]:
-        """Return one checked mel per row of a signal [B, L], or None per row for a network without mels."""
-        if not self.config.n_mels:
-            if mel is not None:
-                raise InputError("mel: this network takes none; generate makes sound with it")
-            return [None] * len(signal)
-        if mel is None:
-            raise InputError(f"mel: this network wants one, [B, {self.config.n_mels}, T], got None")
-        batch = fit_to_kind(check_mel(mel, self.config, self.choice.device), self.config.mel_kind)
-        check_mel_length(batch, signal, self.hop, name)
-        return batch.items
 
     def _last_steps(self, t: Any) -> Schedule:
         """Return the steps of the training schedule that remain at x_t."""

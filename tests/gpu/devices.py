@@ -15,7 +15,8 @@ from typing import Any
 import torch
 import triton
 
-from engine.kernels.device import as_tensor, check_tensors
+from engine.kernels import device as gpu_device
+from engine.kernels.device import as_tensor, check_tensors, clip
 from engine.kernels.hopper.build import CudaKernel
 from engine.kernels.launch import Call, Launch, ceil_div
 from tests.gpu.ptx.machine import Machine
@@ -44,6 +45,7 @@ class HostDevice(ABC):
     torch_device = torch.device("cpu")
     capability = 80
     multiprocessors = 1  # so that every persistent program processes several tiles
+    dtypes = DTYPES
 
     def __init__(self) -> None:
         self.launched: list[str] = []
@@ -55,6 +57,15 @@ class HostDevice(ABC):
 
     def tensor(self, values: Any, dtype: str) -> torch.Tensor:
         return as_tensor(values).to(DTYPES[dtype]).contiguous()
+
+    def pinned(self, shape: Sequence[int], dtype: str) -> torch.Tensor:
+        return torch.empty(tuple(shape), dtype=DTYPES[dtype])
+
+    def clip(self, values: torch.Tensor, limits: tuple[float, float] | None, target: torch.Tensor) -> None:
+        clip(values, limits, target)
+
+    def extremes(self, values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
+        torch.aminmax(values, out=(low, high))
 
     def fill(self, tensor: torch.Tensor, values: Any) -> None:
         """Write values from the host."""
@@ -78,8 +89,11 @@ class HostDevice(ABC):
         self.captured += 1
         return partial(_run_all, list(calls))
 
-    def mark(self) -> Any:
+    def event(self) -> Any:
         return _Mark()
+
+    def mark(self) -> Any:
+        return self.event()
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -139,6 +153,15 @@ class SimulatedDevice(HostDevice):
     def tensor(self, values: Any, dtype: str) -> torch.Tensor:
         return self.machine.put(super().tensor(values, dtype))
 
+    def pinned(self, shape: Sequence[int], dtype: str) -> torch.Tensor:
+        return torch.empty(tuple(shape), dtype=DTYPES[dtype])
+
+    def clip(self, values: torch.Tensor, limits: tuple[float, float] | None, target: torch.Tensor) -> None:
+        clip(values, limits, target)
+
+    def extremes(self, values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
+        torch.aminmax(values, out=(low, high))
+
     def fill(self, tensor: torch.Tensor, values: Any) -> None:
         super().fill(tensor, values)
         for row in [tensor] if tensor.is_contiguous() else tensor:
@@ -167,6 +190,39 @@ class SimulatedDevice(HostDevice):
         return call
 
 
+class SilentDevice(HostDevice):
+    """Device whose kernels do nothing: for what the host does in a call.
+
+    Attributes:
+        log: "replay" of a graph and "synchronize" of a mark, in order.
+    """
+
+    capability = 90
+    multiprocessors = 132
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[str] = []
+
+    def compiled(self, launch: Launch) -> Call:
+        return lambda: None
+
+    def capture(self, calls: Sequence[Call]) -> Call:
+        self.captured += 1
+        return partial(self.log.append, "replay")
+
+    def event(self) -> Any:
+        return _LoggedMark(self.log)
+
+
+def install(monkeypatch: Any, device: HostDevice) -> None:
+    """Let `engine.load(device="cuda")` find this device as the GPU."""
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: None)
+    monkeypatch.setattr(gpu_device, "describe", lambda index=0: "a simulated GPU")
+    monkeypatch.setattr(gpu_device, "isa", lambda index=0: f"sm_{device.capability}")
+    monkeypatch.setattr(gpu_device, "CudaDevice", lambda index=0: device)
+
+
 @cache
 def compile_once(kernel: Any, capability: int) -> Any:
     """Compile one kernel as the engine does, once per process."""
@@ -179,11 +235,25 @@ def program_of(ptx: str) -> Program:
 
 
 class _Mark:
+    def record(self) -> None:
+        pass
+
+    def query(self) -> bool:
+        return True
+
     def wait(self) -> None:
         pass
 
     def synchronize(self) -> None:
         pass
+
+
+class _LoggedMark(_Mark):
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def synchronize(self) -> None:
+        self.log.append("synchronize")
 
 
 def _run_all(calls: list[Call]) -> None:

@@ -12,8 +12,7 @@ import engine
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
-from engine.errors import Cancelled, UnavailableError
-from engine.kernels import device as gpu_device
+from engine.errors import Cancelled
 from engine.kernels import reference
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.label import label_row
@@ -21,7 +20,7 @@ from engine.sampling import guidance
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
 from tests.gpu import checks
-from tests.gpu.devices import SimulatedDevice
+from tests.gpu.devices import SimulatedDevice, install
 from tests.support.networks import CLASSES, SMALL, SMALL_UNCONDITIONAL
 from tests.support.targets import exact, weights
 from tests.support.tolerances import TOLERANCES, relative_error
@@ -187,6 +186,18 @@ def test_windows_do_not_change_the_audio(device, name, with_noise):
         assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
+@pytest.mark.parametrize("name", ["lmnt", "prior"])
+def test_a_plan_draws_the_noise_of_the_seed(device, name):
+    """In one graph with the steps, in windows, and beside items that bring their own x_T."""
+    config = VARIANTS[name]
+    plan, items, _ = inputs(config, (27, 3), betas=FEW)
+    expected = [audio.numpy().tobytes() for audio in loop_of(device, config).sample(items, plan)]
+    seeded = [replace(item, x=None) for item in items]
+    for batch, samples in ((seeded, None), ([seeded[0], items[1]], None), (seeded, 256)):
+        audio = loop_of(device, config, plan_samples=samples).sample(batch, plan)
+        assert [item.numpy().tobytes() for item in audio] == expected
+
+
 def test_long_schedules_run_in_groups_of_steps(device):
     seven = (0.000135594, 0.0010096, 0.00877838, 0.035964, 0.077557, 0.18931, 0.3)
     plan, items, audio = inputs(TINY, (27,), betas=seven)
@@ -247,10 +258,7 @@ def voice(tmp_path, monkeypatch, device):
     """Return `engine.load` with the simulated GPU as the GPU."""
     path = tmp_path / "tiny.safetensors"
     save_checkpoint(path, Checkpoint(TINY, weights(TINY)))
-    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: None)
-    monkeypatch.setattr(gpu_device, "describe", lambda index=0: "a simulated GPU")
-    monkeypatch.setattr(gpu_device, "isa", lambda index=0: "sm_80")
-    monkeypatch.setattr(gpu_device, "CudaDevice", lambda index=0: device)
+    install(monkeypatch, device)
     return lambda **options: engine.load(path, **options)
 
 
@@ -258,8 +266,6 @@ def test_a_voice_on_a_gpu_matches_a_voice_on_a_cpu(voice):
     gpu, cpu = voice(device="cuda", precision="tf32"), voice(device="cpu", precision="fp32")
     audio, eps = TOLERANCES["network_audio_tf32"], TOLERANCES["network_eps_tf32"]
     assert "device cuda:0: a simulated GPU, requested" in gpu.explain()
-    with pytest.raises(UnavailableError, match="it needs a CPU; load the voice with device='cpu'"):
-        gpu.stream(np.zeros((16, 5), np.float32))
     mels = [np.random.default_rng(n).random((16, n), dtype=np.float32) for n in (5, 1, 8)]
     for a, b in zip(gpu.vocode(mels, seed=3), cpu.vocode(mels, seed=3), strict=True):
         assert isinstance(a, np.ndarray) and relative_error(a, b) < audio
@@ -281,6 +287,18 @@ def test_tensors_return_tensors(voice):
     assert isinstance(audio, torch.Tensor) and audio.numpy().tobytes() == plain.tobytes()
     assert gpu.vocode(mel).numpy().tobytes() == plain.tobytes()  # a plan created in inference mode also runs outside it
     assert isinstance(gpu.vocode([mel, mel])[1], torch.Tensor) and gpu.vocode(mel[None]).shape == (1, 80)
+
+
+def test_values_slightly_outside_are_clipped_on_the_device(voice):
+    gpu, mel = voice(device="cuda"), np.random.default_rng(0).random((16, 5), dtype=np.float32)
+    mel[3, 2], mel[4, 3], mel[1, 1] = 1.1, -0.2, 1.0 + 1e-6
+    expected = gpu.vocode(mel.clip(0, 1)).tobytes()
+    for form in (mel, torch.from_numpy(mel)):
+        with pytest.warns(UserWarning, match="got values from -0.2 to 1.1; 3 of 80 were clipped to 0 to 1"):
+            assert np.asarray(gpu.vocode(form)).tobytes() == expected
+    with pytest.raises(engine.InputError, match="wants 'lmnt' mels"):
+        gpu.vocode(torch.from_numpy(mel - 5.0))
+    assert gpu.vocode(torch.from_numpy(mel.clip(0, 1))).numpy().tobytes() == expected  # its plan is as good as new
 
 
 def test_mels_may_have_any_strides(voice, recwarn):

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,10 @@ from engine.kernels import device as gpu_device
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.launch import Launch
 from engine.kernels.triton import build
+from engine.sampling.gpu.plan import Plan, Shape
+from engine.sampling.gpu.staging import Rows
 from tests.gpu.machine_code import kernels_of
-from tests.support.networks import SMALL
+from tests.support.networks import SMALL, random_network
 
 
 @pytest.fixture
@@ -36,6 +39,9 @@ def calls(monkeypatch):
         def record(self):
             recorded.append(("record", {}))
 
+        def query(self):
+            return True
+
     fake = {
         "get_device_capability": lambda index: (9, 0),
         "get_device_properties": lambda index: SimpleNamespace(multi_processor_count=132),
@@ -53,6 +59,7 @@ def calls(monkeypatch):
 def device(calls, monkeypatch):
     simulated = gpu_device.CudaDevice(0)
     simulated.torch_device = torch.device("cpu")
+    simulated.pinned = lambda shape, dtype: torch.empty(tuple(shape), dtype=simulated.dtypes[dtype])  # needs a driver
 
     class Compiled:
         def __getitem__(self, grid):
@@ -113,25 +120,32 @@ def test_unsuitable_tensors_raise_an_error(device, tensor):
 
 def test_running_a_plan_only_launches_and_replays(device, calls, monkeypatch):
     """Capture safety: a running plan neither allocates nor copies nor waits."""
-    from engine.sampling.gpu.plan import Plan, Shape
-    from tests.support.networks import random_network
-
     net = GpuNetwork(SMALL, random_network(SMALL, 1), device, "fp16")
     plan = Plan(net, Shape(2, 1280, False))
     launches = [how for name, how in calls if name == "launch"]
-    assert len(launches) == 3 + 6 * (1 + SMALL.residual_layers + 1)
+    steps, before = 6 * (1 + SMALL.residual_layers + 1), 1 + 3  # the noise, the upsampler, the conditioner
+    assert len(launches) == before + steps
     calls.clear()
-    for name in ("empty", "tensor", "bind", "mark"):
+    for name in ("empty", "tensor", "bind", "mark", "event", "pinned"):
         monkeypatch.setattr(device, name, None)
     for name in ("empty", "zeros", "as_tensor", "tensor"):
         monkeypatch.setattr(torch, name, None)
+    plan.run(start=True, prepare=True)
     plan.run()
-    plan.prepare()
-    plan.run()
+    plan.run(start=True, prepare=True)
     names = [name for name, _ in calls]
-    steps, conditioner = 6 * (1 + SMALL.residual_layers + 1), 3
-    captured = ["enter graph", *["launch"] * steps, "leave graph", "replay"]
-    assert names == [*captured, "enter graph", *["launch"] * conditioner, "leave graph", "replay", "replay"]
+    first = ["enter graph", *["launch"] * (before + steps), "leave graph", "replay"]
+    assert names == [*first, "enter graph", *["launch"] * steps, "leave graph", "replay", "replay"]
+
+
+def test_inputs_and_bounds_pass_without_a_synchronization(device, calls):
+    """Of CUDA, a call's inputs take one event behind their copy, and the bounds of a mel another one."""
+    net = GpuNetwork(SMALL, random_network(SMALL, 1), device, "fp16")
+    plan = Plan(net, Shape(2, 1280, False))
+    calls.clear()
+    plan.send(Rows([2**64 - 1], [0], [256]), np.ones((6, 4), np.float32), 0)
+    plan.bounds.request(torch.tensor([0.25, 0.5]))
+    assert calls == [("record", {})] * 2
 
 
 def test_too_many_channels_raise_an_error(device):

@@ -113,17 +113,20 @@ def test_a_plan_launches_the_kernels_in_order(mel):
     loop = loop_on(80, "fp16", checks=False)
     device = loop._device
     with loop.plans.plan(shape_of(loop)) as plan:
-        order = ["input_projection", *["residual_block"] * 30, "output_head"]
-        before = len(device.launched)
+        step = ["input_projection", *["residual_block"] * 30, "output_head"]
+        conditioner = ["upsample_mel", "upsample_mel", "project_conditioner"]
         plan.buffers.lengths.zero_()
-        plan.run()
-        assert device.launched[before:] == order * 6
-        plan.run(2)
-        assert device.launched[before + 192 :] == order * 2
-        before = len(device.launched)
-        plan.prepare()
-        assert device.launched[before:] == ["upsample_mel", "upsample_mel", "project_conditioner"]
-    assert device.captured == 3
+        for steps, options, launched in (
+            (6, {}, step * 6),
+            (2, {}, step * 2),
+            (6, {"start": True, "prepare": True}, ["initial_noise", *conditioner, *step * 6]),
+            (1, {"prepare": True}, [*conditioner, *step]),
+        ):
+            for _ in range(2):
+                before = len(device.launched)
+                plan.run(steps, **options)
+                assert device.launched[before:] == launched
+    assert device.captured == 4
 
 
 def shape_of(loop):

@@ -171,6 +171,36 @@ def test_tensors_stay_on_the_gpu():
     assert relative_error(voice.vocode(mel).cpu(), plain) == 0.0
 
 
+@pytest.mark.parametrize("isa", [None, *CUDA_BLOCKS["fp16"]])
+def test_a_stream_is_the_whole(isa):
+    voice, mel = engine.load(device="cuda", isa=isa), np.load(BUNDLED.with_name("demo_mel.npy"))
+    expected = voice.vocode(mel, seed=3).tobytes()
+    for chunk in (None, 8192):
+        pieces = (mel[:, begin : begin + 50] for begin in range(0, mel.shape[1], 50))
+        assert b"".join(part.tobytes() for part in voice.stream(pieces, seed=3, chunk=chunk)) == expected
+    audio = [b""] * 3
+    for number, part in voice.stream_batch([mel] * 3, seed=3):
+        audio[number] += part.tobytes()
+    assert audio[0] == expected and audio[1] == voice.vocode(mel, seed=4).tobytes()
+
+
+def test_a_call_waits_for_the_bounds_of_its_mel_alone():
+    """PyTorch raises an error for whatever waits for the whole stream."""
+    voice, mel = engine.load(device="cuda"), torch.rand(4, 80, 40, device="cuda")
+    expected = [voice.vocode(mel, seed=seed).cpu() for seed in range(6)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        audio = [voice.vocode(mel, seed=seed) for seed in range(6)]  # no call waits for the audio of another
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(audio, expected, strict=True))
+    bad = mel.clone()
+    bad[2, 5, 7] = torch.nan
+    with pytest.raises(engine.InputError, match=r"mel\[2\]: expected finite values, got nan at band 5, frame 7"):
+        voice.vocode(bad)
+    assert torch.equal(voice.vocode(mel, seed=0).cpu(), expected[0])
+
+
 def test_repeated_calls_use_no_more_memory():
     voice, mel = engine.load(device="cuda"), torch.rand(80, 40, device="cuda")
     voice.vocode(mel)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.checks.arrays import FloatArray
+from engine.checks.mels import MelBatch
 from engine.config import Config
 from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import Schedule, noise_terms, update_terms
 from engine.sampling.cpu import pipeline
-from engine.sampling.cpu.pipeline import WORKING_MEMORY, StepPipeline, Steps, steps_of
+from engine.sampling.cpu.pipeline import WORKING_MEMORY, Steps, steps_of
+from engine.sampling.cpu.window import Window
 from engine.sampling.item import Event, Item, Progress
 
 if TYPE_CHECKING:
@@ -28,7 +30,13 @@ SHORT = 16384
 
 
 class CpuLoop:
-    """Runs items on a CPU, in the sweeps of `engine.sampling.cpu.pipeline`."""
+    """Runs items on a CPU, in the sweeps of `engine.sampling.cpu.pipeline`.
+
+    Attributes:
+        torch_device: None; tensors are shared with arrays.
+    """
+
+    torch_device = None
 
     def __init__(self, network: CpuNetwork, tensors: Mapping[str, FloatArray], threads: int) -> None:
         self._network = network
@@ -78,11 +86,16 @@ class CpuLoop:
         self._run_items(items, len(steps), run, progress)
         return audio
 
-    def start_pipeline(self, schedule: Schedule, seed: int, streams: int = 1) -> StepPipeline:
-        """Return the steps of a schedule over audio of unknown length, for one of `streams` that share the threads."""
+    def sample_mels(self, mels: MelBatch, seeds: Sequence[int], schedule: Schedule) -> None:
+        """Return None: no mel stays on a device."""
+
+    def open_window(
+        self, schedule: Schedule, seed: int, energy_min: float | None, *, streams: int = 1, chunk: int | None = None
+    ) -> Window:
+        """Return the window of a stream, one of `streams` that share the threads; it needs no `chunk`."""
         steps, threads = self._steps(schedule), max(1, self._threads // streams)
         count = pipeline.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
-        return pipeline.start_pipeline(self._network, steps, threads, seed, None, count)
+        return Window(pipeline.start_pipeline(self._network, steps, threads, seed, None, count), seed, energy_min)
 
     def _run_items(self, items: Sequence[Item], steps: int, work: Work, progress: Progress | None = None) -> None:
         """Process every item: short items side by side, the others with all threads."""

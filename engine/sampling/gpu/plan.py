@@ -6,13 +6,16 @@ it through its buffers, weights through the network's.
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
+
+from engine.checks.arrays import FloatArray
+from engine.sampling.gpu.staging import BoundsReader, Ring, Rows
 
 if TYPE_CHECKING:
     from engine.kernels.gpu import GpuNetwork
@@ -20,12 +23,11 @@ if TYPE_CHECKING:
 # Steps of one plan. Longer schedules run it several times. Windows of long audio lose the reach of this many steps at
 # either end.
 STEPS = 6
-NOTHING: tuple[Any, ...] = ((0, 0), ())  # no steps of any table
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape that a plan is built for; its graph serves every batch that fits.
+    """The shape that a plan is built for; its graphs serve every batch that fits.
 
     Attributes:
         items: B.
@@ -39,12 +41,16 @@ class Shape:
 
 
 class Plan:
-    """The launches of one shape, and their graphs.
+    """The launches of one shape, and their graphs: one per number of steps and way to begin.
 
     Attributes:
         shape: the shape that it is built for.
         buffers: `engine.kernels.gpu.Buffers`.
         bytes: size of the buffers in bytes.
+        mark: behind the plan's last work; its user records it.
+        bounds: reads the bounds of a mel; None for a network without mels.
+        views: function of the items, their frames, and whether there is one item without a batch axis; it returns the
+            parts of buffers.mel and buffers.x that these mels fill.
     """
 
     def __init__(self, network: GpuNetwork, shape: Shape) -> None:
@@ -52,40 +58,58 @@ class Plan:
         self.bytes = size_of(network, shape)
         self.buffers = network.buffers(shape.items, shape.capacity, STEPS, shape.own_noise)
         self._device = network.device
+        self.mark = self._device.event()
+        self.bounds = BoundsReader(self._device) if network.config.n_mels else None
+        self.views = lru_cache(maxsize=16)(partial(_views_of, self.buffers, network.config.hop))
+        self._ring = Ring(self._device, self.buffers.block, shape.items, STEPS)
+        self._start = list(self._start_calls(network))
         self._conditioner = [self._device.bind(launch) for launch in conditioner_launches(network, self.buffers)]
         self._steps = [self._device.bind(launch) for launch in step_launches(network, self.buffers, STEPS)]
-        self._graphs: dict[int, Callable[[], None]] = {}
-        self._loaded = NOTHING
+        self._graphs: dict[tuple[bool, bool, int], Callable[[], None]] = {}
+        self._loaded: tuple[tuple[int, int], Any] = (0, 0), None
         # Run once outside a capture, on items without samples: this loads the kernels, which a capture must not.
         self.buffers.lengths.zero_()
-        for call in (*self._conditioner, *self._steps):
+        for call in (*self._start, *self._conditioner, *self._steps):
             call()
 
-    def prepare(self) -> None:
-        """Compute buffers.conditioner from buffers.mel; to call before `run` whenever mels or lengths are new."""
-        self._replay(0)
-
-    def load(self, part: tuple[int, int], tables: tuple[Any, Any, Any]) -> None:
-        """Copy steps [first, last) of the tables into buffers.rows, .terms and .noise_steps, unless they are there."""
-        if self._loaded[0] == part and all(map(operator.is_, self._loaded[1], tables)):
+    def load(self, part: tuple[int, int], rows: Any) -> None:
+        """Copy steps [first, last) of rows [S,N,7C] into buffers.rows, unless they are there."""
+        if self._loaded[0] == part and self._loaded[1] is rows:
             return
         first, last = part
-        self._loaded = NOTHING  # in case a copy is interrupted
-        buffers = (self.buffers.rows, self.buffers.terms, self.buffers.noise_steps)
-        for buffer, table in zip(buffers, tables, strict=True):
-            buffer[: last - first].copy_(table[first:last])
-        self._loaded = part, tables
+        self._loaded = (0, 0), None  # in case the copy is interrupted
+        self.buffers.rows[: last - first].copy_(rows[first:last])
+        self._loaded = part, rows
 
-    def run(self, steps: int = STEPS) -> None:
-        """Advance buffers.x by the first `steps` steps of the plan."""
-        self._replay(steps)
+    def send(self, rows: Rows, terms: FloatArray, first: int) -> None:
+        """Enqueue the copy of the small inputs of the next steps; see `Ring.send`."""
+        self._ring.send(rows, terms, first)
 
-    def _replay(self, steps: int) -> None:
-        calls = self._steps[: len(self._steps) // STEPS * steps] if steps else self._conditioner
-        if calls and steps not in self._graphs:
-            self._graphs[steps] = self._device.capture(calls)
-        if calls:
-            self._graphs[steps]()
+    def run(self, steps: int = STEPS, *, start: bool = False, prepare: bool = False) -> None:
+        """Advance buffers.x by the first `steps` steps of the plan.
+
+        Args:
+            steps: 1 to STEPS.
+            start: draw x_T into buffers.x first, times buffers.scale if the network has a prior.
+            prepare: compute the conditioner from buffers.mel first, as is needed whenever mels or lengths are new.
+        """
+        key = start, prepare, steps
+        if key not in self._graphs:
+            calls = [*self._start * start, *self._conditioner * prepare]
+            self._graphs[key] = self._device.capture([*calls, *self._steps[: len(self._steps) // STEPS * steps]])
+        self._graphs[key]()
+
+    def _start_calls(self, network: GpuNetwork) -> Iterator[Callable[[], None]]:
+        buffers = self.buffers
+        yield self._device.bind(network.initial_noise(buffers.x, buffers.seeds, buffers.begins, buffers.lengths))
+        if buffers.scale is not None:
+            yield partial(buffers.x.mul_, buffers.scale)
+
+
+def _views_of(buffers: Any, hop: int, items: int, frames: int, is_single: bool) -> tuple[Any, Any]:
+    if is_single:
+        return buffers.mel[0, :, :frames], buffers.x[0, : frames * hop]
+    return buffers.mel[:items, :, :frames], buffers.x[:items, : frames * hop]
 
 
 def size_of(network: GpuNetwork, shape: Shape) -> int:
@@ -114,7 +138,7 @@ class PlanCache:
     def __init__(self, network: GpuNetwork, limit: int) -> None:
         self.limit = limit
         self._network = network
-        self._idle: OrderedDict[Plan, Any] = OrderedDict()  # with a mark behind its last work
+        self._idle: OrderedDict[Plan, None] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -125,19 +149,21 @@ class PlanCache:
             if idle is None:
                 self._make_room(size_of(self._network, shape))
             else:
-                self._idle.pop(idle).wait()
+                self._idle.pop(idle)
+                idle.mark.wait()
         plan = idle or Plan(self._network, shape)
         try:
             yield plan
         finally:
             with self._lock:
                 self._make_room(plan.bytes)
-                self._idle[plan] = self._network.device.mark()
+                plan.mark.record()
+                self._idle[plan] = None
 
     def __len__(self) -> int:
         return len(self._idle)
 
     def _make_room(self, size: int) -> None:
         while self._idle and sum(plan.bytes for plan in self._idle) + size > self.limit:
-            _, mark = self._idle.popitem(last=False)
-            mark.synchronize()  # its memory may go to another stream
+            plan, _ = self._idle.popitem(last=False)
+            plan.mark.synchronize()  # its memory may go to another stream

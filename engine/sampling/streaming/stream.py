@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +12,10 @@ import numpy as np
 from engine.checks.arguments import check_reflection
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, device_of, on_device
 from engine.checks.mels import check_mel, fit_to_kind, is_outside
+from engine.config import Config
 from engine.errors import Cancelled, InputError
-from engine.sampling.cpu.pipeline import StepPipeline
 from engine.sampling.item import Event
-from engine.sampling.streaming.window import Window
+from engine.sampling.loops import StreamWindow
 
 if TYPE_CHECKING:
     import torch
@@ -66,21 +65,6 @@ class _Turn:
                 self._lock.release()
 
 
-@dataclass(frozen=True)
-class StreamOptions:
-    """The options of one stream.
-
-    Attributes:
-        seed: seed of the noise.
-        energy_min: smallest frame energy of the training data of a PriorGrad network; None without prior.
-        cancel: flag that is set when the audio is no longer needed.
-    """
-
-    seed: int
-    energy_min: float | None
-    cancel: Event | None
-
-
 class Stream:
     """One utterance in progress: takes mel frames and returns the audio that became final.
 
@@ -92,12 +76,12 @@ class Stream:
         samples: audio samples returned so far.
     """
 
-    def __init__(self, pipeline: StepPipeline, options: StreamOptions) -> None:
+    def __init__(self, config: Config, window: StreamWindow, cancel: Event | None) -> None:
         self.frames = 0
         self.samples = 0
-        self._config = pipeline.network.config
-        self._window: Window | None = Window(pipeline, options.seed, options.energy_min)
-        self._options = options
+        self._config = config
+        self._window: StreamWindow | None = window
+        self._cancel = cancel
         self._device: torch.device | None = None  # of the last piece
         self._warned = False  # of clipped values
         self._finished = False
@@ -108,7 +92,7 @@ class Stream:
     def bytes(self) -> int:
         """Working memory in bytes; 0 once the stream is closed."""
         window = self._window
-        return 0 if window is None else window.pipeline.bytes
+        return 0 if window is None else window.bytes
 
     def feed(self, mel: ArrayT) -> ArrayT:
         """Take mel frames [M, n], n >= 0, and return the float32 audio that became final, often empty.
@@ -175,7 +159,7 @@ class Stream:
         piece: FloatArray = fitted.items[0]
         return piece
 
-    def _open(self) -> Window:
+    def _open(self) -> StreamWindow:
         if self._finished:
             raise InputError("stream: it is finished; open another")
         if self._closing or self._window is None:
@@ -191,7 +175,7 @@ class Stream:
     def _add(self, part: FloatArray) -> None:
         with self._working:
             window = self._open()
-            if window.pipeline.length is not None:
+            if window.has_ended:
                 raise InputError("stream: it is finished; open another")
             window.add(part)
             self.frames += part.shape[1]
@@ -199,12 +183,12 @@ class Stream:
     def _end(self) -> None:
         with self._working:
             window, length = self._open(), self.frames * self._config.hop
-            if window.pipeline.length is not None:
+            if window.has_ended:
                 raise InputError("stream: it is finished; open another")
             if length == 0:
                 raise InputError("mels: expected at least one frame, got none")
             check_reflection(self._config, length)
-            window.pipeline.end(length)
+            window.end(length)
 
     def _advance(self, whole_tiles: bool) -> FloatArray | None:
         """Run one tile and return the audio that became final, maybe none; None if the mel does not fill a tile yet."""
@@ -213,25 +197,16 @@ class Stream:
                 self._release()
                 raise Cancelled("the stream was closed, or its event set, before the audio was complete")
             window = self._open()
-            pipeline = window.pipeline
-            available = pipeline.length
-            if available is None:
-                available = self.frames * self._config.hop - self._config.mel_reach
-                if whole_tiles and available - pipeline.begin < pipeline.tile:
-                    return None
-            window.prepare(min(pipeline.begin + pipeline.tile, available))
             try:
-                if not pipeline.advance(available, self._cancelled):
-                    return None
+                chunk = window.advance(whole_tiles, self._cancelled)
             except BaseException:  # part of the tile is done: to continue would give other bytes
                 self._release()
                 raise
-            chunk = window.audio(self.samples, pipeline.final)
-            self.samples = pipeline.final
+            self.samples += 0 if chunk is None else len(chunk)
             return chunk
 
     def _joined(self, chunks: Iterator[FloatArray]) -> Any:
         return on_device(np.concatenate([np.empty(0, np.float32), *chunks]), self._device)
 
     def _cancelled(self) -> bool:
-        return self._closing or (self._options.cancel is not None and self._options.cancel.is_set())
+        return self._closing or (self._cancel is not None and self._cancel.is_set())

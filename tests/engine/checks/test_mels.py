@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.checks import mels
-from engine.checks.mels import LOG_KINDS, MelBatch, bounds_of, check_mel, fit_to_kind
+from engine.checks.mels import LOG_KINDS, MelBatch, bounds_of, check_kind, check_mel, fit_to_kind
 from engine.config import BASE, MEL_KINDS, Config
 from engine.errors import InputError
 
@@ -342,12 +341,28 @@ def test_bounds_keep_what_is_not_finite(value: float) -> None:
         assert not all(map(np.isfinite, bounds_of(item)))
 
 
-def test_tensors_that_stay_on_their_device_are_checked_too() -> None:
-    """A mel on a GPU is not copied to the host unless a value is not finite; tensors of another device stand in."""
-    mel = torch.rand(80, 4, generator=torch.Generator().manual_seed(0))
-    assert mels._finite_bounds(mel, "mel") == (float(mel.min()), float(mel.max()))
+@pytest.mark.parametrize(("form", "name"), [("single", "mel"), ("batch", r"mel\[1\]"), ("list", r"mel\[1\]")])
+def test_tensors_that_stay_on_their_device_are_checked_when_their_bounds_are_read(form: str, name: str) -> None:
+    """A mel on a GPU is not copied to the host unless a value is not finite; the CPU stands in for the device."""
+    device = torch.device("cpu")
+    mel = torch.rand(3, 80, 4, generator=torch.Generator().manual_seed(0))
+
+    def in_form(values: torch.Tensor) -> Any:
+        return {"single": values[1], "batch": values, "list": list(values)}[form]
+
+    batch, read = check_mel(in_form(mel), BASE, device), mel[1] if form == "single" else mel
+    assert batch.stays and batch.bounds == (float(read.min()), float(read.max()))
     for value in (float("nan"), float("inf"), -float("inf")):
         damaged = mel.clone()
-        damaged[7, 2] = value
-        with pytest.raises(InputError, match=r"mel: expected finite values, got -?(nan|inf) at band 7, frame 2"):
-            mels._finite_bounds(damaged, "mel")
+        damaged[1, 7, 2] = value
+        batch = check_mel(in_form(damaged), BASE, device)
+        with pytest.raises(InputError, match=f"^{name}: expected finite values, got -?(nan|inf) at band 7, frame 2"):
+            _ = batch.bounds
+    assert not check_mel(mel[0].numpy(), BASE, device).stays
+
+
+def test_bounds_that_something_else_read_are_checked_as_well() -> None:
+    batch = check_mel(torch.full((80, 4), 0.5), BASE, torch.device("cpu"))
+    check_kind(dataclasses.replace(batch, known_bounds=(0.0, 1.0)), "lmnt")
+    with pytest.raises(InputError, match="got values from -9 to 1, which look like a log mel"):
+        check_kind(dataclasses.replace(batch, known_bounds=(-9.0, 1.0)), "lmnt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.sampling.gpu import plan
@@ -16,6 +17,9 @@ class Mark:
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
+
+    def record(self) -> None:
+        self.log.append("record")
 
     def wait(self) -> None:
         self.log.append("wait")
@@ -34,10 +38,10 @@ def network(monkeypatch: pytest.MonkeyPatch, log: list[str]) -> Any:
     class FakePlan:
         def __init__(self, network: Any, shape: Shape) -> None:
             log.append(f"built {shape.capacity}")
-            self.shape, self.bytes = shape, plan.size_of(network, shape)
+            self.shape, self.bytes, self.mark = shape, plan.size_of(network, shape), Mark(log)
 
     monkeypatch.setattr(plan, "Plan", FakePlan)
-    return SimpleNamespace(bytes_per_sample=lambda: 1, device=SimpleNamespace(mark=lambda: Mark(log)))
+    return SimpleNamespace(bytes_per_sample=lambda: 1)
 
 
 def shape(capacity: int, own_noise: bool = False) -> Shape:
@@ -50,7 +54,7 @@ def test_a_plan_is_reused_after_its_last_work(network: Any, log: list[str]) -> N
         pass
     with cache.plan(shape(100)) as again:
         assert again is first and len(cache) == 0
-    assert log == ["built 100", "wait"] and len(cache) == 1
+    assert log == ["built 100", "record", "wait", "record"] and len(cache) == 1
 
 
 def test_two_calls_at_once_get_two_plans(network: Any, log: list[str]) -> None:
@@ -103,24 +107,31 @@ class Fragile:
         self.values = values
 
 
-def test_tables_are_copied_again_after_an_interruption() -> None:
-    buffers = SimpleNamespace(rows=Fragile(), terms=Fragile(), noise_steps=Fragile())
-    buffers.lengths = SimpleNamespace(zero_=lambda: None)
+def test_rows_are_copied_again_after_an_interruption() -> None:
+    buffers = SimpleNamespace(rows=Fragile(), lengths=SimpleNamespace(zero_=lambda: None), scale=None, block=None)
+    buffers.x = buffers.seeds = buffers.begins = None
+    device = SimpleNamespace(
+        bind=lambda launch: launch,
+        event=lambda: Mark([]),
+        pinned=lambda shape, dtype: SimpleNamespace(numpy=lambda: np.empty(shape, np.int32)),
+    )
     network: Any = SimpleNamespace(
-        device=SimpleNamespace(bind=lambda launch: launch),
+        config=SimpleNamespace(n_mels=0, residual_layers=0, hop=1),
+        device=device,
         bytes_per_sample=lambda: 1,
         buffers=lambda *_: buffers,
+        initial_noise=lambda *_: lambda: None,
         condition=lambda buffers: [],
         step=lambda buffers, step: [lambda: None, lambda: None],
     )
-    tables, (first, other) = Plan(network, shape(100)), [tuple([n] for _ in range(3)) for n in (1.0, 2.0)]
-    tables.load((0, 1), first)
-    buffers.terms.broken = True
+    loaded, (first, other) = Plan(network, shape(100)), ([1.0], [2.0])
+    loaded.load((0, 1), first)
+    buffers.rows.broken = True
     with pytest.raises(KeyboardInterrupt):
-        tables.load((0, 1), other)
-    buffers.terms.broken = False
-    tables.load((0, 1), first)
-    assert [buffer.values for buffer in (buffers.rows, buffers.terms, buffers.noise_steps)] == [[1.0]] * 3
+        loaded.load((0, 1), other)
+    buffers.rows.broken = False
+    loaded.load((0, 1), first)
+    assert buffers.rows.values == [1.0]
 
 
 def test_a_failure_returns_the_plan(network: Any, log: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from engine.checks.arrays import FloatArray
@@ -11,6 +13,8 @@ from engine.sampling.cpu.pipeline import StepPipeline
 
 class Window:
     """The part of x, of the mel and of the noise's deviation that the next tiles of a pipeline read.
+
+    It is the `engine.sampling.loops.StreamWindow` of a CPU.
 
     Attributes:
         pipeline: the steps that read it; their audio has no known length yet.
@@ -34,6 +38,40 @@ class Window:
         self._mel_lag = pipeline.mel_lag + (0 if config.shared_upsampler else config.reach)
         self._moved = True
 
+    @property
+    def bytes(self) -> int:
+        """Working memory in bytes."""
+        return self.pipeline.bytes
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the length of the audio is known."""
+        return self.pipeline.length is not None
+
+    def end(self, length: int) -> None:
+        """Set the length of the audio in samples, once it is known."""
+        self.pipeline.end(length)
+
+    def advance(self, whole_tiles: bool, cancelled: Callable[[], bool]) -> FloatArray | None:
+        """Run one tile and return the audio that became final, maybe none; None if the mel does not fill a tile yet.
+
+        Args:
+            whole_tiles: whether a tile that could still grow waits for more frames.
+            cancelled: called before every step.
+
+        Raises:
+            Cancelled: `cancelled` returned true. Like after any other exception, the window must not be used any more.
+        """
+        pipeline, available = self.pipeline, self.pipeline.length
+        if available is None:
+            config = self._network.config
+            available = (self._first_frame + self._mel.shape[1]) * self._hop - config.mel_reach
+            if whole_tiles and available - pipeline.begin < pipeline.tile:
+                return None
+        self._prepare(min(pipeline.begin + pipeline.tile, available))
+        begin = pipeline.final
+        return self._audio(begin, pipeline.final) if pipeline.advance(available, cancelled) else None
+
     def add(self, frames: FloatArray) -> None:
         """Append mel frames [M, n] and drop those that no tile reads any more."""
         begin = max(self.pipeline.begin - self._mel_lag, 0)
@@ -47,7 +85,7 @@ class Window:
             self._first_std = first
         self._moved = True
 
-    def prepare(self, end: int) -> None:
+    def _prepare(self, end: int) -> None:
         """Draw x_T up to sample `end`, and tell the sweeps where the signals lie if they moved."""
         if end - self._origin > len(self._x):
             origin = max(self.pipeline.begin - self.pipeline.lag, 0)
@@ -73,7 +111,7 @@ class Window:
                 )
             self._moved = False
 
-    def audio(self, begin: int, end: int) -> FloatArray:
+    def _audio(self, begin: int, end: int) -> FloatArray:
         """Return a copy of final samples [begin, end)."""
         return self._x[begin - self._origin : end - self._origin].copy()
 
