@@ -25,6 +25,7 @@ ROUNDING = 0.01  # values this far outside their range are clipped without a war
 # Values this far outside are clipped with a warning: acoustic models predict them. Further outside, it is another kind.
 LMNT_MARGIN = 0.25
 LOG_MARGIN = 3.0
+CONVERT = ", or convert it with engine.audio.convert_mel (in Python)"  # the end of a message
 
 Bounds = tuple[float, float]  # the smallest and the largest value
 
@@ -224,9 +225,9 @@ def fit_to_kind(
     if not continues and not _within(batch.bounds, limits, margin):
         log = mel_kind == "lmnt" and _within(batch.bounds, LOG_RANGE, 0.0)
         looks = f"look like a log mel ({_quoted(LOG_KINDS)})" if log else "fit no kind this engine knows"
-        raise InputError(f"{wants}, got values from {got}, which {looks}; {remedy}")
+        raise InputError(f"{wants}, got values from {got}, which {looks}; {remedy}{CONVERT if log else ''}")
     if mel_kind != "lmnt" and not piece and _within(batch.bounds, LMNT_RANGE, ROUNDING):
-        _warn(f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}")
+        _warn(f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}{CONVERT}")
     if _within(batch.bounds, limits, 0.0):
         return batch
     if not quiet and is_outside(batch.bounds, mel_kind):
