@@ -113,7 +113,7 @@ FRONT_ENDS = [
     FrontEnd(
         "Coqui: Glow-TTS, defaults", "tacotron", 1.8e-6, (0.0, 11025.0), base=10.0, floor=1e-8, form=coqui_defaults
     ),
-    FrontEnd("ESPnet2", "tacotron", 1.7e-3, (80.0, 7600.0), base=10.0, floor=1e-10, form=turned),
+    FrontEnd("ESPnet2: LJ Speech", "tacotron", 1.7e-3, (80.0, 7600.0), base=10.0, floor=1e-10, form=turned),
     FrontEnd(
         "PaddleSpeech: LJ Speech, but Transformer",
         "tacotron",
