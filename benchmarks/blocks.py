@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks.committed import MACHINES, load
 from benchmarks.figures import (
     contention,
+    conversion,
     front,
     generation,
     gpu,
@@ -109,6 +110,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "digits-accuracy-network": partial(quality.accuracy, "accuracy"),
     "digits-accuracy-svm": partial(quality.accuracy, "accuracy_svm"),
     "digits-disagreements": lambda: quality.disagreements(load("digits")["rows"]),
+    "mel-conversion": conversion.committed,
     "samples": lambda: quality.samples(load("samples")["rows"]),
 }
 PICTURES: dict[str, Callable[[], str]] = {

@@ -107,6 +107,7 @@ PAGES = (
         "list of the kinds.",
         (
             "engine.audio.stream_mel",
+            "engine.audio.convert_mel",
             "engine.audio.mel_settings",
             "engine.audio.MelSettings",
             "engine.audio.read_audio",

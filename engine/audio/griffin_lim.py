@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.audio.filterbank import filter_bank
-from engine.audio.spectrogram import HOP, KINDS, N_FFT
+from engine.audio.spectrogram import HOP, KINDS, N_FFT, WINDOW, bank_of
 from engine.checks.arrays import FloatArray
 
 Array = npt.NDArray[np.floating[Any]]
 
-WINDOW = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(N_FFT) / N_FFT)
 SMALLEST = 1e-12
 
 
@@ -27,13 +25,7 @@ def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float
         kind: kind of the mel, a key of `engine.audio.spectrogram.KINDS`.
         fmax: the highest frequency of the bank in Hz, None for the kind's.
     """
-    spec, nyquist = KINDS[kind], sample_rate / 2
-    frequencies = np.linspace(0.0, sample_rate // 2 if spec.integer_nyquist else nyquist, N_FFT // 2 + 1)
-    bank = filter_bank(frequencies, spec.scale, len(mel), spec.fmin, fmax or spec.fmax or nyquist)
-    if spec.unit_window:
-        bank = bank / np.linalg.norm(WINDOW)
-    values = mel.astype(np.float64)
-    return bank, 10.0 ** ((100.0 * values - 80.0) / 20.0) if kind == "lmnt" else np.exp(values)
+    return bank_of(kind, sample_rate, len(mel), None, fmax), KINDS[kind].expand(mel.astype(np.float64))
 
 
 def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None) -> Array:

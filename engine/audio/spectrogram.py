@@ -34,8 +34,16 @@ def _decibels(magnitude: Float64Array) -> Float64Array:
     return np.clip((20.0 * np.log10(np.maximum(magnitude, 1e-5)) - 20.0 + 100.0) / 100.0, 0.0, 1.0)
 
 
+def _from_decibels(values: Float64Array) -> Float64Array:
+    magnitude: Float64Array = 10.0 ** ((100.0 * values - 80.0) / 20.0)
+    return magnitude
+
+
 def _logarithm(magnitude: Float64Array) -> Float64Array:
     return np.log(np.maximum(magnitude, 1e-5))
+
+
+WINDOW: Float64Array = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(N_FFT) / N_FFT)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Kind:
         pad: samples of reflection at each end. N_FFT / 2 centers frame t on sample HOP * t; a smaller padding places it
             between two centered frames.
         compress: converts the magnitudes of the bands to the values of the mel.
+        expand: the inverse of `compress`, for values that it did not clip.
         floor: added to the power, under the root.
         clip: whether the audio is clipped to [-1, 1] first.
         unit_window: whether the magnitude is divided by the window's 2-norm.
@@ -61,6 +70,7 @@ class Kind:
     fmax: float | None
     pad: int
     compress: Callable[[Float64Array], Float64Array]
+    expand: Callable[[Float64Array], Float64Array]
     floor: float = 0.0
     clip: bool = False
     unit_window: bool = False
@@ -69,10 +79,12 @@ class Kind:
 
 CENTERED = N_FFT // 2
 KINDS = {
-    "lmnt": Kind("htk", 20.0, None, CENTERED, _decibels, clip=True, unit_window=True, integer_nyquist=True),
-    "tacotron": Kind("slaney", 0.0, 8000.0, CENTERED, _logarithm),
-    "hifigan": Kind("slaney", 0.0, 8000.0, (N_FFT - HOP) // 2, _logarithm, floor=1e-9),
-    "speechbrain": Kind("slaney", 0.0, 8000.0, CENTERED, _logarithm, integer_nyquist=True),
+    "lmnt": Kind(
+        "htk", 20.0, None, CENTERED, _decibels, _from_decibels, clip=True, unit_window=True, integer_nyquist=True
+    ),
+    "tacotron": Kind("slaney", 0.0, 8000.0, CENTERED, _logarithm, np.exp),
+    "hifigan": Kind("slaney", 0.0, 8000.0, (N_FFT - HOP) // 2, _logarithm, np.exp, floor=1e-9),
+    "speechbrain": Kind("slaney", 0.0, 8000.0, CENTERED, _logarithm, np.exp, integer_nyquist=True),
 }
 
 # Published configurations whose fmax is not their kind's: (kind, sample rate, bands). Amphion's front-end is that of
@@ -150,15 +162,11 @@ def mel(
     Raises:
         InputError: an argument has an impossible value; the message names it.
     """
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r:.80}")
-    spec = KINDS[kind]
+    spec = kind_of(kind)
     sample_rate = check_sample_rate(sample_rate)
     n_mels = check_count(n_mels, "n_mels", MAX_MELS)
-    low, high = _limits(spec, kind, sample_rate, fmin, fmax)
+    bank = bank_of(kind, sample_rate, n_mels, fmin, fmax)
     samples = _check_audio(audio, spec.pad)
-    nyquist = sample_rate // 2 if spec.integer_nyquist else sample_rate / 2
-    bank = filter_bank(np.linspace(0.0, nyquist, N_FFT // 2 + 1), spec.scale, n_mels, low, high)
     result: FloatArray | torch.Tensor = on_device(_spectrogram(samples, spec, bank), device_of(audio))
     return result
 
@@ -180,6 +188,50 @@ def mel_settings(config: Config) -> MelSettings:
         raise InputError(f"config: expected a hop of {HOP} samples, got {config.hop}; compute its mels elsewhere")
     published = PUBLISHED_FMAX.get((config.mel_kind, config.sample_rate, config.n_mels))
     return {"kind": config.mel_kind, "n_mels": config.n_mels, "fmax": published}
+
+
+def kind_of(kind: str, name: str = "kind") -> Kind:
+    """Return the parameters of a kind.
+
+    Args:
+        kind: a key of `KINDS`.
+        name: name of the argument, for the message.
+
+    Raises:
+        InputError: there is no kind of this name.
+    """
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"{name}: expected one of {', '.join(KINDS)}, got {kind!r:.80}")
+    return KINDS[kind]
+
+
+def frequencies_of(kind: str, sample_rate: int) -> Float64Array:
+    """Return the frequencies of the bins in Hz [513], as the kind's library rounds them.
+
+    Args:
+        kind: a key of `KINDS`.
+        sample_rate: in Hz.
+    """
+    return np.linspace(0.0, sample_rate // 2 if KINDS[kind].integer_nyquist else sample_rate / 2, N_FFT // 2 + 1)
+
+
+def bank_of(kind: str, sample_rate: int, n_mels: int, fmin: float | None, fmax: float | None) -> Float64Array:
+    """Return the filter bank [M, 513] that gives the bands of a kind from the magnitudes of windowed frames.
+
+    Args:
+        kind: a key of `KINDS`.
+        sample_rate: in Hz.
+        n_mels: M.
+        fmin: the lowest frequency in Hz, None for the kind's.
+        fmax: the highest frequency in Hz, None for the kind's.
+
+    Raises:
+        InputError: a frequency is not possible.
+    """
+    spec = KINDS[kind]
+    low, high = _limits(spec, kind, sample_rate, fmin, fmax)
+    bank = filter_bank(frequencies_of(kind, sample_rate), spec.scale, n_mels, low, high)
+    return bank / np.sqrt(np.sum(WINDOW**2)) if spec.unit_window else bank
 
 
 def _limits(spec: Kind, kind: str, sample_rate: int, fmin: object, fmax: object) -> tuple[float, float]:
@@ -221,9 +273,6 @@ def _check_audio(audio: Samples | torch.Tensor, pad: int) -> Samples:
 
 
 def _spectrogram(samples: Samples, spec: Kind, bank: Float64Array) -> FloatArray:
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(N_FFT) / N_FFT)
-    if spec.unit_window:
-        bank = bank / np.sqrt(np.sum(window**2))
     count = 1 + (samples.size + 2 * spec.pad - N_FFT) // HOP
     out = np.empty((len(bank), count), np.float32)
     for start in range(0, count, BLOCK):
@@ -232,7 +281,7 @@ def _spectrogram(samples: Samples, spec: Kind, bank: Float64Array) -> FloatArray
         if spec.clip:
             chunk = np.clip(chunk, -1.0, 1.0)
         frames = np.lib.stride_tricks.sliding_window_view(chunk, N_FFT)[::HOP]
-        spectrum = np.fft.rfft(frames * window)
+        spectrum = np.fft.rfft(frames * WINDOW)
         magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2 + spec.floor)
         out[:, start:stop] = spec.compress(bank @ magnitude.T)
     return out

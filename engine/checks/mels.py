@@ -26,6 +26,7 @@ ROUNDING = 0.01  # values this far outside their range are clipped without a war
 # Values this far outside are clipped with a warning: acoustic models predict them. Further outside, it is another kind.
 LMNT_MARGIN = 0.25
 LOG_MARGIN = 3.0
+CONVERT = ", or convert it with engine.audio.convert_mel (in Python)"  # the end of a message
 
 Bounds = tuple[float, float]  # the smallest and the largest value
 
@@ -327,9 +328,9 @@ def check_kind(
     if not continues and not _within(bounds, limits, margin):
         log = mel_kind == "lmnt" and _within(bounds, LOG_RANGE, 0.0)
         looks = f"look like a log mel ({_quoted(LOG_KINDS)})" if log else "fit no kind this engine knows"
-        raise InputError(f"{wants}, got values from {got}, which {looks}; {remedy}")
+        raise InputError(f"{wants}, got values from {got}, which {looks}; {remedy}{CONVERT if log else ''}")
     if mel_kind != "lmnt" and not piece and _within(bounds, LMNT_RANGE, ROUNDING):
-        warn_caller(f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}")
+        warn_caller(f"{wants}, got values from {got}, which look like an 'lmnt' mel; {remedy}{CONVERT}")
     if not quiet and is_outside(bounds, mel_kind):
         outside = sum(int(((item < limits[0]) | (item > limits[1])).sum()) for item in batch.items)
         total = sum(math.prod(item.shape) for item in batch.items)

@@ -225,7 +225,7 @@ def test_a_log_mel_for_an_lmnt_checkpoint_names_both_kinds() -> None:
     assert str(caught.value) == (
         "mel: this checkpoint wants 'lmnt' mels in [0, 1], got values from -11.5 to 1.9, which look like a "
         "log mel ('tacotron', 'hifigan' or 'speechbrain'); make it with "
-        "engine.mel(audio, sample_rate, kind='lmnt')"
+        "engine.mel(audio, sample_rate, kind='lmnt'), or convert it with engine.audio.convert_mel (in Python)"
     )
 
 
