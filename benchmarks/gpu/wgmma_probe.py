@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from engine.kernels.hopper import build
-from engine.kernels.hopper.build import CudaKernel
+from engine.kernels.hopper.build import CAPABILITY, CudaKernel
 
 COLUMNS, DEPTH, ROWS = 128, 64, 144  # as in wgmma_probe.cu
 SHIFTS = (0, 1, 2, 3, 4, 7, 8, 12)  # rows
@@ -25,15 +23,9 @@ SHARED = 64 * DEPTH * 2 + ROWS * 128 + 4096  # bytes
 class ProbeKernel(CudaKernel):
     """The kernel of wgmma_probe.cu, a file of the benchmarks."""
 
-    def compile(self, capability: int) -> Any:
-        """See `CudaKernel.compile`."""
-        if capability != build.CAPABILITY:
-            raise ValueError(f"{self.name}: expected compute capability {build.CAPABILITY}, got {capability}")
-        source = Path(__file__).with_suffix(".cu").read_text()
-        options = (f"--gpu-architecture={build.ISA}", "--std=c++17", *(f"-D{name}={n}" for name, n in self.defines))
-        ptx, cubin = build._compiled(source, f"{self.name}.cu", options)
-        metadata = SimpleNamespace(num_warps=self.warps, shared=self.shared)
-        return SimpleNamespace(name=self.name, asm={"ptx": ptx, "cubin": cubin}, metadata=metadata)
+    def source(self) -> str:
+        """See `CudaKernel.source`."""
+        return Path(__file__).with_suffix(".cu").read_text()
 
 
 def probe_kernel(groups: int, timed: bool = True) -> ProbeKernel:
@@ -65,7 +57,7 @@ def run(report: Callable[[dict[str, Any]], None]) -> None:
 
     blocks = torch.cuda.get_device_properties(0).multi_processor_count
     functions = {
-        groups: Function(kernel, kernel.compile(build.CAPABILITY).asm["cubin"])
+        groups: Function(kernel, kernel.compile(CAPABILITY).asm["cubin"])
         for groups, kernel in ((groups, probe_kernel(groups)) for groups in (1, 2))
     }
     on_host = operands()

@@ -39,6 +39,10 @@ class CudaKernel:
         """Warps of a block."""
         return self.threads // 32
 
+    def source(self) -> str:
+        """Return the text of the file."""
+        return resources.files("engine.kernels.hopper").joinpath(f"{self.name}.cu").read_text()
+
     def compile(self, capability: int) -> Any:
         """Compile to machine code.
 
@@ -56,11 +60,10 @@ class CudaKernel:
         """
         if capability != CAPABILITY:
             raise ValueError(f"{self.name}: expected compute capability {CAPABILITY}, got {capability}")
-        source = resources.files("engine.kernels.hopper").joinpath(f"{self.name}.cu").read_text()
         defines = (f"-D{name}={value}" for name, value in self.defines)
         # ptxas reports on the registers only if it is asked to. Noise must not be fused; what may be fused says fmaf.
         options = (f"--gpu-architecture={ISA}", "--std=c++17", "--ptxas-options=--verbose", "--fmad=false", *defines)
-        ptx, cubin, log = _compiled(source, f"{self.name}.cu", options, self.headers)
+        ptx, cubin, log = _compiled(self.source(), f"{self.name}.cu", options, self.headers)
         if why := slow_code(log):
             raise UnavailableError(f"isa: NVRTC {_version()} compiles {ISA!r} {why}; leave isa out")
         metadata = SimpleNamespace(num_warps=self.warps, shared=self.shared)

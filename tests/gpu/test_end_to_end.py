@@ -103,8 +103,7 @@ def test_a_plan_in_groups_launches_nine_kernels_a_step():
     with loop.plans.plan(shape_of(loop)) as plan:
         before = len(device.launched)
         plan.buffers.lengths.zero_()
-        plan.prepare()
-        plan.run(1)
+        plan.run(1, prepare=True)
         assert device.launched[before:] == ["upsample_mel", "upsample_mel", *["stack"] * 9]
 
 

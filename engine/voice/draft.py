@@ -1,0 +1,136 @@
+"""Drafts: a waveform that the last steps of the reverse process refine, in place of noise that all steps refine.
+
+Phase retrieval finds a waveform with an exact mel that no short reverse process finds, but it has no idea of speech:
+of the smooth mel of an acoustic model it makes a buzz. The last steps of DiffWave remove what speech does not have, and
+keep the rest. Noise is added to the draft up to the level of the first of these steps, as in SDEdit (Meng et al., ICLR
+2022). GLA-Grad (Liu et al., ICASSP 2024) combines Griffin-Lim with a diffusion vocoder, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from engine.audio.griffin_lim import griffin_lim
+from engine.audio.spectrogram import mel_settings
+from engine.checks.arguments import check_recording
+from engine.checks.arrays import FloatArray, on_device
+from engine.checks.mels import MelBatch
+from engine.config import Config
+from engine.diffusion.noise import normal
+from engine.diffusion.schedule import Schedule, build_schedule
+from engine.errors import InputError
+from engine.sampling.item import Event, Item, stop_if_set
+
+GRIFFIN_LIM = "griffin-lim"
+STEPS = 2  # docs/steps.md compares the numbers
+
+
+def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | None = None) -> Schedule:
+    """Return the steps that refine a draft: the last ones of the fast schedule.
+
+    Args:
+        config: of the network.
+        steps: their number; None or "fast" for `STEPS`.
+        schedule: betas in place of `steps`.
+
+    Raises:
+        InputError: the number of steps is impossible, the schedule is, or the network is PriorGrad's.
+    """
+    if config.prior:
+        raise InputError("draft: PriorGrad's noise is not white, which is not built; expected another network")
+    if schedule is not None:
+        return build_schedule(config, None if steps == "fast" else steps, schedule)
+    fast = build_schedule(config, "fast")
+    count = min(STEPS, len(fast)) if steps is None or steps == "fast" else steps
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 1 <= count <= len(fast):
+        raise InputError(f"steps: expected 1 to {len(fast)} beside a draft, the last steps of fast, got {steps!r:.80}")
+    return fast.last(int(count))
+
+
+def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[FloatArray] | None:
+    """Return one waveform [L_i] per mel, or None for "griffin-lim".
+
+    Args:
+        draft: "griffin-lim", or audio in the form of `Voice.vocode`'s result: [L], [B, L] or a list of [L_i].
+        config: of the network.
+        batch: the mels.
+        hop: samples per frame.
+
+    Raises:
+        InputError: it is something else, has another form or length than the mels, or this mel cannot be inverted.
+    """
+    if isinstance(draft, str):
+        check_name(draft, config)
+        return None
+    lengths = batch.lengths(hop)
+    count = "one" if batch.form == "single" else str(len(lengths))
+    rows = draft if batch.form == "list" else [draft] if batch.form == "single" else check_recording(draft, "draft")
+    if not isinstance(rows, (list, tuple, np.ndarray)) or len(rows) != len(lengths):
+        raise InputError(f"draft: expected audio in the form of the mels, {count}, got {type(draft).__name__}")
+    waveforms = []
+    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        name = "draft" if batch.form == "single" else f"draft[{i}]"
+        samples = check_recording(row, name)
+        expected = length if batch.padded is None else batch.padded * hop
+        if len(samples) != 1 or samples.shape[1] != expected:
+            raise InputError(
+                f"{name}: expected {expected} samples, the frames of its mel times {hop}, got {samples.shape}"
+            )
+        waveforms.append(samples[0, :length])
+    return waveforms
+
+
+def check_name(draft: str, config: Config) -> None:
+    """Check the name of a draft.
+
+    Args:
+        draft: "griffin-lim".
+        config: of the network.
+
+    Raises:
+        InputError: it is another name, or this network's mels cannot be inverted.
+    """
+    if draft != GRIFFIN_LIM:
+        raise InputError(f"draft: expected {GRIFFIN_LIM!r} or audio, got {draft!r:.80}")
+    try:
+        mel_settings(config)
+    except InputError as error:
+        raise InputError(f"draft: {GRIFFIN_LIM!r} cannot invert this mel ({error}); pass audio") from None
+
+
+def begin_from(
+    waveforms: Sequence[FloatArray] | None, items: Sequence[Item], plan: Schedule, config: Config, event: Event | None
+) -> list[Item]:
+    """Return items that begin from drafts: sqrt(alpha_bar) draft + sqrt(1 - alpha_bar) eps.
+
+    Args:
+        waveforms: of `check_draft`; None computes them by Griffin-Lim, whose first phase is drawn from the item's seed.
+        items: with a mel, and with x for eps, or a seed for it.
+        plan: the steps to do; alpha_bar is the level of the first.
+        config: of the network.
+        event: stops the computation.
+
+    Raises:
+        Cancelled: the event was set.
+    """
+    signal, noise = math.sqrt(plan.alpha_bar[0]), math.sqrt(1.0 - plan.alpha_bar[0])
+    begun = []
+    for i, item in enumerate(items):
+        draft = _by_griffin_lim(item, config, event) if waveforms is None else waveforms[i]
+        eps = normal(item.seed, 0, 0, item.length) if item.x is None else item.x
+        begun.append(replace(item, x=(signal * draft + noise * eps).astype(np.float32)))
+    return begun
+
+
+def _by_griffin_lim(item: Item, config: Config, event: Event | None) -> FloatArray:
+    settings = mel_settings(config)
+    mel: FloatArray = np.asarray(on_device(item.mel, None))
+    stop = partial(stop_if_set, event)
+    options = {"kind": settings["kind"], "fmax": settings["fmax"], "seed": item.seed, "each_round": stop}
+    return griffin_lim(mel, config.sample_rate, **options)  # type: ignore[arg-type]
