@@ -4,8 +4,8 @@
 // C is the row width if known at compile time (row offsets then become immediates), else 0. Rows follow each other, or
 // G of them are interleaved: four uint8 of each in turn.
 template <int V, int C, int G = 1, class Sum, class E, class W>
-DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, const W* weight, int inputs) {
-  const long stride = C ? C : width;
+DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, int64_t width, const W* weight, int inputs) {
+  const int64_t stride = C ? C : width;
   for (int k = 0; k < inputs; k += kGroup<E>) {
     Sum w[V];
 #pragma GCC unroll 2
@@ -23,7 +23,8 @@ DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, co
 // The same for uint8 rows that are multiplied as int16: of every four inputs the first and the third, then the others
 // (see int16_order).
 template <class Sum, class W>
-DIFFWAVE_INLINE void accumulate_int16(Sum (&acc)[kRows][2], const uint8_t* x, long width, const W* weight, int inputs) {
+DIFFWAVE_INLINE void accumulate_int16(Sum (&acc)[kRows][2], const uint8_t* x, int64_t width, const W* weight,
+                                      int inputs) {
   for (int k = 0; k < inputs; k += 4)
 #pragma GCC unroll 2
     for (int odd = 0; odd < 2; ++odd) {

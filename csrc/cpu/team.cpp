@@ -69,7 +69,7 @@ Team::~Team() {
 }
 
 void Team::run_thread(State& state, int rank) {
-  for (long seen = 0;;) {
+  for (int64_t seen = 0;;) {
     wait_until(state, state.between_rounds, spins_, [&] { return state.round != seen; });
     ++seen;
     if (state.stop) return;
@@ -153,7 +153,7 @@ void Team::run(const std::function<void(int)>& work) {
 void Team::barrier() {
   if (size_ == 1) return;
   State& state = *state_;
-  const long now = state.passed;
+  const int64_t now = state.passed;
   if (++state.arrived == size_) {
     state.arrived = 0;
     ++state.passed;

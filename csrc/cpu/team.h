@@ -42,9 +42,9 @@ class Team {
     explicit State(int spins) : spins(spins) {}
 
     const std::function<void(int)>* work = nullptr;
-    std::atomic<long> round{0};
+    std::atomic<int64_t> round{0};
     std::atomic<int> arrived{0};
-    std::atomic<long> passed{0};
+    std::atomic<int64_t> passed{0};
     std::atomic<int> finished{0};
     std::atomic<bool> failed{false};
     std::atomic<int> spins;  // at barriers, before a thread sleeps
