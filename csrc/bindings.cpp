@@ -3,13 +3,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <limits>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
 #include "cpu/noise.h"
 #include "cpu/sweep.h"
@@ -40,7 +40,7 @@ class GilRelease {
   struct HangOnUnwinding {
     bool armed = true;
     ~HangOnUnwinding() {
-      while (armed) pause();
+      while (armed) std::this_thread::sleep_for(std::chrono::hours(24));
     }
   };
   PyThreadState* const state_;

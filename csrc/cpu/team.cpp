@@ -1,9 +1,9 @@
 #include "team.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
+
+#include "system.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -49,7 +49,7 @@ void Team::start() {
     stop_threads();
     throw;
   }
-  process_ = getpid();
+  process_ = system::process_number();
 }
 
 void Team::stop_threads() {
@@ -62,7 +62,7 @@ void Team::stop_threads() {
 void Team::abandon_state_of_parent() { (void)state_.release(); }
 
 Team::~Team() {
-  if (process_ == getpid())
+  if (process_ == system::process_number())
     stop_threads();
   else
     abandon_state_of_parent();
@@ -133,7 +133,7 @@ void Team::begin_round(State& state) {
 }
 
 void Team::run(const std::function<void(int)>& work) {
-  if (process_ != getpid()) {
+  if (process_ != system::process_number()) {
     abandon_state_of_parent();
     start();
   }

@@ -1,10 +1,9 @@
 // A team of threads that run one function together, repeatedly, with barriers inside.
 #pragma once
 
-#include <sys/types.h>
-
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -68,7 +67,7 @@ class Team {
   void wait_in_round(State& state, const Condition& condition) const;
 
   const int size_, spins_;
-  pid_t process_ = 0;  // the process that started the threads; 0 if starting them failed
+  int64_t process_ = 0;  // the process that started the threads; 0 if starting them failed
   std::unique_ptr<State> state_;
 };
 
