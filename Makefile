@@ -74,7 +74,7 @@ docs: $(VENV)/installed-docs  ## the site of the documentation, without a dead l
 
 # The first run takes a minute or more: every stage says what it does. Of pip only errors are shown.
 PIP := $(BIN)/pip install -qq
-SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+SOURCES := pyproject.toml setup.py tools/compiler.py $(shell find csrc -type f)
 # Quoted requirements, from the two lists of pyproject.toml that stand on one line.
 REQUIREMENTS := $(shell sed -n 's/^\(requires\|dependencies\) = \[\(.*\)\]/\2/p' pyproject.toml | tr -d ,)
 

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <chrono>
 #include <limits>
 #include <memory>
@@ -180,10 +181,26 @@ std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const
 // A sweep with the arrays that its window points into: keeps them alive and knows their sizes.
 template <class E>
 struct SweepHandle {
+  std::atomic_flag busy = ATOMIC_FLAG_INIT;  // while a call changes the sweep
   std::unique_ptr<diffwave::Sweep<E>> sweep;
   py::object x, mel, noise, scale;
   int64_t samples = 0, frames = 0, scales = 0;
   bool bound = false;
+};
+
+// For the duration of a call that changes a sweep. The GIL does not keep two such calls apart: `advance` releases it,
+// and a free-threaded interpreter has none.
+class Exclusive {
+ public:
+  explicit Exclusive(std::atomic_flag& busy) : busy_(busy) {
+    if (busy_.test_and_set(std::memory_order_acquire))
+      reject<std::runtime_error>("sweep: expected calls from one thread at a time, got two calls at once");
+  }
+  Exclusive(const Exclusive&) = delete;
+  ~Exclusive() { busy_.clear(std::memory_order_release); }
+
+ private:
+  std::atomic_flag& busy_;
 };
 
 int64_t length_or_unknown(const py::object& length) {
@@ -244,6 +261,7 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
 template <class E>
 void bind_window(SweepHandle<E>& handle, Floats x, int64_t origin, py::object mel, int64_t first_frame,
                  py::object noise, py::object scale, int64_t scale_origin, int64_t repeat) {
+  const Exclusive exclusive(handle.busy);
   const auto& network = handle.sweep->network();
   diffwave::Window window;
   const py::ssize_t W = x.size();
@@ -293,6 +311,7 @@ void expect_values(const char* name, int64_t first, int64_t last, int64_t origin
 
 template <class E>
 void advance(SweepHandle<E>& handle, int step, int64_t begin, int64_t rows) {
+  const Exclusive exclusive(handle.busy);
   auto& sweep = *handle.sweep;
   const auto& network = sweep.network();
   const auto& window = sweep.window();
@@ -321,6 +340,7 @@ void advance(SweepHandle<E>& handle, int step, int64_t begin, int64_t rows) {
 
 template <class E>
 void end_sweep(SweepHandle<E>& handle, int64_t length) {
+  const Exclusive exclusive(handle.busy);
   auto& sweep = *handle.sweep;
   if (length < 1 || length < sweep.consumed(0) || sweep.length() != diffwave::kUnknown)
     reject("length: expected a first length, at or after the tiles so far, got ", length);
@@ -457,7 +477,9 @@ void bind(py::module_& m, const std::string& suffix) {
 
 }  // namespace
 
-PYBIND11_MODULE(_native, m) {
+// Needs no GIL: networks do not change after their construction, their pools of memory have a lock, and a sweep rejects
+// a second call at once. Constants that are computed at first use are initialized by one thread.
+PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.doc() = "DiffWave kernels for the CPU; use them through engine.kernels.cpu";
   m.def("tiers", &list_tiers, "(name, supported, requires, precisions) of every tier, slowest first");
   m.def(
