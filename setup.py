@@ -18,8 +18,7 @@ from tools import compiler
 KERNELS = [f"engine.{package}" for package in find_packages(include=["kernels*"])]
 SOURCES = sorted(str(path) for path in Path("csrc").rglob("*.cpp"))
 FLAGS = "-std=c++17 -O3 -g0 -fPIC -fvisibility=hidden -ffp-contract=off -pthread -Wall -Wextra"
-# GCC's own AVX-512 intrinsics trip the first two.
-FLAGS += " -Wno-uninitialized -Wno-maybe-uninitialized -Wno-unknown-warning-option"
+FLAGS += " -Wno-uninitialized -Wno-maybe-uninitialized -Wno-unknown-warning-option"  # for GCC's AVX-512 intrinsics
 # A package index shows the README alone: of links to files the text remains, pictures are left out.
 RELATIVE = r"(?:!\[[^]]*\]|\[([^]]*)\])\((?!https?:)[^)]*\)"
 
@@ -39,10 +38,11 @@ class NinjaBuild(build_ext):
         folder.mkdir(parents=True, exist_ok=True)
         objects = [escape((folder / source).with_suffix(".o")) for source in ext.sources]
         include = f'-I"{sysconfig.get_path("include")}" -I"{pybind11.get_include()}"'.replace("$", "$$")
-        lines = [f"rule cc\n command = {cxx} {flags} {include} -MD -MF $out.d -c $in -o $out\n depfile = $out.d"]
-        lines += [f" description = compiling $name\nrule link\n command = {cxx} $in -o $out {link_flags}"]
+        lines = [f"rule cc\n command = {cxx} {flags} $include -MD -MF $out.d -c $in -o $out\n depfile = $out.d"]
+        lines += [f" description = compiling $name\nrule link\n command = {cxx} $in {link_flags} -o $out"]
         for source, out in zip(ext.sources, objects, strict=True):
             lines += [f"build {out}: cc {escape(Path(source).absolute())}\n name = {source}"]
+            lines += [f" include = {include}"] if Path(source).stem == "bindings" else []  # no other file knows Python
         lines += [f"build {escape(target)}: link {' '.join(objects)}\n description = linking {target.name}\n"]
         (folder / "build.ninja").write_text("\n".join(lines))
         if subprocess.run([Path(ninja.BIN_DIR) / "ninja"], cwd=folder).returncode:
