@@ -34,6 +34,9 @@ DIFFWAVE_INLINE void accumulate_int16(Sum (&acc)[kRows][2], const uint8_t* x, in
         const Sum bytes = broadcast_group(x + r * width + k), value = every_other_byte(bytes, odd);
         acc[r][0] = dot(acc[r][0], value, w0, weight);
         acc[r][1] = dot(acc[r][1], value, w1, weight);
+#if defined(__clang__) && defined(__x86_64__)
+        asm volatile("" : "+x"(acc[r][1]) : : "memory");  // keeps the load of the next row behind: no register is left
+#endif
       }
       weight += 4 * kWidth;
       asm volatile("" ::: "memory");  // forces a second load of the row: no registers are left to keep it

@@ -21,7 +21,11 @@ DIFFWAVE_INLINE VecInt broadcast_group(const int16_t* p) {
 
 // Bytes 0 and 2, or 1 and 3, of every lane as int16. By shifts, because a mask would take the last register.
 DIFFWAVE_INLINE VecInt every_other_byte(VecInt x, bool odd) {
-  return _mm256_srli_epi16(odd ? x : _mm256_slli_epi16(x, 8), 8);
+  VecInt high = odd ? x : _mm256_slli_epi16(x, 8);
+#if defined(__clang__)
+  asm("" : "+x"(high));  // Clang would make a mask of the two shifts
+#endif
+  return _mm256_srli_epi16(high, 8);
 }
 
 // (m2 + m3) / 2 and (m2 - m3) / 2: the weights of m2 and m3 are stored doubled (winograd_int8.inl).
