@@ -72,7 +72,7 @@ check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.cu' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy -p engine
-	$(BIN)/mypy examples
+	$(BIN)/mypy examples tools
 
 docs: $(VENV)/installed-docs  ## the site of the documentation, without a dead link
 	$(BIN)/python -m docs.tools.site build/site-pages

@@ -63,10 +63,11 @@ def arguments(flags: str) -> tuple[str, str]:
 def _on_windows() -> str:
     """Find Clang in the search path, in LLVM's folder or in Visual Studio."""
     programs = Path(os.environ.get("PROGRAMFILES", r"C:\Program Files"))
-    candidates = [shutil.which("clang-cl"), shutil.which("clang++"), programs / "LLVM" / "bin" / "clang-cl.exe"]
+    candidates: list[str | Path | None] = [shutil.which("clang-cl"), shutil.which("clang++")]
+    candidates.append(programs / "LLVM" / "bin" / "clang-cl.exe")
     studio = Path(os.environ.get("PROGRAMFILES(X86)", r"C:\Program Files (x86)"), "Microsoft Visual Studio")
     finder = studio / "Installer" / "vswhere.exe"
     if finder.is_file():
-        query = [finder, "-latest", "-products", "*", "-find", r"VC\Tools\Llvm\x64\bin\clang-cl.exe"]
+        query = [str(finder), "-latest", "-products", "*", "-find", r"VC\Tools\Llvm\x64\bin\clang-cl.exe"]
         candidates += subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
     return next((str(path) for path in candidates if path is not None and Path(path).is_file()), "clang-cl")

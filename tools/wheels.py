@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,10 +40,11 @@ LINKED = "(Apache-2.0 WITH LLVM-exception) AND MIT"
 
 def interpreters() -> dict[str, Path]:
     """Find CPython in every version: in the search path, and among pyenv's."""
-    found = {}
+    found: dict[str, Path] = {}
     for version in VERSIONS:
-        candidates = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}*/bin/python")]
-        for path in filter(None, candidates):
+        candidates: list[str | Path | None] = [shutil.which(f"python{version}")]
+        candidates += Path.home().glob(f".pyenv/versions/{version}*/bin/python")
+        for path in (candidate for candidate in candidates if candidate is not None):
             question = "import sys; print(*sys.version_info[:2], sep='.')"
             answer = subprocess.run([path, "-c", question], capture_output=True, text=True, check=False)
             if answer.stdout.strip() == version:
@@ -87,8 +87,7 @@ def source_distribution(folder: Path) -> Path:
     run(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", folder)
     [path] = folder.glob("*.tar.gz")
     shutil.rmtree(BUILD / "source", ignore_errors=True)
-    with tarfile.open(path) as archive:
-        archive.extractall(BUILD / "source", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    run(sys.executable, "-m", "tarfile", "--extract", path, BUILD / "source")
     [unpacked] = (BUILD / "source").iterdir()
     (unpacked / "exported.map").write_text("{ global: PyInit__native; local: *; };\n")
     return unpacked
@@ -117,8 +116,6 @@ def build(source: Path, interpreter: Path, version: str, architecture: str, unwi
 
 def add_licenses(wheel: Path) -> None:
     """Add the licenses of what is linked statically to an unpacked wheel's metadata, and pack it again."""
-    import ziglang
-
     unpacked = BUILD / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     run(sys.executable, "-m", "wheel", "unpack", wheel, "--dest", unpacked)
@@ -130,7 +127,7 @@ def add_licenses(wheel: Path) -> None:
     assert expressions == files == 1, "the metadata names the license"
     (metadata / "METADATA").write_text(text, "utf-8")
     for name, path in LICENSES.items():
-        shutil.copy(Path(ziglang.__file__).parent / path, metadata / "licenses" / name)
+        shutil.copy(Path(sysconfig.get_path("purelib"), "ziglang", path), metadata / "licenses" / name)
     run(sys.executable, "-m", "wheel", "pack", metadata.parent, "--dest-dir", wheel.parent)
 
 
