@@ -30,12 +30,12 @@ ARM = sorted(path.name for path in DIST.glob("*aarch64.whl"))
 TOOLS = ("qemu-aarch64", "debootstrap")
 # The release of Debian whose CPython runs the wheel for Arm, and its version.
 DEBIAN, DEBIAN_PYTHON = "bookworm", "3.11"
-# Prints the SHA-256 of the audio of every instruction set and precision, of a mel of ten frames.
+# Prints the SHA-256 of the audio of every instruction set and precision, of a mel of two frames.
 EVERY_TIER = """
 import hashlib, sys
 import numpy as np, engine
 from engine.kernels import cpu
-mel = np.load(sys.argv[1])[:, :10]
+mel = np.load(sys.argv[1])[:, :2]
 for isa, supported, _, precisions in cpu.tiers():
     for precision in precisions if supported else []:
         audio = engine.load(device="cpu", isa=isa, precision=precision, threads=2).vocode(mel, steps=6)
@@ -128,7 +128,7 @@ def test_the_wheel_is_for_old_systems(wheel: str, tmp_path: Path) -> None:
     shown = run([sys.executable, "-m", "auditwheel", "show", DIST / wheel])
     assert f'"manylinux_2_17_{architecture}"' in " ".join(shown.split())
     with zipfile.ZipFile(DIST / wheel) as archive:
-        names = archive.namelist()
+        names = [name for name in archive.namelist() if not name.endswith("/")]
         [metadata] = [archive.read(name).decode() for name in names if name.endswith("METADATA")]
         assert not [name for name in names if ".libs/" in name], "no library is needed beside the module"
     licenses = re.findall(r"^License-File: (.*)$", metadata, re.MULTILINE)
