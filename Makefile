@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench slow fuzz sanitize arm ray web gpu gpu-train clean
+.PHONY: demo test check docs bench slow fuzz sanitize arm ray web wheels targets gpu gpu-train clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
@@ -36,6 +36,13 @@ web: $(VENV)/installed-test  ## the page of the service in Chromium (extra `web`
 	@$(PIP) $(shell sed -n 's/^web = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ,)
 	$(BIN)/python -m pytest -m web
 
+wheels: $(VENV)/installed-wheels  ## Linux wheels for x86-64 and 64-bit Arm in dist/, installed and run
+	$(BIN)/python -m tools.wheels dist
+	$(BIN)/python -m pytest -m wheels -rs
+
+targets: $(VENV)/installed-wheels  ## compiles csrc for Windows and macOS, and runs nothing
+	$(BIN)/python -m tools.targets
+
 # With the flags of setup.py.
 build/arm/runner: tests/arm/runner.cpp setup.py $(shell find csrc/cpu -type f)
 	mkdir -p $(@D)
@@ -66,7 +73,7 @@ check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.cu' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy -p engine
-	$(BIN)/mypy examples
+	$(BIN)/mypy examples tools
 
 docs: $(VENV)/installed-docs  ## the site of the documentation, without a dead link
 	$(BIN)/python -m docs.tools.site build/site-pages
@@ -75,7 +82,8 @@ docs: $(VENV)/installed-docs  ## the site of the documentation, without a dead l
 
 # The first run takes a minute or more: every stage says what it does. Of pip only errors are shown.
 PIP := $(BIN)/pip install -qq
-SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+TESTED := -c tests/constraints.txt
+SOURCES := pyproject.toml setup.py tools/compiler.py $(shell find csrc -type f)
 # Quoted requirements, from the two lists of pyproject.toml that stand on one line.
 REQUIREMENTS := $(shell sed -n 's/^\(requires\|dependencies\) = \[\(.*\)\]/\2/p' pyproject.toml | tr -d ,)
 
@@ -100,31 +108,36 @@ MOS := distillmos==0.9.1 xls-r-sqa==0.1.0
 # The packages whose calls engine.compat takes, 3 MB. Of their other requirements torchaudio has a stand-in in the tests.
 COMPAT := diffwave==0.1.7 speechbrain==1.1.0 hyperpyyaml==1.2.3 ruamel.yaml==0.18.17 sentencepiece==0.2.3
 
-$(VENV)/installed-test: $(VENV)/native
+$(VENV)/installed-test: $(VENV)/native tests/constraints.txt
 	@echo "Installing PyTorch and the test tools (a large download)"
-	@$(PIP) --no-build-isolation -e '.[test]'
+	@$(PIP) $(TESTED) --no-build-isolation -e '.[test]'
 	@$(PIP) --no-deps $(MOS) || echo "make test: the tests of the predicted MOS will skip, because $(MOS) are missing"
 	@$(PIP) --no-deps $(COMPAT) || echo "make test: the tests of engine.compat will skip, because $(COMPAT) are missing"
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: $(VENV)/installed-test
 	@echo "Installing the baselines"
-	@$(PIP) --no-build-isolation -e '.[test,bench]' || echo "make bench: the baselines of the extra 'bench' are missing"
+	@$(PIP) $(TESTED) --no-build-isolation -e '.[test,bench]' || echo "make bench: the baselines of the extra 'bench' are missing"
 	@touch $@ $^
 
 $(VENV)/installed-ray: $(VENV)/installed-test
 	@echo "Installing Ray (a large download)"
-	@$(PIP) --no-build-isolation -e '.[test,ray]' 'ray[serve]>=2.55,<3'
+	@$(PIP) $(TESTED) --no-build-isolation -e '.[test,ray]' 'ray[serve]>=2.55,<3'
 	@touch $@ $^
 
-$(VENV)/installed-train: $(VENV)/native
+$(VENV)/installed-wheels: $(VENV)/installed-test
+	@echo "Installing the tools of the wheels (a large download)"
+	@$(PIP) $(shell sed -n 's/^wheels = \[\(.*\)\]/\1/p' pyproject.toml | tr -d ,)
+	@touch $@
+
+$(VENV)/installed-train: $(VENV)/native tests/constraints.txt
 	@echo "Installing PyTorch and the judges (a large download)"
-	@$(PIP) --no-build-isolation -e '.[train,gpu,quality]'
+	@$(PIP) $(TESTED) --no-build-isolation -e '.[train,gpu,quality]'
 	@touch $@ $(VENV)/installed
 
-$(VENV)/installed-check: $(VENV)/native
+$(VENV)/installed-check: $(VENV)/native tests/constraints.txt
 	@echo "Installing the linters, PyTorch and the test tools (a large download)"
-	@$(PIP) --no-build-isolation -e '.[test,check]'
+	@$(PIP) $(TESTED) --no-build-isolation -e '.[test,check]'
 	@$(PIP) --no-deps $(MOS) || echo "make test: the tests of the predicted MOS will skip, because $(MOS) are missing"
 	@$(PIP) --no-deps $(COMPAT) || echo "make test: the tests of engine.compat will skip, because $(COMPAT) are missing"
 	@touch $@ $(VENV)/installed-test $(VENV)/installed

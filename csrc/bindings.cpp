@@ -3,13 +3,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <limits>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
 #include "cpu/noise.h"
 #include "cpu/sweep.h"
@@ -40,7 +41,7 @@ class GilRelease {
   struct HangOnUnwinding {
     bool armed = true;
     ~HangOnUnwinding() {
-      while (armed) pause();
+      while (armed) std::this_thread::sleep_for(std::chrono::hours(24));
     }
   };
   PyThreadState* const state_;
@@ -180,28 +181,44 @@ std::shared_ptr<diffwave::Network<E>> make_network(const std::string& isa, const
 // A sweep with the arrays that its window points into: keeps them alive and knows their sizes.
 template <class E>
 struct SweepHandle {
+  std::atomic_flag busy = ATOMIC_FLAG_INIT;  // while a call changes the sweep
   std::unique_ptr<diffwave::Sweep<E>> sweep;
   py::object x, mel, noise, scale;
-  long samples = 0, frames = 0, scales = 0;
+  int64_t samples = 0, frames = 0, scales = 0;
   bool bound = false;
 };
 
-long length_or_unknown(const py::object& length) {
+// For the duration of a call that changes a sweep. The GIL does not keep two such calls apart: `advance` releases it,
+// and a free-threaded interpreter has none.
+class Exclusive {
+ public:
+  explicit Exclusive(std::atomic_flag& busy) : busy_(busy) {
+    if (busy_.test_and_set(std::memory_order_acquire))
+      reject<std::runtime_error>("sweep: expected calls from one thread at a time, got two calls at once");
+  }
+  Exclusive(const Exclusive&) = delete;
+  ~Exclusive() { busy_.clear(std::memory_order_release); }
+
+ private:
+  std::atomic_flag& busy_;
+};
+
+int64_t length_or_unknown(const py::object& length) {
   if (length.is_none()) return diffwave::kUnknown;
-  const long value = py::cast<long>(length);
+  const int64_t value = py::cast<int64_t>(length);
   if (value < 1) reject("length: expected at least one sample, got ", value);
   return value;
 }
 
 template <class E>
-void check_reflection(const diffwave::Network<E>& network, long length) {
-  long padding = 0;
-  for (const auto& layer : network.layers) padding = std::max(padding, static_cast<long>(layer.dilation));
+void check_reflection(const diffwave::Network<E>& network, int64_t length) {
+  int64_t padding = 0;
+  for (const auto& layer : network.layers) padding = std::max(padding, static_cast<int64_t>(layer.dilation));
   if (network.reflect && length <= padding)
     reject("length: expected more samples than the reflected padding of ", padding, ", got ", length);
 }
 
-void check_rows(int threads, long rows) {
+void check_rows(int threads, int64_t rows) {
   if (threads < 1 || threads > 1024 || rows < 1 || rows % diffwave::kUnit)
     reject("sweep: expected threads in 1 to 1024 and rows a multiple of 12, got threads ", threads, " and rows ", rows);
 }
@@ -210,7 +227,7 @@ void check_rows(int threads, long rows) {
 template <class E>
 std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>> network, const Floats& d,
                                            const Floats& coefficients, bool clamp, uint64_t seed, uint32_t noise_step,
-                                           const py::object& length, int threads, long rows,
+                                           const py::object& length, int threads, int64_t rows,
                                            const py::object& conditioner_rows) {
   const py::ssize_t S = coefficients.shape(0), N = static_cast<py::ssize_t>(network->layers.size());
   const py::ssize_t C = network->channels;
@@ -218,7 +235,7 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
   expect(d, {S, N, C}, "d");
   if (S < 1) reject("coefficients: expected at least one step, got none");
   check_rows(threads, rows);
-  const long samples = length_or_unknown(length);
+  const int64_t samples = length_or_unknown(length);
   check_reflection(*network, samples);
   Floats rows_array;
   if (!conditioner_rows.is_none()) {
@@ -242,8 +259,9 @@ std::unique_ptr<SweepHandle<E>> make_sweep(std::shared_ptr<diffwave::Network<E>>
 // x [W] and noise [S or S-1][W] start at sample `origin`, mel [M][T] at frame `first_frame`, scale at value
 // `scale_origin`. A value of scale covers `repeat` samples.
 template <class E>
-void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, long first_frame, py::object noise,
-                 py::object scale, long scale_origin, long repeat) {
+void bind_window(SweepHandle<E>& handle, Floats x, int64_t origin, py::object mel, int64_t first_frame,
+                 py::object noise, py::object scale, int64_t scale_origin, int64_t repeat) {
+  const Exclusive exclusive(handle.busy);
   const auto& network = handle.sweep->network();
   diffwave::Window window;
   const py::ssize_t W = x.size();
@@ -286,13 +304,14 @@ void bind_window(SweepHandle<E>& handle, Floats x, long origin, py::object mel, 
 }
 
 // Rejects a window without all the values [first, last) that a tile needs.
-void expect_values(const char* name, long first, long last, long origin, long count) {
+void expect_values(const char* name, int64_t first, int64_t last, int64_t origin, int64_t count) {
   if (first < last && (first < origin || last > origin + count))
     reject(name, ": expected a window that holds [", first, ", ", last, "), got [", origin, ", ", origin + count, ")");
 }
 
 template <class E>
-void advance(SweepHandle<E>& handle, int step, long begin, long rows) {
+void advance(SweepHandle<E>& handle, int step, int64_t begin, int64_t rows) {
+  const Exclusive exclusive(handle.busy);
   auto& sweep = *handle.sweep;
   const auto& network = sweep.network();
   const auto& window = sweep.window();
@@ -300,27 +319,28 @@ void advance(SweepHandle<E>& handle, int step, long begin, long rows) {
     reject<py::index_error>("step: expected 0 to ", sweep.steps() - 1, ", got ", step);
   if (rows < 1 || rows % diffwave::kUnit || rows > sweep.tile())
     reject("rows: expected a multiple of 12 up to ", sweep.tile(), ", got ", rows);
-  const long consumed = sweep.consumed(step);
-  if (consumed > std::numeric_limits<long>::min() ? begin != consumed : begin > 0 || begin <= -rows)
+  const int64_t consumed = sweep.consumed(step);
+  if (consumed > std::numeric_limits<int64_t>::min() ? begin != consumed : begin > 0 || begin <= -rows)
     reject("begin: expected tiles in order, the first of them with sample 0, got ", begin);
   if (!handle.bound) reject("advance: expected a bound window, got none; call bind first");
-  const long last = std::min(begin + rows, sweep.length()), first = std::max(begin - network.reach, 0L);
+  const int64_t last = std::min(begin + rows, sweep.length()), first = std::max(begin - network.reach, int64_t{0});
   expect_values("x", first, last, window.x.origin, handle.samples);
-  const long repeat = window.scale.repeat;
+  const int64_t repeat = window.scale.repeat;
   if (window.scale.data && first < last)
     expect_values("scale", first / repeat, (last - 1) / repeat + 1, window.scale.origin, handle.scales);
-  const long from = network.shared_upsampler() ? std::max(begin, 0L) : first;
+  const int64_t from = network.shared_upsampler() ? std::max(begin, int64_t{0}) : first;
   if (network.bands && step == 0 && from < last) {
     const auto [low, high] = diffwave::frames_of(network.strides, from, last);
-    const long end = std::min(high, sweep.length() / network.hop());
-    expect_values("mel", std::max(low, 0L), end, window.mel.first, handle.frames);
+    const int64_t end = std::min(high, sweep.length() / network.hop());
+    expect_values("mel", std::max(low, int64_t{0}), end, window.mel.first, handle.frames);
   }
   const GilRelease release;
   sweep.advance(step, begin, rows);
 }
 
 template <class E>
-void end_sweep(SweepHandle<E>& handle, long length) {
+void end_sweep(SweepHandle<E>& handle, int64_t length) {
+  const Exclusive exclusive(handle.busy);
   auto& sweep = *handle.sweep;
   if (length < 1 || length < sweep.consumed(0) || sweep.length() != diffwave::kUnknown)
     reject("length: expected a first length, at or after the tiles so far, got ", length);
@@ -379,7 +399,7 @@ void residual_block(const diffwave::Network<E>& network, int layer, py::object c
   } else if (network.bands) {
     reject("conditioner: expected an array for a network with a mel, got None");
   }
-  const long padding = network.layers[static_cast<size_t>(layer)].dilation;
+  const int64_t padding = network.layers[static_cast<size_t>(layer)].dilation;
   if (network.reflect && L <= padding)
     reject("h: expected more samples than the reflected padding of ", padding, ", got ", L);
   diffwave::run_residual_block(network, layer, values, d.data(), L, h.mutable_data(), skip.mutable_data());
@@ -401,7 +421,7 @@ double peak(const std::string& isa, const std::string& precision, int threads, d
   using Clock = std::chrono::steady_clock;
   const GilRelease release;
   diffwave::Team team(threads);
-  const auto rate = [&](long rounds) {
+  const auto rate = [&](int64_t rounds) {
     std::vector<double> work(static_cast<size_t>(threads));
     const auto start = Clock::now();
     team.run([&](int rank) { work[static_cast<size_t>(rank)] = run(rounds); });
@@ -412,7 +432,7 @@ double peak(const std::string& isa, const std::string& precision, int threads, d
   };
   // Doubles the rounds until the run is long enough: in a short run, the time in which threads wake up distorts the
   // rate.
-  for (long rounds = 100000;; rounds *= 2) {
+  for (int64_t rounds = 100000;; rounds *= 2) {
     const auto [result, elapsed] = rate(rounds);
     if (elapsed >= seconds / 2) return result;
   }
@@ -426,10 +446,10 @@ void bind(py::module_& m, const std::string& suffix) {
            py::arg("bands"), py::arg("reflect"), py::arg("residual_carries_d"))
       .def_readonly("reach", &Network::reach)
       .def("frames_of",
-           [](const Network& n, long begin, long end) { return diffwave::frames_of(n.strides, begin, end); })
+           [](const Network& n, int64_t begin, int64_t end) { return diffwave::frames_of(n.strides, begin, end); })
       .def(
           "sweep_bytes",
-          [](const Network& n, int steps, const py::object& length, int threads, long rows) {
+          [](const Network& n, int steps, const py::object& length, int threads, int64_t rows) {
             check_rows(threads, rows);
             return diffwave::Rings<E>(n, static_cast<size_t>(steps), length_or_unknown(length), rows * threads, threads)
                 .bytes;
@@ -457,12 +477,14 @@ void bind(py::module_& m, const std::string& suffix) {
 
 }  // namespace
 
-PYBIND11_MODULE(_native, m) {
+// Needs no GIL: networks do not change after their construction, their pools of memory have a lock, and a sweep rejects
+// a second call at once. Constants that are computed at first use are initialized by one thread.
+PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.doc() = "DiffWave kernels for the CPU; use them through engine.kernels.cpu";
   m.def("tiers", &list_tiers, "(name, supported, requires, precisions) of every tier, slowest first");
   m.def(
       "normal",
-      [](uint64_t seed, uint32_t step, long begin, long count) {
+      [](uint64_t seed, uint32_t step, int64_t begin, int64_t count) {
         if (begin < 0 || count < 0) reject("normal: expected begin >= 0 and count >= 0, got ", begin, " and ", count);
         Floats out(count);
         float* values = out.mutable_data();

@@ -19,7 +19,7 @@ import engine
 from engine.kernels import _native
 from tests.support.paths import ROOT
 
-REPOSITORY = {".gitignore", ".clang-format", ".ci"}  # useful only in the repository
+REPOSITORY = {".gitignore", ".clang-format", ".ci", ".github"}  # useful only in the repository
 RAW_WEIGHTS = "benchmarks/training/"
 LARGEST_SDIST = 16_000_000  # bytes; the bundled networks are 13 MB of it
 NUMPY_AND_SAFETENSORS = ("numpy", "numpy.libs", "safetensors")

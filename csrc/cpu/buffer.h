@@ -2,15 +2,13 @@
 // aligned pieces.
 #pragma once
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstddef>
 #include <cstring>
 #include <mutex>
-#include <new>
 #include <utility>
 #include <vector>
+
+#include "system.h"
 
 namespace diffwave {
 
@@ -22,11 +20,11 @@ inline size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignme
 // (in tests), a protected page follows each piece, so that an overrun crashes immediately.
 #ifdef DIFFWAVE_FENCE
 constexpr bool kFence = true;
-inline size_t page() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+inline size_t page() { return system::page_size(); }
 inline size_t slot_size(size_t bytes) { return (aligned(bytes) + page() - 1) / page() * page() + page(); }
 inline char* place(char* slot, size_t bytes) {
   char* const end = slot + slot_size(bytes) - page();
-  if (mprotect(end, page(), PROT_NONE) != 0) throw std::bad_alloc();
+  system::protect_page(end);
   return end - aligned(bytes);
 }
 #else
@@ -40,11 +38,7 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(size_t bytes) : bytes_(bytes) {
     if (bytes == 0) return;
-    space_ = mmap(nullptr, slot_size(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (space_ == MAP_FAILED) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    madvise(space_, bytes, MADV_HUGEPAGE);
-#endif
+    space_ = system::map_pages(slot_size(bytes));
     data_ = place(static_cast<char*>(space_), bytes);
   }
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
@@ -55,7 +49,7 @@ class Buffer {
     return *this;
   }
   ~Buffer() {
-    if (space_) munmap(space_, slot_size(bytes_));
+    if (space_) system::unmap_pages(space_, slot_size(bytes_));
   }
 
   char* data() const { return data_; }

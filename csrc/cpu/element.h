@@ -61,7 +61,7 @@ template <class E>
 constexpr int kGroup = 4 / static_cast<int>(sizeof(E));
 
 // The order of inputs for tiers that multiply int8 as int16: swaps the second and the third of every four.
-inline long int16_order(long k) { return k % 4 == 1 ? k + 1 : k % 4 == 2 ? k - 1 : k; }
+inline int64_t int16_order(int64_t k) { return k % 4 == 1 ? k + 1 : k % 4 == 2 ? k - 1 : k; }
 
 // Values per cache line.
 template <class E>

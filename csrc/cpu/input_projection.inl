@@ -2,8 +2,8 @@
 template <class E>
 void input_projection(const InputProjection<E>& op, Rows rows) {
   const Vec zero = broadcast(0.0f);
-  for (long t = rows.begin; t < rows.end; t += kRows) {
-    for (long row = std::max(t, 0L); row < std::min(t + kRows, rows.length); ++row) {
+  for (int64_t t = rows.begin; t < rows.end; t += kRows) {
+    for (int64_t row = std::max(t, int64_t{0}); row < std::min(t + kRows, rows.length); ++row) {
       E* y = op.y.at(row);
       const Vec x = broadcast(*op.x.at(row));
       for (int c = 0; c < op.channels; c += kWidth)

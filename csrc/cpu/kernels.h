@@ -25,17 +25,17 @@ namespace diffwave {
 
 // Rows [begin, end) of time. Only the rows in [0, length) belong to the audio.
 struct Rows {
-  long begin, end, length;
+  int64_t begin, end, length;
 };
 
 // Values by absolute time. The buffer starts at value `origin`; each value covers `repeat` samples.
 template <class T>
 struct Signal {
   T* data = nullptr;
-  long origin = 0;
-  long repeat = 1;
+  int64_t origin = 0;
+  int64_t repeat = 1;
 
-  T* at(long t) const { return data + (t / repeat - origin); }
+  T* at(int64_t t) const { return data + (t / repeat - origin); }
 };
 
 // The padding of a layer's input: `reach` rows on each side of the audio, which no layer computes. They hold the
@@ -45,7 +45,7 @@ struct Signal {
 template <class E>
 struct Edges {
   const E* row;
-  long reach;
+  int64_t reach;
   bool reflect;
 };
 
@@ -54,12 +54,12 @@ template <class T>
 struct UpsampleRow {
   const float *newer, *older;  // [bands], with a zero before and after
   const float* weight;         // [3][2 * stride], starting at this output's phase
-  long stride;
+  int64_t stride;
   float bias;
   int bands;
-  T* out;       // [width]
-  long width;   // columns from `bands` on are set to zero
-  float scale;  // quantization scale of uint8 output; unused for other types
+  T* out;         // [width]
+  int64_t width;  // columns from `bands` on are set to zero
+  float scale;    // quantization scale of uint8 output; unused for other types
 };
 
 // conditioner = weight * mel + bias, a 1x1 convolution from the upsampled mel to 2C channels.
@@ -103,7 +103,7 @@ struct InputProjection {
 template <class E>
 struct ResidualBlock {
   int channels;
-  long dilation;
+  int64_t dilation;
   Ring<E> x;
   Ring<E> y;
   Ring<float> skip;
@@ -117,7 +117,7 @@ struct ResidualBlock {
   Edges<E> edges;
   // Conditioner rows come from main memory. The kernel prefetches those of the next layer, which start at next_begin.
   Ring<E> next_conditioner;
-  long next_begin;
+  int64_t next_begin;
 };
 
 // Int8 variant: the layer's input and gated rows are uint8, the weights int8. Where x8 is empty, the layer is not
@@ -165,15 +165,15 @@ struct OutputHead {
 };
 
 // Every register tile divides this number of rows. Threads share a tile in units of it.
-constexpr long kUnit = 12;
+constexpr int64_t kUnit = 12;
 
 // Rows that pass through the dilated convolution and then the projection together: a multiple of every register tile.
-constexpr long kBlockRows = 96;
+constexpr int64_t kBlockRows = 96;
 // The gated rows of a block, and one register tile for each end of the audio.
-constexpr long kScratchRows = kBlockRows + 2 * kGuard;
+constexpr int64_t kScratchRows = kBlockRows + 2 * kGuard;
 
-constexpr long kBlockPairs = kBlockRows / 2;
-constexpr long kMaxLanes = 16;  // float lanes of the widest vector
+constexpr int64_t kBlockPairs = kBlockRows / 2;
+constexpr int64_t kMaxLanes = 16;  // float lanes of the widest vector
 
 // Elements of scratch per thread. The Winograd block needs more than the direct one: see WinogradScratch.
 inline size_t scratch_size(int channels) {
@@ -198,9 +198,9 @@ struct Operations {
   void (*winograd_int8_block)(const QuantizedBlock<E>&, Rows, PairRange) = nullptr;
   void (*output_head)(const OutputHead&, Rows) = nullptr;
   // Multiply-accumulates on registers alone, to measure the peak. Returns the number of MACs.
-  double (*peak)(long rounds) = nullptr;
-  double (*peak8)(long rounds) = nullptr;  // int8
-  int width = 0;                           // float lanes of a vector; determines the packing
+  double (*peak)(int64_t rounds) = nullptr;
+  double (*peak8)(int64_t rounds) = nullptr;  // int8
+  int width = 0;                              // float lanes of a vector; determines the packing
   int zero_point = 0;           // zero point of the uint8 operand in this tier's int8 dot product: kZeroPoint or 0
   bool int16_products = false;  // whether int8 is multiplied as int16
 };

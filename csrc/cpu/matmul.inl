@@ -4,8 +4,8 @@
 // C is the row width if known at compile time (row offsets then become immediates), else 0. Rows follow each other, or
 // G of them are interleaved: four uint8 of each in turn.
 template <int V, int C, int G = 1, class Sum, class E, class W>
-DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, const W* weight, int inputs) {
-  const long stride = C ? C : width;
+DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, int64_t width, const W* weight, int inputs) {
+  const int64_t stride = C ? C : width;
   for (int k = 0; k < inputs; k += kGroup<E>) {
     Sum w[V];
 #pragma GCC unroll 2
@@ -23,7 +23,8 @@ DIFFWAVE_INLINE void accumulate(Sum (&acc)[kRows][V], const E* x, long width, co
 // The same for uint8 rows that are multiplied as int16: of every four inputs the first and the third, then the others
 // (see int16_order).
 template <class Sum, class W>
-DIFFWAVE_INLINE void accumulate_int16(Sum (&acc)[kRows][2], const uint8_t* x, long width, const W* weight, int inputs) {
+DIFFWAVE_INLINE void accumulate_int16(Sum (&acc)[kRows][2], const uint8_t* x, int64_t width, const W* weight,
+                                      int inputs) {
   for (int k = 0; k < inputs; k += 4)
 #pragma GCC unroll 2
     for (int odd = 0; odd < 2; ++odd) {
@@ -33,6 +34,9 @@ DIFFWAVE_INLINE void accumulate_int16(Sum (&acc)[kRows][2], const uint8_t* x, lo
         const Sum bytes = broadcast_group(x + r * width + k), value = every_other_byte(bytes, odd);
         acc[r][0] = dot(acc[r][0], value, w0, weight);
         acc[r][1] = dot(acc[r][1], value, w1, weight);
+#if defined(__clang__) && defined(__x86_64__)
+        asm volatile("" : "+x"(acc[r][1]) : : "memory");  // keeps the load of the next row behind: no register is left
+#endif
       }
       weight += 4 * kWidth;
       asm volatile("" ::: "memory");  // forces a second load of the row: no registers are left to keep it

@@ -24,13 +24,13 @@ void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight
 }
 
 // Winograd's transformed weights of products m1 to m4 (winograd.inl), but doubled for m2 and m3.
-double product_weight(double first, double second, double third, long product) {
+double product_weight(double first, double second, double third, int64_t product) {
   const double weights[4] = {first, first + third + second, first + third - second, third};
   return weights[product];
 }
 
 // Winograd's transformed weights of products m1 to m4.
-double product_weight(const float* taps, long product) {
+double product_weight(const float* taps, int64_t product) {
   const double whole = product_weight(taps[0], taps[1], taps[2], product);
   return product == 1 || product == 2 ? whole / 2 : whole;
 }
@@ -46,9 +46,9 @@ int whole_groups(int inputs) {
   return (inputs + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
 }
 
-double max_abs(const float* values, long count) {
+double max_abs(const float* values, int64_t count) {
   double result = 0.0;
-  for (long n = 0; n < count; ++n) result = std::max(result, std::abs(static_cast<double>(values[n])));
+  for (int64_t n = 0; n < count; ++n) result = std::max(result, std::abs(static_cast<double>(values[n])));
   return result;
 }
 
@@ -140,10 +140,10 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
 
 template <class E>
 void Network<E>::pack(const Parameters& p) {
-  const long C = channels, M = bands;
+  const int64_t C = channels, M = bands;
   const int width = operations.width;
   std::vector<double> skip_bias(static_cast<size_t>(C), 0.0);
-  for (long i = 0; i < p.layers; ++i) {
+  for (int64_t i = 0; i < p.layers; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
     const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
     const bool winograd = operations.winograd_block;
@@ -166,10 +166,10 @@ void Network<E>::pack(const Parameters& p) {
     }
     for (int half = 0; half < 2; ++half)
       for (int c = 0; c < C; ++c) {
-        const long row = half * C + c;
+        const int64_t row = half * C + c;
         const float bias = p.dilated_bias[i * 2 * C + row] + (M ? p.conditioner_bias[i * 2 * C + row] : 0.0f);
         layer.conditioner_bias[panel_index(half, c)] = kGateScale[half] * bias;
-        for (long k = 0; k < C; ++k) {
+        for (int64_t k = 0; k < C; ++k) {
           const float* tap = dilated + (row * C + k) * 3;
           layer.tap_sum[row * C + k] = tap[0] + tap[1] + tap[2];
         }
@@ -193,10 +193,10 @@ void Network<E>::pack(const Parameters& p) {
 // The unit of the skip sum, per channel for all layers: one int8 weight step times one step of the gated rows (1/127).
 template <class E>
 void Network<E>::scale_sum(const Parameters& p) {
-  const long C = channels;
-  for (long c = 0; c < C; ++c) {
+  const int64_t C = channels;
+  for (int64_t c = 0; c < C; ++c) {
     double limit = 0.0;
-    for (long i = 0; i < p.layers; ++i)
+    for (int64_t i = 0; i < p.layers; ++i)
       limit = std::max(limit, max_abs(p.projection_weight + ((i * 2 + 1) * C + c) * C, C));
     sum_scale[c] = static_cast<float>(1.0 / (int8_scale(limit) * kInt8Max));
   }
@@ -204,16 +204,16 @@ void Network<E>::scale_sum(const Parameters& p) {
 
 template <class E>
 void Network<E>::quantize(const Parameters& p) {
-  const long C = channels, N = p.layers;
+  const int64_t C = channels, N = p.layers;
   std::vector<double> start(static_cast<size_t>(C), 0.0);
-  for (long i = 0; i < N; ++i) {
+  for (int64_t i = 0; i < N; ++i) {
     Int8Layer& layer = int8_layers[static_cast<size_t>(i)];
     std::fill_n(layer.skip_correction, C, 0);
     if (layer.quantized()) quantize_layer(p, static_cast<int>(i));
     if (bands) quantize_conditioner(p, static_cast<int>(i));
-    for (long c = 0; c < C; ++c) start[static_cast<size_t>(c)] += layer.skip_correction[c];
+    for (int64_t c = 0; c < C; ++c) start[static_cast<size_t>(c)] += layer.skip_correction[c];
   }
-  for (long c = 0; c < C; ++c)
+  for (int64_t c = 0; c < C; ++c)
     sum_start[c] = to_int32(start[static_cast<size_t>(c)] + skip_start[c] / static_cast<double>(sum_scale[c]));
 }
 
@@ -221,28 +221,28 @@ void Network<E>::quantize(const Parameters& p) {
 // determines the unit of their sum.
 template <class E>
 void Network<E>::quantize_layer(const Parameters& p, int i) {
-  const long C = channels;
+  const int64_t C = channels;
   Int8Layer& layer = int8_layers[static_cast<size_t>(i)];
   const float* dilated = p.dilated_weight + i * 2 * C * C * 3;
   const float* projection = p.projection_weight + i * 2 * C * C;
   std::vector<double> dilated_scale(static_cast<size_t>(2 * C)), projection_scale(static_cast<size_t>(2 * C));
-  for (long row = 0; row < 2 * C; ++row) {
+  for (int64_t row = 0; row < 2 * C; ++row) {
     const size_t r = static_cast<size_t>(row);
     dilated_scale[r] = int8_scale(max_abs(dilated + row * 3 * C, 3 * C));
     projection_scale[r] =
         row < C ? int8_scale(max_abs(projection + row * C, C)) : 1.0 / (sum_scale[row - C] * double{kInt8Max});
   }
-  const auto dilated_int8 = [&](long half, long c, long k) {
-    const long row = half * C + c;
+  const auto dilated_int8 = [&](int64_t half, int64_t c, int64_t k) {
+    const int64_t row = half * C + c;
     return std::nearbyint(dilated[(row * C + k % C) * 3 + k / C] * dilated_scale[static_cast<size_t>(row)]);
   };
-  const auto projection_int8 = [&](long half, long c, long k) {
-    const long row = half * C + c;
+  const auto projection_int8 = [&](int64_t half, int64_t c, int64_t k) {
+    const int64_t row = half * C + c;
     return std::nearbyint(projection[row * C + k] * projection_scale[static_cast<size_t>(row)]);
   };
   if (operations.int16_products) {
-    pack_panels(layer.dilated16, channels, operations.width, 4 * channels, 2, [&](long half, long c, long k) {
-      const auto tap = [&](long n) { return dilated_int8(half, c, n * C + k % C); };
+    pack_panels(layer.dilated16, channels, operations.width, 4 * channels, 2, [&](int64_t half, int64_t c, int64_t k) {
+      const auto tap = [&](int64_t n) { return dilated_int8(half, c, n * C + k % C); };
       return product_weight(tap(0), tap(1), tap(2), k / C);
     });
     pack_panels(layer.projection16, channels, operations.width, channels, 2, projection_int8);
@@ -250,13 +250,13 @@ void Network<E>::quantize_layer(const Parameters& p, int i) {
     pack_panels(layer.dilated, channels, operations.width, 3 * channels, 2, dilated_int8);
     pack_panels(layer.projection, channels, operations.width, channels, 2, projection_int8);
   }
-  for (long half = 0; half < 2; ++half)
-    for (long c = 0; c < C; ++c) {
+  for (int64_t half = 0; half < 2; ++half)
+    for (int64_t c = 0; c < C; ++c) {
       const int index = panel_index(static_cast<int>(half), static_cast<int>(c));
       const size_t row = static_cast<size_t>(half * C + c);
       double dilated_sum = 0.0, projection_sum = 0.0;
-      for (long k = 0; k < 3 * C; ++k) dilated_sum += dilated_int8(half, c, k);
-      for (long k = 0; k < C; ++k) projection_sum += projection_int8(half, c, k);
+      for (int64_t k = 0; k < 3 * C; ++k) dilated_sum += dilated_int8(half, c, k);
+      for (int64_t k = 0; k < C; ++k) projection_sum += projection_int8(half, c, k);
       layer.dilated_correction[index] = static_cast<int32_t>(-operations.zero_point * dilated_sum);
       layer.dilated_scale[index] = static_cast<float>(kGateScale[half] / (dilated_scale[row] * layer.scale));
       layer.gate_scale[index] = layer.dilated_scale[index] * (kGateParts / kGateExponent);
@@ -273,16 +273,16 @@ void Network<E>::quantize_layer(const Parameters& p, int i) {
 // fits the range of the channel, so that adding them takes a shift and no multiplication.
 template <class E>
 void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
-  const long C = channels, M = bands, inputs = whole_groups<uint8_t>(bands);
+  const int64_t C = channels, M = bands, inputs = whole_groups<uint8_t>(bands);
   const Int8Layer& int8_layer = int8_layers[static_cast<size_t>(layer)];
   const float* weight = p.conditioner_weight + layer * 2 * C * M;
-  const auto weight_int8 = [&](long half, long c, long k) {
+  const auto weight_int8 = [&](int64_t half, int64_t c, int64_t k) {
     const float* row = weight + (half * C + c) * M;
     return k < M ? std::nearbyint(row[k] * int8_scale(max_abs(row, M))) : 0.0;
   };
   if (operations.int16_products)
     pack_panels(int8_layer.conditioner16, channels, operations.width, static_cast<int>(inputs), 2,
-                [&](long half, long c, long k) { return weight_int8(half, c, int16_order(k)); });
+                [&](int64_t half, int64_t c, int64_t k) { return weight_int8(half, c, int16_order(k)); });
   else
     pack_panels(int8_layer.conditioner, channels, operations.width, static_cast<int>(inputs), 2, weight_int8);
   for (int half = 0; half < 2; ++half)
@@ -290,7 +290,7 @@ void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
       const int index = panel_index(half, c);
       const double weight_scale = int8_scale(max_abs(weight + (half * C + c) * M, M));
       double sum = 0.0;
-      for (long k = 0; k < M; ++k) sum += weight_int8(half, c, k);
+      for (int64_t k = 0; k < M; ++k) sum += weight_int8(half, c, k);
       int8_layer.conditioner_correction[index] = static_cast<int32_t>(-operations.zero_point * sum);
       const double scale = mel_scale > 0.0f ? kGateScale[half] / (weight_scale * mel_scale) : 0.0;
       if (int8_layer.quantized()) {

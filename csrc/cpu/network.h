@@ -84,9 +84,9 @@ class Network {
   int panel_index(int half, int c) const {
     return (c / operations.width * 2 + half) * operations.width + c % operations.width;
   }
-  long mel_width() const { return (bands + 15) / 16 * 16; }
-  long hop() const {
-    long hop = 1;
+  int64_t mel_width() const { return (bands + 15) / 16 * 16; }
+  int64_t hop() const {
+    int64_t hop = 1;
     for (int stride : strides) hop *= stride;
     return hop;
   }
@@ -113,7 +113,7 @@ class Network {
   float mel_scale = 0.0f;        // quantization scale of the upsampled mel, in int8 networks
   int32_t* sum_start = nullptr;  // [C]: initial skip sum, in int8 networks; includes the corrections of all layers
   float* sum_scale = nullptr;    // [C]: unit of the int32 skip sum
-  long reach = 0;                // sum of the dilations: half of the receptive field
+  int64_t reach = 0;             // sum of the dilations: half of the receptive field
   mutable BufferPool pool;       // memory of finished sweeps, for reuse
 
  private:

@@ -80,11 +80,11 @@ inline void box_muller(uint32_t radius_word, uint32_t angle_word, float* normal)
 }
 
 // out[i] = normal(seed, step, begin + i) for i < count; begin >= 0.
-inline void normal(uint64_t seed, uint32_t step, long begin, long count, float* out) {
+inline void normal(uint64_t seed, uint32_t step, int64_t begin, int64_t count, float* out) {
   float four[4];
-  long block = -1;
-  for (long i = 0; i < count; ++i) {
-    const long sample = begin + i;
+  int64_t block = -1;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t sample = begin + i;
     if (sample / 4 != block) {
       block = sample / 4;
       const Philox p = philox4x32(static_cast<uint64_t>(block), step, seed);

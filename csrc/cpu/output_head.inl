@@ -16,7 +16,7 @@ DIFFWAVE_INLINE float sum_lanes(const float (&lane)[kLanes]) {
 
 static void output_head(const OutputHead& op, Rows rows) {
   const Vec zero = broadcast(0.0f);
-  for (long t = rows.begin; t < rows.end; t += kRows) {
+  for (int64_t t = rows.begin; t < rows.end; t += kRows) {
     if (outside(t, rows.length)) continue;
     const float* skip = op.skip.at(t);
     alignas(64) float lanes[kRows][kLanes] = {};
@@ -24,14 +24,14 @@ static void output_head(const OutputHead& op, Rows rows) {
       Vec acc[kRows][1];
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) acc[r][0] = load(op.bias + c);
-      accumulate<1, 0>(acc, skip, op.channels, op.weight + static_cast<long>(c) * op.channels, op.channels);
+      accumulate<1, 0>(acc, skip, op.channels, op.weight + static_cast<int64_t>(c) * op.channels, op.channels);
       const Vec out = load(op.out_weight + c);
       for (int r = 0; r < kRows; ++r) {
         float* lane = lanes[r] + c % kLanes;
         store(lane, fma(maximum(acc[r][0], zero), out, load(lane)));
       }
     }
-    const long first = std::max(t, 0L), last = std::min({t + kRows, rows.length, rows.end});
+    const int64_t first = std::max(t, int64_t{0}), last = std::min({t + kRows, rows.length, rows.end});
     float noise[kRows];
     if (op.sigma == 0.0f)
       std::fill_n(noise, kRows, 0.0f);
@@ -39,7 +39,7 @@ static void output_head(const OutputHead& op, Rows rows) {
       std::copy_n(op.noise.values.at(first), last - first, noise);
     else
       normal(op.noise.seed, op.noise.step, first, last - first, noise);
-    for (long i = first; i < last; ++i) {
+    for (int64_t i = first; i < last; ++i) {
       const float eps = sum_lanes(lanes[i - t]) + op.out_bias;
       const float z = op.noise.scale.data ? noise[i - first] * *op.noise.scale.at(i) : noise[i - first];
       float x = op.a * *op.x.at(i) + op.b * eps + op.sigma * z;

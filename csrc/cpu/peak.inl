@@ -19,7 +19,7 @@ DIFFWAVE_INLINE void hide_from_optimizer(V& value) {
 }
 
 template <class E>
-double peak(long rounds) {
+double peak(int64_t rounds) {
   // Unknown, separate values per chain: otherwise the compiler merges the chains or computes them in advance.
   volatile uint32_t quarter = 0x3e803e80;  // about 1/4 as a float, and as each of two Bf16
   const auto start = [&] {
@@ -35,7 +35,7 @@ double peak(long rounds) {
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < 2; ++v) acc[r][v] = start();
-  for (long i = 0; i < rounds; ++i) {
+  for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       hide_from_optimizer(x);

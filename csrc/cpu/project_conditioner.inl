@@ -4,7 +4,7 @@
 
 // Prefetches a panel of the output rows of a register tile.
 template <class T>
-DIFFWAVE_INLINE void prefetch_panel_for_write(T* row, long width) {
+DIFFWAVE_INLINE void prefetch_panel_for_write(T* row, int64_t width) {
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
     for (int c = 0; c < 2 * kWidth; c += kCacheLine<T>) __builtin_prefetch(row + r * width + c, 1);
@@ -13,9 +13,9 @@ DIFFWAVE_INLINE void prefetch_panel_for_write(T* row, long width) {
 // Computes one panel of the register tile at t.
 // Computes one panel of the register tile at t.
 template <class E>
-DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, long t) {
-  const long first = panel * 2L * kWidth, width = op.conditioner.width;
-  const long inputs = (op.bands + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
+DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, int64_t t) {
+  const int64_t first = panel * int64_t{2} * kWidth, width = op.conditioner.width;
+  const int64_t inputs = (op.bands + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
   const Vec bias0 = load(op.bias + first), bias1 = load(op.bias + first + kWidth);
   Vec acc[kRows][2];
 #pragma GCC unroll 12
@@ -36,7 +36,7 @@ DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, l
 // Stores acc * scale + bias of one panel, [2 kWidth] each.
 // Stores acc * scale + bias of one panel, [2 kWidth] each.
 template <class T>
-DIFFWAVE_INLINE void store_panel(T* row, long width, const VecInt (&acc)[kRows][2], const float* scale,
+DIFFWAVE_INLINE void store_panel(T* row, int64_t width, const VecInt (&acc)[kRows][2], const float* scale,
                                  const float* bias) {
   const Vec scale0 = load(scale), scale1 = load(scale + kWidth), bias0 = load(bias), bias1 = load(bias + kWidth);
 #pragma GCC unroll 12
@@ -47,9 +47,9 @@ DIFFWAVE_INLINE void store_panel(T* row, long width, const VecInt (&acc)[kRows][
 }
 
 template <class E>
-DIFFWAVE_INLINE void project_panel(const QuantizedConditioner<E>& op, int panel, long t) {
-  const long first = panel * 2L * kWidth, width = 2L * op.channels;
-  const long inputs = (op.bands + kGroup<uint8_t> - 1) / kGroup<uint8_t> * kGroup<uint8_t>;
+DIFFWAVE_INLINE void project_panel(const QuantizedConditioner<E>& op, int panel, int64_t t) {
+  const int64_t first = panel * int64_t{2} * kWidth, width = int64_t{2} * op.channels;
+  const int64_t inputs = (op.bands + kGroup<uint8_t> - 1) / kGroup<uint8_t> * kGroup<uint8_t>;
   const VecInt start0 = load(op.start + first), start1 = load(op.start + first + kWidth);
   VecInt acc[kRows][2];
 #pragma GCC unroll 12
@@ -71,12 +71,12 @@ DIFFWAVE_INLINE void project_panel(const QuantizedConditioner<E>& op, int panel,
 }
 
 template <class E>
-DIFFWAVE_INLINE void mirror(const ProjectConditioner<E>& op, long t) {
+DIFFWAVE_INLINE void mirror(const ProjectConditioner<E>& op, int64_t t) {
   op.conditioner.mirror(t, kRows);
 }
 
 template <class E>
-DIFFWAVE_INLINE void mirror(const QuantizedConditioner<E>& op, long t) {
+DIFFWAVE_INLINE void mirror(const QuantizedConditioner<E>& op, int64_t t) {
   if (op.conditioner8.rows)
     op.conditioner8.mirror(t, kRows);
   else
@@ -86,12 +86,12 @@ DIFFWAVE_INLINE void mirror(const QuantizedConditioner<E>& op, long t) {
 template <class Conditioner>
 void project_conditioner(const Conditioner& op, Rows rows) {
   const int panels = op.channels / kWidth;
-  for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
-    const long end = std::min(begin + kBlockRows, rows.end);
+  for (int64_t begin = rows.begin; begin < rows.end; begin += kBlockRows) {
+    const int64_t end = std::min(begin + kBlockRows, rows.end);
     for (int panel = 0; panel < panels; ++panel)
-      for (long t = begin; t < end; t += kRows)
+      for (int64_t t = begin; t < end; t += kRows)
         if (!outside(t, rows.length)) project_panel(op, panel, t);
-    for (long t = begin; t < end; t += kRows)
+    for (int64_t t = begin; t < end; t += kRows)
       if (!outside(t, rows.length)) mirror(op, t);
   }
 }

@@ -16,22 +16,23 @@ struct Share {
 
   // The thread's rows, in units of kUnit unless it is alone.
   Rows rows() const {
-    const long first = tile.begin, count = tile.end - tile.begin, units = count / kUnit;
-    const long from = std::clamp(-first / kUnit, 0L, units);
-    const long to = std::clamp((tile.length - first + kUnit - 1) / kUnit, from, units);
-    const auto bound = [&](long part) { return first + (from + (to - from) * part / size) * kUnit; };
+    const int64_t first = tile.begin, count = tile.end - tile.begin, units = count / kUnit;
+    const int64_t from = std::clamp(-first / kUnit, int64_t{0}, units);
+    const int64_t to = std::clamp((tile.length - first + kUnit - 1) / kUnit, from, units);
+    const auto bound = [&](int64_t part) { return first + (from + (to - from) * part / size) * kUnit; };
     return {rank == 0 ? first : bound(rank), rank + 1 == size ? first + count : bound(rank + 1), tile.length};
   }
 
   // The share of the same tile in a layer that is `delay` rows later.
-  Share delayed(long delay) const { return {{tile.begin - delay, tile.end - delay, tile.length}, rank, size}; }
+  Share delayed(int64_t delay) const { return {{tile.begin - delay, tile.end - delay, tile.length}, rank, size}; }
 
   // For Winograd, a thread computes the rows of its pairs instead, out of all rows of the tile.
-  PairRange pairs(long dilation) const {
-    return WinogradTile{std::max(tile.begin, 0L), std::min(tile.end, tile.length), dilation}.share(rank, size);
+  PairRange pairs(int64_t dilation) const {
+    return WinogradTile{std::max(tile.begin, int64_t{0}), std::min(tile.end, tile.length), dilation}.share(rank, size);
   }
   Rows rows_of_pairs() const {
-    return {std::max(tile.begin, 0L), rank + 1 == size ? tile.end : std::min(tile.end, tile.length), tile.length};
+    return {std::max(tile.begin, int64_t{0}), rank + 1 == size ? tile.end : std::min(tile.end, tile.length),
+            tile.length};
   }
 };
 

@@ -7,12 +7,12 @@ namespace diffwave {
 namespace {
 
 // A register tile may begin up to kGuard rows before the rows that are needed, and end up to kGuard rows after them.
-constexpr long kMargin = 2 * kGuard;
+constexpr int64_t kMargin = 2 * kGuard;
 
 // Fills the `count` rows before the audio.
 template <class T>
-void fill_before(const Ring<T>& ring, const T* row, long count) {
-  for (long t = -count; t < 0; ++t) {
+void fill_before(const Ring<T>& ring, const T* row, int64_t count) {
+  for (int64_t t = -count; t < 0; ++t) {
     std::copy_n(row, ring.width, ring.at(t));
     ring.mirror(t, 1);
   }
@@ -20,8 +20,8 @@ void fill_before(const Ring<T>& ring, const T* row, long count) {
 
 // Reflects the rows up to d before the last row to the rows after it, as far as they are computed (before `computed`).
 template <class T>
-void reflect(const Ring<T>& ring, long last, long d, long computed) {
-  for (long t = std::max(last - d, 0L); t < std::min(last, computed); ++t) {
+void reflect(const Ring<T>& ring, int64_t last, int64_t d, int64_t computed) {
+  for (int64_t t = std::max(last - d, int64_t{0}); t < std::min(last, computed); ++t) {
     std::copy_n(ring.at(t), ring.width, ring.at(2 * last - t));
     ring.mirror(2 * last - t, 1);
   }
@@ -30,9 +30,9 @@ void reflect(const Ring<T>& ring, long last, long d, long computed) {
 }  // namespace
 
 template <class E>
-Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile, int threads, Arena arena) {
+Rings<E>::Rings(const Network<E>& network, size_t count, int64_t length, int64_t tile, int threads, Arena arena) {
   const size_t C = static_cast<size_t>(network.channels), N = network.layers.size();
-  const auto ring = [&](auto& r, long history, long padding, long width) {
+  const auto ring = [&](auto& r, int64_t history, int64_t padding, int64_t width) {
     using T = std::remove_pointer_t<decltype(r.rows)>;
     r.capacity = std::min(history + tile, length + padding) + kMargin;
     r.width = width;
@@ -43,9 +43,9 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
     step.layers.resize(N + 1);
     for (size_t i = 0; i <= N; ++i) {
       LayerRows<E>& layer = step.layers[i];
-      const long d = layer.reach = i < N ? network.layers[i].dilation : 0;
+      const int64_t d = layer.reach = i < N ? network.layers[i].dilation : 0;
       // A reflected row is written as soon as its source exists, up to 2 d ahead.
-      const long history = (network.reflect ? 4 : 2) * d;
+      const int64_t history = (network.reflect ? 4 : 2) * d;
       ring(layer.x, history, 2 * d, network.channels);
       layer.padding = arena.take<E>(C);
       if (i == N) continue;
@@ -61,7 +61,7 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
   }
   conditioner.resize(N);
   for (size_t i = 0; i < N; ++i) {
-    const long history = (static_cast<long>(count) - 1) * network.reach, width = 2L * network.channels;
+    const int64_t history = (static_cast<int64_t>(count) - 1) * network.reach, width = int64_t{2} * network.channels;
     conditioner[i].rows = {nullptr, 1, width};
     if (network.bands && network.quantized(i))
       ring(conditioner[i].rows8, history, 0, width);
@@ -70,7 +70,7 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
     else
       conditioner[i].rows.rows = arena.take<E>(static_cast<size_t>(Ring<E>::elements(1, width)));
   }
-  const long history = network.shared_upsampler() ? network.reach : 0;
+  const int64_t history = network.shared_upsampler() ? network.reach : 0;
   if (network.bands && !network.int8()) ring(upsampled, history, 0, network.mel_width());
   if (network.bands && network.int8()) ring(upsampled8, history, 0, network.mel_width());
   scratch.resize(static_cast<size_t>(threads));
@@ -82,8 +82,8 @@ Rings<E>::Rings(const Network<E>& network, size_t count, long length, long tile,
 }
 
 template <class E>
-Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows,
-                const float* conditioner_rows)
+Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, int64_t length, int threads,
+                int64_t rows, const float* conditioner_rows)
     : network_(std::move(network)),
       steps_(std::move(steps)),
       length_(length),
@@ -91,7 +91,7 @@ Sweep<E>::Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> ste
       team_(threads),
       memory_(network_->pool.take(Rings<E>(*network_, steps_.size(), length, tile(), threads).bytes)),
       rings_(*network_, steps_.size(), length, tile(), threads, Arena(memory_.data())),
-      consumed_(steps_.size(), std::numeric_limits<long>::min()) {
+      consumed_(steps_.size(), std::numeric_limits<int64_t>::min()) {
   fill_constants(conditioner_rows);
 }
 
@@ -112,7 +112,7 @@ void Sweep<E>::fill_constants(const float* conditioner_rows) {
           row[static_cast<size_t>(network_->panel_index(half, c))] =
               kGateScale[half] * conditioner_rows[(i * 2 + static_cast<size_t>(half)) * static_cast<size_t>(C) + c];
     const Ring<E>& ring = rings_.conditioner[i].rows;
-    for (long n = 0; !network_->bands && n < Ring<E>::elements(1, ring.width); ++n)
+    for (int64_t n = 0; !network_->bands && n < Ring<E>::elements(1, ring.width); ++n)
       ring.rows[n] = from_float<E>(row[static_cast<size_t>(n % ring.width)]);
     for (size_t s = 0; s < steps_.size(); ++s) fill_layer(s, i, row.data());
   }
@@ -134,30 +134,30 @@ void Sweep<E>::fill_layer(size_t step, size_t i, const float* conditioner_row) {
 }
 
 template <class E>
-void Sweep<E>::advance(int step, long begin, long rows) {
+void Sweep<E>::advance(int step, int64_t begin, int64_t rows) {
   team_.run([&](int rank) { work(step, begin, rows, rank); });
   consumed_[static_cast<size_t>(step)] = begin + rows;
 }
 
 // Rows near the end that were computed before the end was known have not been reflected yet.
 template <class E>
-void Sweep<E>::end(long length) {
+void Sweep<E>::end(int64_t length) {
   length_ = length;
   if (!network_->reflect) return;
   for (size_t s = 0; s < steps_.size(); ++s) {
-    long computed = consumed_[s];  // times before this are in the ring of layer i's inputs
+    int64_t computed = consumed_[s];  // times before this are in the ring of layer i's inputs
     for (size_t i = 0; i < network_->layers.size(); ++i) {
       const LayerRows<E>& rows = rings_.steps[s].layers[i];
       reflect(rows.x, length - 1, rows.reach, computed);
       if (rows.x8.rows) reflect(rows.x8, length - 1, rows.reach, computed);
-      computed = std::max(computed, std::numeric_limits<long>::min() + rows.reach) - rows.reach;
+      computed = std::max(computed, std::numeric_limits<int64_t>::min() + rows.reach) - rows.reach;
     }
   }
 }
 
 // One thread's part of a tile of one step.
 template <class E>
-void Sweep<E>::work(int step, long begin, long count, int rank) {
+void Sweep<E>::work(int step, int64_t begin, int64_t count, int rank) {
   const std::vector<Layer<E>>& layers = network_->layers;
   const Share tile{{begin, begin + count, length_}, rank, team_.size()};
   const bool conditions = step == 0 && network_->bands;
@@ -170,7 +170,7 @@ void Sweep<E>::work(int step, long begin, long count, int rank) {
     project_conditioner(0, tile.delayed(layers[0].dilation).rows());
     team_.barrier();
   }
-  long delay = 0;
+  int64_t delay = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
     delay += layers[i].dilation;
     run_layer(step, i, tile.delayed(delay));

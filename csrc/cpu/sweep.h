@@ -16,7 +16,7 @@
 namespace diffwave {
 
 // The length of an utterance that has not ended yet.
-constexpr long kUnknown = std::numeric_limits<long>::max() / 4;
+constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max() / 4;
 
 struct Step {
   std::vector<float> d;  // [N][C]: the step bias of every layer
@@ -32,7 +32,7 @@ struct Window {
   Signal<float> x;  // before the first step; becomes x after the last
   Mel mel;
   Signal<const float> noise;  // of the first step, or null
-  long noise_stride = 0;      // from one step's noise to the next
+  int64_t noise_stride = 0;   // from one step's noise to the next
   Signal<const float> scale;  // of the noise, or null
 };
 
@@ -52,7 +52,7 @@ struct Rings {
   std::vector<uint8_t*> scratch8;               // per thread, in int8 networks
   size_t bytes = 0;
 
-  Rings(const Network<E>& network, size_t steps, long length, long tile, int threads, Arena arena = Arena());
+  Rings(const Network<E>& network, size_t steps, int64_t length, int64_t tile, int threads, Arena arena = Arena());
 };
 
 template <class E>
@@ -61,7 +61,7 @@ class Sweep {
   // A tile has up to `rows` rows per thread, a multiple of kUnit. `length` is that of the audio, or kUnknown. Without a
   // mel, the conditioner is one constant row per layer: conditioner_rows [N][2C], which include the biases of the
   // dilated convolutions, or null for these biases alone.
-  Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, long length, int threads, long rows,
+  Sweep(std::shared_ptr<const Network<E>> network, std::vector<Step> steps, int64_t length, int threads, int64_t rows,
         const float* conditioner_rows = nullptr);
   ~Sweep();
   Sweep(const Sweep&) = delete;
@@ -73,24 +73,24 @@ class Sweep {
   // tile(). x becomes final for times [begin - reach, begin - reach + rows). Tiles come in order; within a tile, steps
   // come in order from the first, step s at begin - s * reach. The window must hold everything that lies in the audio
   // and is needed.
-  void advance(int step, long begin, long rows);
+  void advance(int step, int64_t begin, int64_t rows);
 
   // Sets the audio's length, once, when it becomes known. No tile may have passed it.
-  void end(long length);
+  void end(int64_t length);
 
   const Network<E>& network() const { return *network_; }
   const Window& window() const { return window_; }
   int steps() const { return static_cast<int>(steps_.size()); }
   bool adds_noise(int step) const { return steps_[static_cast<size_t>(step)].sigma != 0.0f; }
-  long length() const { return length_; }
-  long tile() const { return rows_ * team_.size(); }
-  long consumed(int step) const { return consumed_[static_cast<size_t>(step)]; }  // input times before this are done
+  int64_t length() const { return length_; }
+  int64_t tile() const { return rows_ * team_.size(); }
+  int64_t consumed(int step) const { return consumed_[static_cast<size_t>(step)]; }  // input times before this are done
   size_t bytes() const { return memory_.bytes(); }
 
  private:
   void fill_constants(const float* conditioner_rows);
   void fill_layer(size_t step, size_t layer, const float* conditioner_row);
-  void work(int step, long begin, long count, int rank);
+  void work(int step, int64_t begin, int64_t count, int rank);
   void upsample(size_t upsampler, Rows rows);
   void project_conditioner(size_t layer, Rows rows);
   void project_input(int step, Rows rows);
@@ -99,13 +99,13 @@ class Sweep {
 
   std::shared_ptr<const Network<E>> network_;
   const std::vector<Step> steps_;
-  long length_;
-  const long rows_;
+  int64_t length_;
+  const int64_t rows_;
   Window window_;
   Team team_;
   Buffer memory_;
   Rings<E> rings_;
-  std::vector<long> consumed_;  // per step
+  std::vector<int64_t> consumed_;  // per step
 };
 
 }  // namespace diffwave

@@ -1,9 +1,9 @@
 #include "team.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
+
+#include "system.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -49,7 +49,7 @@ void Team::start() {
     stop_threads();
     throw;
   }
-  process_ = getpid();
+  process_ = system::process_number();
 }
 
 void Team::stop_threads() {
@@ -62,14 +62,14 @@ void Team::stop_threads() {
 void Team::abandon_state_of_parent() { (void)state_.release(); }
 
 Team::~Team() {
-  if (process_ == getpid())
+  if (process_ == system::process_number())
     stop_threads();
   else
     abandon_state_of_parent();
 }
 
 void Team::run_thread(State& state, int rank) {
-  for (long seen = 0;;) {
+  for (int64_t seen = 0;;) {
     wait_until(state, state.between_rounds, spins_, [&] { return state.round != seen; });
     ++seen;
     if (state.stop) return;
@@ -133,7 +133,7 @@ void Team::begin_round(State& state) {
 }
 
 void Team::run(const std::function<void(int)>& work) {
-  if (process_ != getpid()) {
+  if (process_ != system::process_number()) {
     abandon_state_of_parent();
     start();
   }
@@ -153,7 +153,7 @@ void Team::run(const std::function<void(int)>& work) {
 void Team::barrier() {
   if (size_ == 1) return;
   State& state = *state_;
-  const long now = state.passed;
+  const int64_t now = state.passed;
   if (++state.arrived == size_) {
     state.arrived = 0;
     ++state.passed;

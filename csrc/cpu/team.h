@@ -1,10 +1,9 @@
 // A team of threads that run one function together, repeatedly, with barriers inside.
 #pragma once
 
-#include <sys/types.h>
-
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -42,9 +41,9 @@ class Team {
     explicit State(int spins) : spins(spins) {}
 
     const std::function<void(int)>* work = nullptr;
-    std::atomic<long> round{0};
+    std::atomic<int64_t> round{0};
     std::atomic<int> arrived{0};
-    std::atomic<long> passed{0};
+    std::atomic<int64_t> passed{0};
     std::atomic<int> finished{0};
     std::atomic<bool> failed{false};
     std::atomic<int> spins;  // at barriers, before a thread sleeps
@@ -68,7 +67,7 @@ class Team {
   void wait_in_round(State& state, const Condition& condition) const;
 
   const int size_, spins_;
-  pid_t process_ = 0;  // the process that started the threads; 0 if starting them failed
+  int64_t process_ = 0;  // the process that started the threads; 0 if starting them failed
   std::unique_ptr<State> state_;
 };
 

@@ -21,5 +21,5 @@ void upsample_row(const UpsampleRow<T>& op) {
     }
     store(op.out + m, quantization_scaled(maximum(sum, sum * slope), op.scale, op.out));
   }
-  for (long m = op.bands; m < op.width; ++m) op.out[m] = T{};
+  for (int64_t m = op.bands; m < op.width; ++m) op.out[m] = T{};
 }

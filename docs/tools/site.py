@@ -26,7 +26,15 @@ LEXERS = {".inl": "file.cpp", ".cu": "file.cpp", ".h": "file.cpp"}
 SOURCE = ".source.md"  # ends the name of the page of a source file
 # The order of the pages in the navigation, by topic; pages that are not named here are reached by links.
 NAVIGATION = {
-    "Start": ("docs/index", "docs/quickstart", "examples/README", "docs/samples/README", "docs/cli", "docs/api"),
+    "Start": (
+        "docs/index",
+        "docs/quickstart",
+        "docs/installation",
+        "examples/README",
+        "docs/samples/README",
+        "docs/cli",
+        "docs/api",
+    ),
     "Guides": (
         "docs/checkpoints",
         "docs/hub",

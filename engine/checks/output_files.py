@@ -48,7 +48,8 @@ def unwinding_on_signals() -> Iterator[None]:
     """
     numbers: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
-        numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+        ending = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
+        numbers = [number for number in ending if signal.getsignal(number) is signal.SIG_DFL]
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated(number)
@@ -154,7 +155,7 @@ class _Unfinished:
 
     def _create(self) -> int:
         # Readable too, for the copy. The umask applies, unlike to mkstemp's files.
-        flags = os.O_RDWR | os.O_CLOEXEC
+        flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
         if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
             try:
                 descriptor = os.open(self._target.parent, flags | os.O_TMPFILE, 0o666)

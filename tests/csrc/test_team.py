@@ -22,7 +22,7 @@ BUILDS = {
 @pytest.mark.parametrize("flags", BUILDS.values(), ids=BUILDS)
 def test_threads_work_wait_and_fail_together(tmp_path: Path, flags: tuple[str, ...]) -> None:
     program = tmp_path / "team"
-    sources = [Path(__file__).with_name("team.cpp"), CSRC / "cpu" / "team.cpp"]
+    sources = [Path(__file__).with_name("team.cpp"), CSRC / "cpu" / "team.cpp", CSRC / "cpu" / "system.cpp"]
     command = [*CXX.split(), *FLAGS.split(), *flags, f"-I{CSRC}", "-pthread", *sources, "-o", program]
     subprocess.run(command, check=True)
     done = subprocess.run([program, *flags], capture_output=True, text=True, timeout=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import cache
+from threading import Thread
 from unittest import mock
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from engine.config import Config
 from engine.kernels import _native, cpu, reference
 from tests.support.networks import SMALL
+from tests.support.running import run
 from tests.support.targets import exact, float64, network, packed, targets, weights
 from tests.support.tolerances import TOLERANCES, relative_error
 
@@ -437,3 +439,34 @@ def test_a_network_checks_its_arrays():
         build(arrays, layers=8)
     with pytest.raises(ValueError, match="multiple of 16"):
         build({**arrays, "input_weight": zeros(24)})
+
+
+def test_a_sweep_rejects_a_second_call_at_once():
+    length, steps = 60000, 2
+    net = network(replace(SMALL, n_mels=0, upsample_strides=(), mel_kind=None), "generic", "fp32")
+    layers, channels = net.config.residual_layers, net.config.residual_channels
+    coefficients = np.tile(np.float32([1.0, -0.1, 0.0]), (steps, 1))
+    noise = np.random.default_rng(0).standard_normal(length, np.float32)
+
+    def prepared():
+        d = np.zeros((steps, layers, channels), np.float32)
+        sweep, x = net.sweep(d, coefficients, clamp=False, threads=1, length=length), noise.copy()
+        sweep.bind(x=x)
+        return sweep, x
+
+    expected = prepared()
+    run(expected[0], steps, length, net.config)
+    sweep, x = prepared()
+    rejected = []
+    thread = Thread(target=run, args=(sweep, steps, length, net.config))
+    thread.start()
+    while thread.is_alive() and not rejected:
+        try:
+            sweep.end(length)
+        except RuntimeError as error:
+            rejected.append(str(error))
+        except ValueError:
+            pass  # the length is known
+    thread.join()
+    assert rejected == ["sweep: expected calls from one thread at a time, got two calls at once"]
+    np.testing.assert_array_equal(x, expected[1])

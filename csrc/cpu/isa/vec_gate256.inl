@@ -49,7 +49,7 @@ DIFFWAVE_INLINE void store_gated(uint8_t* p, const Vec* sigmoid, const Vec* tanh
 }
 
 // Stores int16, each row separately.
-DIFFWAVE_INLINE void store_gated_int16(int16_t* p, long channels, const Vec* sigmoid, const Vec* tanh,
+DIFFWAVE_INLINE void store_gated_int16(int16_t* p, int64_t channels, const Vec* sigmoid, const Vec* tanh,
                                        const GateTable& table) {
   const __m256i values = _mm256_add_epi16(gated_int16(sigmoid, tanh, table), _mm256_set1_epi16(kZeroPoint));
   const __m256i rows = _mm256_permute4x64_epi64(values, 0xd8);

@@ -21,7 +21,11 @@ DIFFWAVE_INLINE VecInt broadcast_group(const int16_t* p) {
 
 // Bytes 0 and 2, or 1 and 3, of every lane as int16. By shifts, because a mask would take the last register.
 DIFFWAVE_INLINE VecInt every_other_byte(VecInt x, bool odd) {
-  return _mm256_srli_epi16(odd ? x : _mm256_slli_epi16(x, 8), 8);
+  VecInt high = odd ? x : _mm256_slli_epi16(x, 8);
+#if defined(__clang__)
+  asm("" : "+x"(high));  // Clang would make a mask of the two shifts
+#endif
+  return _mm256_srli_epi16(high, 8);
 }
 
 // (m2 + m3) / 2 and (m2 - m3) / 2: the weights of m2 and m3 are stored doubled (winograd_int8.inl).
@@ -36,7 +40,7 @@ DIFFWAVE_INLINE __m128i load_as_int16(const uint8_t* p) {
 DIFFWAVE_INLINE void store(int16_t* p, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
 // Winograd's input transform of eight channels: a - c, b + c, c - b and e - b.
 DIFFWAVE_INLINE void transform_input_int16(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* e,
-                                           int16_t* const (&transformed)[4], long to) {
+                                           int16_t* const (&transformed)[4], int64_t to) {
   const __m128i b8 = load_as_int16(b), c8 = load_as_int16(c);
   store(transformed[0] + to, _mm_sub_epi16(load_as_int16(a), c8));
   store(transformed[1] + to, _mm_add_epi16(b8, c8));

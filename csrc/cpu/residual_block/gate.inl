@@ -18,8 +18,8 @@ DIFFWAVE_INLINE Vec gate(Vec sigmoid_exponent, Vec tanh_exponent) {
 // 1/kGateParts. G = uint8_t interleaves the rows, four channels of each in turn; G = int16_t stores each row
 // separately.
 template <class G>
-DIFFWAVE_INLINE void store_gated_rows(G* gated, long channels, int panel, int row, const Vec* sigmoid, const Vec* tanh,
-                                      const GateTable& table) {
+DIFFWAVE_INLINE void store_gated_rows(G* gated, int64_t channels, int panel, int row, const Vec* sigmoid,
+                                      const Vec* tanh, const GateTable& table) {
   G* const rows = gated + row * channels;
   if constexpr (sizeof(G) == 1)
     store_gated(rows + panel * kWidth * kGatedRows, sigmoid, tanh, table);
@@ -29,7 +29,7 @@ DIFFWAVE_INLINE void store_gated_rows(G* gated, long channels, int panel, int ro
 
 // Applies the int8 gate to the int32 sums of a register tile. scale [2 kWidth]: from a sum to the gate's arguments.
 template <class G>
-DIFFWAVE_INLINE void store_gated_panel(G* gated, long channels, int panel, const VecInt (&sums)[kRows][2],
+DIFFWAVE_INLINE void store_gated_panel(G* gated, int64_t channels, int panel, const VecInt (&sums)[kRows][2],
                                        const float* scale, const GateTable& table) {
   const Vec scale0 = load(scale), scale1 = load(scale + kWidth);
 #pragma GCC unroll 12

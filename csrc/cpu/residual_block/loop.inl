@@ -6,11 +6,11 @@ template <int C, class Block>
 void direct_block_for_channels(const Block& op, Rows rows) {
   constexpr int kTiles = kBlockRows / kRows;
   const int panels = (C ? C : op.channels) / kWidth;
-  for (long begin = rows.begin; begin < rows.end; begin += kBlockRows) {
+  for (int64_t begin = rows.begin; begin < rows.end; begin += kBlockRows) {
     decltype(tile_rows(op, 0, 0, 0)) tiles[kTiles];
-    long time[kTiles];
+    int64_t time[kTiles];
     int count = 0;
-    for (long t = begin; t < std::min(begin + kBlockRows, rows.end); t += kRows) {
+    for (int64_t t = begin; t < std::min(begin + kBlockRows, rows.end); t += kRows) {
       if (outside(t, rows.length)) {
         pad_outside(op, t, rows.length);
         continue;
@@ -28,7 +28,7 @@ void direct_block_for_channels(const Block& op, Rows rows) {
         else if (begin + kBlockRows < rows.end)
           prefetch_conditioner(op, tile_rows(op, begin + kBlockRows, rows.length, 0), 0);
         else
-          prefetch_next_conditioner(op, std::max(op.next_begin, 0L));
+          prefetch_next_conditioner(op, std::max(op.next_begin, int64_t{0}));
         gated_convolution<C>(op, tiles[i], panel);
       }
     for (int panel = 0; panel < panels; ++panel)

@@ -12,7 +12,7 @@ template <class E>
 struct LayerRows {
   Ring<E> x;                      // rows [C]
   Ring<uint8_t> x8;               // the same rows, quantized
-  long reach = 0;                 // rows of padding on each side of the audio
+  int64_t reach = 0;              // rows of padding on each side of the audio
   E* padding = nullptr;           // [C]: -d
   uint8_t* padding8 = nullptr;    // [C]: -d, quantized
   float* step_row = nullptr;      // [2C]: Network::step_row
@@ -36,9 +36,9 @@ struct BlockMemory {
   const LayerRows<E>&input, &output;
   Ring<float> skip;  // rows [C]; int32 in int8 networks
   const ConditionerRows<E>&conditioner, &next_conditioner;
-  long next_begin;    // the row at which the next layer starts
-  E* scratch;         // scratch_size(C)
-  uint8_t* scratch8;  // [kScratchRows][C], in int8 networks
+  int64_t next_begin;  // the row at which the next layer starts
+  E* scratch;          // scratch_size(C)
+  uint8_t* scratch8;   // [kScratchRows][C], in int8 networks
 };
 
 template <class E>

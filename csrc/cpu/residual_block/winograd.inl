@@ -14,7 +14,7 @@
 // Stores m2 + m3 and m2 - m3 of one panel and register tile in scratch.shared.
 template <int C, class Policy>
 DIFFWAVE_INLINE void shared_products(const typename Policy::Block& op, const typename Policy::Scratch& scratch,
-                                     long first, int panel) {
+                                     int64_t first, int panel) {
   const int channels = C ? C : op.channels;
   const auto sum = scratch.shared[0] + first * 2 * kWidth, difference = scratch.shared[1] + first * 2 * kWidth;
   using Sum = decltype(load(sum));
@@ -35,7 +35,7 @@ DIFFWAVE_INLINE void shared_products(const typename Policy::Block& op, const typ
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < 2; ++v) {
-      const long i = (r * 2 + v) * kWidth;
+      const int64_t i = (r * 2 + v) * kWidth;
       const Sum m2 = load(sum + i);
       store(sum + i, shared_sum(m2, acc[r][v]));
       store(difference + i, shared_difference(m2, acc[r][v]));
@@ -45,7 +45,7 @@ DIFFWAVE_INLINE void shared_products(const typename Policy::Block& op, const typ
 template <int C, class Policy>
 void winograd_block_for_channels(const typename Policy::Block& op, Rows rows, PairRange pairs) {
   const int panels = (C ? C : op.channels) / kWidth;
-  const long from = std::max(rows.begin, 0L), to = std::min(rows.end, rows.length);
+  const int64_t from = std::max(rows.begin, int64_t{0}), to = std::min(rows.end, rows.length);
   const typename Policy::Scratch scratch(op.scratch, op.channels);
   const auto conditioner = Policy::conditioner(op);
   typename Policy::Pair block[kBlockPairs];

@@ -3,11 +3,11 @@ DIFFWAVE_INLINE Vec shared_sum(Vec m2, Vec m3) { return m2 + m3; }
 DIFFWAVE_INLINE Vec shared_difference(Vec m2, Vec m3) { return m2 - m3; }
 
 // Winograd's input transform of one pair: [C] each of a - c, b + c, c - b, e - b.
-DIFFWAVE_INLINE void transform_input_fp32(const WinogradPair<float>& pair, float* const (&transformed)[4], long index,
-                                          long channels) {
-  for (long k = 0; k < channels; k += kWidth) {
+DIFFWAVE_INLINE void transform_input_fp32(const WinogradPair<float>& pair, float* const (&transformed)[4],
+                                          int64_t index, int64_t channels) {
+  for (int64_t k = 0; k < channels; k += kWidth) {
     const Vec a = load(pair.x[0] + k), b = load(pair.x[1] + k), c = load(pair.x[2] + k), e = load(pair.x[3] + k);
-    const long i = index * channels + k;
+    const int64_t i = index * channels + k;
     store(transformed[0] + i, a - c);
     store(transformed[1] + i, b + c);
     store(transformed[2] + i, c - b);
@@ -19,8 +19,8 @@ DIFFWAVE_INLINE void transform_input_fp32(const WinogradPair<float>& pair, float
 //   acc = shared + (conditioner + step bias) + m1 (half 0) or m4 (half 1)
 template <int C, class Scratch>
 DIFFWAVE_INLINE void gate_arguments_fp32(Vec (&acc)[kRows][2], const ResidualBlock<float>& op, const Scratch& scratch,
-                                         const WinogradPair<float>* pairs, long first, int panel, int half) {
-  const long c = panel * 2L * kWidth;
+                                         const WinogradPair<float>* pairs, int64_t first, int panel, int half) {
+  const int64_t c = panel * int64_t{2} * kWidth;
   const float* shared = scratch.shared[half] + first * 2 * kWidth;
   const Vec bias0 = load(op.step_bias + c), bias1 = load(op.step_bias + c + kWidth);
 #pragma GCC unroll 12
@@ -40,12 +40,12 @@ struct WinogradFp32 {
   static const Ring<float>& conditioner(const Block& op) { return op.conditioner; }
   static const float* dilated(const Block& op) { return op.dilated; }
 
-  DIFFWAVE_INLINE void transform_input(const Block& op, const Pair& pair, const Scratch& scratch, long index) {
+  DIFFWAVE_INLINE void transform_input(const Block& op, const Pair& pair, const Scratch& scratch, int64_t index) {
     transform_input_fp32(pair, scratch.transformed, index, op.channels);
   }
 
   template <int C>
-  DIFFWAVE_INLINE void gated_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
+  DIFFWAVE_INLINE void gated_half(const Block& op, const Scratch& scratch, const Pair* pairs, int64_t first, int panel,
                                   int half) {
     const int channels = C ? C : op.channels;
     float* const gated = scratch.gated[half] + first * channels + panel * kWidth;
@@ -56,10 +56,10 @@ struct WinogradFp32 {
   }
 
   template <int C>
-  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
-                                      int half) {
+  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, int64_t first,
+                                      int panel, int half) {
     const int channels = C ? C : op.channels, c = panel * kWidth;
-    const float* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
+    const float* weight = op.projection + static_cast<int64_t>(panel) * 2 * kWidth * channels;
     const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
     Vec acc[kRows][2];
 #pragma GCC unroll 12
@@ -75,7 +75,7 @@ struct WinogradFp32 {
     }
   }
 
-  static void finish(const Block& op, const Pair& pair, int half, long length) {
+  static void finish(const Block& op, const Pair& pair, int half, int64_t length) {
     finish_row(op.y, pair.y[half], pair.time[half], length, op.edges);
   }
 

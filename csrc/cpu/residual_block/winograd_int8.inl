@@ -40,11 +40,11 @@ DIFFWAVE_INLINE void store_y(const QuantizedBlock<E>& op, const Scratch& scratch
 
 // Projects int8 gated rows to y and the skip sum: one panel, the register tile of pairs from `first` on.
 template <int C, class E, class Scratch, class Pair>
-DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& scratch, const Pair* pairs, long first,
-                                   int panel, int half) {
+DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& scratch, const Pair* pairs,
+                                   int64_t first, int panel, int half) {
   using Rows = Gated<kInt16Products>;
   const int channels = C ? C : op.channels, c = panel * kWidth;
-  const auto weight = Rows::projection(op) + static_cast<long>(panel) * 2 * kWidth * channels;
+  const auto weight = Rows::projection(op) + static_cast<int64_t>(panel) * 2 * kWidth * channels;
   const typename Rows::Type* gated = scratch.gated[half] + first * channels;
   const VecInt start = load(op.residual_start + c);
   VecInt acc[kRows][2];
@@ -66,7 +66,7 @@ DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& s
 }
 
 template <class E, class Conditioner>
-void finish_int8(const QuantizedBlock<E>& op, const WinogradPair<Conditioner>& pair, int half, long length) {
+void finish_int8(const QuantizedBlock<E>& op, const WinogradPair<Conditioner>& pair, int half, int64_t length) {
   finish_row(op.y, pair.y[half], pair.time[half], length, op.edges);
   if (op.y8.rows) finish_row(op.y8, int8_row(op.y8, op.y, pair.y[half]), pair.time[half], length, op.edges8);
 }
@@ -84,10 +84,10 @@ struct WinogradUnquantized : WinogradFp32 {
   using Block = QuantizedBlock<E>;
 
   template <int C>
-  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
-                                      int half) {
+  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, int64_t first,
+                                      int panel, int half) {
     const int channels = C ? C : op.channels, c = panel * kWidth;
-    const float* weight = op.projection + static_cast<long>(panel) * 2 * kWidth * channels;
+    const float* weight = op.projection + static_cast<int64_t>(panel) * 2 * kWidth * channels;
     const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
     Vec acc[kRows][2];
 #pragma GCC unroll 12
@@ -106,7 +106,9 @@ struct WinogradUnquantized : WinogradFp32 {
     }
   }
 
-  static void finish(const Block& op, const Pair& pair, int half, long length) { finish_int8(op, pair, half, length); }
+  static void finish(const Block& op, const Pair& pair, int half, int64_t length) {
+    finish_int8(op, pair, half, length);
+  }
   static void pad(const Block& op, Rows rows) { pad_int8(op, rows); }
 };
 
@@ -124,18 +126,18 @@ struct WinogradInt8 {
   }
   static const int16_t* dilated(const Block& op) { return op.dilated16; }
 
-  DIFFWAVE_INLINE void transform_input(const Block& op, const Pair& pair, const Scratch& scratch, long index) {
+  DIFFWAVE_INLINE void transform_input(const Block& op, const Pair& pair, const Scratch& scratch, int64_t index) {
     const auto a = int8_row(op.x8, op.x, pair.x[0]), b = int8_row(op.x8, op.x, pair.x[1]);
     const auto c = int8_row(op.x8, op.x, pair.x[2]), e = int8_row(op.x8, op.x, pair.x[3]);
-    for (long k = 0; k < op.channels; k += kWidth)
+    for (int64_t k = 0; k < op.channels; k += kWidth)
       transform_input_int16(a + k, b + k, c + k, e + k, scratch.transformed, index * op.channels + k);
   }
 
   template <int C>
-  DIFFWAVE_INLINE void gated_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
+  DIFFWAVE_INLINE void gated_half(const Block& op, const Scratch& scratch, const Pair* pairs, int64_t first, int panel,
                                   int half) {
     const int channels = C ? C : op.channels;
-    const long c = panel * 2L * kWidth;
+    const int64_t c = panel * int64_t{2} * kWidth;
     const int32_t* shared = scratch.shared[half] + first * 2 * kWidth;
     const auto start0 = load(op.dilated_start + c), start1 = load(op.dilated_start + c + kWidth);
     VecInt acc[kRows][2];
@@ -158,11 +160,13 @@ struct WinogradInt8 {
   }
 
   template <int C>
-  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, long first, int panel,
-                                      int half) {
+  DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, int64_t first,
+                                      int panel, int half) {
     project_gated<C>(op, scratch, pairs, first, panel, half);
   }
 
-  static void finish(const Block& op, const Pair& pair, int half, long length) { finish_int8(op, pair, half, length); }
+  static void finish(const Block& op, const Pair& pair, int half, int64_t length) {
+    finish_int8(op, pair, half, length);
+  }
   static void pad(const Block& op, Rows rows) { pad_int8(op, rows); }
 };

@@ -12,21 +12,21 @@
 namespace diffwave {
 
 // Pair n consists of rows t = first_row_of_pair(n, d) and t + d.
-inline long first_row_of_pair(long pair, long d) { return pair / d * 2 * d + pair % d; }
+inline int64_t first_row_of_pair(int64_t pair, int64_t d) { return pair / d * 2 * d + pair % d; }
 
 struct PairRange {
-  long begin, end;
+  int64_t begin, end;
 };
 
 // The rows [from, to), 0 <= from, of a layer with dilation d.
 struct WinogradTile {
-  long from, to, d;
+  int64_t from, to, d;
 
   // The pairs with at least one row in the tile.
   PairRange pairs() const {
     if (from >= to) return {0, 0};
-    const long last = to - 1;
-    return {from / (2 * d) * d + std::max(from % (2 * d) - d, 0L),
+    const int64_t last = to - 1;
+    return {from / (2 * d) * d + std::max(from % (2 * d) - d, int64_t{0}),
             last / (2 * d) * d + std::min(last % (2 * d), d - 1) + 1};
   }
 
@@ -39,25 +39,25 @@ struct WinogradTile {
   }
 
  private:
-  static constexpr long kTile = 12;
+  static constexpr int64_t kTile = 12;
 
   // Rows before t that are the first row of their pair.
-  long firsts(long t) const { return t / (2 * d) * d + std::min(t % (2 * d), d); }
+  int64_t firsts(int64_t t) const { return t / (2 * d) * d + std::min(t % (2 * d), d); }
 
   // Matrix products of the pairs before this one, the projection included: six for two rows, four for one row.
-  long products(long pair) const {
-    const auto firsts_before = [&](long t) { return firsts(std::max(t, from)) - firsts(from); };
-    const auto rows_before = [&](long t) { return std::max(t, from) - from; };
-    const long t = first_row_of_pair(pair, d), first = std::min(t, to), second = std::min(t + d, to);
-    const long rows = firsts_before(first) + rows_before(second) - firsts_before(second);
+  int64_t products(int64_t pair) const {
+    const auto firsts_before = [&](int64_t t) { return firsts(std::max(t, from)) - firsts(from); };
+    const auto rows_before = [&](int64_t t) { return std::max(t, from) - from; };
+    const int64_t t = first_row_of_pair(pair, d), first = std::min(t, to), second = std::min(t + d, to);
+    const int64_t rows = firsts_before(first) + rows_before(second) - firsts_before(second);
     return 4 * rows - 2 * firsts_before(std::min(t, to - d));
   }
 
   // The pair before which `target` products are done, rounded to whole register tiles from the first pair on.
-  long bound(PairRange all, double target) const {
-    long low = 0, high = (all.end - all.begin + kTile - 1) / kTile;
+  int64_t bound(PairRange all, double target) const {
+    int64_t low = 0, high = (all.end - all.begin + kTile - 1) / kTile;
     while (low < high) {
-      const long middle = (low + high) / 2;
+      const int64_t middle = (low + high) / 2;
       if (static_cast<double>(products(std::min(all.begin + middle * kTile + kTile / 2, all.end))) < target)
         low = middle + 1;
       else

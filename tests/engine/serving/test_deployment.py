@@ -131,16 +131,19 @@ def test_a_client_that_leaves_is_noticed_behind_the_proxy(proxy: str, services: 
 
 
 def test_commands_of_the_other_files_parse() -> None:
-    texts = {
-        name: (CONFIGURATION.parent / name).read_text() for name in ("Dockerfile", "compose.yaml", "diffwave.service")
-    }
-    [unit] = re.findall(r"^ExecStart=/opt/diffwave/bin/engine (.*)$", texts["diffwave.service"], re.MULTILINE)
-    [entry], [command] = (
-        [json.loads(value) for value in re.findall(rf"^{name} (\[.*\])$", texts["Dockerfile"], re.MULTILINE)]
-        for name in ("ENTRYPOINT", "CMD")
+    folder = CONFIGURATION.parent
+    [unit] = re.findall(
+        r"^ExecStart=/opt/diffwave/bin/engine (.*)$", (folder / "diffwave.service").read_text(), re.MULTILINE
     )
-    commands = [json.loads(value) for value in re.findall(r"command: (\[.*\])", texts["compose.yaml"])]
-    assert entry[0] == "engine" and len(commands) == 2
-    for line in (unit.split(), *(entry[1:] + arguments for arguments in (command, *commands))):
+    lines = [unit.split()]
+    composed = re.findall(r"command: (\[.*\])", (folder / "compose.yaml").read_text())
+    for name, others in (("Dockerfile", composed[:1]), ("Dockerfile.cuda", composed[1:])):
+        [entry], [command] = (
+            [json.loads(value) for value in re.findall(rf"^{word} (\[.*\])$", (ROOT / name).read_text(), re.MULTILINE)]
+            for word in ("ENTRYPOINT", "CMD")
+        )
+        assert entry[0] == "engine" and len(others) == 1
+        lines += [entry[1:] + arguments for arguments in (command, *map(json.loads, others))]
+    for line in lines:
         arguments = build_parser().parse_args(line)
         assert arguments.host == "0.0.0.0" and arguments.token.startswith("@")
