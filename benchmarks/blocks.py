@@ -102,6 +102,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "training-few-steps": tuning.table,
     "training-pairs": lambda: pairs.table(load("pairs")["rows"]),
     "quality-voice": quality.voice,
+    "draft-claim": quality.drafts,
     "quality-precisions": lambda: quality.precisions(load("voice-quality")["rows"]),
     "quality-clips": lambda: f"{load('voice-quality')['count']}",
     **quality.sentences(),

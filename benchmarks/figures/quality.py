@@ -11,7 +11,8 @@ from benchmarks.figures.markdown import table
 # Results of the bundled voice, all of the same clips. Another number of steps is another file.
 VOICE = ("voice-quality",)
 MELS = ("", "exact", "blurred")
-NAMES = {"voice": "**the voice**"}
+GRIFFIN_LIM, REFINED = "Griffin-Lim, 32 rounds", "voice on Griffin-Lim"
+NAMES = {"voice": "**the voice**", REFINED: "**the voice, refining Griffin-Lim**"}
 
 
 def merged(*parts: Results) -> list[Row]:
@@ -106,6 +107,26 @@ def precisions(rows: Sequence[Row]) -> str:
     return table(head, cells, align="lll")
 
 
+def drafts() -> str:
+    """Return the scores of the voice from noise and from Griffin-Lim's draft, beside the draft itself."""
+    kept = {(GRIFFIN_LIM, None), ("voice", 6), (REFINED, 1), (REFINED, 2)}
+    rows = [row for row in merged(*map(load, VOICE)) if (row["name"], row["steps"]) in kept]
+    head = ("mels", "audio", "steps", "PESQ-WB", "predicted MOS", "MOS above Griffin-Lim's")
+    cells = [
+        (
+            row["mels"],
+            NAMES.get(row["name"], row["name"]),
+            f"{row['steps'] or '-'}",
+            spread(row["pesq_wb"], 2),
+            spread(row["mos"], 2),
+            spread(row["mos_gain"], 2, signed=True),
+        )
+        for row in rows
+        if row["precision"] in (None, "fp32")
+    ]
+    return table(head, cells, align="lll")
+
+
 def figure(mels: str, name: str, judge: str, digits: int = 2, steps: int | str | None = None) -> str:
     """Return one mean of the bundled voice's quality: "2.11".
 
@@ -118,7 +139,7 @@ def figure(mels: str, name: str, judge: str, digits: int = 2, steps: int | str |
     """
     [row] = [
         row
-        for row in load("voice-quality")["rows"]
+        for row in merged(*map(load, VOICE))
         if (row["mels"], row["name"], row["steps"]) == (mels, name, steps) and row["precision"] in (None, "fp32")
     ]
     return f"{row[judge]['mean']:.{digits}f}"
@@ -127,7 +148,8 @@ def figure(mels: str, name: str, judge: str, digits: int = 2, steps: int | str |
 def sentences() -> dict[str, Callable[[], str]]:
     """Return the blocks of single figures by name, such as "voice-exact-mos" and "griffin-lim-blurred-pesq"."""
     judges = {"pesq": "pesq_wb", "stoi": "stoi", "mos": "mos"}
-    names = {"voice": ("voice", 6), "griffin-lim": ("Griffin-Lim, 32 rounds", None), "no-network": ("no network", None)}
+    names: dict[str, tuple[str, int | None]] = {"voice": ("voice", 6), "refined": (REFINED, 2)}
+    names |= {"griffin-lim": (GRIFFIN_LIM, None), "no-network": ("no network", None)}
     blocks: dict[str, Callable[[], str]] = {"recordings-mos": partial(figure, "", "recordings", "mos")}
     for short, (name, steps) in names.items():
         for mels in MELS[1:]:

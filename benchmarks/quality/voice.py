@@ -1,7 +1,7 @@
 """Quality of a voice on clips that it was not trained on, beside recordings and two vocoders without a network.
 
 python -m benchmarks.quality.voice [--model FILE] [--clips FOLDER] [--count N] [--precision fp32 int8] [--steps 6 full]
-    [--results FILE]
+    [--draft] [--results FILE]
 
 Every clip is analyzed by `engine.mel` and vocoded from two mels: the exact one, and one that is blurred as an acoustic
 model's is (engine/training/blur.py). docs/quality.md explains the figures. With --results, the same command continues
@@ -26,6 +26,7 @@ from typing import Any
 
 import engine
 from benchmarks.committed import Row
+from benchmarks.figures.quality import GRIFFIN_LIM, REFINED
 from benchmarks.figures.quality import table_of_voice as table
 from benchmarks.paths import SHARED
 from benchmarks.quality.no_network import corrected_noise
@@ -46,7 +47,7 @@ HELD_OUT = "*0.*"  # of Kerstin, by the recipe of the bundled voice
 SEED = 0
 LEAST = 16  # clips of a result
 EXACT, BLURRED = "exact", "blurred"
-GRIFFIN_LIM, NO_NETWORK = "Griffin-Lim, 32 rounds", "no network"
+NO_NETWORK = "no network"
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,21 @@ DEFAULT = Clips(SHARED / "kerstin_22k", LEAST, HELD_OUT)
 
 @dataclass(frozen=True)
 class Setting:
-    """A voice and its number of steps."""
+    """A voice, its number of steps, and what these refine: noise, or "griffin-lim"."""
 
     voice: Voice
     steps: int | str
+    draft: str | None = None
 
     @property
     def name(self) -> str:
         """Title of the column."""
-        return f"{self.voice.choice.precision}, {self.steps}"
+        return f"{self.voice.choice.precision}, {self.steps}" + (f", {self.draft}" if self.draft else "")
+
+    @property
+    def label(self) -> str:
+        """Name of the row, without precision and steps."""
+        return REFINED if self.draft else "voice"
 
 
 Vocoder = Callable[[FloatArray], FloatArray]
@@ -95,7 +102,7 @@ def vocoders(settings: Sequence[Setting]) -> dict[str, Vocoder]:
     options: dict[str, Any] = {"kind": front_end["kind"], "fmax": front_end["fmax"], "seed": SEED}
 
     def vocode(setting: Setting, mel: FloatArray) -> FloatArray:
-        return setting.voice.vocode(mel, steps=setting.steps, seed=SEED)
+        return setting.voice.vocode(mel, steps=setting.steps, seed=SEED, draft=setting.draft)
 
     return {
         GRIFFIN_LIM: lambda mel: griffin_lim(mel, voice.sample_rate, **options),
@@ -153,7 +160,7 @@ def rows_of(settings: Sequence[Setting], clips: Sequence[Mapping[Method, Judged]
         setting = by_name.get(name)
         row: Row = {
             "mels": mels,
-            "name": "voice" if setting else name,
+            "name": setting.label if setting else name,
             "steps": setting.steps if setting else None,
             "precision": setting.voice.choice.precision if setting else None,
             **{judge: asdict(ends) if ends else None for judge, ends in means(scores).items()},
@@ -192,6 +199,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="number of clips, spread evenly (default: all of --clips)")
     parser.add_argument("--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"])
     parser.add_argument("--steps", nargs="+", default=["6"], help="numbers of steps (default: 6), or full")
+    parser.add_argument("--draft", action="store_true", help="let the steps refine Griffin-Lim's waveform")
     parser.add_argument("--results", type=Path, help=f"write the figures as JSON; takes at least {LEAST} clips")
     options = parser.parse_args()
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
@@ -204,7 +212,7 @@ def main() -> None:
     files = choose(clips, options.count or clips.count or sys.maxsize)
     if options.results and len(files) < LEAST:
         sys.exit(f"quality: --count: expected at least {LEAST} clips for --results, got {len(files)}")
-    settings = _settings(options.model, options.precision, options.steps)
+    settings = _settings(options.model, options.precision, options.steps, "griffin-lim" if options.draft else None)
     voice = settings[0].voice
     print(f"engine {engine.__version__}, seed {SEED}\n{voice.explain().splitlines()[0]}\n{clips.name}", flush=True)
     header = {
@@ -238,7 +246,7 @@ def _fingerprint(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def _settings(model: Path | None, precisions: Sequence[str], steps: Sequence[str]) -> list[Setting]:
+def _settings(model: Path | None, precisions: Sequence[str], steps: Sequence[str], draft: str | None) -> list[Setting]:
     """Load the voices, or exit where none is available."""
     voices = []
     for precision in precisions:
@@ -253,7 +261,7 @@ def _settings(model: Path | None, precisions: Sequence[str], steps: Sequence[str
     except InputError as error:
         sys.exit(f"quality: --model: {error}")
     numbers = [int(text) if text.isdecimal() else text for text in steps]
-    return [Setting(voice, number) for number in numbers for voice in voices]
+    return [Setting(voice, number, draft) for number in numbers for voice in voices]
 
 
 if __name__ == "__main__":

@@ -36,8 +36,9 @@ def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | N
     """
     bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
     result: Array = np.maximum(np.linalg.pinv(bank) @ bands, SMALLEST)
+    back = bank.T @ bands
     for _ in range(100):
-        result *= (bank.T @ bands) / (bank.T @ (bank @ result) + SMALLEST)
+        result *= back / (bank.T @ (bank @ result) + SMALLEST)
     return result
 
 
@@ -97,8 +98,14 @@ def spectrum(audio: Array) -> npt.NDArray[np.complexfloating[Any]]:
 def waveform(spectrum: npt.NDArray[np.complexfloating[Any]]) -> Array:
     """Compute the waveform whose frames are nearest to a spectrum [T, 513]: windowed overlap-add over the energy."""
     frames = np.fft.irfft(spectrum) * WINDOW
-    audio, energy = np.zeros((2, HOP * (len(frames) - 1) + N_FFT))
-    for number, frame in enumerate(frames):
-        audio[HOP * number :][:N_FFT] += frame
-        energy[HOP * number :][:N_FFT] += WINDOW**2
-    return np.asarray(audio / np.maximum(energy, 1e-3))
+    energy = _overlap_added(np.broadcast_to(WINDOW**2, frames.shape))
+    return np.asarray(_overlap_added(frames) / np.maximum(energy, 1e-3))
+
+
+def _overlap_added(frames: Array) -> Array:
+    """Return the sum of frames [T, 1024], 256 samples apart."""
+    parts = N_FFT // HOP
+    audio = np.zeros((len(frames) + parts - 1, HOP))
+    for part in reversed(range(parts)):  # every sample sums its frames in their order
+        audio[part : part + len(frames)] += frames[:, HOP * part :][:, :HOP]
+    return audio.ravel()

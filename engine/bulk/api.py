@@ -46,6 +46,7 @@ def vocode_files(
     *,
     model: Model | None = "voice",
     steps: int | str = "fast",
+    draft: str | None = None,
     seed: int = 0,
     energy_min: float | None = None,
     device: str | Sequence[str] = "auto",
@@ -80,6 +81,7 @@ def vocode_files(
         folder: of the results; it is created, its parent exists.
         model: see `engine.load`.
         steps: see `Voice.vocode`.
+        draft: None or "griffin-lim", see `Voice.vocode`.
         seed: of the job. The seed of an item follows from it and from the item's id; that of a manifest comes first.
         energy_min: see `Voice.vocode`.
         device: see `engine.load`; several devices get a worker each.
@@ -124,6 +126,7 @@ def vocode_files(
         isa=isa,
         threads=threads,
         steps=steps,
+        draft=draft,
         energy_min=energy_min,
     )
     if ray is not None:
@@ -139,7 +142,9 @@ def vocode_files(
             inputs=_listed(inputs),
             folder=Path(folder),
             suffixes=MELS | RECORDINGS,
-            identity=identity.vocoding(network, choice, steps=steps, seed=seed, energy_min=energy_min, form=format),
+            identity=identity.vocoding(
+                network, choice, steps=steps, draft=draft, seed=seed, energy_min=energy_min, form=format
+            ),
             config=config,
             settings=settings,
             seed=seed,

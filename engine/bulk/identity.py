@@ -16,6 +16,7 @@ from engine.config import Config
 from engine.diffusion.noise import VERSION as NOISE
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import registry
+from engine.voice.draft import check_name, schedule_of_draft
 
 BLOCK = 1 << 20
 
@@ -73,6 +74,7 @@ def vocoding(
     choice: registry.Choice,
     *,
     steps: int | str,
+    draft: str | None,
     seed: int,
     energy_min: float | None,
     form: str,
@@ -83,12 +85,19 @@ def vocoding(
         network: the checkpoint.
         choice: precision and instruction set.
         steps: see `Voice.vocode`.
+        draft: see `Voice.vocode`.
         seed: of the job.
         energy_min: see `Voice.vocode`.
         form: the format of the results.
     """
-    plan = build_schedule(network.config, steps)
+    if draft is None:
+        plan = build_schedule(network.config, steps)
+    else:
+        check_name(draft, network.config)
+        plan = schedule_of_draft(network.config, steps)
+    begin = {} if draft is None else {"draft": draft}
     return {
+        **begin,
         "task": "vocode",
         "checkpoint": network.sha256,
         "network": _digest(network.config.to_json()),

@@ -44,6 +44,7 @@ class Settings:
         isa: see `engine.load`.
         threads: of one worker; None for all of its machine.
         steps: see `Voice.vocode`.
+        draft: see `Voice.vocode`.
         energy_min: see `Voice.vocode`.
         arithmetic: the class of instruction sets with the same bytes, which a worker has to have; "" for any.
     """
@@ -60,6 +61,7 @@ class Settings:
     isa: str | None = None
     threads: int | None = None
     steps: int | str = "fast"
+    draft: str | None = None
     energy_min: float | None = None
     arithmetic: str = ""
 
@@ -222,10 +224,11 @@ class _Vocoding:
 
     def compute(self, works: Sequence[Work], notes: Sequence[list[str]]) -> list[FloatArray]:
         mels = [read_as_mel(Path(work.path), self._voice.config, note) for work, note in zip(works, notes, strict=True)]
-        options = {"steps": self._settings.steps, "energy_min": self._settings.energy_min}
+        settings = self._settings
+        options: dict[str, Any] = {"steps": settings.steps, "draft": settings.draft, "energy_min": settings.energy_min}
         if len(works) == 1:
-            return [self._voice.vocode(mels[0], seed=works[0].seed, **options)]  # type: ignore[arg-type]
-        return self._voice.vocode(mels, seed=[work.seed for work in works], **options)  # type: ignore[arg-type]
+            return [self._voice.vocode(mels[0], seed=works[0].seed, **options)]
+        return self._voice.vocode(mels, seed=[work.seed for work in works], **options)
 
 
 class _Analysis:

@@ -116,6 +116,7 @@ def vocode_many(arguments: argparse.Namespace) -> int:
             arguments.output,
             model=arguments.model,
             steps=arguments.steps,
+            draft=arguments.draft,
             seed=arguments.seed,
             energy_min=arguments.energy_min,
             device=arguments.device.split(","),

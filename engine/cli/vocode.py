@@ -35,6 +35,7 @@ from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
 from engine.voice import Voice
+from engine.voice.draft import GRIFFIN_LIM, STEPS
 
 PIPE = "-"
 
@@ -73,6 +74,12 @@ def add_command(commands: Commands) -> None:
     add_steps(sampling, "fast")
     add_seed(sampling)
     sampling.add_argument(
+        "--draft",
+        choices=(GRIFFIN_LIM,),
+        help=f"refine a waveform found by phase retrieval, by the last --steps of the fast schedule (default: "
+        f"{STEPS}), in place of noise",
+    )
+    sampling.add_argument(
         "--energy-min",
         type=number,
         metavar="E",
@@ -105,7 +112,12 @@ def _vocode(arguments: argparse.Namespace) -> None:
     with progress_bar(progress_stream(arguments)) as progress:
         begin = time.perf_counter()
         audio = voice.vocode(
-            mel, steps=arguments.steps, seed=arguments.seed, energy_min=arguments.energy_min, progress=progress
+            mel,
+            steps=arguments.steps,
+            seed=arguments.seed,
+            energy_min=arguments.energy_min,
+            draft=arguments.draft,
+            progress=progress,
         )
         seconds = time.perf_counter() - begin
     write_audio(arguments.output, audio, voice.sample_rate)
@@ -113,6 +125,8 @@ def _vocode(arguments: argparse.Namespace) -> None:
 
 
 def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
+    if arguments.draft:
+        raise InputError("--draft: expected a whole mel and a file as -o, got a stream")
     to_stdout = str(arguments.output) == PIPE
     if to_stdout and arguments.json:
         raise InputError("--json: expected a file as OUT.wav, got -; stdout has the audio")

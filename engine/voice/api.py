@@ -80,6 +80,7 @@ def vocode(
     noise: tuple[AnyArray, AnyArray] | None = None,
     std: AnyArray | Sequence[AnyArray] | None = None,
     energy_min: float | None = None,
+    draft: str | MelT | None = None,
     cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> MelT:
@@ -95,6 +96,7 @@ def vocode(
         noise: in place of `seed`.
         std: for a PriorGrad network.
         energy_min: for a PriorGrad network.
+        draft: a waveform to refine, or "griffin-lim".
         cancel: an event that stops the call.
         progress: called with the fraction done.
     """
@@ -107,6 +109,7 @@ def vocode(
         noise=noise,
         std=std,
         energy_min=energy_min,
+        draft=draft,
         cancel=cancel,
         progress=progress,
     )

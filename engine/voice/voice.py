@@ -34,6 +34,7 @@ from engine.sampling.item import Event, Item, Progress, check_callbacks, check_c
 from engine.sampling.loops import LOOPS
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
+from engine.voice.draft import begin_from, check_draft, schedule_of_draft
 from engine.voice.loading import Loadable
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Voice(Loadable):
         noise: tuple[AnyArray, AnyArray] | None = None,
         std: AnyArray | Sequence[AnyArray] | None = None,
         energy_min: float | None = None,
+        draft: str | MelT | None = None,
         cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> MelT:
@@ -93,6 +95,8 @@ class Voice(Loadable):
             std: for a PriorGrad network, the standard deviation of the noise of every sample, [B, L].
             energy_min: for a PriorGrad network in place of `std`, the smallest frame energy of its training data
                 (`engine.diffusion.prior`); None for the checkpoint's own value.
+            draft: "griffin-lim", or audio [L], [B, L] or a list of [L_i] of another vocoder, for the last `steps` of
+                the fast schedule (2 by default) to refine (docs/steps.md); None begins from noise.
             cancel: a threading.Event, or any object with its `is_set`; once it is set, the call raises Cancelled.
             progress: called with the fraction done, 0 to 1.
 
@@ -106,11 +110,12 @@ class Voice(Loadable):
         """
         event, progress = check_callbacks(cancel, progress)
         batch = check_mel(mel, self.config, self._loop.torch_device, lengths)
-        is_direct = batch.stays and noise is std is energy_min is event is progress is None and not self.config.prior
+        is_direct = batch.stays and noise is std is energy_min is event is progress is draft is None
+        is_direct = is_direct and not self.config.prior
         if not is_direct:
             batch = fit_to_kind(batch, self.config.mel_kind)
         self._warn_once(self.config.mel_kind)
-        plan = build_schedule(self.config, steps, schedule)
+        plan = (build_schedule if draft is None else schedule_of_draft)(self.config, steps, schedule)
         samples = batch.lengths(self.hop)
         check_reflection(self.config, min(samples))
         if is_direct:
@@ -119,6 +124,8 @@ class Voice(Loadable):
             batch = fit_to_kind(batch, self.config.mel_kind)
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
+        if draft is not None:
+            items = begin_from(check_draft(draft, self.config, batch, self.hop), items, plan, self.config, event)
         return batch.restore(self._loop.sample(items, plan, progress, event))  # type: ignore[no-any-return]
 
     def stream(

@@ -83,10 +83,22 @@ def test_nothing_is_loaded_when_everything_is_done(job: Job, tmp_path: Path, mon
     assert vocode(job, tmp_path / "out", workers=2).done_before == 12
 
 
+def test_drafts_are_those_of_the_voice(job: Job, tmp_path: Path) -> None:
+    vocode(job, tmp_path / "out", draft="griffin-lim")
+    voice, name = engine.load(job.model, device="cpu"), "even/u04"
+    mel, seed = np.load(job.mels / f"{name}.npy"), seed_of(Item(name, Path()), 0)
+    audio = read_wav(tmp_path / "out" / f"{name}.wav")[0]
+    np.testing.assert_allclose(audio, voice.vocode(mel, seed=seed, draft="griffin-lim"), atol=1.01 / 32768)
+    with pytest.raises(InputError, match="draft: expected 'griffin-lim'"):
+        vocode(job, tmp_path / "new", draft="vocos")
+    assert not (tmp_path / "new").exists()
+
+
 def test_another_model_is_refused(job: Job, tmp_path: Path) -> None:
     vocode(job, tmp_path / "out")
     other = save_network(tmp_path / "other.safetensors", replace(SMALL, residual_layers=2))
-    for options in ({"model": other}, {"precision": "fp32", "steps": "full"}, {"seed": 1}, {"isa": "generic"}):
+    others = ({"model": other}, {"precision": "fp32", "steps": "full"}, {"seed": 1}, {"isa": "generic"})
+    for options in (*others, {"draft": "griffin-lim"}, {"draft": "griffin-lim", "steps": 6}):
         with pytest.raises(InputError, match=r"expected results of the same job .*--overwrite"):
             vocode_files(job.mels, tmp_path / "out", **{"model": job.model, "device": "cpu", **options})
     assert digests(tmp_path / "out") == job.expected

@@ -32,6 +32,18 @@ def test_the_file_holds_the_audio_of_the_library(workspace: Path, run: Run) -> N
     np.testing.assert_allclose(audio, expected, atol=1.01 / 32768)  # 16 bits cannot represent 1
 
 
+def test_a_draft(workspace: Path, run: Run) -> None:
+    command = ("vocode", "mel.npy", "--model", "small.safetensors", "--draft", "griffin-lim", "-o")
+    assert run(*command, "two.wav")[0] == run(*command, "one.wav", "--steps", 1, "--seed", 3)[0] == 0
+    voice = engine.load("small.safetensors")
+    expected = {"two": voice.vocode(MEL, draft="griffin-lim")}
+    expected["one"] = voice.vocode(MEL, draft="griffin-lim", steps=1, seed=3)
+    for name, audio in expected.items():
+        np.testing.assert_allclose(read_wav(f"{name}.wav")[0], audio, atol=1.01 / 32768)
+    assert "--draft: expected a whole mel" in error_of(run, *command, "stream.wav", "--stream")
+    assert "--draft: expected a whole mel" in error_of(run, *command, "-")
+
+
 @pytest.mark.parametrize("suffix", ["flac", "OGG"])
 def test_the_suffix_decides_the_format(workspace: Path, run: Run, suffix: str) -> None:
     soundfile = pytest.importorskip("soundfile")
