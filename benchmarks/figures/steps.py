@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.committed import Results, caveats
+from benchmarks.committed import Results, caveats, load
 from benchmarks.cpu.few_steps import cells
 from benchmarks.figures.markdown import table
+from benchmarks.paths import RESULTS
 
 
 def few_steps(results: Results, name: str) -> str:
@@ -29,3 +30,25 @@ def few_steps(results: Results, name: str) -> str:
     )
     words = [caption, *(caveat.sentence for caveat in caveats(results, baselines=False))]
     return "\n\n".join([table(head, map(cells, rows), align="ll"), " ".join(words)])
+
+
+DRAFTS = "drafts-zen4-2-cores"
+
+
+def drafts() -> str:
+    """Return the time of calls that refine a draft."""
+    if not (RESULTS / f"{DRAFTS}.json").exists():
+        return f"Not measured on a quiet machine yet: `python -m benchmarks.cpu.drafts --results {DRAFTS}.json`."
+    results = load(DRAFTS)
+    run, machine = results["drafts"], results["machine"]
+    head = ("call", "seconds (median)", "x real time", "times six steps")
+    cells = [
+        (row["name"], f"{row['seconds']:.3f}", f"{row['times_real_time']:.2f}", f"{row['times_six']:.2f}")
+        for row in run["rows"]
+    ]
+    caption = (
+        f"{run['frames']} frames in {run['precision']}, {run['threads']} threads, alternating, {run['rounds']} rounds. "
+        f"Griffin-Lim takes one thread. {machine['cpu']}, load {machine['load_at_start'][0]} at the start, "
+        f"{results['date'][:10]}, commit {results['commit']} ([results](benchmarks/results/{DRAFTS}.json))."
+    )
+    return f"{table(head, cells)}\n\n{caption}"

@@ -208,8 +208,14 @@ def test_a_voice_is_measured_on_both_mels(tmp_path: Path) -> None:
         pytest.skip("no shared recordings beside the project")
     whole, rate = soundfile.read(choose(quality.DEFAULT, 1)[0], dtype="float32")
     soundfile.write(tmp_path / "short.wav", whole[rate // 2 : rate * 5 // 4], rate)
-    judged = quality.measure([Setting(fp32(), 6)], tmp_path / "short.wav")
-    assert [mels for mels, _ in judged] == ["", *["exact"] * 3, *["blurred"] * 3]
+    settings = [Setting(fp32(), 6), Setting(fp32(), 2, "griffin-lim")]
+    judged = quality.measure(settings, tmp_path / "short.wav")
+    assert [mels for mels, _ in judged] == ["", *["exact"] * 4, *["blurred"] * 4]
+    names = [(row["name"], row["steps"]) for row in quality.rows_of(settings, [judged])]
+    assert names[3:5] == [("voice", 6), ("voice on Griffin-Lim", 2)]
+    # Two steps that refine a draft keep most of what it has of an exact mel.
+    refined = judged["exact", "fp32, 2, griffin-lim"].scores.pesq_wb
+    assert judged["exact", "fp32, 6"].scores.pesq_wb + 0.2 < refined < judged["exact", GRIFFIN_LIM].scores.pesq_wb
     exact, inexact = (judged[mels, "fp32, 6"] for mels in ("exact", "blurred"))
     assert 1.2 < exact.scores.pesq_wb < 4.6 and 0.7 < exact.scores.stoi < 1.0
     assert inexact.scores.log_mel_error > exact.scores.log_mel_error

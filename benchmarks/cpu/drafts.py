@@ -1,0 +1,75 @@
+"""The time of a call that refines Griffin-Lim's draft, alternating with six steps from noise.
+
+python -m benchmarks.cpu.drafts [--rounds N] [--frames N] [--results FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import engine
+from engine.audio.griffin_lim import griffin_lim
+from engine.checkpoint.bundled import BUNDLED
+from engine.cli.bench.machine import environment, load_average
+
+FRAMES = 344  # 4 s
+CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("six steps", {}),
+    ("two steps on Griffin-Lim", {"draft": "griffin-lim"}),
+    ("one step on Griffin-Lim", {"draft": "griffin-lim", "steps": 1}),
+)
+
+
+def measure(voice: engine.Voice, mel: Any, rounds: int) -> list[dict[str, Any]]:
+    """Return a row per call, Griffin-Lim alone included; "times_six" is relative to six steps in the same round."""
+    calls = {name: lambda options=options: voice.vocode(mel, seed=1, **options) for name, options in CALLS}
+    calls["Griffin-Lim alone"] = lambda: griffin_lim(mel, voice.sample_rate, seed=1)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - begin)
+    audio, six = mel.shape[1] * voice.hop / voice.sample_rate, seconds["six steps"]
+    return [
+        {
+            "name": name,
+            "seconds": statistics.median(values),
+            "times_real_time": audio / statistics.median(values),
+            "times_six": statistics.median(whole / part for whole, part in zip(six, values, strict=True)),
+        }
+        for name, values in seconds.items()
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
+    parser.add_argument("--frames", type=int, default=FRAMES, help=f"(default: {FRAMES}, 4 s)")
+    parser.add_argument("--results", type=Path, help="a JSON file to write")
+    options = parser.parse_args(argv)
+    before = environment(load_average())
+    voice = engine.load(device="cpu")
+    mel = np.resize(np.load(BUNDLED.with_name("demo_mel.npy")).T, (options.frames, 80)).T.copy()
+    rows = measure(voice, mel, options.rounds)
+    for row in rows:
+        print(f"{row['name']:28}{row['seconds']:8.3f} s{row['times_real_time']:8.2f}x{row['times_six']:8.2f}")
+    if options.results:
+        run = {"rounds": options.rounds, "frames": options.frames, "threads": voice.threads}
+        content = {**before, "drafts": {**run, "precision": voice.choice.precision, "rows": rows}}
+        options.results.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
