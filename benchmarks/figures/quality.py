@@ -9,7 +9,7 @@ from benchmarks.committed import Results, Row, load
 from benchmarks.figures.markdown import table
 
 # Results of the bundled voice, all of the same clips. Another number of steps is another file.
-VOICE = ("voice-quality",)
+VOICE = ("voice-quality", "voice-quality-draft")
 MELS = ("", "exact", "blurred")
 GRIFFIN_LIM, REFINED = "Griffin-Lim, 32 rounds", "voice on Griffin-Lim"
 NAMES = {"voice": "**the voice**", REFINED: "**the voice, refining Griffin-Lim**"}
