@@ -2,11 +2,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench slow fuzz sanitize arm ray web wheels targets gpu gpu-train clean
+.PHONY: demo help test check docs bench slow fuzz sanitize arm ray web wheels targets gpu gpu-train clean
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
 	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 # Two processes, each of which grows to 6 GB and leaves PyTorch one thread.
 test: $(VENV)/installed-test  ## all tests

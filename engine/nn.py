@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 
-from engine.checkpoint.bundled import Model, source_of
+from engine.checkpoint.bundled import NAMES, Model, source_of
 from engine.checkpoint.load import load_checkpoint
 from engine.checks.arguments import check_seed
 from engine.diffusion.prior import resolve_energy_min
@@ -38,8 +38,8 @@ class Vocoder(torch.nn.Module):
     It is for inference. Its output has no gradient: `backward` through it raises InputError.
 
     Args:
-        model: see `engine.load`. A program from `torch.export` finds a path or a bundled name in another process, but
-            no content that came as bytes.
+        model: see `engine.load`. A pickle or a program from `torch.export` finds a path or a bundled name in another
+            process, which imports engine.nn first, but no content that came as bytes.
         steps: see `Voice.vocode`, as for the two following arguments.
         schedule: betas in place of `steps`.
         seed: of the noise. Item i of a batch has the seed s + i.
@@ -82,13 +82,16 @@ class Vocoder(torch.nn.Module):
         build_schedule(self.config, steps, schedule)
         self.sample_rate, self.hop = self.config.sample_rate, self.config.hop
         (self.seed,) = check_seed(seed, 1)
-        place = portable(model, source)
+        place, digest = portable(model, source), None
         if isinstance(place, bytes):
             content, place = place, f"bytes {hashlib.sha256(place).hexdigest()}"
             _contents[place] = content
+        elif place is not None and place not in NAMES:
+            digest = _digest_of(str(place))
         betas = None if schedule is None else [float(beta) for beta in schedule]
         loading = {"precision": precision, "threads": threads, "isa": isa, "mel_kind": mel_kind, "weights": weights}
-        self._description = json.dumps({"model": place, "load": loading, "vocode": {"steps": steps, "schedule": betas}})
+        calling = {"steps": steps, "schedule": betas}
+        self._description = json.dumps({"model": place, "sha256": digest, "load": loading, "vocode": calling})
         self.register_buffer("_place", torch.empty(0, dtype=torch.uint8), persistent=False)  # is where the module is
 
     def forward(
@@ -116,6 +119,11 @@ class Vocoder(torch.nn.Module):
             InputError: an argument has an impossible value; the message names it.
             UnavailableError: the engine does not support the device.
         """
+        for name, value in (("mel", mel), ("lengths", lengths), ("seeds", seeds)):
+            if not isinstance(value, torch.Tensor) and (value is not None or name == "mel"):
+                raise InputError(f"{name}: expected a torch tensor, got {type(value).__name__}")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise InputError(f"generator: expected a torch.Generator, got {type(generator).__name__}")
         if mel.ndim != 3:
             raise InputError(f"mel: expected [B, {self.config.n_mels}, T], got {list(mel.shape)}")
         if mel.device != self._place.device:
@@ -126,7 +134,8 @@ class Vocoder(torch.nn.Module):
             if seeds is not None:
                 raise InputError("seeds: expected None beside a generator, which draws them")
             seeds = draw_seeds(len(mel), generator)
-        return vocode(mel, lengths, seeds, self.seed, self.hop, self._description)  # type: ignore[no-any-return]
+        signed = self.seed - 2**64 * (self.seed >= 2**63)  # an operator's integers have 63 bits and a sign
+        return vocode(mel, lengths, seeds, signed, self.hop, self._description)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Return what stands between the parentheses of the module's repr."""
@@ -162,12 +171,12 @@ def vocode(
         mel: [B, M, T].
         lengths: [B] or None.
         seeds: int64 [B]; None for seed + i.
-        seed: used where `seeds` is None.
+        seed: used where `seeds` is None; modulo 2^64.
         hop: samples per frame.
         description: the JSON that `Vocoder` writes: the model, and the arguments of `load` and `vocode`.
     """
     voice, settings = _voice(description, str(mel.device))
-    each = seed if seeds is None else seeds.tolist()
+    each = seed % 2**64 if seeds is None else seeds.tolist()
     audio: torch.Tensor = voice.vocode(mel.detach().float(), lengths=lengths, seed=each, **settings)
     return audio
 
@@ -198,4 +207,17 @@ def _voice(description: str, device: str) -> tuple[Voice, dict[str, Any]]:
         if model not in _contents:
             raise InputError(f"model: expected the content with the digest {model[6:18]}, which this process never saw")
         return load(_contents[model], device=device, **fields["load"]), fields["vocode"]
+    if fields["sha256"] is not None and fields["sha256"] != _digest_of(model):
+        raise InputError(
+            f"model: expected the checkpoint with which the vocoder was made, but {model} has changed since"
+        )
     return load(model, device=device, **fields["load"]), fields["vocode"]
+
+
+def _digest_of(path: str) -> str:
+    """Return the SHA-256 of a file."""
+    checksum = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(partial(file.read, 1 << 20), b""):
+            checksum.update(block)
+    return checksum.hexdigest()

@@ -30,10 +30,10 @@ DEMO = ASSETS / "demo_mel.npy"
 RATES = {"voice": 22050, "digits": 8000}
 
 
-def voice(steps: int | str, mel: FloatArray | None = None) -> FloatArray:
+def voice(steps: int | str, mel: FloatArray | None = None, draft: str | None = None) -> FloatArray:
     """Vocode the demo mel, or another, with the bundled voice in fp32."""
     mel = np.load(DEMO) if mel is None else mel
-    return engine.load("voice", device="cpu", precision="fp32").vocode(mel, steps=steps, seed=SEED)
+    return engine.load("voice", device="cpu", precision="fp32").vocode(mel, steps=steps, seed=SEED, draft=draft)
 
 
 def digits(*labels: int) -> FloatArray:
@@ -46,6 +46,7 @@ def digits(*labels: int) -> FloatArray:
 CLIPS: dict[str, Callable[[], FloatArray]] = {
     "voice-6-steps": lambda: voice(6),
     "voice-full-steps": lambda: voice("full"),
+    "griffin-lim-refined": lambda: voice(2, draft="griffin-lim"),
     "griffin-lim": lambda: griffin_lim(np.load(DEMO), RATES["voice"]),
     "digits": lambda: digits(*range(10)),
 }

@@ -14,6 +14,8 @@ from engine.checks.arrays import FloatArray
 Array = npt.NDArray[np.floating[Any]]
 
 SMALLEST = 1e-12
+UPDATES = 100  # of the magnitudes
+ONES = np.ones((N_FFT // 2 + 1, 1))
 
 
 def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None) -> tuple[Array, Array]:
@@ -32,14 +34,45 @@ def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | N
     """Estimate the magnitudes |S| [513, T] whose mel is the given one.
 
     Inverts the compression, then solves min ||B |S| - m|| for |S| >= 0 by multiplicative updates (Lee & Seung, 2001),
-    from the pseudo-inverse on. See `bank_and_bands` for the arguments.
+    from the mean of the bands of a bin on. See `bank_and_bands` for the arguments.
     """
     bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
-    result: Array = np.maximum(np.linalg.pinv(bank) @ bands, SMALLEST)
-    back = bank.T @ bands
-    for _ in range(100):
-        result *= back / (bank.T @ (bank @ result) + SMALLEST)
+    triangles = _Triangles(bank)
+    back = triangles.to_bins(bands)
+    result: Array = np.maximum(back / np.maximum(triangles.to_bins(triangles.to_bands(ONES)), SMALLEST), SMALLEST)
+    for _ in range(UPDATES):
+        result *= back / (triangles.to_bins(triangles.to_bands(result)) + SMALLEST)
     return result
+
+
+class _Triangles:
+    """Products with a filter bank B [M, 513] of triangles, of which at most two neighbors overlap in a bin.
+
+    Every sum has a fixed order. A matrix product has one that depends on the processor and on the number of threads.
+    """
+
+    def __init__(self, bank: Array) -> None:
+        bins = np.arange(bank.shape[1])
+        self._lower = np.where((bank > 0).any(axis=0), (bank > 0).argmax(axis=0), 0)
+        self._upper = np.minimum(self._lower + 1, len(bank) - 1)
+        self._low = bank[self._lower, bins][:, None]
+        self._high = np.where(self._upper > self._lower, bank[self._upper, bins], 0.0)[:, None]
+        spans = [np.flatnonzero(row) for row in bank]
+        self._bands = [(span[0], bank[m, span[0] : span[-1] + 1, None]) for m, span in enumerate(spans) if len(span)]
+        self._places = [m for m, span in enumerate(spans) if len(span)]
+        self._count = len(bank)
+
+    def to_bins(self, bands: Array) -> Array:
+        """Return transpose(B) bands [513, T]."""
+        product: Array = self._low * bands[self._lower] + self._high * bands[self._upper]
+        return product
+
+    def to_bands(self, bins: Array) -> Array:
+        """Return B bins [M, T]."""
+        bands = np.zeros((self._count, bins.shape[1]))
+        for place, (first, weights) in zip(self._places, self._bands, strict=True):
+            np.add.reduce(weights * bins[first : first + len(weights)], axis=0, out=bands[place])
+        return bands
 
 
 def griffin_lim(

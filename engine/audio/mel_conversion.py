@@ -11,6 +11,7 @@ from engine.audio.pcm import Samples
 from engine.audio.spectrogram import BLOCK, N_MELS, bank_of, frequencies_of, kind_of
 from engine.checks.arguments import check_sample_rate
 from engine.checks.arrays import ArrayT, device_of, on_device, to_numpy
+from engine.checks.callers import warn_caller
 from engine.checks.mels import LMNT_MARGIN, LMNT_RANGE, LOG_MARGIN, LOG_RANGE
 from engine.config import MAX_MELS
 from engine.errors import InputError
@@ -20,6 +21,7 @@ ROUNDS = 5  # of the estimate; 30 are hardly closer to the exact mel
 # 8 kHz, and by 270 to 600 below 80 Hz.
 FALL_ABOVE, FALL_BELOW = 4.0, 400.0
 SMALLEST = 1e-12
+USUAL_BANDS = (64, 80, 100, 128)
 
 
 def convert_mel(
@@ -61,6 +63,9 @@ def convert_mel(
 
     Raises:
         InputError: an argument has an impossible value, or the values are not of the kind.
+
+    Warns:
+        UserWarning: a log mel has the values of an lmnt mel.
     """
     source, target = kind_of(from_kind, "from_kind"), kind_of(to_kind, "to_kind")
     sample_rate = check_sample_rate(sample_rate)
@@ -85,11 +90,18 @@ def _check_values(values: Samples, kind: str) -> Samples:
     """Raise InputError unless values are one or several mels of a kind."""
     if values.ndim not in (2, 3) or 0 in values.shape or values.shape[-2] > MAX_MELS:
         raise InputError(f"mel: expected shape [M, T] or [B, M, T] with at most {MAX_MELS} bands, got {values.shape}")
+    bands, frames = values.shape[-2:]
+    if frames in USUAL_BANDS and bands not in USUAL_BANDS:
+        raise InputError(f"mel: expected [M, T] or [B, M, T], got {values.shape}, which looks transposed; transpose it")
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("mel: expected finite values, got NaN or infinity")
     if kind == "lmnt" and (low < LMNT_RANGE[0] - LMNT_MARGIN or high > LMNT_RANGE[1] + LMNT_MARGIN):
         raise InputError(f"mel: expected values in [0, 1], as 'lmnt' mels have, got {low:.4g} to {high:.4g}")
+    if kind != "lmnt" and LMNT_RANGE[0] <= low and high <= LMNT_RANGE[1]:
+        warn_caller(
+            f"mel: expected natural logarithms, as {kind!r} mels have, got {low:.4g} to {high:.4g}, as 'lmnt' has"
+        )
     if kind != "lmnt" and high > LOG_RANGE[1] + LOG_MARGIN:
         wanted = f"natural logarithms up to about 2, as {kind!r} mels have"
         raise InputError(f"mel: expected {wanted}, got {low:.4g} to {high:.4g}; undo its normalization first")

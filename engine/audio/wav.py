@@ -89,7 +89,8 @@ def _channels(content: bytes, name: str, level: int) -> tuple[FloatArray, int]:
     content = riff.without_tag(content)
     try:
         if not content:
-            raise InputError("expected audio, got no bytes; an open file at its end needs seek(0)")
+            remedy = "no bytes; an open file at its end needs seek(0)" if name.startswith("<") else "an empty file"
+            raise InputError(f"expected audio, got {remedy}")
         if content[:4] in riff.SIGNATURES:
             wav = _parse(content, name, level + 1)
             return (wav.samples(), wav.rate) if wav.is_plain else _read_with_soundfile(wav.corrected(), wav.format)
@@ -275,7 +276,8 @@ def _read_with_soundfile(content: bytes, name: str) -> tuple[FloatArray, int]:
                 blocks.append(block)
             claimed, rate, channels = file.frames, int(file.samplerate), file.channels
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
-        raise InputError(f"expected a {name} file, got a damaged or truncated one: {error!s:.160}") from None
+        why = str(error).rpartition(">: ")[2]  # without the address of the object
+        raise InputError(f"expected a {name} file, got a damaged or truncated one: {why:.160}") from None
     samples = np.concatenate([np.zeros((0, channels), np.float32), *blocks])
     if len(samples) != claimed != MAX_COUNT:
         raise InputError(f"expected {claimed} samples, got {len(samples)}: the {name} file is truncated")

@@ -133,8 +133,8 @@ def load_checkpoint(
         recorded = _parse_recorded_config(source, text)
     else:
         start = source.read(0, START)
-        json = "JSON; pass the file of the weights" if start[:1] == b"{" else None
-        got = mistaken_kind(start) or json or f"{source.size} bytes, the first {source.start!r}"
+        others = {b"{": "JSON; pass the file of the weights", b"\x93": "a NumPy array; is it the mel?"}
+        got = mistaken_kind(start) or others.get(start[:1]) or f"{source.size} bytes, the first {source.start!r}"
         raise CheckpointError(f"{source.name}: expected safetensors or a PyTorch zip archive, got {got}")
     if recorded is not None and config is not None:
         raise InputError(f"config: expected None, because {source.name} is complete, got {str(config)!r:.80}")

@@ -176,9 +176,12 @@ def _run(arguments: argparse.Namespace, work: Callable[[Callable[[Summary], None
         notice(f"{text}: {counted(count)}")
     if summary.warnings > 1:
         notice(f"{counted(summary.warnings)} with warnings, of which the first is shown; -v shows all")
-    for name, reason in list(summary.failures.items())[:SHOWN]:
+    for name, reason in list(summary.failures.items())[: None if arguments.dry_run else SHOWN]:
         say(f"{name}: {reason}")
-    print_result(arguments, [_preview(summary) if arguments.dry_run else str(summary)], as_json(summary))
+    result = as_json(summary)
+    if arguments.dry_run:  # nothing was written
+        result["failures"] = dict(summary.failures)
+    print_result(arguments, [_preview(summary) if arguments.dry_run else str(summary)], result)
     return FAILED if summary.failed else 0
 
 

@@ -76,8 +76,9 @@ def add_command(commands: Commands) -> None:
     sampling.add_argument(
         "--draft",
         choices=(GRIFFIN_LIM,),
-        help=f"refine a waveform found by phase retrieval, by the last --steps of the fast schedule (default: "
-        f"{STEPS}), in place of noise",
+        metavar=GRIFFIN_LIM,
+        help="refine a waveform found by phase retrieval in place of noise, by the last "
+        f"{STEPS} steps of the fast schedule, or the last --steps",
     )
     sampling.add_argument(
         "--energy-min",

@@ -29,6 +29,7 @@ from engine.sampling.item import Event, Item, stop_if_set
 
 GRIFFIN_LIM = "griffin-lim"
 STEPS = 2  # docs/steps.md compares the numbers
+MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 46 KB a frame
 
 
 def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | None = None) -> Schedule:
@@ -43,7 +44,7 @@ def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | No
         InputError: the number of steps is impossible, the schedule is, or the network is PriorGrad's.
     """
     if config.prior:
-        raise InputError("draft: PriorGrad's noise is not white, which is not built; expected another network")
+        raise InputError("draft: PriorGrad's noise is not white, so its networks take no draft; leave it out")
     if schedule is not None:
         return build_schedule(config, None if steps == "fast" else steps, schedule)
     fast = build_schedule(config, "fast")
@@ -63,16 +64,25 @@ def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[F
         hop: samples per frame.
 
     Raises:
-        InputError: it is something else, has another form or length than the mels, or this mel cannot be inverted.
+        InputError: it is something else, has another form or length than the mels, or this mel cannot be inverted, or
+            is too long for it.
     """
     if isinstance(draft, str):
         check_name(draft, config)
+        if (longest := max(batch.lengths(1))) > MOST_FRAMES:
+            raise InputError(
+                f"draft: expected at most {MOST_FRAMES} frames for {GRIFFIN_LIM!r}, whose memory grows with them, "
+                f"got {longest}; cut the mel, or leave the draft out"
+            )
         return None
     lengths = batch.lengths(hop)
-    count = "one" if batch.form == "single" else str(len(lengths))
+    form = {"single": "[L]", "batch": f"[{len(lengths)}, L]", "list": f"a list of {len(lengths)}"}[batch.form]
+    if batch.form == "batch" and isinstance(draft, (list, tuple)):
+        raise InputError(f"draft: expected audio in the form of the mels, {form}, got {type(draft).__name__}")
     rows = draft if batch.form == "list" else [draft] if batch.form == "single" else check_recording(draft, "draft")
     if not isinstance(rows, (list, tuple, np.ndarray)) or len(rows) != len(lengths):
-        raise InputError(f"draft: expected audio in the form of the mels, {count}, got {type(draft).__name__}")
+        got = list(draft.shape) if hasattr(draft, "shape") else f"{type(draft).__name__}"
+        raise InputError(f"draft: expected audio in the form of the mels, {form}, got {got}")
     waveforms = []
     for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         name = "draft" if batch.form == "single" else f"draft[{i}]"
@@ -96,8 +106,9 @@ def check_name(draft: str, config: Config) -> None:
     Raises:
         InputError: it is another name, or this network's mels cannot be inverted.
     """
-    if draft != GRIFFIN_LIM:
-        raise InputError(f"draft: expected {GRIFFIN_LIM!r} or audio, got {draft!r:.80}")
+    if not isinstance(draft, str) or draft != GRIFFIN_LIM:
+        got = repr(draft)[:80] if isinstance(draft, str) else type(draft).__name__
+        raise InputError(f"draft: expected {GRIFFIN_LIM!r}, or audio for vocode, got {got}")
     try:
         mel_settings(config)
     except InputError as error:

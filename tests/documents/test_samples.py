@@ -52,6 +52,8 @@ def test_the_voice_repeats() -> None:
 def test_griffin_lim_repeats() -> None:
     mel = np.load(samples.DEMO)
     assert snr(committed("griffin-lim"), griffin_lim(mel, samples.RATES["voice"])) > SAME
+    short = samples.voice(2, draft="griffin-lim")
+    assert snr(committed("griffin-lim-refined"), short) > SAME
 
 
 @pytest.mark.slow

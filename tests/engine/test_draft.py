@@ -123,7 +123,7 @@ def test_noise_of_the_caller(voice: Voice) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draft": "hifigan"}, "draft: expected 'griffin-lim' or audio, got 'hifigan'"),
+        ({"draft": "hifigan"}, "draft: expected 'griffin-lim', or audio for vocode, got 'hifigan'"),
         ({"draft": 3}, "draft: expected a numpy array or a torch tensor, got int"),
         (
             {"draft": np.zeros(9 * 256 - 1, np.float32)},
@@ -145,15 +145,25 @@ def test_impossible_drafts_are_refused(voice: Voice, options: dict[str, Any], me
         voice.vocode(a_mel(9), **options)
 
 
+def test_the_memory_of_griffin_lim_is_bounded(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.voice.draft.MOST_FRAMES", 9)
+    voice.vocode(a_mel(9), **NAMED)
+    with pytest.raises(InputError, match=r"draft: expected at most 9 frames for 'griffin-lim', .* got 10; cut the mel"):
+        voice.vocode([a_mel(9), a_mel(10)], **NAMED)
+    voice.vocode(a_mel(10), draft=a_draft(10 * 256))
+
+
 def test_forms_must_agree(voice: Voice) -> None:
     mels = [a_mel(9), a_mel(4)]
     for draft, message in (
-        ([a_draft(9 * 256)], "draft: expected audio in the form of the mels, 2, got list"),
+        ([a_draft(9 * 256)], "draft: expected audio in the form of the mels, a list of 2, got list"),
         ([a_draft(9 * 256), a_draft(9 * 256)], r"draft\[1\]: expected 1024 samples"),
-        (a_draft(9 * 256), "draft: expected audio in the form of the mels, 2, got ndarray"),
+        (a_draft(9 * 256), r"draft: expected audio in the form of the mels, a list of 2, got \[2304\]"),
     ):
         with pytest.raises(InputError, match=message):
             voice.vocode(mels, draft=draft)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"in the form of the mels, \[2, L\], got list"):
+        voice.vocode(np.stack([a_mel(9)] * 2), draft=[a_draft(2304)] * 2)  # type: ignore[arg-type]
 
 
 def test_networks_whose_mels_or_noise_forbid_it(tmp_path: Path) -> None:

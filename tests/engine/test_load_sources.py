@@ -223,6 +223,7 @@ def test_home_is_expanded(folder: Path, audio: bytes, monkeypatch: pytest.Monkey
         (bytearray(b'{"channels": 64}'), CheckpointError, "bytes: .* got JSON; pass the file of the weights"),
         (bytearray(b"version https://git-lfs.github.com/spec/v1"), CheckpointError, "run 'git lfs pull'"),
         (bytearray(b"<!DOCTYPE html><title>Sign in</title>"), CheckpointError, "got a web page; download the file"),
+        (bytearray(b"\x93NUMPY\x01\x00"), CheckpointError, r"got a NumPy array; is it the mel\?"),
         (bytearray(b"\x1f\x8b\x08\x08weights"), CheckpointError, "got a gzip file; decompress it first"),
         (b"\0" * 100, CheckpointError, "bytes: expected safetensors or a PyTorch zip archive, got 100 bytes"),
         (bytearray(b"hello"), CheckpointError, "bytes: expected safetensors or a PyTorch zip archive, got 5 bytes"),

@@ -181,6 +181,24 @@ def test_a_checkpoint_in_memory(path: Path, tmp_path: Path) -> None:
     assert done.returncode and "which this process never saw" in done.stderr
 
 
+def test_a_changed_checkpoint_is_another(path: Path, tmp_path: Path) -> None:
+    mel, file = a_mel(1, 20, 6), tmp_path / "changing.safetensors"
+    file.write_bytes(path.read_bytes())
+    before = Vocoder(file)
+    expected = before(mel)
+    unused = Vocoder(file, steps=3)
+    save_checkpoint(file, Checkpoint(CONFIG, random_network(CONFIG, 1)))
+    assert torch.equal(Vocoder(file)(mel), engine.load(file, device="cpu").vocode(mel))
+    assert torch.equal(before(mel), expected) and not torch.equal(Vocoder(file)(mel), expected)
+    with pytest.raises(InputError, match="safetensors has changed since"):
+        unused(mel)
+
+
+def test_large_seeds(path: Path) -> None:
+    mel, seed = a_mel(1, 20, 6), 2**64 - 1
+    assert torch.equal(Vocoder(path, seed=seed)(mel), engine.load(path, device="cpu").vocode(mel, seed=seed))
+
+
 def test_a_mel_is_checked(path: Path) -> None:
     vocoder = Vocoder(path)
     for mel, message in (
@@ -191,6 +209,15 @@ def test_a_mel_is_checked(path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             vocoder(mel)
+    for arguments, message in (
+        (([[0.5]],), "mel: expected a torch tensor, got list"),
+        ((a_mel(1, 20, 6).numpy(),), "mel: expected a torch tensor, got ndarray"),
+        ((a_mel(1, 20, 6), [6]), "lengths: expected a torch tensor, got list"),
+        ((a_mel(1, 20, 6), None, 3), "generator: expected a torch.Generator, got int"),
+        ((a_mel(1, 20, 6), None, None, 3), "seeds: expected a torch tensor, got int"),
+    ):
+        with pytest.raises(InputError, match=message):
+            vocoder(*arguments)
     with pytest.raises(InputError, match="lengths: expected 1 integers"):
         vocoder(torch.rand(1, 20, 6), torch.tensor([3, 3]))
 

@@ -149,3 +149,15 @@ MEL = np.full((80, 4), 0.5, np.float32)
 def test_impossible_arguments(arguments: Any, options: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
         convert_mel(*arguments, **options)
+
+
+def test_a_transposed_mel_is_refused() -> None:
+    for shape in ((47, 80), (1, 47, 80), (2, 33, 100)):
+        with pytest.raises(InputError, match=r"mel: expected .* which looks transposed"):
+            convert_mel(np.full(shape, -3.0, np.float32), "tacotron", "lmnt", 22050)
+    assert convert_mel(np.full((80, 80), -3.0, np.float32), "tacotron", "lmnt", 22050).shape == (80, 80)
+
+
+def test_values_of_an_lmnt_mel_are_worth_a_warning() -> None:
+    with pytest.warns(UserWarning, match="mel: expected natural logarithms, .* as 'lmnt' has"):
+        convert_mel(np.full((80, 9), 0.4, np.float32), "tacotron", "lmnt", 22050)

@@ -89,8 +89,9 @@ def test_drafts_are_those_of_the_voice(job: Job, tmp_path: Path) -> None:
     mel, seed = np.load(job.mels / f"{name}.npy"), seed_of(Item(name, Path()), 0)
     audio = read_wav(tmp_path / "out" / f"{name}.wav")[0]
     np.testing.assert_allclose(audio, voice.vocode(mel, seed=seed, draft="griffin-lim"), atol=1.01 / 32768)
-    with pytest.raises(InputError, match="draft: expected 'griffin-lim'"):
-        vocode(job, tmp_path / "new", draft="vocos")
+    for draft in ("vocos", np.zeros(3, np.float32)):
+        with pytest.raises(InputError, match="draft: expected 'griffin-lim'"):
+            vocode(job, tmp_path / "new", draft=draft)
     assert not (tmp_path / "new").exists()
 
 

@@ -76,6 +76,12 @@ def test_a_dry_run(folder: Path, run: Run) -> None:
     status, out, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors", "--dry-run")
     assert status == FAILED and out == "4 files: 0 done, 4 to do, 0.2 s of audio; 2 cannot be read\n"
     assert sorted(line.split(":")[1] for line in err.splitlines()) == [" absent", " broken"]
+    for number in range(4):
+        Path(f"mels/broken{number}.npy").write_bytes(b"\x93NUMPY\x01")
+    status, out, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors", "--dry-run", "--json")
+    assert err.count("\n") == 6 and len(json.loads(out)["failures"]) == 6 and not Path("out").exists()
+    for number in range(4):
+        Path(f"mels/broken{number}.npy").unlink()
     Path("mels/broken.npy").unlink()
     Path("mels/absent.npy").unlink()
     assert error_of(run, "mel", "mels", "-o", "out", "--dry-run").startswith("mels: expected at least one file")
