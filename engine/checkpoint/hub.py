@@ -24,6 +24,7 @@ from engine.checkpoint.folders import (
     checkpoint_names,
     find_snapshot,
     list_names,
+    prefer_safetensors,
     select_name,
 )
 from engine.checkpoint.safetensors_file import read_safetensors
@@ -244,8 +245,7 @@ def _cached(address: Address, cache: Path, reason: str) -> Path:
 def _candidates(address: Address, names: list[str]) -> list[str]:
     """Return the names of the checkpoints in the folder of an address, safetensors if there are any."""
     inside = [name for name in names if posixpath.dirname(name) == address.file]
-    files = checkpoint_names(inside)
-    return [name for name in files if name.endswith(".safetensors")] or files
+    return prefer_safetensors(checkpoint_names(inside))
 
 
 def _select(address: Address, names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import engine
 from engine import CheckpointError, InputError, UnavailableError, Voice
+from engine.checkpoint.folders import find_checkpoint
 from engine.checkpoint.hub import Address, download, parse_address
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.config import Config
@@ -270,6 +272,36 @@ def test_layout_of_the_cache_as_a_folder(
         return
     with pytest.raises(CheckpointError, match=r"with the branch 'main' or one snapshot, got '0123.*', 'f00'; pass the"):
         engine.load(folder)
+
+
+@pytest.mark.parametrize("folder", ["", "vocoder/"])
+def test_address_and_path_in_the_cache_select_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    files = {f"{folder}{name}": b"x" for name in ("voice.safetensors", "weights.pt")}
+    snapshot = cached_repository(tmp_path, NAME, files)
+    expected = snapshot / folder / "voice.safetensors"
+    address = parse_address(f"{ADDRESS}/{folder}")
+    assert download(address, cache_dir=tmp_path, local_files_only=True) == expected
+    assert find_checkpoint(snapshot / folder) == expected
+    if not folder:
+        assert find_checkpoint(snapshot.parents[1]) == expected
+    monkeypatch.chdir(snapshot / folder)
+    assert find_checkpoint(Path()).name == expected.name
+    (tmp_path / "trained").mkdir()
+    for name in ("voice.safetensors", "weights.pt"):
+        (tmp_path / "trained" / name).write_bytes(b"x")
+    assert find_checkpoint(tmp_path / "trained").name == "weights.pt"  # a trainer's folder
+
+
+def test_links_to_missing_files_in_the_cache(tmp_path: Path) -> None:
+    snapshot = cached_repository(tmp_path, NAME, {"model.safetensors": b"x", "config.json": b"{}"})
+    shutil.rmtree(snapshot.parents[1] / "blobs")
+    for folder in (snapshot, snapshot.parents[1]):
+        with pytest.raises(
+            CheckpointError, match=r"got 'model\.safetensors', which is a link to a missing file; download it again$"
+        ):
+            engine.load(folder)
 
 
 def test_folder_and_file_by_from_pretrained(
