@@ -113,7 +113,7 @@ def test_open_file_has_the_configuration_beside_it(tmp_path: Path) -> None:
     original = random_checkpoint(tmp_path, "speechbrain")
     with open(original.path, "rb") as file:
         assert engine.load(file).config == original.config
-    with pytest.raises(CheckpointError, match=r"^bytes: dilation_cycle_length, .* missing: put it into config.json"):
+    with pytest.raises(CheckpointError, match=r"^bytes: dilation_cycle_length, .* missing: put them into config.json"):
         engine.load(original.path.read_bytes())
 
 
