@@ -83,6 +83,15 @@ def is_address(text: str) -> bool:
     return text.startswith("hf:/")
 
 
+def is_repository(text: str) -> bool:
+    """Return whether a text has the form "owner/name".
+
+    Args:
+        text: the id of a repository.
+    """
+    return re.fullmatch(f"{_NAME}/{_NAME}", text) is not None
+
+
 def parse_address(text: str) -> Address:
     """Return the parts of an address.
 

@@ -201,6 +201,32 @@ def test_parts_stated_twice(hub: Hub) -> None:
     assert not hub.requests
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"id": None}, "id: expected 'owner/name', an existing folder or file, or one of 'voice', .*, got None"),
+        ({"id": 3}, "id: expected 'owner/name', .*, got 3"),
+        ({"id": "absent"}, "id: expected 'owner/name', .*, got 'absent'"),
+        ({"id": "a/b/c"}, "id: expected 'owner/name', .*, got 'a/b/c'"),
+        ({"id": "digits", "revision": "v1"}, "revision: expected None for the bundled network 'digits', got 'v1'"),
+        ({"id": "digits", "file": "a.pt"}, r"file: expected None for the bundled network 'digits', got 'a\.pt'"),
+        ({"revision": 3}, "revision: expected the name of a branch, a tag or a commit, or None, got 3"),
+        ({"file": 3}, "file: expected a path in the repository, or None, got 3"),
+        ({"cache_dir": 3}, "cache_dir: expected a path, or None, got 3"),
+        ({"token": 5}, "token: expected a text, True or False, or None, got int"),
+    ],
+)
+def test_arguments_of_from_pretrained(hub: Hub, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}$"):
+        Voice.from_pretrained(**{"id": NAME, **options})
+    assert not hub.requests
+
+
+def test_bundled_network_by_from_pretrained(hub: Hub) -> None:
+    assert Voice.from_pretrained("digits", threads=1).config == engine.load("digits", threads=1).config
+    assert not hub.requests
+
+
 # The cache
 
 
