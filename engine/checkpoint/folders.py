@@ -17,6 +17,7 @@ _USUAL_NAMES = (
 )
 _SNAPSHOTS, _REFS = "snapshots", "refs"
 MAIN = "main"  # the default branch of a repository
+DANGLING = "{!r:.80}, which is a link to a missing file"
 _MAX_REF = 1 << 10  # bytes
 
 
@@ -26,6 +27,7 @@ def find_checkpoint(folder: Path) -> Path:
     A file of a usual name ("weights.pt", "model.safetensors", "diffwave.ckpt") comes first. Otherwise there is one file
     with the suffix of a checkpoint, or a series whose names differ by the number of the step; the largest is the last.
     A folder of the hub's cache ("models--owner--name") stands for the snapshot of its branch "main", or its only one.
+    In a snapshot safetensors come first, as for the address of the repository.
 
     Args:
         folder: an existing folder.
@@ -39,9 +41,15 @@ def find_checkpoint(folder: Path) -> Path:
     except OSError as error:
         raise CheckpointError(f"{folder}: expected a folder with a checkpoint, got: {error.strerror}") from None
     files = [name for name in names if (folder / name).is_file()]
-    selected = select_name(files)
+    candidates = checkpoint_names(files)
+    if _is_cached(folder):
+        candidates = prefer_safetensors(candidates)
+    selected = select_name(candidates)
     if selected is None:
-        candidates = checkpoint_names(files)
+        if not candidates and (dangling := checkpoint_names(name for name in names if is_dangling(folder / name))):
+            remedy = "; download it again" if _is_cached(folder) else ""
+            got = DANGLING.format(dangling[0])
+            raise CheckpointError(f"{folder}: expected a folder with one checkpoint, got {got}{remedy}")
         remedy = "; pass one of its files" if candidates else ""
         listed = list_names(candidates or names)
         raise CheckpointError(f"{folder}: expected a folder with one checkpoint or weights.pt, got {listed}{remedy}")
@@ -74,6 +82,24 @@ def checkpoint_names(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.endswith(SUFFIXES))
 
 
+def prefer_safetensors(names: list[str]) -> list[str]:
+    """Return the names of the safetensors files; all names if there is none.
+
+    Args:
+        names: of checkpoints.
+    """
+    return [name for name in names if name.endswith(".safetensors")] or names
+
+
+def is_dangling(path: Path) -> bool:
+    """Return whether a path is a link to a missing file, as in a cache that was copied without its blobs.
+
+    Args:
+        path: of a file.
+    """
+    return path.is_symlink() and not path.exists()
+
+
 def list_names(names: list[str]) -> str:
     """Return names for a message: the first four, or "an empty one".
 
@@ -103,7 +129,7 @@ def find_snapshot(repository: Path, revision: str = MAIN) -> Path | None:
 
 def _snapshot_in(folder: Path) -> Path:
     """Return the snapshot to use if a folder is a repository of the hub's cache, else the folder itself."""
-    if not (folder / _SNAPSHOTS).is_dir() or not (folder.name.startswith("models--") or (folder / _REFS).is_dir()):
+    if not (folder / _SNAPSHOTS).is_dir() or not _is_repository(folder):
         return folder
     if (snapshot := find_snapshot(folder)) is not None:
         return snapshot
@@ -114,3 +140,14 @@ def _snapshot_in(folder: Path) -> Path:
             f"{list_names(commits)}; pass the folder of a snapshot"
         )
     return folder / _SNAPSHOTS / commits[0]
+
+
+def _is_cached(folder: Path) -> bool:
+    """Return whether a folder is a snapshot in the hub's cache, or lies in one."""
+    above = Path(os.path.abspath(folder)).parents
+    return any(place.name == _SNAPSHOTS and _is_repository(place.parent) for place in above)
+
+
+def _is_repository(folder: Path) -> bool:
+    """Return whether a folder with snapshots is a repository of the hub's cache."""
+    return folder.name.startswith("models--") or (folder / _REFS).is_dir()

@@ -10,6 +10,7 @@ import errno
 import os
 import posixpath
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from engine.checkpoint.folders import (
+    DANGLING,
     MAIN,
     SUFFIXES,
     checkpoint_names,
     find_snapshot,
+    is_dangling,
     list_names,
+    prefer_safetensors,
     select_name,
 )
 from engine.checkpoint.safetensors_file import read_safetensors
@@ -41,6 +45,7 @@ _NAME = r"[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(
     rf"(?P<repository>{_NAME}/{_NAME})(@(?P<revision>refs/(pr|convert)/[\w.-]+|[\w.%+-]+))?(/(?P<file>.*))?"
 )
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _LOG_IN = "pass token=, or run 'hf auth login'"
 
@@ -76,6 +81,15 @@ def is_address(text: str) -> bool:
         text: a model.
     """
     return text.startswith("hf:/")
+
+
+def is_repository(text: str) -> bool:
+    """Return whether a text has the form "owner/name".
+
+    Args:
+        text: the id of a repository.
+    """
+    return re.fullmatch(f"{_NAME}/{_NAME}", text) is not None
 
 
 def parse_address(text: str) -> Address:
@@ -129,7 +143,8 @@ def download(
 ) -> Path:
     """Return the checkpoint of an address, in the hub's cache; download what the cache lacks.
 
-    Without a connection the newest cached files are used, with a warning.
+    Without a connection the newest cached files are used, with a warning. Neither a commit by its full number, which
+    has no newer files, nor offline use on purpose (`local_files_only`, HF_HUB_OFFLINE) warns.
 
     Args:
         address: of a repository, a folder in it or a file.
@@ -149,6 +164,8 @@ def download(
     cache = Path(os.path.expanduser(cache_dir or library.constants.HF_HUB_CACHE))
     if local_files_only:
         return _cached(address, cache, "local_files_only=True")
+    if library.constants.HF_HUB_OFFLINE:
+        return _cached(address, cache, "HF_HUB_OFFLINE=1")
     try:
         with nullcontext() if progress else _without_progress(library):
             return _download(library, address, settings, {"cache_dir": cache, "token": token})
@@ -161,7 +178,8 @@ def download(
             raise refusal from None
         reason = f"the hub cannot be reached ({_one_line(error.__cause__ or error)})"
     path = _cached(address, cache, reason)
-    warn_caller(f"{address}: used the cached files, because {reason}")
+    if not _COMMIT.fullmatch(address.revision or ""):
+        warn_caller(f"{address}: used the cached files, because {reason}")
     return path
 
 
@@ -229,23 +247,30 @@ def _cached(address: Address, cache: Path, reason: str) -> Path:
     repository = cache / f"models--{address.repository.replace('/', '--')}"
     snapshot = find_snapshot(repository, address.revision or MAIN)
     names: list[str] = []
-    if snapshot is not None:
-        paths = (path for path in snapshot.rglob("*") if path.is_file())
-        names = sorted(path.relative_to(snapshot).as_posix() for path in paths)
+    dangling: list[str] = []
+    for path in sorted(snapshot.rglob("*")) if snapshot is not None else ():
+        if path.is_file() or is_dangling(path):
+            (names if path.is_file() else dangling).append(path.relative_to(snapshot or cache).as_posix())
     file = address.file
     if not address.names_file and _candidates(address, names):
         file = _select(address, names)
-    if snapshot is None or file not in names:
-        held = f"; it holds {list_names(names)}" if names else ""
-        raise CheckpointError(f"{address}: expected the file in the cache {cache}, because {reason}, got none{held}")
-    return snapshot / file
+    if snapshot is not None and file in names:
+        return snapshot / file
+    expected = repr(file) if address.names_file else f"a checkpoint in {file!r}" if file else "a checkpoint"
+    links = [file] if file in dangling else _candidates(address, dangling)
+    if links:
+        got = f"{DANGLING.format(links[0])}; download it again"
+    elif others := checkpoint_names(names):
+        got = f"none; pass one that it holds, '{Address(address.repository, address.revision, others[0])}'"
+    else:
+        got = f"none; it holds {list_names(names)}" if names else "none"
+    raise CheckpointError(f"{address}: expected {expected} in the cache {cache}, because {reason}, got {got}")
 
 
 def _candidates(address: Address, names: list[str]) -> list[str]:
     """Return the names of the checkpoints in the folder of an address, safetensors if there are any."""
     inside = [name for name in names if posixpath.dirname(name) == address.file]
-    files = checkpoint_names(inside)
-    return [name for name in files if name.endswith(".safetensors")] or files
+    return prefer_safetensors(checkpoint_names(inside))
 
 
 def _select(address: Address, names: list[str]) -> str:
@@ -287,4 +312,4 @@ def _refusal(errors: ModuleType, address: Address, error: Exception) -> Checkpoi
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")

@@ -145,7 +145,7 @@ def load_checkpoint(
             checkpoint = _from_recorded_config(tensors, recorded)
         else:
             selected = select_weights(tensors, average, weights or WEIGHTS[0])
-            checkpoint = _from_family(selected, container, sources, source.folder)
+            checkpoint = _from_family(selected, container, sources, source.folder, config)
     except CheckpointError as error:
         raise CheckpointError(f"{source.name}: {error}") from None
     if weights not in (None, selected.weights):
@@ -265,7 +265,11 @@ def _list_names(names: list[str]) -> str:
 
 
 def _from_family(
-    selected: Selection, container: str, sources: dict[str, dict[Any, Any]], folder: Path | None
+    selected: Selection,
+    container: str,
+    sources: dict[str, dict[Any, Any]],
+    folder: Path | None,
+    config_path: str | os.PathLike[str] | None,
 ) -> Checkpoint:
     """Build a network from a family's tensors and settings, with the family's own file of settings where it is needed.
 
@@ -290,7 +294,9 @@ def _from_family(
     if default_rate is not None:
         settings.setdefault("sample_rate", default_rate)
     if missing := missing_settings(family, settings):
-        raise CheckpointError(f"{', '.join(missing)} missing: put it into config.json beside the file")
+        place = "config.json beside the file" if config_path is None else Path(config_path).name
+        them = "them" if len(missing) > 1 else "it"
+        raise CheckpointError(f"{', '.join(missing)} missing: put {them} into {place}")
     default_kind = family.default_mel_kind if certain and not unconditional else None
     if not unconditional:  # the length of a vocoder's training clips has no meaning for its audio
         settings.pop("clip_samples", None)

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 from engine.checkpoint.bundled import Model
 from engine.checks.arguments import check_clip_length
 from engine.checks.arrays import AnyArray
-from engine.compat.original import OriginalVoice, as_batch, check_torch, device_of, draw_noise, load_original
+from engine.compat.original import (
+    OriginalVoice,
+    as_batch,
+    check_noise,
+    check_torch,
+    device_of,
+    draw_noise,
+    load_original,
+)
 from engine.config import BASE_FAST_SCHEDULE
 from engine.errors import InputError
 
@@ -76,6 +84,7 @@ def predict(
         NotImplementedError: `params` is neither a dict nor a sequence of them.
     """
     check_torch()
+    check_noise(noise=noise, seed=seed, generator=generator)
     import torch
 
     voice = load_original(models, _path_of(model_dir), ("lmnt",), device=device, precision=precision, threads=threads)

@@ -144,6 +144,21 @@ def check_torch() -> None:
         raise UnavailableError("engine.compat: its calls return tensors of PyTorch; pip install torch")
 
 
+def check_noise(**sources: object) -> None:
+    """Check that at most one source of noise is given, since a second one would have no effect.
+
+    Args:
+        sources: the arguments by name, None for one that is not given.
+
+    Raises:
+        InputError: several are given.
+    """
+    stated = [name for name, value in sources.items() if value is not None]
+    if len(stated) > 1:
+        first, second = stated[:2]
+        raise InputError(f"{first}: expected None beside {second}, got both; pass one of {', '.join(sources)}")
+
+
 def as_batch(mel: Any, device: torch.device) -> torch.Tensor:
     """Return a mel [M, T] or [B, M, T], NumPy or torch, as a tensor [B, M, T] on a device.
 

@@ -22,7 +22,15 @@ from engine.checkpoint import hub
 from engine.checkpoint.folders import find_checkpoint
 from engine.checkpoint.hyperparams import read_hyperparams
 from engine.checks.arrays import AnyArray
-from engine.compat.original import OriginalVoice, as_batch, check_torch, device_of, draw_noise, load_original
+from engine.compat.original import (
+    OriginalVoice,
+    as_batch,
+    check_noise,
+    check_torch,
+    device_of,
+    draw_noise,
+    load_original,
+)
 from engine.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
@@ -236,6 +244,7 @@ class DiffWaveVocoder:
         """
         import torch
 
+        check_noise(noise=noise, seed=seed, generator=generator)
         voice = self._voice
         if unconditional == bool(voice.config.n_mels) or unconditional == (condition is not None):
             wanted = f"[B, {voice.config.n_mels}, T]" if voice.config.n_mels else "none, with unconditional=True"

@@ -14,11 +14,14 @@ from engine.checkpoint.bundled import NAMES, Model, Reloadable, source_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.checkpoint.source import Source
 from engine.checks.arguments import check_count
+from engine.errors import InputError
 from engine.kernels import registry
 from engine.kernels.processors import default_threads
 
 _LOG = logging.getLogger(__name__)
 MAX_THREADS = 1024
+
+_IDS = f"'owner/name', an existing folder or file, or one of {', '.join(map(repr, NAMES))}"
 
 LoadableT = TypeVar("LoadableT", bound="Loadable")
 
@@ -49,7 +52,8 @@ class Loadable(Reloadable):
         them. Nothing in a file is executed.
 
         Args:
-            id: "owner/name" of a repository; or an existing folder or file, as `engine.load` takes it.
+            id: "owner/name" of a repository, or its address; or an existing folder or file, or the name of a bundled
+                network, as `engine.load` takes them.
             revision: a branch, a tag or the number of a commit; None for the default branch.
             cache_dir: of the hub's cache; None for that of huggingface_hub.
             local_files_only: whether to take the files from the cache and make no request.
@@ -69,11 +73,20 @@ class Loadable(Reloadable):
             UnavailableError: huggingface_hub is not installed; or see `engine.load`.
             InputError: an argument has an impossible value.
         """
-        path = Path(id)
-        if path.exists():
-            path = path / file if file else path
+        _check_place(id, revision=revision, cache_dir=cache_dir, token=token, file=file)
+        text = os.fsdecode(id)
+        path: str | Path = Path(os.path.expanduser(text))
+        if os.path.exists(path):
+            path = Path(path, file) if file else path
+        elif id in NAMES:
+            for name, value in (("revision", revision), ("file", file)):
+                if value:
+                    raise InputError(f"{name}: expected None for the bundled network {id!r}, got {value!r:.80}")
+            path = text
         else:
-            address = hub.parse_address(hub.address_of(os.fspath(id), revision, file))
+            if not hub.is_address(text) and not hub.is_repository(text):
+                raise InputError(f"id: expected {_IDS}, got {text!r:.80}")
+            address = hub.parse_address(hub.address_of(text, revision, file))
             path = hub.download(address, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
         return load_as(
             cls,
@@ -85,6 +98,23 @@ class Loadable(Reloadable):
             mel_kind=mel_kind,
             weights=weights,
         )
+
+
+def _check_place(id: object, **options: object) -> None:
+    """Check the types of what `from_pretrained` passes to the hub."""
+    if not isinstance(id, (str, os.PathLike)):
+        raise InputError(f"id: expected {_IDS}, got {id!r:.80}")
+    kinds: dict[str, tuple[str, tuple[type, ...]]] = {
+        "revision": ("the name of a branch, a tag or a commit", (str,)),
+        "cache_dir": ("a path", (str, os.PathLike)),
+        "token": ("a text, True or False", (str, bool)),
+        "file": ("a path in the repository", (str, os.PathLike)),
+    }
+    for name, value in options.items():
+        expected, types = kinds[name]
+        if value is not None and not isinstance(value, types):
+            got = type(value).__name__ if name == "token" else f"{value!r:.80}"  # a token may be secret
+            raise InputError(f"{name}: expected {expected}, or None, got {got}")
 
 
 def load_as(

@@ -25,6 +25,7 @@ from typing import Any
 from engine.audio.mel_files import read_mel
 from engine.audio.wav import write_wav
 from engine.checks.arrays import FloatArray
+from engine.compat.original import check_noise
 from engine.config import parse_object
 from engine.errors import CheckpointError, InputError
 from engine.voice.loading import load_as
@@ -67,6 +68,7 @@ def generate(
         CheckpointError: the configuration or the checkpoint is missing or damaged.
         InputError: the mel is missing or of another shape, or an argument has an impossible value.
     """
+    check_noise(noise=noise, seed=seed)
     settings = _read_config(Path(config))
     network, diffusion, places = (settings[name] for name in _SETTINGS)
     folder = Path("exp", f"ch{network['res_channels']}_T{diffusion['T']}_betaT{diffusion['beta_T']}")

@@ -85,7 +85,7 @@ def test_conversion_of_a_shared_example_is_lossless(tmp_path: Path, name: str) -
 def test_missing_settings_have_the_names_of_the_family(tmp_path: Path, layout: str, match: str) -> None:
     path = random_checkpoint(tmp_path, layout).path
     (tmp_path / "config.json").rename(tmp_path / "other.json")
-    assert_refused(path, f": {match}: put it into config.json beside the file")
+    assert_refused(path, f": {match}: put them into config.json beside the file")
     assert_refused(path, "other: expected a configuration, got no such file", config=tmp_path / "other")
     assert load_checkpoint(path, config=tmp_path / "other.json").config == layout_config(layout)
     (tmp_path / "config.json").write_text("rubbish")

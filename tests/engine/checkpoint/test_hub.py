@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 
 import engine
 from engine import CheckpointError, InputError, UnavailableError, Voice
-from engine.checkpoint.hub import Address, download, parse_address
+from engine.checkpoint.folders import find_checkpoint
+from engine.checkpoint.hub import Address, _one_line, download, parse_address
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.config import Config
 from tests.support.hub import COMMIT, TOKEN, Hub, Repository, cached_repository, running_hub, use_hub
@@ -198,6 +201,32 @@ def test_parts_stated_twice(hub: Hub) -> None:
     assert not hub.requests
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"id": None}, "id: expected 'owner/name', an existing folder or file, or one of 'voice', .*, got None"),
+        ({"id": 3}, "id: expected 'owner/name', .*, got 3"),
+        ({"id": "absent"}, "id: expected 'owner/name', .*, got 'absent'"),
+        ({"id": "a/b/c"}, "id: expected 'owner/name', .*, got 'a/b/c'"),
+        ({"id": "digits", "revision": "v1"}, "revision: expected None for the bundled network 'digits', got 'v1'"),
+        ({"id": "digits", "file": "a.pt"}, r"file: expected None for the bundled network 'digits', got 'a\.pt'"),
+        ({"revision": 3}, "revision: expected the name of a branch, a tag or a commit, or None, got 3"),
+        ({"file": 3}, "file: expected a path in the repository, or None, got 3"),
+        ({"cache_dir": 3}, "cache_dir: expected a path, or None, got 3"),
+        ({"token": 5}, "token: expected a text, True or False, or None, got int"),
+    ],
+)
+def test_arguments_of_from_pretrained(hub: Hub, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}$"):
+        Voice.from_pretrained(**{"id": NAME, **options})
+    assert not hub.requests
+
+
+def test_bundled_network_by_from_pretrained(hub: Hub) -> None:
+    assert Voice.from_pretrained("digits", threads=1).config == engine.load("digits", threads=1).config
+    assert not hub.requests
+
+
 # The cache
 
 
@@ -209,11 +238,12 @@ def test_local_files_only(hub: Hub, checkpoints: dict[str, bytes], tmp_path: Pat
         voice = Voice.from_pretrained(NAME, revision=revision, cache_dir=cache, local_files_only=True, threads=1)
         assert voice.config.family == "speechbrain"
     for options, held in (
-        ({"revision": "v2"}, "got none$"),
-        ({"file": "b.pt"}, r"got none; it holds 'config\.json', 'diffwave\.ckpt', 'x/a\.pt'$"),
-        ({"file": "y"}, "got none; it holds"),
+        ({"revision": "v2"}, "expected a checkpoint .*got none$"),
+        ({"file": "b.pt"}, rf"expected 'b\.pt' .*got none; pass one that it holds, '{ADDRESS}/diffwave\.ckpt'$"),
+        ({"file": "y"}, "expected a checkpoint in 'y' .*got none; pass one that it holds, "),
     ):
-        with pytest.raises(CheckpointError, match=rf"expected the file in the cache .*, because local_files_.*{held}"):
+        before, after = held.split(".*", 1)
+        with pytest.raises(CheckpointError, match=rf"{before}in the cache .*, because local_files_only=True, {after}"):
             Voice.from_pretrained(NAME, cache_dir=cache, local_files_only=True, **options)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"in the cache .*, because local_files_only=True, got none$"):
         Voice.from_pretrained("owner/other", cache_dir=cache, local_files_only=True)
@@ -221,23 +251,47 @@ def test_local_files_only(hub: Hub, checkpoints: dict[str, bytes], tmp_path: Pat
 
 
 def test_offline(monkeypatch: pytest.MonkeyPatch, checkpoints: dict[str, bytes], tmp_path: Path) -> None:
-    """A hub that does not answer, and HF_HUB_OFFLINE: the cache with a warning, or an error that names the reason."""
+    """A hub that does not answer: the cache with a warning, or an error that names the reason."""
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub retries
-    for offline in (False, True):
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
-        with pytest.raises(
-            CheckpointError, match=r"in the cache .*, because the hub cannot be reached \(.*\), got none"
-        ):
-            engine.load(f"hf://owner/absent{offline}/a.pt")
-        with pytest.raises(CheckpointError, match="because the hub cannot be reached"):
-            engine.load(f"hf://owner/absent{offline}")
+    with pytest.raises(CheckpointError, match=r"in the cache .*, because the hub cannot be reached \(.*\), got none"):
+        engine.load("hf://owner/absent/a.pt")
+    with pytest.raises(CheckpointError, match="because the hub cannot be reached"):
+        engine.load("hf://owner/absent")
     cached_repository(tmp_path, NAME, {"a.safetensors": checkpoints["safetensors"]})
     with pytest.warns(UserWarning, match=rf"^{ADDRESS}: used the cached files, because the hub cannot be reached"):
         assert engine.load(ADDRESS, threads=1).config.family == "lmnt"
     with pytest.warns(UserWarning) as caught:
         Voice.from_pretrained(NAME, threads=1)
     assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine.load(f"{ADDRESS}@{COMMIT}", threads=1)  # a commit has no newer files
+
+
+def test_offline_on_purpose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    snapshot = cached_repository(tmp_path, NAME, {"vocoder/model.safetensors": b"x", "vocoder/b/config.json": b"{}"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = download(parse_address(f"{ADDRESS}/vocoder"))
+    assert path == snapshot / "vocoder" / "model.safetensors"
+    remedy = rf"got none; pass one that it holds, '{ADDRESS}/vocoder/model\.safetensors'$"
+    for file, missing in (("", "a checkpoint"), ("/a.pt", r"'a\.pt'"), ("/vocoder/b", "a checkpoint in 'vocoder/b'")):
+        with pytest.raises(
+            CheckpointError, match=rf"expected {missing} in the cache .*, because HF_HUB_OFFLINE=1, {remedy}"
+        ):
+            download(parse_address(f"{ADDRESS}{file}"))
+    shutil.rmtree(snapshot.parents[1] / "blobs")
+    for file in ("vocoder", "vocoder/model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"got 'vocoder/model\.safetensors', which is a link to a missing"):
+            download(parse_address(f"{ADDRESS}/{file}"))
+
+
+def test_long_reasons_end_with_a_word() -> None:
+    words = "word " * 100
+    assert _one_line(OSError(f"a\n{words}")).endswith("word ...")
 
 
 def test_cache_that_cannot_be_written(hub: Hub, checkpoints: dict[str, bytes], tmp_path: Path) -> None:
@@ -270,6 +324,36 @@ def test_layout_of_the_cache_as_a_folder(
         return
     with pytest.raises(CheckpointError, match=r"with the branch 'main' or one snapshot, got '0123.*', 'f00'; pass the"):
         engine.load(folder)
+
+
+@pytest.mark.parametrize("folder", ["", "vocoder/"])
+def test_address_and_path_in_the_cache_select_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    files = {f"{folder}{name}": b"x" for name in ("voice.safetensors", "weights.pt")}
+    snapshot = cached_repository(tmp_path, NAME, files)
+    expected = snapshot / folder / "voice.safetensors"
+    address = parse_address(f"{ADDRESS}/{folder}")
+    assert download(address, cache_dir=tmp_path, local_files_only=True) == expected
+    assert find_checkpoint(snapshot / folder) == expected
+    if not folder:
+        assert find_checkpoint(snapshot.parents[1]) == expected
+    monkeypatch.chdir(snapshot / folder)
+    assert find_checkpoint(Path()).name == expected.name
+    (tmp_path / "trained").mkdir()
+    for name in ("voice.safetensors", "weights.pt"):
+        (tmp_path / "trained" / name).write_bytes(b"x")
+    assert find_checkpoint(tmp_path / "trained").name == "weights.pt"  # a trainer's folder
+
+
+def test_links_to_missing_files_in_the_cache(tmp_path: Path) -> None:
+    snapshot = cached_repository(tmp_path, NAME, {"model.safetensors": b"x", "config.json": b"{}"})
+    shutil.rmtree(snapshot.parents[1] / "blobs")
+    for folder in (snapshot, snapshot.parents[1]):
+        with pytest.raises(
+            CheckpointError, match=r"got 'model\.safetensors', which is a link to a missing file; download it again$"
+        ):
+            engine.load(folder)
 
 
 def test_folder_and_file_by_from_pretrained(

@@ -71,6 +71,20 @@ def test_settings_of_a_checkpoint(tmp_path: Path) -> None:
     assert_network(load_checkpoint(original.path, config=tmp_path / "other.yml"), original.config, original.tensors)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spec_n_mels: 4\n", "dilation_cycle_length, beta_start, beta_end, total_steps missing: put them into h.yaml"),
+        ("dilation_cycle_length: 2\nbeta_start: 1e-4\nbeta_end: 0.05\n", "total_steps missing: put it into h.yaml"),
+    ],
+)
+def test_missing_settings_belong_into_the_named_file(tmp_path: Path, text: str, message: str) -> None:
+    original = random_checkpoint(tmp_path, "speechbrain")
+    (tmp_path / "h.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=f": {message}$"):
+        load_checkpoint(original.path, config=tmp_path / "h.yaml")
+
+
 def test_contradiction(tmp_path: Path) -> None:
     original = random_checkpoint(tmp_path, "speechbrain")
     (tmp_path / "config.json").write_text(json.dumps({"dilation_cycle_length": 3}))

@@ -75,6 +75,6 @@ def test_process(hub: Hub, tmp_path: Path) -> None:
             command, env={**environment, "HF_HUB_OFFLINE": offline}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert ("used the cached files, because the hub cannot be reached" in done.stderr) == (offline == "1")
+        assert "the cached files" not in done.stderr  # offline on purpose
     assert hub.downloads() == ["model.safetensors"]
     assert list((tmp_path / "home" / "hub").glob("models--owner--voice/snapshots/*/model.safetensors"))

@@ -143,3 +143,13 @@ def test_other_families_are_refused(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(CheckpointError, match="a checkpoint of the family lmnt, got priorgrad; load it with"):
             predict(torch.zeros(4, 3), path, device="cpu")
+
+
+@pytest.mark.parametrize(("first", "second"), [("noise", "seed"), ("noise", "generator"), ("seed", "generator")])
+def test_two_sources_of_noise_are_refused(small: str, first: str, second: str) -> None:
+    values = {"noise": (torch.zeros(1, 72), torch.zeros(49, 1, 72)), "seed": 3, "generator": torch.Generator()}
+    options: dict[str, Any] = {name: values[name] for name in (first, second)}
+    with pytest.raises(
+        InputError, match=rf"^{first}: expected None beside {second}, got both; pass one of noise, seed, generator$"
+    ):
+        predict(torch.full((4, 3), 0.5), small, device=CPU, threads=1, **options)

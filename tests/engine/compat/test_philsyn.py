@@ -138,3 +138,9 @@ def test_incomplete_configuration(vocoder: dict[str, Any]) -> None:
     Path("config.json").write_text('{"wavenet_config": {"res_channels": 16}}')
     with pytest.raises(CheckpointError, match=r"config\.json: expected diffusion_config\.T, got none"):
         generate()
+
+
+def test_two_sources_of_noise_are_refused(vocoder: dict[str, Any]) -> None:
+    noise = np.zeros((1, 72), np.float32), np.zeros((49, 1, 72), np.float32)
+    with pytest.raises(InputError, match=r"^noise: expected None beside seed, got both; pass one of noise, seed$"):
+        generate("config.json", "LJ001-0001", seed=3, noise=noise)

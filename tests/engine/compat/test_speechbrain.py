@@ -171,3 +171,13 @@ def test_hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert len(hub.requests) == asked
     mel = torch.full((1, 4, 3), -5.0)
     assert torch.equal(vocoder.decode_batch(mel, HOP, seed=1), again.decode_batch(mel, HOP, seed=1))
+
+
+@pytest.mark.parametrize(("first", "second"), [("noise", "seed"), ("noise", "generator"), ("seed", "generator")])
+def test_two_sources_of_noise_are_refused(vocoder: DiffWaveVocoder, first: str, second: str) -> None:
+    values = {"noise": (torch.zeros(1, 72), torch.zeros(49, 1, 72)), "seed": 3, "generator": torch.Generator()}
+    options: dict[str, Any] = {name: values[name] for name in (first, second)}
+    with pytest.raises(
+        InputError, match=rf"^{first}: expected None beside {second}, got both; pass one of noise, seed, generator$"
+    ):
+        vocoder.decode_batch(torch.full((1, 4, 3), -5.0), HOP, **options)
