@@ -40,11 +40,11 @@ web: $(VENV)/installed-test  ## the page of the service in Chromium (extra `web`
 	$(BIN)/python -m pytest -m web
 
 wheels: $(VENV)/installed-wheels  ## Linux wheels for x86-64 and 64-bit Arm in dist/, installed and run
-	$(BIN)/python -m tools.wheels dist
+	$(BIN)/python -m csrc.tools.wheels dist
 	$(BIN)/python -m pytest -m wheels -rs
 
 targets: $(VENV)/installed-wheels  ## compiles csrc for Windows and macOS, and runs nothing
-	$(BIN)/python -m tools.targets
+	$(BIN)/python -m csrc.tools.targets
 
 # With the flags of setup.py.
 build/arm/runner: tests/arm/runner.cpp setup.py $(shell find csrc/cpu -type f)
@@ -76,7 +76,8 @@ check: $(VENV)/installed-check  ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.cu' '*.h' '*.inl' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy -p engine
-	$(BIN)/mypy examples tools
+	$(BIN)/mypy examples
+	$(BIN)/mypy -p csrc.tools
 
 docs: $(VENV)/installed-docs  ## the site of the documentation, without a dead link
 	$(BIN)/python -m docs.tools.site build/site-pages
@@ -86,7 +87,7 @@ docs: $(VENV)/installed-docs  ## the site of the documentation, without a dead l
 # The first run takes a minute or more: every stage says what it does. Of pip only errors are shown.
 PIP := $(BIN)/pip install -qq
 TESTED := -c tests/constraints.txt
-SOURCES := pyproject.toml setup.py tools/compiler.py $(shell find csrc -type f)
+SOURCES := pyproject.toml setup.py $(shell find csrc -type f -not -name "*.pyc")
 # Quoted requirements, from the two lists of pyproject.toml that stand on one line.
 REQUIREMENTS := $(shell sed -n 's/^\(requires\|dependencies\) = \[\(.*\)\]/\2/p' pyproject.toml | tr -d ,)
 

@@ -12,7 +12,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from tools import compiler
+from csrc.tools import compiler
 
 # kernels/ is imported as engine.kernels. Tools follow the link engine/kernels; package_dir needs no links.
 KERNELS = [f"engine.{package}" for package in find_packages(include=["kernels*"])]

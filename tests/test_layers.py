@@ -42,7 +42,7 @@ ROOMS = (
 
 def files(folder: str, pattern: str) -> dict[str, Path]:
     """Return the files of a folder by their name in the checkout; links are not followed."""
-    paths = sorted(path for path in (ROOT / folder).rglob(pattern) if path.is_file())
+    paths = sorted(path for path in (ROOT / folder).rglob(pattern) if path.is_file() and path.suffix != ".pyc")
     return {path.relative_to(ROOT).as_posix(): path for path in paths if ROOT / "engine/kernels" not in path.parents}
 
 

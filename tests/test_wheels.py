@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 import engine
+from csrc.tools.wheels import interpreters
 from engine.kernels import cpu
 from tests.support.paths import ROOT
-from tools.wheels import interpreters
 
 pytestmark = pytest.mark.wheels
 
@@ -141,7 +141,7 @@ def test_the_source_distribution_is_beside_the_wheels() -> None:
     if not NATIVE:
         pytest.skip(f"no wheels in {DIST}: make wheels")
     with tarfile.open(DIST / f"diffwave_engine-{engine.__version__}.tar.gz") as archive:
-        assert any(name.endswith("/tools/wheels.py") for name in archive.getnames())
+        assert any(name.endswith("/csrc/tools/wheels.py") for name in archive.getnames())
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from engine.kernels import cpu
 from tests.csrc.building import CXX, needs_compiler
 from tests.support.paths import ROOT
 
-PARTS = ("engine", "kernels", "csrc", "tests", "benchmarks", "tools", "setup.py", "pyproject.toml", "README.md")
+PARTS = ("engine", "kernels", "csrc", "tests", "benchmarks", "setup.py", "pyproject.toml", "README.md")
 HAS_VNNI = {name: supported for name, supported, _, _ in cpu.tiers()}.get("avx512vnni", False)
 
 

@@ -1,6 +1,6 @@
 """Build the source distribution, and Linux wheels for x86-64 and 64-bit Arm that run on old systems.
 
-    python -m tools.wheels [folder]
+    python -m csrc.tools.wheels [folder]
 
 The compiler is Clang of the package `ziglang`, which brings the libraries of old and foreign systems. libc++ is linked
 statically. One wheel is built for each version of CPython that is found, and auditwheel decides its tag.
@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "wheels"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 ARCHITECTURES = ("x86_64", "aarch64")

@@ -1,4 +1,5 @@
-// Stands for the pyconfig.h of a 64-bit Windows installation of CPython while csrc is only compiled: tools/targets.py.
+// Stands for the pyconfig.h of a 64-bit Windows installation of CPython while csrc is only compiled:
+// csrc/tools/targets.py.
 #pragma once
 #define MS_WINDOWS
 #define MS_WIN64

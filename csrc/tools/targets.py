@@ -1,6 +1,6 @@
 """Compile csrc for other systems with the Clang of the package `ziglang`: nothing is linked or run.
 
-    python -m tools.targets [target ...]
+    python -m csrc.tools.targets [target ...]
 
 The headers of CPython are those of the running interpreter. For Windows, windows_pyconfig.h replaces its pyconfig.h.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pybind11
 
-from tools.wheels import ROOT, compiler
+from csrc.tools.wheels import ROOT, compiler
 
 BUILD = ROOT / "build" / "targets"
 TARGETS = ("x86_64-windows-gnu", "aarch64-windows-gnu", "x86_64-macos", "aarch64-macos")
