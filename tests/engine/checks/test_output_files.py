@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -367,10 +369,16 @@ else:
 """
 
 
+def _restore(number: int) -> None:
+    with suppress(OSError):  # SIGKILL
+        signal.signal(number, signal.SIG_DFL)
+
+
 def killed(folder: Path, number: int, *, named: bool, program: bool, before: Callable[[], Any] | None = None) -> int:
     """Send a signal to a process in the middle of a file, and return its exit status."""
     code = WRITER.format(named=named, program=program)
-    options: Any = {"cwd": folder, "env": ENVIRONMENT, "stdout": subprocess.PIPE, "preexec_fn": before}
+    default = partial(_restore, number)  # nohup, for example, leaves SIGHUP ignored in its children
+    options: Any = {"cwd": folder, "env": ENVIRONMENT, "stdout": subprocess.PIPE, "preexec_fn": before or default}
     with subprocess.Popen([sys.executable, "-c", code], **options) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == b"ready\n"

@@ -46,7 +46,7 @@ def test_the_configuration_of_another_file(workspace: Path, run: Run) -> None:
     checkpoint = random_checkpoint(workspace, "philsyn")
     (workspace / "config.json").rename("config_64.json")
     arguments = ["convert", checkpoint.path.name, "-o", "out.safetensors"]
-    assert "put it into config.json" in error_of(run, *arguments)
+    assert "put them into config.json" in error_of(run, *arguments)
     assert error_of(run, *arguments, "--config", "absent.json").startswith("absent.json: ")
     assert run(*arguments, "--config", "config_64.json") == (0, "wrote out.safetensors\n", "")
     assert load_checkpoint("out.safetensors").config == checkpoint.config
