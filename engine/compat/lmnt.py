@@ -79,9 +79,8 @@ def predict(
         The audio, float32 [B, T * hop] on the device, and the sample rate. B is 1 for a spectrogram [M, T].
 
     Raises:
-        InputError: an argument has an impossible value.
+        InputError: an argument has an impossible value, `params` included.
         CheckpointError: see `engine.load`.
-        NotImplementedError: `params` is neither a dict nor a sequence of them.
     """
     check_torch()
     check_noise(noise=noise, seed=seed, generator=generator)
@@ -126,4 +125,4 @@ def _override(settings: dict[str, Any], params: Any) -> None:
         for entry in params:
             _override(settings, entry)
     elif params is not None:
-        raise NotImplementedError(f"params: expected a dict or a sequence of them, got {type(params).__name__}")
+        raise InputError(f"params: expected a dict or a sequence of them, got {type(params).__name__}")

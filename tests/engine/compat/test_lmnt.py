@@ -125,7 +125,7 @@ def test_mel_of_another_kind_is_a_warning(small: str) -> None:
         ({"params": {"hop_samples": 300}}, InputError, "hop_samples: expected 24, as the network upsamples, got 300"),
         ({"params": {"noise_schedule": [0.01] * 80}}, InputError, "noise_schedule: expected steps up to 49"),
         ({"params": {"inference_noise_schedule": [0.9]}}, InputError, r"schedule: .*alpha_bar"),
-        ({"params": 3}, NotImplementedError, "params: expected a dict or a sequence of them, got int"),
+        ({"params": 3}, InputError, "params: expected a dict or a sequence of them, got int"),
         ({"model_dir": "/absent"}, CheckpointError, "No such file"),
         ({"device": "tpu"}, UnavailableError, "device: this build has no backend for 'tpu'"),
     ],
