@@ -1,8 +1,8 @@
 """Drafts: a waveform that the last steps of the reverse process refine, in place of noise that all steps refine.
 
-Phase retrieval finds a waveform with an exact mel that no short reverse process finds, but it has no idea of speech:
-of the smooth mel of an acoustic model it makes a buzz. The last steps of DiffWave remove what speech does not have, and
-keep the rest. Noise is added to the draft up to the level of the first of these steps, as in SDEdit (Meng et al., ICLR
+Phase retrieval comes closer to an exact mel than a short reverse process, but it does not know speech: on the smooth
+mels of acoustic models its predicted MOS is far below (docs/steps.md). The last steps of DiffWave work on its waveform as
+on any other with a little noise. Noise is added to the draft up to the level of the first of these steps, as in SDEdit (Meng et al., ICLR
 2022). GLA-Grad (Liu et al., ICASSP 2024) combines Griffin-Lim with a diffusion vocoder, too.
 """
 
@@ -89,9 +89,8 @@ def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[F
         samples = check_recording(row, name)
         expected = length if batch.padded is None else batch.padded * hop
         if len(samples) != 1 or samples.shape[1] != expected:
-            raise InputError(
-                f"{name}: expected {expected} samples, the frames of its mel times {hop}, got {samples.shape}"
-            )
+            got = samples.shape[1] if len(samples) == 1 else list(samples.shape)
+            raise InputError(f"{name}: expected {expected} samples, the frames of its mel times {hop}, got {got}")
         waveforms.append(samples[0, :length])
     return waveforms
 
