@@ -58,8 +58,8 @@ def gpu_claim() -> str:
         return f"{rows[name]['measured_seconds']['p50'] / engine['measured_seconds']['p50']:.1f}"
 
     return (
-        f"**{engine['times_real_time']:.0f}x real time on an H100** in {steps_of(engine, results)} steps (fp16): "
-        f"{ratio('LMNT, PyTorch eager')} times "
+        f"**{engine['times_real_time']:.0f}x real time on an H100** in {steps_of(engine, results)} steps "
+        f"(fp16, an older version): {ratio('LMNT, PyTorch eager')} times "
         f"[LMNT's package as published](docs/gpu.md) (tf32), {ratio('LMNT, fp16 autocast')} times under fp16 autocast, "
         f"{ratio('PyTorch fp16, CUDA graph')} times PyTorch fp16 in a CUDA graph."
     )

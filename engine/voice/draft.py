@@ -1,9 +1,9 @@
 """Drafts: a waveform that the last steps of the reverse process refine, in place of noise that all steps refine.
 
 Phase retrieval comes closer to an exact mel than a short reverse process, but it does not know speech: on the smooth
-mels of acoustic models its predicted MOS is far below (docs/steps.md). The last steps of DiffWave work on its waveform as
-on any other with a little noise. Noise is added to the draft up to the level of the first of these steps, as in SDEdit (Meng et al., ICLR
-2022). GLA-Grad (Liu et al., ICASSP 2024) combines Griffin-Lim with a diffusion vocoder, too.
+mels of acoustic models its predicted MOS is far below (docs/steps.md). The last steps of DiffWave work on its waveform
+as on any other with a little noise. Noise is added to the draft up to the level of the first of these steps, as in
+SDEdit (Meng et al., ICLR 2022). GLA-Grad (Liu et al., ICASSP 2024) combines Griffin-Lim with a diffusion vocoder, too.
 """
 
 from __future__ import annotations
