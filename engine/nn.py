@@ -6,10 +6,9 @@ and compile what stands around it. Importing this module imports torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -84,10 +83,10 @@ class Vocoder(torch.nn.Module):
         (self.seed,) = check_seed(seed, 1)
         place, digest = portable(model, source), None
         if isinstance(place, bytes):
-            content, place = place, f"bytes {hashlib.sha256(place).hexdigest()}"
+            content, place = place, f"bytes {source.sha256()}"
             _contents[place] = content
         elif place is not None and place not in NAMES:
-            digest = _digest_of(str(place))
+            digest = source.sha256()
         betas = None if schedule is None else [float(beta) for beta in schedule]
         loading = {"precision": precision, "threads": threads, "isa": isa, "mel_kind": mel_kind, "weights": weights}
         calling = {"steps": steps, "schedule": betas}
@@ -207,17 +206,8 @@ def _voice(description: str, device: str) -> tuple[Voice, dict[str, Any]]:
         if model not in _contents:
             raise InputError(f"model: expected the content with the digest {model[6:18]}, which this process never saw")
         return load(_contents[model], device=device, **fields["load"]), fields["vocode"]
-    if fields["sha256"] is not None and fields["sha256"] != _digest_of(model):
+    if fields["sha256"] is not None and fields["sha256"] != source_of(model).sha256():
         raise InputError(
             f"model: expected the checkpoint with which the vocoder was made, but {model} has changed since"
         )
     return load(model, device=device, **fields["load"]), fields["vocode"]
-
-
-def _digest_of(path: str) -> str:
-    """Return the SHA-256 of a file."""
-    checksum = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(partial(file.read, 1 << 20), b""):
-            checksum.update(block)
-    return checksum.hexdigest()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from engine.bulk.items import SEEDS
@@ -17,8 +15,6 @@ from engine.diffusion.noise import VERSION as NOISE
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import registry
 from engine.voice.draft import check_name, schedule_of_draft
-
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def read_network(model: Model | None, mel_kind: str | None = None, weights: str 
     """
     source = source_of(model)
     checkpoint = load_checkpoint(source, mel_kind, weights=weights)
-    return Network(checkpoint.config, _sha256(source), source, checkpoint.weights)
+    return Network(checkpoint.config, source.sha256(), source, checkpoint.weights)
 
 
 def arithmetic_of(choice: registry.Choice) -> str:
@@ -129,16 +125,6 @@ def analysis(network: Network, kind: str | None) -> dict[str, Any]:
         "sample_rate": config.sample_rate,
         "hop": config.hop,
     }
-
-
-def _sha256(source: Source) -> str:
-    if isinstance(source.content, bytes):
-        return hashlib.sha256(source.content).hexdigest()
-    checksum = hashlib.sha256()
-    with open(Path(source.content), "rb") as file:
-        for block in iter(partial(file.read, BLOCK), b""):
-            checksum.update(block)
-    return checksum.hexdigest()
 
 
 def _digest(text: str | bytes) -> str:

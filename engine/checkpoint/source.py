@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from engine.errors import CheckpointError
 
+_BLOCK = 1 << 20  # bytes read at a time for a checksum
 MAX_DIRECTORY = 1 << 20  # bytes of zip directory: about 10,000 tensors
 
 
@@ -62,6 +64,14 @@ class Source:
         if whole:
             values[:] = np.frombuffer(self.content, dtype, whole, begin)
         return values
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the content in hexadecimal digits."""
+        checksum, begin = hashlib.sha256(), 0
+        while block := self.read(begin, _BLOCK):
+            checksum.update(block)
+            begin += len(block)
+        return checksum.hexdigest()
 
     @contextmanager
     def archive(self) -> Iterator[zipfile.ZipFile]:
