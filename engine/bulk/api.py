@@ -45,7 +45,7 @@ def vocode_files(
     folder: str | os.PathLike[str],
     *,
     model: Model | None = "voice",
-    steps: int | str = "fast",
+    steps: int | str | None = None,
     draft: str | None = None,
     seed: int = 0,
     energy_min: float | None = None,

@@ -69,7 +69,7 @@ def vocoding(
     network: Network,
     choice: registry.Choice,
     *,
-    steps: int | str,
+    steps: int | str | None,
     draft: str | None,
     seed: int,
     energy_min: float | None,

@@ -60,7 +60,7 @@ class Settings:
     precision: str = "auto"
     isa: str | None = None
     threads: int | None = None
-    steps: int | str = "fast"
+    steps: int | str | None = None
     draft: str | None = None
     energy_min: float | None = None
     arithmetic: str = ""

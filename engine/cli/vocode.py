@@ -72,6 +72,7 @@ def add_command(commands: Commands) -> None:
     add_weights(network)
     sampling = parser.add_argument_group("sampling")
     add_steps(sampling, "fast")
+    parser.set_defaults(steps=None)  # "fast", or fewer beside a draft
     add_seed(sampling)
     sampling.add_argument(
         "--draft",

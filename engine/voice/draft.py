@@ -37,7 +37,7 @@ def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | No
 
     Args:
         config: of the network.
-        steps: their number; None or "fast" for `STEPS`.
+        steps: their number; None for `STEPS`, "fast" for all.
         schedule: betas in place of `steps`.
 
     Raises:
@@ -46,9 +46,11 @@ def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | No
     if config.prior:
         raise InputError("draft: PriorGrad's noise is not white, so its networks take no draft; leave it out")
     if schedule is not None:
-        return build_schedule(config, None if steps == "fast" else steps, schedule)
+        return build_schedule(config, steps, schedule)
     fast = build_schedule(config, "fast")
-    count = min(STEPS, len(fast)) if steps is None or steps == "fast" else steps
+    if steps == "fast":
+        return fast
+    count = min(STEPS, len(fast)) if steps is None else steps
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 1 <= count <= len(fast):
         raise InputError(f"steps: expected 1 to {len(fast)} beside a draft, the last steps of fast, got {steps!r:.80}")
     return fast.last(int(count))

@@ -70,7 +70,7 @@ def test_two_steps_are_the_default(voice: Voice) -> None:
     mel, draft = a_mel(9), a_draft(9 * 256)
     two = voice.vocode(mel, draft=draft, steps=2)
     np.testing.assert_array_equal(voice.vocode(mel, draft=draft), two)
-    np.testing.assert_array_equal(voice.vocode(mel, draft=draft, steps="fast"), two)
+    np.testing.assert_array_equal(voice.vocode(mel, draft=draft, steps="fast"), voice.vocode(mel, draft=draft, steps=6))
     plan = build_schedule(voice.config, "fast").last(2)
     own = voice.vocode(mel, draft=draft, schedule=plan.beta[::-1])
     np.testing.assert_array_equal(own, two)
