@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import json
 import multiprocessing
@@ -22,6 +23,7 @@ import engine
 from engine.checkpoint.bundled import path_of
 from engine.checkpoint.folders import find_checkpoint
 from engine.checkpoint.load import Checkpoint, load_checkpoint, save_checkpoint
+from engine.checkpoint.source import open_source
 from engine.errors import CheckpointError, InputError
 from engine.kernels import registry
 from engine.voice import Voice
@@ -425,3 +427,11 @@ def test_own_fast_schedule_is_the_default(tmp_path: Path) -> None:
     for call in (voice.vocode, voice.stream):
         with pytest.raises(InputError, match="schedule: expected betas that ascend"):
             call(MEL, schedule=own[::-1])
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1 << 20, (1 << 20) + 1, (3 << 20) - 7])
+def test_the_checksum_is_of_the_whole_content(tmp_path: Path, size: int) -> None:
+    content = np.random.default_rng(size).bytes(size)
+    (tmp_path / "weights.pt").write_bytes(content)
+    expected = hashlib.sha256(content).hexdigest()
+    assert open_source(tmp_path / "weights.pt").sha256() == open_source(content, "bytes").sha256() == expected
