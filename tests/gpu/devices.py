@@ -153,15 +153,6 @@ class SimulatedDevice(HostDevice):
     def tensor(self, values: Any, dtype: str) -> torch.Tensor:
         return self.machine.put(super().tensor(values, dtype))
 
-    def pinned(self, shape: Sequence[int], dtype: str) -> torch.Tensor:
-        return torch.empty(tuple(shape), dtype=DTYPES[dtype])
-
-    def clip(self, values: torch.Tensor, limits: tuple[float, float] | None, target: torch.Tensor) -> None:
-        clip(values, limits, target)
-
-    def extremes(self, values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
-        torch.aminmax(values, out=(low, high))
-
     def fill(self, tensor: torch.Tensor, values: Any) -> None:
         super().fill(tensor, values)
         for row in [tensor] if tensor.is_contiguous() else tensor:
