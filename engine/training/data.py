@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.audio.folders import SUFFIXES, find_recordings, looks_complete
+from engine.audio.griffin_lim import griffin_lim
 from engine.audio.spectrogram import mel as compute_mel
 from engine.audio.spectrogram import mel_settings
 from engine.audio.wav import read_channels, resample, to_mono
@@ -22,12 +23,14 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.prior import frame_energy
 from engine.errors import CheckpointError, InputError
+from engine.training.blur import blurred
 from engine.training.broken import BrokenRecordings
 from engine.training.packed import read_packed
 from engine.training.settings import Data
 
 FADE = 0.005  # seconds at both ends of a padded clip; without it the network would learn the step to the zeros around
 SURROUNDINGS = 4  # frames on both sides of a crop, so that its mel does not depend on the edges
+LEAST_BLUR, MOST_BLUR = 0.1, 1.5  # strengths of `blurred`, about that of the judges' mels
 SILENCE = 1e-6  # the smallest peak that a gain divides by
 
 
@@ -50,11 +53,12 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One training example: audio [L] and its mel [M,T] or its label."""
+    """One training example: audio [L] and its mel [M,T] or its label; perhaps a draft of the audio [L] from the mel."""
 
     audio: FloatArray
     mel: FloatArray | None
     label: int
+    draft: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,31 +175,41 @@ def _sorted_corpus(
     return Corpus(train, held_out, classes, len(results) - len(train) - len(held_out))
 
 
-def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator) -> Example:
+def draw(corpus: Corpus, data: Data, config: Config, random: np.random.Generator, with_draft: bool = False) -> Example:
     """Draw an example from the recordings to train on.
 
     Args:
         corpus: the recordings.
-        data: the size of a crop or clip, and the range of gains.
+        data: the size of a crop or clip, the range of gains, and the share of blurred mels.
         config: the network.
-        random: decides the recording, the position and the gain.
+        random: decides the recording, the position, the gain, the blur, and the first phase of the draft.
+        with_draft: whether to compute a draft by Griffin-Lim from the mel of a crop.
     """
     clip = corpus.train[int(random.integers(len(corpus.train)))]
     if clip.mel is None:
         return Example(padded(clip, data, int(random.integers(data.lead + 1))), None, clip.label)
     first = int(random.integers(clip.mel.shape[1] - data.frames + 1))
-    mel = clip.mel[:, first : first + data.frames]
-    audio = clip.audio[first * config.hop : (first + data.frames) * config.hop]
+    # The crop with its surroundings, for whatever depends on the frames beside it.
+    begin, end = max(first - SURROUNDINGS, 0), min(first + data.frames + SURROUNDINGS, clip.mel.shape[1])
+    audio, mel = clip.audio[begin * config.hop : end * config.hop], clip.mel[:, begin:end]
     low, high = data.gain_db
-    if (low, high) == (0.0, 0.0):
-        return Example(audio, mel, clip.label)
-    gain = 10.0 ** (random.uniform(low, high) / 20.0)
-    gain = min(gain, 1.0 / max(float(np.abs(clip.audio).max()), SILENCE))
-    # The example needs the mel of the louder or softer audio, so the crop is analyzed again with its surroundings.
-    begin, end = max(first - SURROUNDINGS, 0), first + data.frames + SURROUNDINGS
-    scaled = (clip.audio[begin * config.hop : end * config.hop] * np.float32(gain)).astype(np.float32)
-    mel = compute_mel(scaled, config.sample_rate, **mel_settings(config))[:, first - begin :][:, : data.frames]
-    return Example((audio * np.float32(gain)).astype(np.float32), mel, clip.label)
+    if (low, high) != (0.0, 0.0):  # the example needs the mel of the louder or softer audio
+        gain = 10.0 ** (random.uniform(low, high) / 20.0)
+        gain = min(gain, 1.0 / max(float(np.abs(clip.audio).max()), SILENCE))
+        audio = (audio * np.float32(gain)).astype(np.float32)
+        mel = compute_mel(audio, config.sample_rate, **mel_settings(config))[:, : end - begin]
+    if data.blur and random.random() < data.blur:
+        seed, strength = int(random.integers(1 << 62)), random.uniform(LEAST_BLUR, MOST_BLUR)
+        mel = blurred(mel, seed, config.mel_kind, strength)
+    crop = slice((first - begin) * config.hop, (first - begin + data.frames) * config.hop)
+    draft = _draft(mel, config, int(random.integers(1 << 62)))[crop] if with_draft else None
+    return Example(audio[crop], mel[:, first - begin :][:, : data.frames], clip.label, draft)
+
+
+def _draft(mel: FloatArray, config: Config, seed: int) -> FloatArray:
+    """Return the audio of a mel by Griffin-Lim, as `Voice.vocode` begins with it (`engine.voice.draft`)."""
+    settings = mel_settings(config)
+    return griffin_lim(mel, config.sample_rate, kind=settings["kind"], fmax=settings["fmax"], seed=seed)
 
 
 def padded(clip: Clip, data: Data, lead: int) -> FloatArray:

@@ -107,7 +107,9 @@ def checkpoint_from_state(recipe: Recipe, state: State, part: str = "average", l
 
 
 def _with_schedules(config: Config, unroll: Unroll) -> Config:
-    """Record the schedules that a network was tuned for, and the objective."""
+    """Record the schedules that a network was tuned for, and the objective. Drafts take those of the fast schedule."""
+    if unroll.draft:
+        return replace(config, objective=unroll.description)
     tuned = {steps: build_schedule(config, steps).beta[::-1] for steps in unroll.steps}
     own = {len(betas): betas for betas in config.schedules}
     return replace(config, schedules=tuple((own | tuned).values()), objective=unroll.description)

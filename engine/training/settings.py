@@ -41,6 +41,8 @@ class Data:
         lead: the largest number of zeros before a clip.
         peak: the level to which the peak of a clip is scaled; 0 for no scaling.
         gain_db: the range of a random gain of crops, [lowest, highest] in dB.
+        blur: the share of the crops whose mel is blurred as an acoustic model's (`engine.training.blur`), by a random
+            strength. The audio to reach stays sharp.
     """
 
     pattern: str = "**/*"
@@ -51,6 +53,7 @@ class Data:
     lead: int = 0
     peak: float = 0.0
     gain_db: tuple[float, float] = (0.0, 0.0)
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.pattern or Path(self.pattern).is_absolute():
@@ -65,6 +68,8 @@ class Data:
         if self.label and not re.compile(self.label).groups:
             raise InputError(f"data.label: expected a regular expression with groups, got {self.label!r}")
         _check_minimum("data", self, frames=1, samples=0, lead=0, peak=0)
+        if not 0.0 <= self.blur <= 1.0:
+            raise InputError(f"data.blur: expected a number from 0 to 1, got {self.blur!r}")
         gains = self.gain_db
         if len(gains) != 2 or not all(type(gain) in (int, float) for gain in gains) or not gains[0] <= gains[1]:
             raise InputError(f"data.gain_db: expected [lowest, highest] in dB, got {list(gains)!r:.80}")
@@ -151,6 +156,8 @@ class Recipe:
             raise InputError(f"data.label: expected '' for a network with a mel, got {data.label!r}")
         if not network.n_mels and not data.samples:
             raise InputError("data.samples: expected the length of clips for a network without a mel, got 0")
+        if data.blur and network.mel_kind is None:
+            raise InputError(f"data.blur: expected 0 for a network without a known kind of mel, got {data.blur}")
         if network.prior and network.mel_kind not in LOG_KINDS:
             kinds = ", ".join(LOG_KINDS)
             raise InputError(
@@ -188,7 +195,7 @@ class Recipe:
             raise InputError("unroll: expected a network with a mel, because spectral losses need a recording to reach")
         for steps in unroll.steps:
             try:
-                build_schedule(network, steps)
+                unroll.schedule(network, steps)
             except InputError as error:
                 raise InputError(f"unroll.{error}") from None
         samples = self.data.frames * network.hop

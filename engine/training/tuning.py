@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from engine.diffusion.schedule import build_schedule
 from engine.training.adversary import Adversary
 from engine.training.gradient import Rows
 from engine.training.network import DiffWave
@@ -44,7 +43,7 @@ class Tuning:
         self._network, self._adversary, self._unroll, self._kind = network, adversary, unroll, recipe.training.loss
         config = recipe.network
         self._samplers = {
-            steps: Sampler(config, build_schedule(config, steps), unroll.checkpointing) for steps in unroll.steps
+            steps: Sampler(config, unroll.schedule(config, steps), unroll.checkpointing) for steps in unroll.steps
         }
         self._spectral = SpectralLoss(unroll.windows, config.sample_rate).to(device)
         self._anchors = unroll.anchors(recipe.training.batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,8 @@ class Unrolled:
     """Examples to run the sampler on.
 
     Attributes:
-        noise: [S,B,L] x_T, then the noise that steps 0 .. S-2 add; scaled by the prior of a network with one.
+        noise: [S,B,L] the audio to begin with (noise, or a noised draft), then the noise that steps 0 .. S-2 add; noise
+            is scaled by the prior of a network with one.
         audio: [B,L] the recordings.
         mel: [B,M,T].
     """
@@ -107,15 +109,19 @@ def make_tuning_batch(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequen
 
 
 def _unrolled(corpus: Corpus, recipe: Recipe, step: int, numbers: Sequence[int], steps: int) -> Unrolled:
-    config = recipe.network
+    config, unroll = recipe.network, recipe.unroll
+    assert unroll is not None
+    level = unroll.schedule(config, steps).alpha_bar[0]
     noises, audio, mels = [], [], []
     for number in numbers:
         random = generator(recipe.training.seed, step, number)
-        example = draw(corpus, recipe.data, config, random)
+        example = draw(corpus, recipe.data, config, random, bool(unroll.draft))
         assert example.mel is not None
         noise = random.standard_normal((steps, len(example.audio)), dtype=np.float32)
         if config.prior:
             noise *= np.repeat(energy_std(example.mel, config.energy_min), config.hop)
+        if example.draft is not None:
+            noise[0] = math.sqrt(level) * example.draft + math.sqrt(1.0 - level) * noise[0]
         noises.append(noise)
         audio.append(example.audio)
         mels.append(example.mel)
@@ -144,7 +150,7 @@ class Sampler:
 
         Args:
             network: a function of x, the embedded steps and the mels.
-            noise: [S,B,L] x_T, then the noise of steps 0 .. S-2.
+            noise: [S,B,L] the audio to begin with, then the noise of steps 0 .. S-2.
             mel: [B,M,T].
         """
         if self._embedded.device != mel.device:  # once: a captured graph must not copy from the CPU

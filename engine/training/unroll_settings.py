@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from engine.config import Config
+from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import InputError
+from engine.voice.draft import GRIFFIN_LIM, check_name, schedule_of_draft
 
 MAX_UNROLLED = 4  # steps; a gradient through more costs more memory than an ordinary schedule is worth
 MIN_WINDOW = 32  # samples
@@ -18,6 +21,8 @@ class Unroll:
     Attributes:
         steps: the numbers of steps to train for, each from 1 to MAX_UNROLLED. Step s of the training unrolls
             ``steps[s % len(steps)]`` of them.
+        draft: "griffin-lim" for steps that refine a draft, the last ones of the fast schedule, as
+            ``vocode(draft="griffin-lim")`` takes them; "" for steps from noise.
         windows: of the spectral losses, in samples, even numbers.
         anchor: the weight of the paper's objective. 0 for none.
         anchor_share: the share of the examples that are noised for the paper's objective. The others are unrolled.
@@ -30,6 +35,7 @@ class Unroll:
     """
 
     steps: tuple[int, ...] = (3,)
+    draft: str = ""
     windows: tuple[int, ...] = (128, 256, 512, 1024, 2048)
     anchor: float = 1.0
     anchor_share: float = 0.5
@@ -42,6 +48,8 @@ class Unroll:
     def __post_init__(self) -> None:
         if not self.steps or not all(type(n) is int and 1 <= n <= MAX_UNROLLED for n in self.steps):
             raise InputError(f"unroll.steps: expected numbers from 1 to {MAX_UNROLLED}, got {list(self.steps)!r:.80}")
+        if self.draft not in ("", GRIFFIN_LIM):
+            raise InputError(f"unroll.draft: expected '' or {GRIFFIN_LIM!r}, got {self.draft!r:.80}")
         if not self.windows or not all(type(w) is int and w >= MIN_WINDOW and w % 4 == 0 for w in self.windows):
             raise InputError(
                 f"unroll.windows: expected multiples of 4 from {MIN_WINDOW} samples, got {list(self.windows)!r:.80}"
@@ -62,7 +70,22 @@ class Unroll:
         terms = ["log-mels and spectral convergence of the unrolled sampler"]
         terms += ["discriminators"] * (self.adversarial > 0.0)
         terms += ["noise prediction"] * (self.anchor > 0.0 and self.anchor_share > 0.0)
-        return f"{numbers} steps: {', '.join(terms)}"
+        return f"{numbers} steps{' on drafts' if self.draft else ''}: {', '.join(terms)}"
+
+    def schedule(self, config: Config, steps: int) -> Schedule:
+        """Return the steps to unroll.
+
+        Args:
+            config: the network.
+            steps: their number.
+
+        Raises:
+            InputError: the network has no schedule of so many steps, or cannot refine drafts.
+        """
+        if not self.draft:
+            return build_schedule(config, steps)
+        check_name(self.draft, config)
+        return schedule_of_draft(config, steps)
 
     def anchors(self, batch: int) -> int:
         """Return the number of examples of a batch that are noised for the paper's objective."""

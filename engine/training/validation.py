@@ -80,23 +80,29 @@ def held_out_loss(trainer: Trainer) -> float:
     return total / count
 
 
-def vocoding_scores(voice: Voice, clips: Sequence[Clip]) -> dict[str, float]:
+def vocoding_scores(
+    voice: Voice, clips: Sequence[Clip], steps: int | str | None = None, draft: str | None = None
+) -> dict[str, float]:
     """Vocode clips from their mels and return the means of their scores.
 
     Args:
-        voice: runs in its fast schedule, or in its full one if it has none.
+        voice: vocodes.
         clips: with their mels.
+        steps: of `Voice.vocode`; None for the fast schedule, or the full one of a network that has no fast one.
+        draft: of `Voice.vocode`.
 
     Returns:
         "log_mel_error", "pesq_wb", "stoi" and "mos". The latter three are means over the clips with enough speech, and
         missing if there are none; "mos" is also missing where DistillMOS is not installed, which `fit` says at its
         start. "not_judged" is the number of clips without enough speech for PESQ, if any.
     """
-    fast, with_mos = voice.config.fast_schedule, mos_installed()
+    if steps is None:
+        steps = "fast" if voice.config.fast_schedule else "full"
+    with_mos = mos_installed()
     scores: dict[str, list[float]] = {"pesq_wb": [], "stoi": [], "mos": [], "log_mel_error": []}
     for clip in clips:
         assert clip.mel is not None
-        audio = voice.vocode(clip.mel, steps="fast" if fast else "full")
+        audio = voice.vocode(clip.mel, steps=steps, draft=draft)
         recording = clip.audio[: len(audio)]
         pesq_wb, stoi = perceptual_scores(recording, audio, voice.sample_rate)
         mos = predicted_mos(audio, voice.sample_rate) if with_mos and not math.isnan(pesq_wb) else math.nan

@@ -48,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         return original({**changes, "network": network, "data": {"frames": 4, "held_out": r"^0\."}}, steps, seed)
 
     monkeypatch.setattr(pairs, "recipe", tiny)
-    monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips: {"log_mel_error": float(len(clips))})
+    monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips, *rest: {"log_mel_error": float(len(clips))})
 
 
 def test_results_continue_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: None) -> None:

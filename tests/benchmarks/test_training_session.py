@@ -29,7 +29,7 @@ CPU = Machine("cpu", "fp32", clips=1, max_steps=2)
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
     """Return two small stages with their initial weights; the judge is fast."""
-    monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips: {"clips": float(len(clips))})
+    monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips, *rest: {"clips": float(len(clips))})
     data = write_tones(tmp_path / "data", 5, 22050, 0.3)
     pack(voice_recipe(), data, tmp_path / "pack.safetensors", held_out=2)
     fit(voice_recipe(training={"steps": 1}), data, Options(tmp_path / "start"))

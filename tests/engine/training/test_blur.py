@@ -46,6 +46,17 @@ def test_the_error_has_one_decibel_and_depends_on_the_seed() -> None:
         assert abs(np.corrcoef(error.ravel(), other.ravel())[0, 1]) < 0.05
 
 
+@pytest.mark.parametrize("strength", [0.1, 0.5, 1.5, 3.0])
+def test_the_strength_scales_the_blur_and_the_error(strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = np.full((80, 2000), 0.5, np.float32)
+    assert (blurred(flat, 3, strength=strength) - 0.5)[:, 20:-20].std() == pytest.approx(0.01 * strength, rel=0.05)
+    monkeypatch.setattr(blur, "ERROR_DB", 0.0)
+    rows = blurred(impulse(), strength=strength).sum(axis=0)
+    variance = float((rows * (np.arange(41) - 20) ** 2).sum())
+    sampled = np.exp(-0.5 * (np.arange(-40, 41) / strength) ** 2)
+    assert variance == pytest.approx((sampled * np.arange(-40, 41) ** 2).sum() / sampled.sum(), rel=0.01, abs=1e-6)
+
+
 def test_a_longer_mel_begins_with_the_same_values() -> None:
     mel = np.linspace(0.2, 0.8, 80 * 60, dtype=np.float32).reshape(80, 60)
     assert (blurred(mel, 9)[:, :36] == blurred(mel[:, :40], 9)[:, :36]).all()

@@ -12,7 +12,7 @@ from engine.audio.spectrogram import mel, mel_settings
 from engine.audio.wav import read_wav, write_wav
 from engine.config import Config
 from engine.errors import InputError
-from engine.training.data import Corpus, draw, generator, padded, read_corpus
+from engine.training.data import Corpus, Example, draw, generator, padded, read_corpus
 from engine.training.settings import Recipe
 from tests.engine.training.recordings import digits_recipe, voice_recipe, write_digits, write_tones
 
@@ -65,6 +65,40 @@ def test_a_louder_crop_has_a_louder_mel(tmp_path: Path) -> None:
     # 100 dB are 1 in LMNT's mel.
     inside = (plain.mel > 0.1) & (plain.mel < 0.99)
     assert inside.any() and np.allclose((plain.mel - softer.mel)[inside], 0.06, atol=1e-3)
+
+
+def test_a_share_of_the_mels_is_blurred_and_the_audio_stays_sharp(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    corpus = corpus_of(write_tones(tmp_path, 3, 22050, 0.5), voice_recipe())
+
+    def example(blur: float, number: int) -> Example:
+        recipe = voice_recipe(data={"blur": blur})
+        return draw(corpus, recipe.data, recipe.network, generator(0, 0, number))
+
+    distances = []
+    for number in range(40):
+        exact, inexact, always = (example(blur, number) for blur in (0.0, 0.5, 1.0))
+        assert np.array_equal(exact.audio, inexact.audio) and exact.mel is not None and always.mel is not None
+        assert inexact.mel is not None and inexact.mel.shape == exact.mel.shape
+        distances.append(float(np.abs(inexact.mel - exact.mel).mean()))
+        assert np.abs(always.mel - exact.mel).max() > 0.001
+    blurred = [distance for distance in distances if distance]
+    assert 10 <= len(blurred) <= 30 and max(blurred) > 2 * min(blurred)  # of random strengths
+
+
+def test_a_draft_has_the_mel_of_its_crop(tmp_path: Path) -> None:
+    recipe = voice_recipe(data={"frames": 12, "gain_db": [-9.0, -3.0]})
+    random = np.random.default_rng(7)
+    bursts = np.repeat(random.uniform(0.0, 0.3, 20), 512) * random.standard_normal(20 * 512)  # tell frames apart
+    write_wav(tmp_path / "2.wav", bursts, 22050)
+    corpus = corpus_of(tmp_path, recipe)
+    for number in range(3):
+        example = draw(corpus, recipe.data, recipe.network, generator(0, 0, number), with_draft=True)
+        assert example.draft is not None and example.mel is not None and len(example.draft) == len(example.audio)
+        assert example.draft.dtype == np.float32
+        inner = mel(example.draft, 22050, kind="lmnt")[:, 2:10]  # frames that do not reach beyond the crop
+        distances = [np.abs(inner - example.mel[:, first : first + 8]).mean() for first in range(5)]
+        assert np.argmin(distances) == 2, distances
 
 
 def test_a_clip_is_padded_and_fades_at_its_ends(tmp_path: Path) -> None:

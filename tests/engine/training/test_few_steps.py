@@ -27,11 +27,12 @@ def test_the_scores_are_those_of_the_tuned_steps(tmp_path: Path, monkeypatch: py
     corpus = read_corpus(write_tones(tmp_path, 4, 22050, 0.3), recipe.data, recipe.network)
     calls = []
 
-    def scores(voice: Any, clips: Any) -> dict[str, float]:
+    def scores(voice: Any, clips: Any, steps: int, draft: Any) -> dict[str, float]:
         (clip,) = clips
         exact = [np.array_equal(clip.mel, other.mel) for other in corpus.held_out]
-        calls.append((clip.name, len(voice.config.fast_schedule), any(exact)))
-        assert voice.config.fast_schedule == build_schedule(recipe.network, calls[-1][1]).beta[::-1]
+        calls.append((clip.name, steps, any(exact)))
+        tuned = build_schedule(recipe.network, steps).beta[::-1]
+        assert draft is None and tuned in voice.config.schedules
         return {"mos": float(len(calls))} if len(calls) != 1 else {"log_mel_error": 9.0, "not_judged": 1}
 
     monkeypatch.setattr(few_steps, "vocoding_scores", scores)
@@ -49,8 +50,16 @@ def test_the_scores_are_those_of_the_tuned_steps(tmp_path: Path, monkeypatch: py
     assert few_step_scores(Trainer(plain, corpus, Processes(0, 1, torch.device("cpu")))) == {}
 
 
+def test_the_scores_of_a_recipe_for_drafts_are_those_of_drafts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = unrolled_recipe(unroll={"steps": [2], "draft": "griffin-lim"})
+    corpus = read_corpus(write_tones(tmp_path, 4, 22050, 0.3), recipe.data, recipe.network)
+    monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips, steps, draft: {f"{steps} {draft}": 1.0})
+    figures = few_step_scores(Trainer(recipe, corpus, Processes(0, 1, torch.device("cpu"))))
+    assert figures == {f"2_steps_on_drafts_2 griffin-lim{suffix}": 1.0 for suffix in ("", "_blurred")}
+
+
 def test_a_validation_logs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips: {"stoi": 0.5})
+    monkeypatch.setattr(few_steps, "vocoding_scores", lambda *arguments: {"stoi": 0.5})
     monkeypatch.setattr(fit_module, "validate", lambda trainer: {"loss": 0.25})
     monkeypatch.setattr(fit_module, "check_installed", lambda: None)
     data = write_tones(tmp_path / "data", 4, 22050, 0.3)

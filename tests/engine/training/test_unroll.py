@@ -16,7 +16,7 @@ from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
 from engine.diffusion.prior import energy_std
 from engine.diffusion.schedule import build_schedule
-from engine.training.data import Corpus, read_corpus
+from engine.training.data import Corpus, draw, generator, read_corpus
 from engine.training.export import checkpoint_from_state, export
 from engine.training.fit import STATE, Options, fit
 from engine.training.network import DiffWave
@@ -57,6 +57,31 @@ def test_the_unrolled_audio_is_that_of_the_engine(tmp_path: Path, config: Config
         audio = Sampler(config, build_schedule(config, steps))(network, scaled, torch.from_numpy(mel)[None])[0]
     expected = voice.vocode(mel, steps=steps, noise=(noise[0], noise[1:]))
     assert expected.std() > 0.01 and (np.abs(expected) < 1.0).mean() > 0.3  # not all of it is clamped
+    assert relative_error(audio, expected) < TOLERANCES["network_audio_fp32"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_audio_from_drafts_is_that_of_the_engine(tmp_path: Path, steps: int) -> None:
+    recipe = unrolled_recipe(
+        data={"frames": 12, "gain_db": [0.0, 0.0]}, unroll={"steps": [steps], "draft": "griffin-lim"}
+    )
+    corpus = read_corpus(write_tones(tmp_path / "data", 3, 22050, 12.5 * 256 / 22050), recipe.data, recipe.network)
+    trainer = Trainer(recipe, corpus, Processes(0, 1, CPU))
+    checkpoint = checkpoint_from_state(recipe, trainer.state())
+    save_checkpoint(tmp_path / "voice.safetensors", checkpoint)
+    voice = engine.load(tmp_path / "voice.safetensors", device="cpu", precision="fp32")
+    unrolled = make_tuning_batch(corpus, recipe, 0, [3]).unrolled
+    assert unrolled is not None and recipe.unroll is not None and unrolled.audio.shape == (1, 12 * 256)
+    schedule = recipe.unroll.schedule(recipe.network, steps)
+    with torch.no_grad():
+        audio = Sampler(recipe.network, schedule)(trainer.network, unrolled.noise, unrolled.mel)[0]
+    # The crop is the whole clip, so that its draft is that of its mel. The noise is what the draft does not explain.
+    random = generator(0, 0, 3)
+    example = draw(corpus, recipe.data, recipe.network, random, with_draft=True)
+    noise = random.standard_normal((steps, 12 * 256), dtype=np.float32)
+    assert example.draft is not None and 0.5 < example.draft.std() / example.audio.std() < 2.0
+    mel = unrolled.mel[0].numpy()
+    expected = voice.vocode(mel, steps=steps, draft=example.draft, noise=(noise[0], noise[1:]))
     assert relative_error(audio, expected) < TOLERANCES["network_audio_fp32"]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
 from engine.training.settings import read_recipe, recipe_from_json
 from engine.training.unroll_settings import Unroll
@@ -17,11 +18,17 @@ LOG_MEL = "[network]\nmel_kind = 'hifigan'\nprior = true\nenergy_min = 0.1\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[unroll]\nstep = 3", "unroll: unknown keys step; known: steps, windows, anchor"),
+        ("[unroll]\nstep = 3", "unroll: unknown keys step; known: steps, draft, windows, anchor"),
         ("unroll = 3", r"unroll: expected a table, \[unroll\], got 3"),
         ("[unroll]\nsteps = 3", "unroll.steps: expected a list, got 3"),
         ("[unroll]\nsteps = [5]", r"unroll.steps: expected numbers from 1 to 4, got \[5\]"),
         ("[unroll]\nsteps = []", r"unroll.steps: expected numbers from 1 to 4, got \[\]"),
+        ("[unroll]\ndraft = 'noise'", "unroll.draft: expected '' or 'griffin-lim', got 'noise'"),
+        ("[unroll]\ndraft = true", "unroll.draft: expected a string, got True"),
+        ("[network]\nmel_kind = ''\n[unroll]\ndraft = 'griffin-lim'", "mel_kind"),
+        (LOG_MEL + "[unroll]\ndraft = 'griffin-lim'", "unroll.draft: PriorGrad's noise is not white"),
+        ("[data]\nblur = 1.5", "data.blur: expected a number from 0 to 1, got 1.5"),
+        ("[network]\nn_mels = 0\n[data]\nsamples = 100\nblur = 1", "data.blur: expected 0 for a network without"),
         ("[unroll]\nsteps = [true]", "unroll.steps: expected numbers from 1 to 4"),
         ("[unroll]\nwindows = [130]", "unroll.windows: expected multiples of 4 from 32 samples"),
         (
@@ -60,6 +67,17 @@ def test_the_bundled_recipe_tunes_three_steps() -> None:
     assert recipe_from_json(recipe.to_json()) == recipe
 
 
+def test_the_bundled_recipe_for_drafts_takes_the_last_two_steps() -> None:
+    recipe = read_recipe("voice-draft")
+    assert recipe.unroll is not None and recipe.unroll.draft == "griffin-lim" and recipe.data.blur == 0.5
+    assert recipe.unroll.schedule(recipe.network, 2) == build_schedule(recipe.network, 6).last(2)
+    assert recipe.network == read_recipe("voice").network and recipe_from_json(recipe.to_json()) == recipe
+
+
+def test_a_state_of_before_the_blur_is_read() -> None:
+    assert recipe_from_json(voice_recipe().to_json().replace('"blur": 0.0, ', "")) == voice_recipe()
+
+
 def test_a_recipe_without_the_table_has_the_text_of_before() -> None:
     assert "unroll" not in voice_recipe().to_json()
     with pytest.raises(CheckpointError, match="recipe: expected that of a training's state"):
@@ -81,6 +99,7 @@ def test_the_objective_is_one_line() -> None:
     assert Unroll().description == (
         "3 steps: log-mels and spectral convergence of the unrolled sampler, noise prediction"
     )
+    assert Unroll((2,), "griffin-lim").description.startswith("2 steps on drafts: log-mels and spectral convergence")
     assert Unroll(steps=(3, 2), anchor=0.0, adversarial=1.0).description == (
         "2 and 3 steps: log-mels and spectral convergence of the unrolled sampler, discriminators"
     )

@@ -131,8 +131,8 @@ def test_a_voice_is_scored_in_its_own_fast_schedule(
 ) -> None:
     steps_used = []
 
-    def vocode(mel: Any, steps: int | str) -> Any:
-        steps_used.append(steps)
+    def vocode(mel: Any, steps: int | str, draft: str | None) -> Any:
+        steps_used.append((steps, draft))
         return np.zeros(mel.shape[1] * 256, np.float32)
 
     monkeypatch.setattr(validation, "perceptual_scores", lambda recording, audio, rate: (1.0, 0.5))
@@ -140,12 +140,13 @@ def test_a_voice_is_scored_in_its_own_fast_schedule(
     voice: Any = SimpleNamespace(config=Config(fast_schedule=fast), sample_rate=22050, vocode=vocode)
     clip = Clip("a.wav", np.full(256 * 20 + 7, 0.1, np.float32), np.zeros((80, 20), np.float32), -1)
     figures = validation.vocoding_scores(voice, [clip])
-    assert steps_used == [steps]
+    assert steps_used == [(steps, None)]
     assert (figures["pesq_wb"], figures["stoi"]) == (1.0, 0.5) and figures["log_mel_error"] > 0
     assert "mos" not in figures
     monkeypatch.setattr(validation, "mos_installed", lambda: True)
     monkeypatch.setattr(validation, "predicted_mos", lambda audio, rate: 3.25)
-    assert validation.vocoding_scores(voice, [clip])["mos"] == 3.25
+    assert validation.vocoding_scores(voice, [clip], 2, "griffin-lim")["mos"] == 3.25
+    assert steps_used[-1] == (2, "griffin-lim")
 
 
 def test_the_second_set_of_mels_is_blurred(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
