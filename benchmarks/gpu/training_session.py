@@ -3,9 +3,9 @@
     python -m engine.training pack voice --data RECORDINGS -o build/voice-pack.safetensors   # before, without a GPU
     python -m benchmarks.gpu.training_session build/voice-pack.safetensors --out FOLDER
 
-Two trainings start from the same raw weights: one tunes the voice for three and two steps, one goes on with the
-paper's objective. Each writes its results before the next begins. A training's number of steps follows from the time of
-its first ones, so that its learning rate falls to zero within its minutes.
+Three trainings start from the same raw weights: one tunes the voice to refine drafts, one tunes it for three and two
+steps from noise, one goes on with the paper's objective. Each writes its results before the next begins. A training's
+number of steps follows from the time of its first ones, so that its learning rate falls to zero within its minutes.
 
 FOLDER gets of each training NAME.weights.safetensors (raw weights, for `--init`), NAME.safetensors (the average in
 float16, for `engine.load`) and NAME.jsonl (the log), and session.json: times, steps, and the scores on held-out
@@ -45,6 +45,7 @@ MAX_BYTES = 16 * 2**20  # of a file that comes back
 WARM_UP, TIMED = 6, 20  # steps of the probe; the first ones compile kernels and capture graphs
 OVERRUN = 1.1  # of its time, after which a training stops before its last step
 BATCH, FRAMES = 16, 32
+MINUTES = {"voice-draft": 3.0, "voice-steps": 2.0, "voice": 2.5}
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,27 @@ class Stage:
         recipe: its number of steps and its warm-up are set by its time.
         minutes: for its steps.
         judged: the numbers of steps in which the voice is judged.
+        draft: of `Voice.vocode`, where it is judged.
     """
 
     name: str
     recipe: Recipe
     minutes: float
     judged: tuple[int, ...]
+    draft: str | None = None
 
 
-def stages(minutes: float, tuning_minutes: float, init: Path) -> list[Stage]:
+def stages(minutes: float, init: Path) -> list[Stage]:
     """Return the trainings of a session.
 
     Args:
-        minutes: of both together.
-        tuning_minutes: of the first.
-        init: the raw weights from which both start.
+        minutes: of all together; they share them as in MINUTES.
+        init: the raw weights from which all start.
     """
-    tuned, voice = read_recipe("voice-steps"), read_recipe("voice")
-    assert tuned.unroll is not None
+    draft, tuned, voice = (read_recipe(name) for name in MINUTES)
+    assert tuned.unroll is not None and draft.unroll is not None
     shared: dict[str, Any] = {"batch": BATCH, "average": 0.999, "init": str(init)}
+    draft = replace(draft, training=replace(draft.training, **shared, warmup=100))
     tuned = replace(
         tuned,
         training=replace(tuned.training, **shared, warmup=100),
@@ -85,9 +88,11 @@ def stages(minutes: float, tuning_minutes: float, init: Path) -> list[Stage]:
         data=replace(voice.data, frames=FRAMES),
         training=replace(voice.training, **shared, rate=5e-4, fast_share=0.7, seed=4),
     )
+    share = minutes / sum(MINUTES.values())
     return [
-        Stage("voice-steps", tuned, tuning_minutes, (2, 3)),
-        Stage("voice", voice, minutes - tuning_minutes, (6,)),
+        Stage("voice-draft", draft, share * MINUTES["voice-draft"], draft.unroll.steps, draft.unroll.draft),
+        Stage("voice-steps", tuned, share * MINUTES["voice-steps"], (2, 3)),
+        Stage("voice", voice, share * MINUTES["voice"], (6,)),
     ]
 
 
@@ -141,7 +146,8 @@ def run(trainings: Sequence[Stage], data: Path, out: Path, machine: Machine) -> 
         clips = evenly_spaced(corpus.held_out, machine.clips)
         if clips:
             checkpoint = checkpoint_from_state(recipe, state)
-            figures["scores"] = scores_by_steps(checkpoint, stage.judged, clips, min(machine.workers, len(clips)))
+            workers = min(machine.workers, len(clips))
+            figures["scores"] = scores_by_steps(checkpoint, stage.judged, clips, workers, stage.draft)
             figures["clips"] = [clip.name for clip in clips]
         figures["seconds_with_scores"] = time.monotonic() - begin
         _write_json(out / "session.json", session)
@@ -192,21 +198,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="PACK", help="packed recordings, or their folder")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the folder of the results")
-    parser.add_argument("--minutes", type=float, default=7.5, help="for the steps of both trainings (default: 7.5)")
-    parser.add_argument("--tuning-minutes", type=float, default=3.0, help="of these for the first (default: 3)")
+    parser.add_argument("--minutes", type=float, default=7.5, help="for the steps of all trainings (default: 7.5)")
     parser.add_argument("--init", type=Path, default=INIT, help="the raw weights (default: the bundled voice's)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="default: auto")
     parser.add_argument("--clips", type=int, default=16, help="held-out recordings to judge with (default: 16)")
     parser.add_argument("--max-steps", type=int, help="of each training, to try whether everything works")
     options = parser.parse_args()
-    if not 0.0 < options.tuning_minutes < options.minutes:
-        sys.exit("training_session: --tuning-minutes: expected a part of --minutes")
+    if not options.minutes > 0.0:
+        sys.exit(f"training_session: --minutes: expected a number above 0, got {options.minutes:g}")
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("training_session: PyTorch finds no GPU; try it with --device cpu --max-steps 2")
     precision = resolve_precision(options.precision, options.device)
     machine = Machine(options.device, precision, options.clips, available().count, options.max_steps)
-    trainings = stages(options.minutes, options.tuning_minutes, options.init)
+    trainings = stages(options.minutes, options.init)
     print(json.dumps(run(trainings, options.data, options.out, machine), indent=1))
 
 

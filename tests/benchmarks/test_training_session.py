@@ -28,7 +28,7 @@ CPU = Machine("cpu", "fp32", clips=1, max_steps=2)
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
-    """Return two small stages with their initial weights; the judge is fast."""
+    """Return three small stages with their initial weights; the judge is fast."""
     monkeypatch.setattr(few_steps, "vocoding_scores", lambda voice, clips, *rest: {"clips": float(len(clips))})
     data = write_tones(tmp_path / "data", 5, 22050, 0.3)
     pack(voice_recipe(), data, tmp_path / "pack.safetensors", held_out=2)
@@ -36,13 +36,22 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
     export_weights(tmp_path / "start" / STATE, tmp_path / "init.safetensors")
     init = {"init": str(tmp_path / "init.safetensors")}
     tuned = unrolled_recipe(training=init, unroll={"steps": [3, 2]})
-    return [Stage("steps", tuned, 0.01, (2, 3)), Stage("voice", voice_recipe(training=init), 0.01, (6,))]
+    drafts = unrolled_recipe(training=init, unroll={"steps": [2], "draft": "griffin-lim"})
+    return [
+        Stage("steps", tuned, 0.01, (2, 3)),
+        Stage("voice", voice_recipe(training=init), 0.01, (6,)),
+        Stage("drafts", drafts, 0.01, (2,), "griffin-lim"),
+    ]
 
 
 def test_a_session_brings_back_small_files(tmp_path: Path, session: list[Stage]) -> None:
     out = tmp_path / "out"
     result = run(session, tmp_path / "pack.safetensors", out, CPU)
-    names = {f"{name}.{end}" for name in ("steps", "voice") for end in ("weights.safetensors", "safetensors", "jsonl")}
+    names = {
+        f"{name}.{end}"
+        for name in ("steps", "voice", "drafts")
+        for end in ("weights.safetensors", "safetensors", "jsonl")
+    }
     assert {path.name for path in out.iterdir()} == names | {"session.json"}
     assert json.loads((out / "session.json").read_text()) == result
     for stage in session:
@@ -55,7 +64,8 @@ def test_a_session_brings_back_small_files(tmp_path: Path, session: list[Stage])
     assert result["stages"]["steps"]["scores"] == {
         f"{n}_steps_clips{suffix}": 1.0 for n in (2, 3) for suffix in ("", "_blurred")
     }
-    tuned, voice = (engine.load(out / f"{stage.name}.safetensors", device="cpu") for stage in session)
+    assert set(result["stages"]["drafts"]["scores"]) == {"2_steps_on_drafts_clips", "2_steps_on_drafts_clips_blurred"}
+    tuned, voice, _ = (engine.load(out / f"{stage.name}.safetensors", device="cpu") for stage in session)
     assert sorted(map(len, tuned.config.schedules)) == [2, 3] and not voice.config.schedules
 
 
@@ -90,10 +100,12 @@ def test_the_steps_follow_from_the_time(tmp_path: Path, session: list[Stage], mo
 
 
 def test_the_stages_of_the_bundled_voice_are_valid() -> None:
-    tuned, voice = stages(7.5, 3.0, training_session.INIT)
+    draft, tuned, voice = trainings = stages(15.0, training_session.INIT)
+    assert draft.recipe.unroll is not None and draft.recipe.unroll.steps == draft.judged == (2,)
+    assert draft.draft == draft.recipe.unroll.draft == "griffin-lim" and draft.recipe.data.blur == 0.5
     assert tuned.recipe.unroll is not None and tuned.recipe.unroll.steps == (3, 2) and voice.recipe.unroll is None
-    assert tuned.minutes == 3.0 and voice.minutes == 4.5
-    for stage in (tuned, voice):
+    assert [stage.minutes for stage in trainings] == [6.0, 4.0, 5.0]
+    for stage in trainings:
         assert (stage.recipe.training.batch, stage.recipe.data.frames) == (16, 32)
         assert Path(stage.recipe.training.init).is_file()
         assert set(stage.judged) <= {1, 2, 3, 4, 5, 6}
