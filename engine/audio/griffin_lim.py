@@ -37,11 +37,16 @@ def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | N
     from the mean of the bands of a bin on. See `bank_and_bands` for the arguments.
     """
     bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
-    triangles = _Triangles(bank)
-    back = triangles.to_bins(bands)
-    result: Array = np.maximum(back / np.maximum(triangles.to_bins(triangles.to_bands(ONES)), SMALLEST), SMALLEST)
+    triangles = _Triangles(bank, 1)
+    gain = triangles.to_bins(triangles.to_bands(ONES)).copy()
+    triangles = _Triangles(bank, bands.shape[1])
+    back = triangles.to_bins(bands).copy()
+    result: Array = np.maximum(back / np.maximum(gain, SMALLEST), SMALLEST)
     for _ in range(UPDATES):
-        result *= back / (triangles.to_bins(triangles.to_bands(result)) + SMALLEST)
+        factor = triangles.to_bins(triangles.to_bands(result))
+        factor += SMALLEST
+        np.divide(back, factor, out=factor)
+        result *= factor
     return result
 
 
@@ -49,9 +54,14 @@ class _Triangles:
     """Products with a filter bank B [M, 513] of triangles, of which at most two neighbors overlap in a bin.
 
     Every sum has a fixed order. A matrix product has one that depends on the processor and on the number of threads.
+    The results are valid until the next call: new arrays of this size would cost more than the products.
+
+    Args:
+        bank: B.
+        frames: T.
     """
 
-    def __init__(self, bank: Array) -> None:
+    def __init__(self, bank: Array, frames: int) -> None:
         bins = np.arange(bank.shape[1])
         self._lower = np.where((bank > 0).any(axis=0), (bank > 0).argmax(axis=0), 0)
         self._upper = np.minimum(self._lower + 1, len(bank) - 1)
@@ -60,19 +70,24 @@ class _Triangles:
         spans = [np.flatnonzero(row) for row in bank]
         self._bands = [(span[0], bank[m, span[0] : span[-1] + 1, None]) for m, span in enumerate(spans) if len(span)]
         self._places = [m for m, span in enumerate(spans) if len(span)]
-        self._count = len(bank)
+        self._sums = np.zeros((len(bank), frames))
+        self._product, self._scratch = np.empty((2, bank.shape[1], frames))
 
     def to_bins(self, bands: Array) -> Array:
         """Return transpose(B) bands [513, T]."""
-        product: Array = self._low * bands[self._lower] + self._high * bands[self._upper]
-        return product
+        np.take(bands, self._lower, axis=0, out=self._product, mode="clip")
+        np.take(bands, self._upper, axis=0, out=self._scratch, mode="clip")
+        self._product *= self._low
+        self._scratch *= self._high
+        self._product += self._scratch
+        return self._product
 
     def to_bands(self, bins: Array) -> Array:
         """Return B bins [M, T]."""
-        bands = np.zeros((self._count, bins.shape[1]))
         for place, (first, weights) in zip(self._places, self._bands, strict=True):
-            np.add.reduce(weights * bins[first : first + len(weights)], axis=0, out=bands[place])
-        return bands
+            terms = np.multiply(weights, bins[first : first + len(weights)], out=self._scratch[: len(weights)])
+            np.add.reduce(terms, axis=0, out=self._sums[place])
+        return self._sums
 
 
 def griffin_lim(
@@ -104,17 +119,23 @@ def griffin_lim(
     Returns:
         float32 [256 T] in [-1, 1].
     """
-    size = magnitudes(mel, sample_rate, kind, fmax).T
+    size = np.ascontiguousarray(magnitudes(mel, sample_rate, kind, fmax).T)
     phase = np.exp(2j * np.pi * np.random.default_rng(seed).random(size.shape))
     previous = np.zeros_like(phase)
+    norm = np.empty_like(size)
     for _ in range(rounds):
         if each_round is not None:
             each_round()
-        rebuilt = spectrum(waveform(size * phase))
-        phase = rebuilt - momentum / (1.0 + momentum) * previous
-        phase /= np.abs(phase) + SMALLEST
+        phase *= size
+        rebuilt = spectrum(waveform(phase))
+        previous *= -momentum / (1.0 + momentum)
+        np.add(rebuilt, previous, out=phase)
+        np.abs(phase, out=norm)
+        norm += SMALLEST
+        phase /= norm
         previous = rebuilt
-    return trimmed(waveform(size * phase), len(size), kind)
+    phase *= size
+    return trimmed(waveform(phase), len(size), kind)
 
 
 def trimmed(audio: Array, frames: int, kind: str) -> FloatArray:
@@ -130,9 +151,11 @@ def spectrum(audio: Array) -> npt.NDArray[np.complexfloating[Any]]:
 
 def waveform(spectrum: npt.NDArray[np.complexfloating[Any]]) -> Array:
     """Compute the waveform whose frames are nearest to a spectrum [T, 513]: windowed overlap-add over the energy."""
-    frames = np.fft.irfft(spectrum) * WINDOW
-    energy = _overlap_added(np.broadcast_to(WINDOW**2, frames.shape))
-    return np.asarray(_overlap_added(frames) / np.maximum(energy, 1e-3))
+    frames = np.fft.irfft(spectrum)
+    frames *= WINDOW
+    audio = _overlap_added(frames)
+    audio /= np.maximum(_overlap_added(np.broadcast_to(WINDOW**2, frames.shape)), 1e-3)
+    return audio
 
 
 def _overlap_added(frames: Array) -> Array:
