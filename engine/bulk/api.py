@@ -77,7 +77,8 @@ def vocode_files(
     Args:
         inputs: one or several of: mels and recordings; folders, which are searched for them; patterns such as
             "mels/**/*.npy"; "@list.txt" with a path per line; "manifest.jsonl" with an object per line,
-            {"id", "mel" or "audio", "seed"?, "out"?}.
+            {"id", "mel" or "audio", "seed"?, "out"?} and notes ("text", "speaker", "language", "duration", "meta");
+            another key is refused.
         folder: of the results; it is created, its parent exists.
         model: see `engine.load`.
         steps: see `Voice.vocode`.

@@ -218,8 +218,8 @@ a folder as -o, every input becomes a file of that folder. Subfolders are kept.
 The same command resumes after an interruption, and gives the same bytes with
 any number of workers. A bad input is listed in _failed.jsonl and does not end
 the work; the exit status is 1 then. A line of a manifest is an object with the
-keys id and mel, and optionally seed and out; paths are relative to the
-manifest.
+keys id and mel (or audio), and optionally seed and out, and notes under text,
+speaker, language, duration or meta; paths are relative to the manifest.
 
 With - as OUT, raw samples (16-bit, little-endian, mono) go to stdout. With
 - as IN, raw frames (float32, little-endian, all bands of a frame together) are
