@@ -173,7 +173,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
         dtype: "float32", or "float16" for half the size; loading converts both to float32.
 
     Raises:
-        InputError: the name promises another format, the dtype is unknown, a weight exceeds float16, or the config exceeds MAX_CONFIG bytes.
+        InputError: the name promises another format, the dtype is unknown, a weight exceeds float16, or the config
+            exceeds MAX_CONFIG bytes.
         OSError: the file cannot be written.
     """
     if suffix := promised_format(path, (".safetensors",)):

@@ -29,8 +29,12 @@ _KINDS = MappingProxyType(
 
 # Suffixes that promise a format. A temporary name, or one without a suffix, promises none.
 _SUFFIXES = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .wma .aif .aiff .aifc .au .snd .caf .w64 .pcm .raw "
-    ".npy .npz .safetensors .pt .pth .ckpt .bin .onnx .pkl .pickle .h5 .json .yaml .yml .txt .csv .zip".split()
+    {
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".wma", ".aif", ".aiff"),
+        *(".aifc", ".au", ".snd", ".caf", ".w64", ".pcm", ".raw"),
+        *(".npy", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".onnx", ".pkl", ".pickle", ".h5"),
+        *(".json", ".yaml", ".yml", ".txt", ".csv", ".zip"),
+    }
 )
 
 
