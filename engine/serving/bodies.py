@@ -302,16 +302,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return values
 
 
-def check_length(samples: int, rate: int, max_seconds: float) -> None:
+def check_length(samples: int, rate: int, max_seconds: float, purpose: str = "") -> None:
     """Raise Problem if audio is longer than the service permits.
 
     Args:
         samples: its length.
         rate: in Hz.
         max_seconds: the limit.
+        purpose: of the audio if the limit is not that of every request, for the message.
     """
     if samples > max_seconds * rate:
-        raise Problem(413, f"body: expected at most {max_seconds:g} s of audio, got {samples / rate:.1f} s; split it")
+        limit = f"{max_seconds:g} s of audio{' ' * bool(purpose)}{purpose}"
+        raise Problem(413, f"body: expected at most {limit}, got {samples / rate:.1f} s; split it")
 
 
 def options_of(query: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,11 +71,7 @@ def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[F
     """
     if isinstance(draft, str):
         check_name(draft, config)
-        if (longest := max(batch.lengths(1))) > MOST_FRAMES:
-            raise InputError(
-                f"draft: expected at most {MOST_FRAMES} frames for {GRIFFIN_LIM!r}, whose memory grows with them, "
-                f"got {longest}; cut the mel, or leave the draft out"
-            )
+        check_frames(max(batch.lengths(1)))
         return None
     lengths = batch.lengths(hop)
     form = {"single": "[L]", "batch": f"[{len(lengths)}, L]", "list": f"a list of {len(lengths)}"}[batch.form]
@@ -114,6 +110,22 @@ def check_name(draft: str, config: Config) -> None:
         mel_settings(config)
     except InputError as error:
         raise InputError(f"draft: {GRIFFIN_LIM!r} cannot invert this mel ({error}); pass audio") from None
+
+
+def check_frames(frames: int) -> None:
+    """Check that a mel is short enough for Griffin-Lim.
+
+    Args:
+        frames: of the mel.
+
+    Raises:
+        InputError: it is too long.
+    """
+    if frames > MOST_FRAMES:
+        raise InputError(
+            f"draft: expected at most {MOST_FRAMES} frames for {GRIFFIN_LIM!r}, whose memory grows with them, "
+            f"got {frames}; cut the mel, or leave the draft out"
+        )
 
 
 def begin_from(

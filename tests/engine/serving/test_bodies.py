@@ -105,6 +105,11 @@ def test_a_bad_body_is_a_problem(running: Running, name: str) -> None:
         ("stream=2", "stream: expected 0 or 1"),
         ("sed=1", "sed: expected one of the options seed"),
         ("label=1", "label: expected one of the options"),
+        ("draft=griffin", "draft: expected 'griffin-lim', got 'griffin'"),
+        ("draft=", "draft: expected 'griffin-lim', got ''"),
+        ("draft=griffin-lim&steps=full", "steps: expected 1 to 6 beside a draft"),
+        ("draft=griffin-lim&steps=7", "steps: expected 1 to 6 beside a draft"),
+        ("draft=griffin-lim&stream=1", "draft: expected none for a stream, because Griffin-Lim needs the whole mel"),
     ],
 )
 def test_a_bad_option_is_a_problem(running: Running, query: str, detail: str) -> None:
