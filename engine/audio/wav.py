@@ -17,10 +17,10 @@ import numpy as np
 
 from engine.audio import riff
 from engine.audio.content import Recording, content_of, reason
-from engine.audio.pcm import MAX_DATA, Samples, pcm16, wav_header, writing_wav
+from engine.audio.pcm import MAX_DATA, Samples, check_wav_name, pcm16, wav_header, writing_wav
 from engine.checks.arguments import check_sample_rate
 from engine.checks.arrays import FloatArray, to_numpy
-from engine.checks.file_kinds import START, mistaken_kind, promised_format
+from engine.checks.file_kinds import START, mistaken_kind
 from engine.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ SIGNATURES = {  # of formats that soundfile reads
     b"ID3": "MP3",
     b"riff\x2e\x91\xcf\x11": "Wave64",
 }
-WAV_SUFFIXES = (".wav", ".wave")
 MAX_COUNT = 2**63 - 1  # libsndfile's number of samples for a stream of unknown length
 BLOCK = 2**20  # samples per read: a header may claim any length, memory grows with the samples that exist
 
@@ -230,11 +229,8 @@ def write_wav(path: str | os.PathLike[str] | BinaryIO, audio: Samples | torch.Te
     if not np.isfinite(samples).all():
         raise InputError("audio: expected finite values, got NaN or infinity")
     rate = check_sample_rate(sample_rate)
-    if isinstance(path, (str, os.PathLike)) and (suffix := promised_format(path, WAV_SUFFIXES)):
-        remedy = "name it .wav"
-        if suffix[1:] in ("flac", "ogg"):
-            remedy += f", or let engine.vocode_files(format={suffix[1:]!r}) or 'engine vocode' write {suffix}"
-        raise InputError(f"path: {os.fspath(path)!r:.300}: expected a name that ends in .wav, got {suffix}; {remedy}")
+    if isinstance(path, (str, os.PathLike)):
+        check_wav_name(path)
     try:
         with _writing(path, rate, samples.size) as write:
             for begin in range(0, len(samples), BLOCK):
