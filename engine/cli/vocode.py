@@ -35,7 +35,7 @@ from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
 from engine.voice import Voice
-from engine.voice.draft import GRIFFIN_LIM, STEPS
+from engine.voice.draft import GRIFFIN_LIM, STEPS, check_white
 
 PIPE = "-"
 
@@ -192,6 +192,8 @@ def _load_vocoder(arguments: argparse.Namespace) -> Voice:
     voice = load(arguments)
     if not voice.config.n_mels:
         raise InputError("--model: expected a network that takes a mel, got one without; use 'engine generate'")
+    if arguments.draft is not None:
+        check_white(voice.config, arguments.energy_min)
     if voice.config.prior and arguments.energy_min is None and not voice.config.energy_min:
         raise InputError(
             "--energy-min: expected the smallest frame energy of the training data, because this PriorGrad checkpoint "

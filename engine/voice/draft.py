@@ -43,8 +43,7 @@ def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | No
     Raises:
         InputError: the number of steps is impossible, the schedule is, or the network is PriorGrad's.
     """
-    if config.prior:
-        raise InputError("draft: PriorGrad's noise is not white, so its networks take no draft; leave it out")
+    check_white(config)
     if schedule is not None:
         return build_schedule(config, steps, schedule)
     fast = build_schedule(config, "fast")
@@ -54,6 +53,23 @@ def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | No
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 1 <= count <= len(fast):
         raise InputError(f"steps: expected 1 to {len(fast)} beside a draft, the last steps of fast, got {steps!r:.80}")
     return fast.last(int(count))
+
+
+def check_white(config: Config, *energies: object) -> None:
+    """Check that the noise of a network is white, as a draft needs it.
+
+    Args:
+        config: of the network.
+        energies: the `std` and the `energy_min` of the call where it names them; without them a PriorGrad network that
+            does not record its own needs one, and the same message says so.
+
+    Raises:
+        InputError: the network is PriorGrad's.
+    """
+    if config.prior:
+        needs = bool(energies) and not config.energy_min and all(value is None for value in energies)
+        more = ", and pass energy_min=, the smallest frame energy of its training data" if needs else ""
+        raise InputError(f"draft: PriorGrad's noise is not white, so its networks take no draft; leave it out{more}")
 
 
 def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[FloatArray] | None:
