@@ -32,18 +32,21 @@ STEPS = 2  # docs/steps.md compares the numbers
 MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 46 KB a frame
 
 
-def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | None = None) -> Schedule:
+def schedule_of_draft(
+    config: Config, steps: Any, schedule: Sequence[float] | None = None, *energies: object
+) -> Schedule:
     """Return the steps that refine a draft: the last ones of the fast schedule.
 
     Args:
         config: of the network.
         steps: their number; None for `STEPS`, "fast" for all.
         schedule: betas in place of `steps`.
+        energies: see `check_white`.
 
     Raises:
         InputError: the number of steps is impossible, the schedule is, or the network is PriorGrad's.
     """
-    check_white(config)
+    check_white(config, *energies)
     if schedule is not None:
         return build_schedule(config, steps, schedule)
     fast = build_schedule(config, "fast")

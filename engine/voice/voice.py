@@ -34,7 +34,7 @@ from engine.sampling.item import Event, Item, Progress, check_callbacks, check_c
 from engine.sampling.loops import LOOPS
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
-from engine.voice.draft import begin_from, check_draft, check_white, schedule_of_draft
+from engine.voice.draft import begin_from, check_draft, schedule_of_draft
 from engine.voice.loading import Loadable
 
 if TYPE_CHECKING:
@@ -115,9 +115,8 @@ class Voice(Loadable):
         if not is_direct:
             batch = fit_to_kind(batch, self.config.mel_kind)
         self._warn_once(self.config.mel_kind)
-        if draft is not None:
-            check_white(self.config, std, energy_min)
-        plan = (build_schedule if draft is None else schedule_of_draft)(self.config, steps, schedule)
+        energies = () if draft is None else (std, energy_min)
+        plan = (build_schedule if draft is None else schedule_of_draft)(self.config, steps, schedule, *energies)
         samples = batch.lengths(self.hop)
         check_reflection(self.config, min(samples))
         if is_direct:
