@@ -381,7 +381,7 @@ def test_files_that_are_not_audio(tmp_path: Path) -> None:
         read_audio(path)
     for content in (b"\x93NUMPY\1\0", b"\xff\xfe\0\0", b"\x89PNG", b"\xff", b"RIFZ1234WAVE", b"ftypM4A "):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"a\.mp3': expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that"):
+        with pytest.raises(InputError, match=r"a\.mp3': expected WAV, .* audio, got a (file that|NumPy)"):
             read_audio(path)
         assert not is_encoded(path)
     for start in (b"fLaC", b"OggS", b"FORM", b"ID3\4", b"\xff\xfb\x90\0"):
