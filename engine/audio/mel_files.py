@@ -24,6 +24,7 @@ from engine.checkpoint.safetensors_file import read_safetensors
 from engine.checkpoint.source import open_source
 from engine.checks.arrays import FloatArray
 from engine.checks.file_kinds import START, mistaken_kind
+from engine.checks.open_files import reason_of
 from engine.checks.output_files import replacing
 from engine.errors import CheckpointError, InputError
 
@@ -225,7 +226,7 @@ def _start(path: Path) -> bytes:
         with open(path, "rb") as file:
             start = file.read(START)
     except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from None
+        raise InputError(f"{path}: cannot read it: {reason_of(error, path)}") from None
     if not start:
         raise InputError(f"{path}: expected a mel or a WAV file, got an empty file")
     return start

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from engine.checkpoint.canonical import to_canonical
 from engine.checkpoint.families import identify_family, merge_settings, missing_settings
+from engine.checkpoint.folders import is_cached
 from engine.checkpoint.hyperparams import read_hyperparams
 from engine.checkpoint.layouts import LMNT, Layout
 from engine.checkpoint.lazy_tensor import LazyTensor, Shape
@@ -302,7 +303,13 @@ def _from_family(
     if missing := missing_settings(family, settings):
         place = "config.json beside the file" if config_path is None else Path(config_path).name
         them = "them" if len(missing) > 1 else "it"
-        raise CheckpointError(f"{', '.join(missing)} missing: put {them} into {place}")
+        remedy = f"put {them} into {place}"
+        if config_path is None and folder is not None and is_cached(folder):
+            remedy = (
+                f"the hub's cache has no settings with {them} beside the file; load the repository once while online, "
+                f"or {remedy}"
+            )
+        raise CheckpointError(f"{', '.join(missing)} missing: {remedy}")
     default_kind = family.default_mel_kind if certain and not unconditional else None
     if not unconditional:  # the length of a vocoder's training clips has no meaning for its audio
         settings.pop("clip_samples", None)
