@@ -24,4 +24,7 @@ def main(*labels: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:] or ["3", "1", "4"]))
+    try:
+        main(*(sys.argv[1:] or ["3", "1", "4"]))
+    except (OSError, ValueError, RuntimeError) as error:  # the engine's errors are of these kinds
+        sys.exit(f"digits: {error}")

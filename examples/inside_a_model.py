@@ -7,11 +7,12 @@ shows that the vocoder does not break the graph (docs/front-ends.md).
 """
 
 import sys
+from pathlib import Path
 
-import numpy as np
 import torch
 
 import engine
+from engine.audio.mel_files import read_mel
 from engine.audio.wav import write_wav
 from engine.checkpoint.bundled import ASSETS
 from engine.nn import Vocoder
@@ -34,9 +35,14 @@ def main(output: str = "slower.wav", mel_file: str = str(ASSETS / "demo_mel.npy"
     """Speak a mel file at 1.3 times its length."""
     model = torch.compile(SlowSpeech(1.3), fullgraph=True, backend="aot_eager")  # a backend that needs no compiler
     with torch.no_grad():
-        audio = model(torch.from_numpy(np.load(mel_file))[None])
+        audio = model(torch.from_numpy(read_mel(Path(mel_file)))[None])
     write_wav(output, audio[0].numpy(), engine.config.BASE.sample_rate)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) > 3:
+        sys.exit("usage: python examples/inside_a_model.py [SLOWER.wav] [MEL.npy]")
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError, RuntimeError) as error:  # the engine's errors are of these kinds
+        sys.exit(f"inside_a_model: {error}")

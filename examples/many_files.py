@@ -19,7 +19,7 @@ def show(summary: Summary) -> None:
 
 def main() -> None:
     """Vocode the folder and name the inputs that failed."""
-    if len(sys.argv) not in (3, 4):
+    if len(sys.argv) not in (3, 4) or not all(map(str.isdecimal, sys.argv[3:])):
         sys.exit("usage: python examples/many_files.py IN OUT [WORKERS]")
     workers = int(sys.argv[3]) if len(sys.argv) == 4 else 1
     summary = engine.vocode_files(sys.argv[1], sys.argv[2], workers=workers, progress=show)
@@ -30,4 +30,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError, RuntimeError) as error:  # the engine's errors are of these kinds
+        sys.exit(f"many_files: {error}")

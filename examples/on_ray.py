@@ -20,4 +20,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError, RuntimeError) as error:  # the engine's errors are of these kinds
+        sys.exit(f"on_ray: {error}")

@@ -27,4 +27,7 @@ def main(checkpoint: str, recording: str, copy: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit("usage: python examples/own_checkpoint.py CHECKPOINT RECORDING OUTPUT.wav")
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError, RuntimeError) as error:  # the engine's errors are of these kinds
+        sys.exit(f"own_checkpoint: {error}")

@@ -9,18 +9,20 @@ The audio follows the mel at the distance of `voice.config.look_ahead(6)` sample
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 import engine
+from engine.audio.mel_files import read_mel
 from engine.audio.pcm import writing_pcm, writing_wav
 from engine.checkpoint.bundled import ASSETS
 
 
 def front_end(mel_file: str) -> Iterator[npt.NDArray[np.float32]]:
     """Stand for a text-to-speech front-end, which writes a few frames at a time."""
-    mel = np.load(mel_file)
+    mel = read_mel(Path(mel_file))
     for frame in range(0, mel.shape[1], 10):
         time.sleep(0.01)
         yield mel[:, frame : frame + 10]
@@ -37,4 +39,9 @@ def main(output: str = "speech.wav", mel_file: str = str(ASSETS / "demo_mel.npy"
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) > 3:
+        sys.exit("usage: python examples/stream_from_tts.py [SPEECH.wav or -] [MEL.npy]")
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError, RuntimeError) as error:  # the engine's errors are of these kinds
+        sys.exit(f"stream_from_tts: {error}")

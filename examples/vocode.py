@@ -6,17 +6,17 @@ Without arguments it takes the bundled mel. Yours is float32 [80, T] of the kind
 """
 
 import sys
-
-import numpy as np
+from pathlib import Path
 
 import engine
 from engine.audio import write_wav
+from engine.audio.mel_files import read_mel
 from engine.checkpoint.bundled import ASSETS
 
 
 def main(mel_file: str = str(ASSETS / "demo_mel.npy"), wav_file: str = "speech.wav") -> None:
     """Read the mel, vocode it and write the audio."""
-    mel = np.load(mel_file)
+    mel = read_mel(Path(mel_file))
     voice = engine.load()
     print(voice.explain())
 
@@ -27,4 +27,9 @@ def main(mel_file: str = str(ASSETS / "demo_mel.npy"), wav_file: str = "speech.w
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) > 3:
+        sys.exit("usage: python examples/vocode.py [MEL.npy] [SPEECH.wav]")
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError, RuntimeError) as error:  # the engine's errors are of these kinds
+        sys.exit(f"vocode: {error}")

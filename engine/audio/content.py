@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from engine.checks.open_files import content_of_file, is_open_file
+from engine.checks.open_files import content_of_file, is_open_file, reason_of
 from engine.errors import InputError
 
 # A path, in which "~" is the home folder; the content of a file; or a file opened for reading bytes.
@@ -38,7 +38,12 @@ def content_of(source: Recording) -> tuple[bytes, str]:
         if isinstance(error, TypeError):
             kind = type(source).__name__
             raise InputError(f"path: expected a path, bytes or a file opened with mode 'rb', got {kind}") from None
-        raise InputError(f"path: {source!r:.300}: cannot read it: {reason(error)}") from error
+        raise InputError(f"path: {source!r:.300}: cannot read it: {_reason_at(source, error)}") from error
+
+
+def _reason_at(source: object, error: Exception) -> str:
+    path = os.path.expanduser(os.fspath(source))  # type: ignore[call-overload]
+    return reason_of(error, path) if isinstance(error, FileNotFoundError) else reason(error)
 
 
 def reason(error: Exception) -> str:

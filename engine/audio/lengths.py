@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.audio import riff
 from engine.audio.wav import encoding
+from engine.checks.open_files import reason_of
 from engine.errors import InputError, UnavailableError
 
 START = 16  # bytes that identify a format
@@ -40,7 +41,7 @@ def count_samples(path: str | os.PathLike[str]) -> tuple[int, int]:
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{name}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
+        raise InputError(f"{name}: cannot read it: {reason_of(error, path)}") from error
     form = "WAV" if start[:4] in riff.SIGNATURES else encoding(start)
     if form is None:
         raise InputError(f"{name}: expected audio, got a file that starts with {start[:4]!r}")

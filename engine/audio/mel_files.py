@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.audio import riff
+from engine.audio.npy import NPY_MAGIC, Header, check_size, read_header
 from engine.audio.wav import encoding
 from engine.checkpoint.lazy_tensor import LazyTensor
 from engine.checkpoint.pytorch import read_tensors
@@ -23,10 +24,10 @@ from engine.checkpoint.safetensors_file import read_safetensors
 from engine.checkpoint.source import open_source
 from engine.checks.arrays import FloatArray
 from engine.checks.file_kinds import START, mistaken_kind
+from engine.checks.open_files import reason_of
 from engine.checks.output_files import replacing
 from engine.errors import CheckpointError, InputError
 
-NPY_MAGIC = b"\x93NUMPY"  # the first bytes of an .npy file
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # of .npz and .pt files, and of an archive without entries
 PIECE = 1024  # frames
 
@@ -40,6 +41,7 @@ _OTHERS = {
     (0, b"\x1a\x45\xdf\xa3"): "a Matroska or WebM file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
     (4, b"ftyp"): "an MP4 file; convert it with 'ffmpeg -i IN -ac 1 OUT.wav'",
 }
+_OBJECTS = "expected an array of floats, got one of objects, which are never unpickled; save it with dtype float32"
 _OF_NUMBERS = frozenset(b"0123456789+-.,eE[] \t\r\n")  # the characters of a table as text
 
 
@@ -224,7 +226,7 @@ def _start(path: Path) -> bytes:
         with open(path, "rb") as file:
             start = file.read(START)
     except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from None
+        raise InputError(f"{path}: cannot read it: {reason_of(error, path)}") from None
     if not start:
         raise InputError(f"{path}: expected a mel or a WAV file, got an empty file")
     return start
@@ -258,27 +260,44 @@ def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> Any:
         raise
     except Exception as error:  # zipfile alone raises nine kinds
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: expected {expected}, got: {reason:.160}") from None
+        raise InputError(f"{path}: expected {expected}, got a damaged or incomplete one ({reason:.160})") from None
 
 
 def _from_npy(path: Path) -> Any:
+    _header_of_npy(path, complete=True)
     return np.load(path, allow_pickle=False)
 
 
 def _from_mapped_npy(path: Path) -> Any:
+    _header_of_npy(path, complete=True)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _shape_of_npy(path: Path) -> tuple[int, ...]:
+    return _header_of_npy(path, complete=False).shape
+
+
+def _header_of_npy(path: Path, *, complete: bool) -> Header:
+    """Return the header of an .npy file, and check on request that the file is complete."""
     with open(path, "rb") as file:
-        return _header(file)[0]
+        try:
+            header = read_header(file)
+            if header.dtype.hasobject:
+                raise InputError(_OBJECTS)
+            if complete:
+                check_size(header, os.fstat(file.fileno()).st_size - file.tell(), exact=False)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        return header
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], str]:
-    """Return the shape and the kind of the element type of an .npy file."""
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, dtype = read[np.lib.format.read_magic(file)](file)
-    return shape, dtype.kind
+def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], str]:
+    """Return the shape and the kind of the element type of an array in an archive."""
+    try:
+        header = read_header(file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return header.shape, header.dtype.kind
 
 
 def _from_zip(path: Path) -> Any:
@@ -286,7 +305,11 @@ def _from_zip(path: Path) -> Any:
         with _naming(path):
             return _in_pytorch(path).read()
     with np.load(path, allow_pickle=False) as archive:
-        return archive[_name_in_npz(path, archive.zip)]
+        name = _name_in_npz(path, archive.zip)
+        with archive.zip.open(f"{name}.npy") as file:
+            if _header(path, file)[1] == "O":
+                raise InputError(f"{path}: {_OBJECTS}")
+        return archive[name]
 
 
 def _shape_in_zip(path: Path) -> tuple[int, ...]:
@@ -294,7 +317,7 @@ def _shape_in_zip(path: Path) -> tuple[int, ...]:
         with _naming(path):
             return _in_pytorch(path).shape
     with zipfile.ZipFile(path) as archive, archive.open(f"{_name_in_npz(path, archive)}.npy") as file:
-        return _header(file)[0]
+        return _header(path, file)[0]
 
 
 def _is_pytorch(path: Path) -> bool:
@@ -309,7 +332,7 @@ def _name_in_npz(path: Path, archive: zipfile.ZipFile) -> str:
     shapes = {}
     for name in names:
         with archive.open(f"{name}.npy") as file:
-            shape, kind = _header(file)
+            shape, kind = _header(path, file)
         if kind == "f":
             shapes[name] = shape
     return _select(path, names, shapes)

@@ -11,10 +11,12 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks.file_kinds import promised_format
 from engine.checks.output_files import replacing
 from engine.errors import InputError
 
 PCM = 1
+WAV_SUFFIXES = (".wav", ".wave")
 MAX_DATA = 2**32 - 1 - 36  # bytes: the RIFF header counts in 32 bits
 
 Samples: TypeAlias = npt.NDArray[np.float32 | np.float64]
@@ -45,9 +47,10 @@ def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Call
         sample_rate: in Hz.
 
     Raises:
-        InputError: more samples than a WAV file can hold.
+        InputError: the name is that of another format, or more samples than a WAV file can hold.
         OSError: the file cannot be written.
     """
+    check_wav_name(path)
     size = 0
     with replacing(path) as file:
         file.write(wav_header(0, sample_rate))
@@ -62,6 +65,22 @@ def writing_wav(path: str | os.PathLike[str], sample_rate: int) -> Iterator[Call
         yield write
         file.seek(0)
         file.write(wav_header(size, sample_rate))
+
+
+def check_wav_name(path: str | os.PathLike[str]) -> None:
+    """Check that the name of a file to be written promises no other format than WAV.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it does.
+    """
+    if suffix := promised_format(path, WAV_SUFFIXES):
+        remedy = "name it .wav"
+        if suffix[1:] in ("flac", "ogg"):
+            remedy += f", or let engine.vocode_files(format={suffix[1:]!r}) or 'engine vocode' write {suffix}"
+        raise InputError(f"path: {os.fspath(path)!r:.300}: expected a name that ends in .wav, got {suffix}; {remedy}")
 
 
 @contextmanager

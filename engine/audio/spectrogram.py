@@ -256,8 +256,21 @@ def _check_frequency(value: object, name: str) -> float:
     raise InputError(f"{name}: expected a frequency in Hz, got {value!r:.80}")
 
 
+def hint_of(audio: object) -> str:
+    """Return the remedy of a message about the element type of audio, "" if there is none.
+
+    Args:
+        audio: an array, a tensor, or something else.
+    """
+    dtype = getattr(audio, "dtype", None)
+    name, kind = str(dtype).removeprefix("torch."), getattr(dtype, "kind", "")  # NumPy's types have a kind
+    if kind in "iu" and (kind or name.startswith(("int", "uint"))):
+        return "; divide 16-bit integers by 32768"
+    return "; convert it to float32" if kind == "f" or "float" in name else ""
+
+
 def _check_audio(audio: Samples | torch.Tensor, pad: int) -> Samples:
-    samples = to_numpy(audio, "audio", ("float32", "float64"), "; divide 16-bit integers by 32768")
+    samples = to_numpy(audio, "audio", ("float32", "float64"), hint_of(audio))
     if samples.ndim != 1:
         raise InputError(f"audio: expected one channel of shape [n], got shape {samples.shape}")
     if samples.size <= pad:

@@ -17,7 +17,8 @@ import numpy as np
 
 from engine.audio import riff
 from engine.audio.content import Recording, content_of, reason
-from engine.audio.pcm import MAX_DATA, Samples, pcm16, wav_header, writing_wav
+from engine.audio.npy import NPY_MAGIC
+from engine.audio.pcm import MAX_DATA, Samples, check_wav_name, pcm16, wav_header, writing_wav
 from engine.checks.arguments import check_sample_rate
 from engine.checks.arrays import FloatArray, to_numpy
 from engine.checks.file_kinds import START, mistaken_kind
@@ -97,10 +98,20 @@ def _channels(content: bytes, name: str, level: int) -> tuple[FloatArray, int]:
         form = encoding(content[:16])
         if form is not None:
             return _read_with_soundfile(content, form)
-        got = mistaken_kind(content[:START]) or f"a file that starts with {content[:4]!r}"
+        start = content[:START]
+        got = mistaken_kind(start) or _array_kind(start) or f"a file that starts with {content[:4]!r}"
         raise InputError(f"expected WAV, FLAC, Ogg, MP3 or AIFF audio, got {got}")
     except (InputError, UnavailableError) as error:
         raise type(error)(f"path: {name!r}: {error}") from None
+
+
+def _array_kind(start: bytes) -> str | None:
+    """Return what a file of arrays is, which may be a mel, and the remedy; None for other files."""
+    kinds = {NPY_MAGIC: "a NumPy array", b"PK\x03\x04": "an archive such as .npz or .pt"}
+    kind = next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)
+    if kind is None and start[8:10] == b'{"':
+        kind = "a safetensors file"
+    return kind and f"{kind}; if it is a mel, vocode(mel) turns it into audio"
 
 
 def to_mono(samples: FloatArray) -> FloatArray:
@@ -211,7 +222,8 @@ def write_wav(path: str | os.PathLike[str] | BinaryIO, audio: Samples | torch.Te
 
     Args:
         path: a regular file, or no file yet, in an existing directory; or a file opened for writing bytes, which then
-            has what was written until an error.
+            has what was written until an error. A name that ends as those of another format (.flac, .mp3, .npy) is
+            refused.
         audio: [n], finite float32 or float64, NumPy or torch.
         sample_rate: in Hz.
 
@@ -228,6 +240,8 @@ def write_wav(path: str | os.PathLike[str] | BinaryIO, audio: Samples | torch.Te
     if not np.isfinite(samples).all():
         raise InputError("audio: expected finite values, got NaN or infinity")
     rate = check_sample_rate(sample_rate)
+    if isinstance(path, (str, os.PathLike)):
+        check_wav_name(path)
     try:
         with _writing(path, rate, samples.size) as write:
             for begin in range(0, len(samples), BLOCK):

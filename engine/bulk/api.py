@@ -29,6 +29,7 @@ from engine.diffusion.prior import resolve_energy_min
 from engine.errors import InputError
 from engine.kernels import registry
 from engine.kernels.processors import default_threads
+from engine.voice.draft import check_white
 
 _LOG = logging.getLogger(__name__)
 MAX_WORKERS = 1024
@@ -77,7 +78,8 @@ def vocode_files(
     Args:
         inputs: one or several of: mels and recordings; folders, which are searched for them; patterns such as
             "mels/**/*.npy"; "@list.txt" with a path per line; "manifest.jsonl" with an object per line,
-            {"id", "mel" or "audio", "seed"?, "out"?}.
+            {"id", "mel" or "audio", "seed"?, "out"?} and notes ("text", "speaker", "language", "duration", "meta");
+            another key is refused.
         folder: of the results; it is created, its parent exists.
         model: see `engine.load`.
         steps: see `Voice.vocode`.
@@ -116,6 +118,8 @@ def vocode_files(
     config = network.config
     if not config.n_mels:
         raise InputError("model: expected a network that takes a mel, got one without; use generate()")
+    if draft is not None:
+        check_white(config, energy_min)
     if config.prior and resolve_energy_min(config, energy_min) is None:
         raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
     settings = replace(

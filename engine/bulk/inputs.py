@@ -19,6 +19,8 @@ MELS = frozenset({".npy", ".npz", ".safetensors", ".pt"})
 MANIFEST = ".jsonl"
 LIST = "@"
 SOURCES = ("mel", "audio")  # keys of a manifest that name the input
+KEYS = ("id", *SOURCES, "seed", "out")
+NOTES = ("text", "speaker", "language", "duration", "meta")  # keys of a manifest that are passed by
 MAGIC = re.compile(r"[*?[]")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -47,7 +49,7 @@ def find_items(inputs: Iterable[Input], folder: Path, suffixes: frozenset[str]) 
     Args:
         inputs: paths of files and folders, patterns ("mels/**/*.npy"), lists ("@list.txt": a path per line, relative
             to the list) and manifests ("manifest.jsonl": an object per line, {"id", "mel", "seed"?, "out"?}, paths
-            relative to the manifest).
+            relative to the manifest; the keys `NOTES` are passed by, others refused).
         folder: of the results; it is not searched.
         suffixes: of the files that a folder is searched for, in lower case.
 
@@ -133,15 +135,30 @@ def _of_list(path: Path, suffixes: frozenset[str]) -> Iterator[Item]:
 def _of_manifest(path: Path) -> Iterator[Item]:
     for number, line in _lines(path):
         try:
-            entry = json.loads(line)
+            entry = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: line {number}: expected a JSON object, got: {error!s:.100}") from None
         yield _entry(path, f"{path}: line {number}", entry)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.40} twice")
+    return entry
+
+
 def _entry(path: Path, place: str, entry: Any) -> Item:
     if not isinstance(entry, dict):
         raise InputError(f"{place}: expected a JSON object, got {entry!r:.80}")
+    if unknown := [key for key in entry if key not in KEYS + NOTES]:
+        remedy = f"an option of the whole job is no key of a line; other notes belong under {NOTES[-1]!r}"
+        raise InputError(
+            f"{place}: expected keys among {', '.join(KEYS)} and, for notes, {', '.join(NOTES)}, got "
+            f"{unknown[0]!r:.40}; {remedy}"
+        )
     sources = [key for key in SOURCES if key in entry]
     if len(sources) != 1 or not isinstance(entry[sources[0]], str) or not entry[sources[0]]:
         raise InputError(f"{place}: expected one path under 'mel' or 'audio', got keys {sorted(entry)!s:.120}")

@@ -42,12 +42,12 @@ def find_checkpoint(folder: Path) -> Path:
         raise CheckpointError(f"{folder}: expected a folder with a checkpoint, got: {error.strerror}") from None
     files = [name for name in names if (folder / name).is_file()]
     candidates = checkpoint_names(files)
-    if _is_cached(folder):
+    if is_cached(folder):
         candidates = prefer_safetensors(candidates)
     selected = select_name(candidates)
     if selected is None:
         if not candidates and (dangling := checkpoint_names(name for name in names if is_dangling(folder / name))):
-            remedy = "; download it again" if _is_cached(folder) else ""
+            remedy = "; download it again" if is_cached(folder) else ""
             got = DANGLING.format(dangling[0])
             raise CheckpointError(f"{folder}: expected a folder with one checkpoint, got {got}{remedy}")
         remedy = "; pass one of its files" if candidates else ""
@@ -142,8 +142,12 @@ def _snapshot_in(folder: Path) -> Path:
     return folder / _SNAPSHOTS / commits[0]
 
 
-def _is_cached(folder: Path) -> bool:
-    """Return whether a folder is a snapshot in the hub's cache, or lies in one."""
+def is_cached(folder: Path) -> bool:
+    """Return whether a folder is a snapshot in the hub's cache, or lies in one.
+
+    Args:
+        folder: the folder.
+    """
     above = Path(os.path.abspath(folder)).parents
     return any(place.name == _SNAPSHOTS and _is_repository(place.parent) for place in above)
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from engine.checkpoint.canonical import to_canonical
 from engine.checkpoint.families import identify_family, merge_settings, missing_settings
+from engine.checkpoint.folders import is_cached
 from engine.checkpoint.hyperparams import read_hyperparams
 from engine.checkpoint.layouts import LMNT, Layout
 from engine.checkpoint.lazy_tensor import LazyTensor, Shape
@@ -28,7 +29,7 @@ from engine.checkpoint.safetensors_file import METADATA_KEY, read_safetensors
 from engine.checkpoint.selection import WEIGHTS, Selection, select_weights
 from engine.checkpoint.source import Source, open_source
 from engine.checks.arrays import FloatArray
-from engine.checks.file_kinds import START, mistaken_kind
+from engine.checks.file_kinds import START, mistaken_kind, promised_format
 from engine.checks.output_files import replacing
 from engine.config import MEL_KINDS, Config, parse_object
 from engine.errors import CheckpointError, InputError
@@ -168,14 +169,20 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype:
     The file appears under its name only when it is complete. An existing file is replaced.
 
     Args:
-        path: the file to write.
+        path: the file to write. A name that ends as those of another format (.pt, .ckpt, .wav) is refused.
         checkpoint: the network.
         dtype: "float32", or "float16" for half the size; loading converts both to float32.
 
     Raises:
-        InputError: the dtype is unknown, a weight exceeds float16, or the config exceeds MAX_CONFIG bytes.
+        InputError: the name promises another format, the dtype is unknown, a weight exceeds float16, or the config
+            exceeds MAX_CONFIG bytes.
         OSError: the file cannot be written.
     """
+    if suffix := promised_format(path, (".safetensors",)):
+        raise InputError(
+            f"path: {os.fspath(path)!r:.300}: expected a name that ends in .safetensors, the format that is written, "
+            f"got {suffix}"
+        )
     if dtype not in ("float32", "float16"):
         raise InputError(f"dtype: expected 'float32' or 'float16', got {dtype!r:.80}")
     tensors = {}
@@ -296,7 +303,13 @@ def _from_family(
     if missing := missing_settings(family, settings):
         place = "config.json beside the file" if config_path is None else Path(config_path).name
         them = "them" if len(missing) > 1 else "it"
-        raise CheckpointError(f"{', '.join(missing)} missing: put {them} into {place}")
+        remedy = f"put {them} into {place}"
+        if config_path is None and folder is not None and is_cached(folder):
+            remedy = (
+                f"the hub's cache has no settings with {them} beside the file; load the repository once while online, "
+                f"or {remedy}"
+            )
+        raise CheckpointError(f"{', '.join(missing)} missing: {remedy}")
     default_kind = family.default_mel_kind if certain and not unconditional else None
     if not unconditional:  # the length of a vocoder's training clips has no meaning for its audio
         settings.pop("clip_samples", None)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks.open_files import reason_of
 from engine.errors import CheckpointError
 
 _BLOCK = 1 << 20  # bytes read at a time for a checksum
@@ -96,8 +97,8 @@ def open_source(model: str | os.PathLike[str] | bytes, name: str | None = None) 
         if not model:
             raise CheckpointError(f"{label}: expected a checkpoint, got no bytes")
         return Source(label, len(model), model[:9], model, None)
+    path = Path(model)
     try:
-        path = Path(model)
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "something that is not a regular file"
@@ -107,8 +108,7 @@ def open_source(model: str | os.PathLike[str] | bytes, name: str | None = None) 
     except (OSError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{model}: cannot read it: {reason}") from None
+        raise CheckpointError(f"{model}: cannot read it: {reason_of(error, path)}") from None
     if not start:
         raise CheckpointError(f"{path}: expected a checkpoint, got an empty file")
     return Source(str(path), status.st_size, start, path, path.parent)

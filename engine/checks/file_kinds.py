@@ -1,7 +1,9 @@
-"""Files that are mistaken for checkpoints, mels and recordings, by their first bytes."""
+"""Files that are mistaken for others: by their first bytes when read, and by their names when written."""
 
 from __future__ import annotations
 
+import os
+from pathlib import PurePath
 from types import MappingProxyType
 
 START = 16  # bytes that identify a format
@@ -24,6 +26,27 @@ _KINDS = MappingProxyType(
         b"rar!\x1a\x07": "a RAR archive; extract it first",
     }
 )
+
+# Suffixes that promise a format. A temporary name, or one without a suffix, promises none.
+_SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".wma", ".aif", ".aiff"),
+        *(".aifc", ".au", ".snd", ".caf", ".w64", ".pcm", ".raw"),
+        *(".npy", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".onnx", ".pkl", ".pickle", ".h5"),
+        *(".json", ".yaml", ".yml", ".txt", ".csv", ".zip"),
+    }
+)
+
+
+def promised_format(path: str | os.PathLike[str], own: tuple[str, ...]) -> str | None:
+    """Return the suffix of a file to be written if it promises another format, else None.
+
+    Args:
+        path: the file.
+        own: the suffixes of the format, in lower case.
+    """
+    suffix = PurePath(os.fsdecode(path)).suffix.lower()
+    return suffix if suffix in _SUFFIXES and suffix not in own else None
 
 
 def mistaken_kind(start: bytes) -> str | None:

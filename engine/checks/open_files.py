@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from engine.errors import InputError
+
+
+def reason_of(error: Exception, path: str | os.PathLike[str]) -> str:
+    """Return why a file cannot be read, without the number of the error and the name of the file.
+
+    Args:
+        error: of opening or reading it.
+        path: the file.
+    """
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):
+        return f"it is a link to {os.readlink(path)!r:.200}, which does not exist"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def is_open_file(source: Any) -> bool:

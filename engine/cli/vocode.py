@@ -35,7 +35,7 @@ from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
 from engine.voice import Voice
-from engine.voice.draft import GRIFFIN_LIM, STEPS
+from engine.voice.draft import GRIFFIN_LIM, STEPS, check_white
 
 PIPE = "-"
 
@@ -192,6 +192,8 @@ def _load_vocoder(arguments: argparse.Namespace) -> Voice:
     voice = load(arguments)
     if not voice.config.n_mels:
         raise InputError("--model: expected a network that takes a mel, got one without; use 'engine generate'")
+    if arguments.draft is not None:
+        check_white(voice.config, arguments.energy_min)
     if voice.config.prior and arguments.energy_min is None and not voice.config.energy_min:
         raise InputError(
             "--energy-min: expected the smallest frame energy of the training data, because this PriorGrad checkpoint "
@@ -218,8 +220,8 @@ a folder as -o, every input becomes a file of that folder. Subfolders are kept.
 The same command resumes after an interruption, and gives the same bytes with
 any number of workers. A bad input is listed in _failed.jsonl and does not end
 the work; the exit status is 1 then. A line of a manifest is an object with the
-keys id and mel, and optionally seed and out; paths are relative to the
-manifest.
+keys id and mel (or audio), and optionally seed and out, and notes under text,
+speaker, language, duration or meta; paths are relative to the manifest.
 
 With - as OUT, raw samples (16-bit, little-endian, mono) go to stdout. With
 - as IN, raw frames (float32, little-endian, all bands of a frame together) are

@@ -24,6 +24,7 @@ class Vocoder(Protocol):
         steps: int | str | None = ...,
         seed: int | Sequence[int] = ...,
         energy_min: float | None = ...,
+        draft: str | None = ...,
         cancel: Event | None = ...,
     ) -> list[FloatArray]:
         """Return the audio of every mel."""
@@ -37,13 +38,15 @@ class Call:
         mel: float32 [M, T].
         steps: see `Voice.vocode`.
         seed: of its noise.
+        draft: see `Voice.vocode`.
         audio: its result.
         cancel: is set when nobody waits for it.
     """
 
     mel: FloatArray
-    steps: int | str
+    steps: int | str | None
     seed: int
+    draft: str | None
     audio: asyncio.Future[FloatArray]
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -87,15 +90,16 @@ class Batcher:
         self._calls: list[Call] = []
         self._loop_task: asyncio.Task[None] | None = None
 
-    async def vocode(self, mel: FloatArray, steps: int | str, seed: int) -> FloatArray:
+    async def vocode(self, mel: FloatArray, steps: int | str | None, seed: int, draft: str | None = None) -> FloatArray:
         """Return the audio of one call; cancelling it drops the call from the batches that have not begun.
 
         Args:
             mel: checked, float32 [M, T].
             steps: see `Voice.vocode`.
             seed: of the noise.
+            draft: see `Voice.vocode`.
         """
-        call = Call(mel, steps, seed, asyncio.get_running_loop().create_future())
+        call = Call(mel, steps, seed, draft, asyncio.get_running_loop().create_future())
         self._calls.append(call)
         if self._loop_task is None or self._loop_task.done():
             self._loop_task = asyncio.create_task(self._run())
@@ -113,13 +117,14 @@ class Batcher:
                 await self._run_batch(batch)
 
     def _next(self) -> list[Call]:
-        """Take the calls of the next batch: those of the first one's number of steps, within the budget of frames."""
+        """Take the calls of the next batch: those of the first one's steps and draft, within the budget of frames."""
         waiting = [call for call in self._calls if not call.cancel.is_set()]
         batch: list[Call] = []
         frames = 0
         for call in waiting:
             frames += call.mel.shape[1]
-            if call.steps != waiting[0].steps or (batch and frames > self._frames):
+            is_other = (call.steps, call.draft) != (waiting[0].steps, waiting[0].draft)
+            if is_other or (batch and frames > self._frames):
                 break
             batch.append(call)
         self._calls = waiting[len(batch) :]
@@ -132,6 +137,7 @@ class Batcher:
                 steps=batch[0].steps,
                 seed=[call.seed for call in batch],
                 energy_min=self._energy_min,
+                draft=batch[0].draft,
                 cancel=AllSet([call.cancel for call in batch]),
             )
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from starlette.types import Receive
 
 from engine.audio import riff
-from engine.audio.mel_files import NPY_MAGIC
+from engine.audio.npy import NPY_MAGIC, check_size, read_header
 from engine.audio.spectrogram import mel, mel_settings
 from engine.audio.wav import resample, to_mono
 from engine.checks.arrays import FloatArray
@@ -159,23 +159,14 @@ def parse_npy(body: bytes) -> npt.NDArray[Any]:
     """
     stream = io.BytesIO(body)
     try:
-        version = np.lib.format.read_magic(stream)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, is_fortran, dtype = reader(stream)
-    except KeyError:
-        raise InputError("body: expected an .npy file of version 1.0 or 2.0, got another version") from None
-    except Exception as error:  # the reader of headers raises many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"body: expected an .npy file, got: {reason:.160}") from None
-    if dtype.name not in FLOATS or dtype.hasobject:
-        raise InputError(f"body: expected float16, float32 or float64, got {dtype!s:.80}")
-    if len(shape) > 4 or not all(type(size) is int and size >= 0 for size in shape):
-        raise InputError(f"body: expected shape [M, T] or [1, M, T], got {shape!s:.80}")
-    expected, there = math.prod(shape) * dtype.itemsize, len(body) - stream.tell()
-    if expected != there:
-        raise InputError(f"body: expected {expected} bytes of data for shape {shape!s:.80}, got {there}")
-    flat = np.frombuffer(body, dtype, offset=stream.tell())
-    return flat.reshape(shape, order="F" if is_fortran else "C")
+        header = read_header(stream)
+        if header.dtype.name not in FLOATS:
+            raise InputError(f"expected float16, float32 or float64, got {header.dtype!s:.80}")
+        check_size(header, len(body) - stream.tell(), exact=True)
+    except InputError as error:
+        raise InputError(f"body: {error}") from None
+    flat = np.frombuffer(body, header.dtype, offset=stream.tell())
+    return flat.reshape(header.shape, order="F" if header.is_fortran else "C")
 
 
 def parse_frames(body: bytes, bands: int) -> FloatArray:
@@ -302,16 +293,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return values
 
 
-def check_length(samples: int, rate: int, max_seconds: float) -> None:
+def check_length(samples: int, rate: int, max_seconds: float, purpose: str = "") -> None:
     """Raise Problem if audio is longer than the service permits.
 
     Args:
         samples: its length.
         rate: in Hz.
         max_seconds: the limit.
+        purpose: of the audio if the limit is not that of every request, for the message.
     """
     if samples > max_seconds * rate:
-        raise Problem(413, f"body: expected at most {max_seconds:g} s of audio, got {samples / rate:.1f} s; split it")
+        limit = f"{max_seconds:g} s of audio{' ' * bool(purpose)}{purpose}"
+        raise Problem(413, f"body: expected at most {limit}, got {samples / rate:.1f} s; split it")
 
 
 def options_of(query: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:

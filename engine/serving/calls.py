@@ -203,6 +203,7 @@ class Endpoint:
         try:
             self._service.authorize(call.request.headers)
             self._service.admit()
+            _check_encoding(call.request.headers.get("content-encoding", ""))
             claimed = call.request.headers.get("content-length")
             async with self._service.bodies.read(receive, call.kind, claimed) as body:
                 await self._unless_gone(call, body, receive)
@@ -244,6 +245,12 @@ class Endpoint:
             call.record(self._route, CLIENT_GONE, ", the client left")
         else:
             call.record(self._route, problem.status, f": {problem.detail}")
+
+
+def _check_encoding(header: str) -> None:
+    if header.strip().lower() not in ("", "identity"):
+        text = f"Content-Encoding: expected a body that is not compressed, got {header!r:.40}"
+        raise Problem(415, text, {"Accept-Encoding": "identity"})
 
 
 async def _gone(receive: Receive) -> None:

@@ -24,6 +24,7 @@ from engine.serving.calls import Call
 from engine.serving.options import GENERATE, VOCODE, Options, parse_options
 from engine.serving.problems import Problem
 from engine.voice import Voice
+from engine.voice.draft import check_frames
 
 
 async def vocode(call: Call, body: bytes) -> None:
@@ -38,9 +39,12 @@ async def vocode(call: Call, body: bytes) -> None:
     mel, values = await _parsed(call, partial(parse_mel, body, call.kind, voice.config, service.limits))
     options = parse_options(options_of(call.request.query_params, values), VOCODE, voice.config, service.steps)
     voice = service.vocoder(options.precision)
-    check_reflection(voice.config, mel.shape[1] * voice.hop)
-    answer = _Answer(call, options, voice.sample_rate)
     samples = mel.shape[1] * voice.hop
+    check_reflection(voice.config, samples)
+    if options.draft is not None:
+        check_length(samples, voice.sample_rate, service.limits.baseline_seconds, "for Griffin-Lim")
+        check_frames(mel.shape[1])
+    answer = _Answer(call, options, voice.sample_rate)
     async with call.slot(), _vocoded(call, voice, mel, options) as chunks:
         await (answer.stream(chunks, samples) if options.stream else answer.whole(chunks))
 
@@ -108,7 +112,7 @@ async def invert(call: Call, body: bytes) -> None:
         raise Problem(501, f"Griffin-Lim inverts mels of kind 'lmnt'; this voice takes {config.mel_kind!r}")
     mel, values = await _parsed(call, partial(parse_mel, body, call.kind, config, service.limits))
     options = parse_options(options_of(call.request.query_params, values), ("seed", "format"), config, service.steps)
-    check_length(mel.shape[1] * voice.hop, voice.sample_rate, service.limits.baseline_seconds)
+    check_length(mel.shape[1] * voice.hop, voice.sample_rate, service.limits.baseline_seconds, "for Griffin-Lim")
     cancel = threading.Event()
 
     def run(outbox: work.Outbox) -> None:
@@ -182,21 +186,21 @@ async def _parsed(call: Call, parse: Callable[[], Any]) -> Any:
 
 @asynccontextmanager
 async def _vocoded(call: Call, voice: Voice, mel: FloatArray, options: Options) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Run the vocoder for the block and yield its encoded audio: in a stream on a CPU, in a batch on a GPU."""
+    """Run the vocoder for the block and yield its encoded audio.
+
+    A CPU computes it in a stream, beside a draft in one piece, and a GPU in a batch.
+    """
     service = call.service
     if voice.choice.precision in service.batchers:
         batcher = service.batchers[voice.choice.precision]
-        yield _one(options.encode(await batcher.vocode(mel, options.steps, options.seed)))
+        yield _one(options.encode(await batcher.vocode(mel, options.steps, options.seed, options.draft)))
         return
     cancel = threading.Event()
-    run = work.vocode(
-        voice,
-        iter([mel]),
-        options,
-        energy_min=service.energy_min,
-        streams=service.limits.slots,
-        cancel=cancel,
-    )
+    if options.draft is None:
+        slots, energy_min = service.limits.slots, service.energy_min
+        run = work.vocode(voice, iter([mel]), options, energy_min=energy_min, streams=slots, cancel=cancel)
+    else:
+        run = work.refine(voice, mel, options, energy_min=service.energy_min, cancel=cancel)
     async with work.running(service.executor, run, cancel, service.limits.outbox_bytes) as chunks:
         yield chunks
 

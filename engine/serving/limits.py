@@ -29,7 +29,7 @@ class Limits:
         work_seconds: of one call.
         grace_seconds: from SIGTERM until unfinished calls are cancelled.
         outbox_bytes: of audio that waits for a slow reader.
-        baseline_seconds: seconds of audio of Griffin-Lim, which needs a multiple of the memory.
+        baseline_seconds: seconds of audio of Griffin-Lim, a draft included, which needs a multiple of the memory.
     """
 
     slots: int = 1

@@ -8,6 +8,7 @@ import engine
 from engine.serving.bodies import JSON, NPY, RAW, WAV
 from engine.serving.options import FORMATS
 from engine.serving.service import Service
+from engine.voice.draft import GRIFFIN_LIM
 
 Json = dict[str, Any]
 
@@ -49,9 +50,10 @@ def description(service: Service) -> Json:
 def _vocode() -> Json:
     precision = _option("precision", "one of the precisions in /v1/models", {"type": "string"})
     stream = _option("stream", "1 sends audio as it becomes final", {"enum": ["0", "1"], "default": "0"})
+    draft = _option("draft", "a waveform that the last steps refine; not beside stream=1", {"enum": [GRIFFIN_LIM]})
     return {
         "summary": "A mel spectrogram or a recording to audio: the bytes of Voice.vocode",
-        "parameters": [*_common(), precision, stream],
+        "parameters": [*_common(), draft, precision, stream],
         "requestBody": {"required": True, "content": _MEL},
         "responses": _responses(_AUDIO),
     }

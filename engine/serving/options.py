@@ -14,11 +14,15 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError
+from engine.voice.draft import GRIFFIN_LIM, check_name, schedule_of_draft
 
-VOCODE = ("seed", "steps", "precision", "format", "stream")
+VOCODE = ("seed", "steps", "draft", "precision", "format", "stream")
 STREAM = ("type", "seed", "steps", "precision", "format")
 GENERATE = ("seed", "steps", "label", "guidance", "seconds", "format")
 FORMATS = {"s16": 2, "f32": 4}  # bytes of a sample
+_WHOLE_MEL = (
+    "draft: expected none for a stream, because Griffin-Lim needs the whole mel; use POST /v1/vocode without stream"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Options:
 
     Attributes:
         seed: of the noise.
-        steps: "fast", "full" or a number.
+        steps: "fast", "full" or a number; None, beside a draft alone, for as many as suit it.
+        draft: "griffin-lim", or None to begin from noise.
         precision: of the voice; None for that of the service.
         format: of PCM samples, a key of `FORMATS`.
         stream: whether the audio is sent as it becomes final.
@@ -37,7 +42,8 @@ class Options:
     """
 
     seed: int = 0
-    steps: int | str = "fast"
+    steps: int | str | None = "fast"
+    draft: str | None = None
     precision: str | None = None
     format: str = "s16"
     stream: bool = False
@@ -68,19 +74,28 @@ def parse_options(
         values: text from the query, or values of JSON.
         names: the options that the route has.
         config: of the network.
-        default_steps: the steps of a request without.
+        default_steps: the steps of a request without, and without a draft.
 
     Raises:
         InputError: an option is unknown or has an impossible value.
     """
     for name in values:
+        if name == "draft" and names is STREAM:
+            raise InputError(_WHOLE_MEL)
         if name not in names:
             raise InputError(f"{name:.40}: expected one of the options {', '.join(names)}, got another")
     seed = _integer(values.get("seed", 0), "seed")
-    steps = values.get("steps", default_steps)
-    if steps not in ("fast", "full"):
+    draft = values.get("draft")
+    steps = values.get("steps", default_steps if draft is None else None)
+    if steps not in ("fast", "full", None) or ("steps" in values and steps is None):
         steps = _integer(steps, "steps")
-    build_schedule(config, steps)
+    if draft is None:
+        build_schedule(config, steps)
+    else:
+        if draft != GRIFFIN_LIM:
+            raise InputError(f"draft: expected {GRIFFIN_LIM!r}, got {draft!r:.40}")
+        schedule_of_draft(config, steps)
+        check_name(draft, config)
     precision, label = values.get("precision"), values.get("label")
     if precision is not None and not isinstance(precision, str):
         raise InputError(f"precision: expected a name, got {precision!r:.40}")
@@ -92,9 +107,12 @@ def parse_options(
     stream = values.get("stream", False)
     if stream not in ("0", "1", "true", "false", True, False):
         raise InputError(f"stream: expected 0 or 1, got {stream!r:.40}")
+    if draft is not None and stream in ("1", "true", True):
+        raise InputError(_WHOLE_MEL)
     return Options(
         seed=check_seed(seed, 1)[0],
         steps=steps,
+        draft=draft,
         precision=precision,
         format=form,
         stream=stream in ("1", "true", True),

@@ -25,6 +25,7 @@ from engine.serving.metrics import Metrics
 from engine.serving.problems import Problem
 from engine.serving.slots import Busy, Slots
 from engine.voice import Voice
+from engine.voice.draft import GRIFFIN_LIM, check_name, schedule_of_draft
 
 LOG = logging.getLogger("engine.serving")
 TOKEN_LETTERS = frozenset(string.ascii_letters + string.digits + "-._~")  # may stand in a header and a subprotocol
@@ -167,6 +168,7 @@ class Service:
                     "precisions": list(self.precisions),
                     "recordings": _takes_recordings(config),
                     "griffin_lim": config.mel_kind == "lmnt" and _takes_recordings(config),
+                    "drafts": _drafts(config),
                     "streams": self.voice.choice.device == "cpu",
                 }
             )
@@ -183,7 +185,11 @@ class Service:
             )
         return {
             "models": listed,
-            "limits": {"max_seconds": self.limits.max_seconds, "body_bytes": self.limits.body_bytes},
+            "limits": {
+                "max_seconds": self.limits.max_seconds,
+                "griffin_lim_seconds": self.limits.baseline_seconds,
+                "body_bytes": self.limits.body_bytes,
+            },
             "steps": self.steps,
         }
 
@@ -253,6 +259,15 @@ def _checked_energy_min(config: Config, energy_min: float | None) -> float | Non
     if config.prior and resolved is None:
         raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
     return energy_min
+
+
+def _drafts(config: Config) -> list[str]:
+    try:
+        schedule_of_draft(config, None)
+        check_name(GRIFFIN_LIM, config)
+    except InputError:
+        return []
+    return [GRIFFIN_LIM]
 
 
 def _takes_recordings(config: Config) -> bool:

@@ -243,6 +243,28 @@ def vocode(
     return work
 
 
+def refine(
+    voice: Voice, mel: FloatArray, options: Options, *, energy_min: float | None, cancel: Event
+) -> Callable[[Outbox], None]:
+    """Return work that turns a whole mel into audio by way of a draft.
+
+    Args:
+        voice: the network, on a CPU.
+        mel: float32 [M, T].
+        options: of the request.
+        energy_min: see `Voice.vocode`.
+        cancel: stops the work.
+    """
+
+    def work(outbox: Outbox) -> None:
+        audio = voice.vocode(
+            mel, steps=options.steps, seed=options.seed, energy_min=energy_min, draft=options.draft, cancel=cancel
+        )
+        outbox.put(options.encode(audio))
+
+    return work
+
+
 def generate(voice: Voice, options: Options, cancel: Event) -> Callable[[Outbox], None]:
     """Return work that generates one sound.
 

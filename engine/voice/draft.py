@@ -32,19 +32,21 @@ STEPS = 2  # docs/steps.md compares the numbers
 MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 46 KB a frame
 
 
-def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | None = None) -> Schedule:
+def schedule_of_draft(
+    config: Config, steps: Any, schedule: Sequence[float] | None = None, *energies: object
+) -> Schedule:
     """Return the steps that refine a draft: the last ones of the fast schedule.
 
     Args:
         config: of the network.
         steps: their number; None for `STEPS`, "fast" for all.
         schedule: betas in place of `steps`.
+        energies: see `check_white`.
 
     Raises:
         InputError: the number of steps is impossible, the schedule is, or the network is PriorGrad's.
     """
-    if config.prior:
-        raise InputError("draft: PriorGrad's noise is not white, so its networks take no draft; leave it out")
+    check_white(config, *energies)
     if schedule is not None:
         return build_schedule(config, steps, schedule)
     fast = build_schedule(config, "fast")
@@ -54,6 +56,23 @@ def schedule_of_draft(config: Config, steps: Any, schedule: Sequence[float] | No
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 1 <= count <= len(fast):
         raise InputError(f"steps: expected 1 to {len(fast)} beside a draft, the last steps of fast, got {steps!r:.80}")
     return fast.last(int(count))
+
+
+def check_white(config: Config, *energies: object) -> None:
+    """Check that the noise of a network is white, as a draft needs it.
+
+    Args:
+        config: of the network.
+        energies: the `std` and the `energy_min` of the call where it names them; without them a PriorGrad network that
+            does not record its own needs one, and the same message says so.
+
+    Raises:
+        InputError: the network is PriorGrad's.
+    """
+    if config.prior:
+        needs = bool(energies) and not config.energy_min and all(value is None for value in energies)
+        more = ", and pass energy_min=, the smallest frame energy of its training data" if needs else ""
+        raise InputError(f"draft: PriorGrad's noise is not white, so its networks take no draft; leave it out{more}")
 
 
 def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[FloatArray] | None:
@@ -71,11 +90,7 @@ def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[F
     """
     if isinstance(draft, str):
         check_name(draft, config)
-        if (longest := max(batch.lengths(1))) > MOST_FRAMES:
-            raise InputError(
-                f"draft: expected at most {MOST_FRAMES} frames for {GRIFFIN_LIM!r}, whose memory grows with them, "
-                f"got {longest}; cut the mel, or leave the draft out"
-            )
+        check_frames(max(batch.lengths(1)))
         return None
     lengths = batch.lengths(hop)
     form = {"single": "[L]", "batch": f"[{len(lengths)}, L]", "list": f"a list of {len(lengths)}"}[batch.form]
@@ -114,6 +129,22 @@ def check_name(draft: str, config: Config) -> None:
         mel_settings(config)
     except InputError as error:
         raise InputError(f"draft: {GRIFFIN_LIM!r} cannot invert this mel ({error}); pass audio") from None
+
+
+def check_frames(frames: int) -> None:
+    """Check that a mel is short enough for Griffin-Lim.
+
+    Args:
+        frames: of the mel.
+
+    Raises:
+        InputError: it is too long.
+    """
+    if frames > MOST_FRAMES:
+        raise InputError(
+            f"draft: expected at most {MOST_FRAMES} frames for {GRIFFIN_LIM!r}, whose memory grows with them, "
+            f"got {frames}; cut the mel, or leave the draft out"
+        )
 
 
 def begin_from(

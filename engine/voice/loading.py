@@ -71,13 +71,21 @@ class Loadable(Reloadable):
             CheckpointError: the repository, the revision or the file does not exist, the repository has several
                 checkpoints, the hub cannot be reached and the cache lacks the file; or see `engine.load`.
             UnavailableError: huggingface_hub is not installed; or see `engine.load`.
-            InputError: an argument has an impossible value.
+            InputError: an argument has an impossible value, or there is a revision beside a folder or a file.
         """
         _check_place(id, revision=revision, cache_dir=cache_dir, token=token, file=file)
         text = os.fsdecode(id)
         path: str | Path = Path(os.path.expanduser(text))
         if os.path.exists(path):
+            if revision:
+                remedy = "a revision belongs to a repository of the hub"
+                if hub.is_repository(text):
+                    remedy = f"the hub's repository of this name is 'hf://{text}@{revision}'"
+                got = f"{revision!r:.80} beside {text!r:.80}, which exists here"
+                raise InputError(f"revision: expected None for a folder or a file, got {got}; {remedy}")
             path = Path(path, file) if file else path
+        elif os.path.islink(path):
+            pass  # it leads nowhere, which the reader of the file says
         elif id in NAMES:
             for name, value in (("revision", revision), ("file", file)):
                 if value:

@@ -115,7 +115,8 @@ class Voice(Loadable):
         if not is_direct:
             batch = fit_to_kind(batch, self.config.mel_kind)
         self._warn_once(self.config.mel_kind)
-        plan = (build_schedule if draft is None else schedule_of_draft)(self.config, steps, schedule)
+        energies = () if draft is None else (std, energy_min)
+        plan = (build_schedule if draft is None else schedule_of_draft)(self.config, steps, schedule, *energies)
         samples = batch.lengths(self.hop)
         check_reflection(self.config, min(samples))
         if is_direct:

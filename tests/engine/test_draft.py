@@ -177,6 +177,21 @@ def test_networks_whose_mels_or_noise_forbid_it(tmp_path: Path) -> None:
             other.vocode(a_mel(9), **NAMED)
 
 
+def test_a_prior_without_its_energy_is_refused_once(tmp_path: Path) -> None:
+    other, mel = load(tmp_path, replace(CONFIG, prior=True)), a_mel(9)
+    both = r"so its networks take no draft; leave it out, and pass energy_min=, the smallest frame energy"
+    with pytest.raises(InputError, match=both):
+        other.vocode(mel, **NAMED)
+    np.save(tmp_path / "mel.npy", mel)
+    with pytest.raises(InputError, match=both):
+        engine.vocode_files(
+            tmp_path / "mel.npy", tmp_path / "out", model=next(tmp_path.glob("*.safetensors")), draft="griffin-lim"
+        )
+    for options in ({"energy_min": 0.1}, {"std": np.ones(9 * 256, np.float32)}):
+        with pytest.raises(InputError, match=r"so its networks take no draft; leave it out$"):
+            other.vocode(mel, **options, **NAMED)  # type: ignore[arg-type]
+
+
 def nothing() -> Any:
     from contextlib import nullcontext
 

@@ -18,6 +18,7 @@ let output = new Float32Array(0); // what has come of it
 let length = 0; // samples of the whole output
 let running = null; // an AbortController
 let recorder = null;
+let usualSteps = "fast";
 let images = { input: null, output: null };
 
 function say(text) {
@@ -73,6 +74,7 @@ async function during(rate, work) {
 function options() {
   const chosen = { seed: Number($("seed").value) || 0, steps: $("steps").value };
   if ($("precision").value) chosen.precision = $("precision").value;
+  if ($("draft").value) chosen.draft = $("draft").value;
   return chosen;
 }
 
@@ -148,7 +150,7 @@ function draw() {
 async function vocode(signal) {
   const { bands, mel } = source;
   await perform((mel.length / bands) * vocoder.mel.hop, vocoder.sample_rate, signal, (take) =>
-    vocoder.streams
+    vocoder.streams && !$("draft").value
       ? service.stream(mel, bands, options(), take, signal)
       : service.vocode(mel, options(), take, signal),
   );
@@ -242,6 +244,14 @@ function fill(select, values, selected) {
   select.replaceChildren(...values.map(([value, text]) => new Option(text, value, false, value === selected)));
 }
 
+// A draft is refined by the last steps of the fast schedule, two where the listener chooses no other number.
+function drafted() {
+  const [steps, isDrafted] = [$("steps"), Boolean($("draft").value)];
+  for (const option of steps.options) if (option.value === "full") option.disabled = isDrafted;
+  if (isDrafted) steps.value = [...steps.options].some((option) => option.value === "2") ? "2" : "fast";
+  else steps.value = usualSteps;
+}
+
 async function connect() {
   let answer;
   try {
@@ -260,6 +270,11 @@ async function connect() {
   $("about").textContent = `${main.id}: ${main.sample_rate} Hz, ${main.precision} on ${main.device}, threads per call: ${main.threads}`;
   const numbers = main.steps.map((count) => [String(count), String(count)]);
   fill($("steps"), [["fast", "fast"], ...numbers, ["full", "full"]], String(answer.steps));
+  usualSteps = String(answer.steps);
+  const drafts = vocoder?.drafts ?? [];
+  fill($("draft"), [["", "none"], ...drafts.map((name) => [name, name])], "");
+  $("draft-label").hidden = !drafts.length;
+  drafted();
   fill($("precision"), (vocoder?.precisions ?? []).map((name) => [name, name]), main.precision);
   $("vocoder").hidden = !vocoder;
   $("generator").hidden = !generator;
@@ -286,6 +301,7 @@ $("demo").addEventListener("click", () =>
 );
 $("file").addEventListener("change", ({ target }) => target.files.length && useFile(target.files[0]));
 $("record").addEventListener("click", record);
+$("draft").addEventListener("change", drafted);
 $("again").addEventListener("click", () => during(vocoder.sample_rate, vocode));
 $("stop").addEventListener("click", () => {
   running?.abort(new DOMException("stopped", "AbortError"));

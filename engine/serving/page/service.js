@@ -75,9 +75,9 @@ export class Service {
     });
   }
 
-  // The same over HTTP, for a service on a GPU.
+  // The same over HTTP, for a service on a GPU, and for a draft, which needs the whole mel.
   async vocode(frames, options, take, signal) {
-    const query = new URLSearchParams({ ...options, stream: "1" });
+    const query = new URLSearchParams({ ...options, stream: options.draft ? "0" : "1" });
     const answer = await this.fetch(`/v1/vocode?${query}`, {
       method: "POST",
       body: frames,

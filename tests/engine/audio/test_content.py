@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from engine.audio.lengths import count_samples
+from engine.audio.mel_files import read_mel
 from engine.audio.pcm import wav_header
 from engine.audio.wav import read_audio, read_channels, read_wav, write_wav
 from engine.errors import InputError
@@ -105,3 +106,27 @@ def test_what_is_common_behind_the_audio_is_no_warning(file: Path, behind: bytes
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_audio(file.read_bytes() + behind)[0].tobytes() == read_audio(file)[0].tobytes()
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").symlink_to("gone.wav")
+    (tmp_path / "a.npy").symlink_to("gone.npy")
+    readers: tuple[tuple[str, Callable[[Any], Any]], ...] = (("wav", read_audio), ("wav", read_wav), ("npy", read_mel))
+    for suffix, read in readers:
+        with pytest.raises(
+            InputError, match=rf"cannot read it: it is a link to 'gone\.{suffix}', which does not exist"
+        ):
+            read(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\x93NUMPY\x01\x00", "a NumPy array"),
+        (b"PK\x03\x04", "an archive such as"),
+        (bytes(8) + b'{"', "a safetensors"),
+    ],
+)
+def test_a_mel_is_named(start: bytes, kind: str) -> None:
+    with pytest.raises(InputError, match=rf"got {kind}.*; if it is a mel, vocode\(mel\) turns it into audio"):
+        read_audio(start + bytes(99))

@@ -330,7 +330,11 @@ def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", trap)
     np.savez(tmp_path / "m.npz", mel=trap)
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(MEL))
-    for name, message in (("m.npy", "Object arrays"), ("m.npz", "Object arrays"), ("m.pkl", "expected a mel")):
+    for name, message in (
+        ("m.npy", "got one of objects"),
+        ("m.npz", "got one of objects"),
+        ("m.pkl", "expected a mel"),
+    ):
         with pytest.raises(InputError, match=message):
             read_mel(tmp_path / name)
     assert not Trap.sprung
@@ -351,7 +355,9 @@ def test_a_header_that_claims_a_petabyte(tmp_path: Path) -> None:
     path = tmp_path / "m.npy"
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (80, 3000000000000), }".ljust(117) + b"\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + MEL.tobytes())
-    with pytest.raises(InputError, match=r"expected an \.npy array, got: "):
+    with pytest.raises(
+        InputError, match=r"m\.npy: expected 960000000000000 bytes of data for shape \(80, 3000000000000\), got "
+    ):
         read_mel(path)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 import engine
 from engine import InputError
@@ -57,6 +58,23 @@ def test_frames_come_as_soon_as_they_are_complete() -> None:
                 assert frames == (heard - ahead) // 256 + 1
 
 
+def test_tensors_give_tensors() -> None:
+    audio = recording(5000)
+    expected = list(stream_mel(np.split(audio, 5), RATE))
+    pieces = list(stream_mel(torch.from_numpy(audio).requires_grad_().split(1000), RATE))
+    assert len(pieces) == len(expected) > 1
+    for piece, other in zip(pieces, expected, strict=True):
+        assert isinstance(piece, torch.Tensor) and np.array_equal(piece.numpy(), other)
+
+
+def test_a_whole_recording_is_one_block() -> None:
+    audio = recording(5000)
+    for whole in (audio, torch.from_numpy(audio)):
+        pieces = list(stream_mel(whole, RATE))
+        np.testing.assert_array_equal(np.concatenate(pieces, 1), np.concatenate(list(stream_mel([audio], RATE)), 1))
+        assert all(type(piece) is type(whole) for piece in pieces)
+
+
 def test_other_bands() -> None:
     audio, options = recording(4000), {"n_mels": 100, "fmin": 30.0, "fmax": 10000.0}
     pieces = list(stream_mel(cut(audio, 500), 24000, "hifigan", **options))  # type: ignore[arg-type]
@@ -70,12 +88,21 @@ def test_bad_arguments_are_refused_at_once() -> None:
     with pytest.raises(InputError, match="n_mels: "):
         stream_mel([], RATE, n_mels=0)
     for block, message in (
-        (np.zeros((1, 9), np.float32), r"blocks: expected arrays \[n\] of float32 or float64, got float32 \[1, 9\]"),
-        (np.zeros(9, np.int16), r"got int16 \[9\]"),
-        ([0.0], "got list"),
+        (np.zeros((1, 9), np.float32), r"blocks\[1\]: expected one channel of shape \[n\], got shape \(1, 9\)"),
+        (torch.zeros(1, 9), r"blocks\[1\]: expected one channel of shape \[n\], got shape \(1, 9\)"),
+        (np.zeros(9, np.int16), r"blocks\[1\]: expected float32 or float64, got int16; divide 16-bit integers by "),
+        (torch.zeros(9, dtype=torch.int16), "got int16; divide 16-bit integers by 32768"),
+        (np.zeros(9, ">f4"), "got >f4; convert it to float32"),
+        (np.zeros(9, bool), "got bool$"),
+        (torch.zeros(9, dtype=torch.bfloat16), r"got bfloat16; convert it to float32$"),
+        ([0.0], r"blocks\[1\]: expected a numpy array or a torch tensor, got list"),
+        (None, r"blocks\[1\]: expected a numpy array or a torch tensor, got NoneType"),
     ):
         with pytest.raises(InputError, match=message):
-            list(stream_mel([block], RATE))  # type: ignore[list-item]
+            list(stream_mel([recording(9), block], RATE))  # type: ignore[list-item]
+    for blocks in (None, 5, "a.wav", b"12"):
+        with pytest.raises(InputError, match="blocks: expected audio or an iterable of its blocks, got "):
+            stream_mel(blocks, RATE)  # type: ignore[call-overload]
     with pytest.raises(InputError, match="expected more than 512 samples"):
         list(stream_mel([recording(300)], RATE))
     with pytest.raises(InputError, match="NaN"):

@@ -209,6 +209,23 @@ def test_impossible_rates_and_paths(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"file", "fifo", "to_directory"}
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".OGG", ".mp3", ".npy", ".raw"])
+def test_names_of_other_formats_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    with pytest.raises(InputError, match=rf"^path: .*a\{suffix}': expected a name that ends in .wav, .*; name it .wav"):
+        write_wav(path, np.zeros(5), RATE)
+    assert path.read_bytes() == b"old"
+    with pytest.raises(InputError, match=r"format='flac'\) or 'engine vocode' write .flac"):
+        write_wav("a.flac", np.zeros(5), RATE)
+
+
+@pytest.mark.parametrize("name", ["a", "a.WAV", "a.wave", "a.tmp", "a.wav.part", "take 1.5"])
+def test_names_that_promise_no_other_format(tmp_path: Path, name: str) -> None:
+    write_wav(tmp_path / name, np.zeros(5), RATE)
+    assert len(read_wav(tmp_path / name)[0]) == 5
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
 def test_a_directory_without_permission(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
@@ -364,7 +381,7 @@ def test_files_that_are_not_audio(tmp_path: Path) -> None:
         read_audio(path)
     for content in (b"\x93NUMPY\1\0", b"\xff\xfe\0\0", b"\x89PNG", b"\xff", b"RIFZ1234WAVE", b"ftypM4A "):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"a\.mp3': expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that"):
+        with pytest.raises(InputError, match=r"a\.mp3': expected WAV, .* audio, got a (file that|NumPy)"):
             read_audio(path)
         assert not is_encoded(path)
     for start in (b"fLaC", b"OggS", b"FORM", b"ID3\4", b"\xff\xfb\x90\0"):

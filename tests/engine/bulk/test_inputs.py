@@ -59,7 +59,7 @@ def test_lists(tree: Path) -> None:
 
 def test_manifests(tree: Path) -> None:
     lines = [
-        {"id": "x/1", "mel": "s/b.npy", "text": "ignored"},
+        {"id": "x/1", "mel": "s/b.npy", "text": "passed by", "meta": {"steps": 3}},
         {"id": 7, "audio": "s/c.wav", "seed": 3, "out": "y.wav"},
     ]
     Path("in/manifest.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -78,6 +78,10 @@ def test_manifests(tree: Path) -> None:
         ('{"id": "a", "mel": "a.npy", "seed": -1}', "line 2: seed: expected an integer from 0"),
         ('{"id": "a", "mel": "a.npy", "seed": true}', "line 2: seed: expected an integer from 0"),
         ('{"id": "a", "mel": "a.npy", "out": 1}', "line 2: out: expected a string"),
+        ('{"id": "a", "mel": "a.npy", "sead": 1}', "line 2: expected keys among id, mel, audio, seed, out and"),
+        ('{"id": "a", "mel": "a.npy", "steps": 3}', "got 'steps'; an option of the whole job is no key of a line"),
+        ('{"id": "a", "mel": "a.npy", "draft": "griffin-lim"}', "got 'draft'"),
+        ('{"id": "a", "mel": "a.npy", "seed": 1, "seed": 2}', "expected a JSON object, got: the key 'seed' twice"),
         ('{"id": "a", "mel": "s3://bucket/a.npy"}', "line 2: expected a path, got the address"),
     ],
 )

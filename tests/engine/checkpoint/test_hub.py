@@ -356,6 +356,35 @@ def test_links_to_missing_files_in_the_cache(tmp_path: Path) -> None:
             engine.load(folder)
 
 
+def test_a_revision_of_a_folder_is_refused(
+    checkpoints: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(NAME, "a.safetensors")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(checkpoints["safetensors"])
+    for place, remedy in ((NAME, f"'hf://{NAME}@v2'"), (file, "a revision belongs to a repository of the hub")):
+        with pytest.raises(InputError, match=rf"^revision: expected None for a folder or a file, got 'v2' .*{remedy}"):
+            Voice.from_pretrained(place, revision="v2")
+    assert Voice.from_pretrained(NAME, threads=1).config.family == "lmnt"
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").symlink_to("gone.safetensors")
+    for read in (Voice.from_pretrained, engine.load):
+        with pytest.raises(
+            CheckpointError,
+            match=r"a\.safetensors: cannot read it: it is a link to 'gone\.safetensors', which does not",
+        ):
+            read(tmp_path / "a.safetensors")
+
+
+def test_weights_without_their_settings_in_the_cache(checkpoints: dict[str, bytes], tmp_path: Path) -> None:
+    cached_repository(tmp_path, NAME, {"diffwave.ckpt": checkpoints["diffwave.ckpt"]})
+    with pytest.raises(CheckpointError, match=r"missing: the hub's cache has no settings .*; load the repository once"):
+        Voice.from_pretrained(NAME, cache_dir=tmp_path, local_files_only=True)
+
+
 def test_folder_and_file_by_from_pretrained(
     checkpoints: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,13 @@ def test_float16_overflow_is_refused(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "x", Checkpoint(SMALL, NETWORK), dtype="int8")
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".BIN", ".wav"])
+def test_names_of_other_formats_are_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(InputError, match=rf"^path: .*: expected a name that ends in .safetensors, .*{suffix.lower()}$"):
+        save_checkpoint(tmp_path / f"a{suffix}", Checkpoint(SMALL, NETWORK))
+    assert not list(tmp_path.iterdir())
+
+
 def test_package_exports_the_public_names() -> None:
     from engine import checkpoint
 

@@ -135,7 +135,8 @@ def test_errors_of_the_recording_name_the_file(workspace: Path, run: Run) -> Non
     Path("it's.wav").write_bytes(b"RIFF\0\0\0\0WAVE")
     for name, message in {
         "absent.wav": "absent.wav: cannot read it: No such file or directory",
-        "mel.npy": "mel.npy: expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a file that starts with b'\\x93NUM'",
+        "mel.npy": "mel.npy: expected WAV, FLAC, Ogg, MP3 or AIFF audio, got a NumPy array; if it is a mel, "
+        "'engine vocode' turns it into audio",
         "short.wav": "short.wav: expected more than 512 samples (it is padded by reflection), got 100",
         "it's.wav": "it's.wav: expected a fmt and a data chunk, got a truncated or damaged WAV file",
     }.items():

@@ -171,6 +171,14 @@ def test_errors_of_the_model_name_the_file_or_the_flag(workspace: Path, run: Run
     assert error_of(run, *command, "../prior.safetensors").startswith(
         "--energy-min: expected the smallest frame energy"
     )
+    for many in ([], ["other.npy"]):
+        np.save("other.npy", np.load("mel.npy"))
+        output = "out" if many else "out.wav"
+        options = ["-o", output, "--model", "../prior.safetensors", "--draft", "griffin-lim"]
+        assert error_of(run, "vocode", "mel.npy", *many, *options) == (
+            "--draft: PriorGrad's noise is not white, so its networks take no draft; leave it out, and pass "
+            "--energy-min, the smallest frame energy of its training data"
+        )
 
 
 def test_the_bundled_voice_speaks_the_demo_mel(workspace: Path, run: Run) -> None:

@@ -21,15 +21,26 @@ class Voice:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.steps: list[Any] = []
+        self.drafts: list[Any] = []
         self.go = threading.Event()
         self.go.set()
         self.error: Exception | None = None
         self.cancelled = 0
 
-    def vocode(self, mel: list[Any], *, steps: Any = None, seed: Any = 0, energy_min: Any = None, cancel: Any) -> Any:
+    def vocode(
+        self,
+        mel: list[Any],
+        *,
+        steps: Any = None,
+        seed: Any = 0,
+        energy_min: Any = None,
+        draft: Any = None,
+        cancel: Any,
+    ) -> Any:
         assert isinstance(seed, Sequence) and len(seed) == len(mel) and energy_min is None
         self.batches.append(list(seed))
         self.steps.append(steps)
+        self.drafts.append(draft)
         while not self.go.wait(0.005):
             if cancel.is_set():
                 self.cancelled += 1
@@ -80,6 +91,16 @@ def test_a_batch_has_a_budget_of_frames_and_one_number_of_steps() -> None:
 
     voice = run(test, frames=100)
     assert voice.batches == [[0], [1, 2], [3], [4, 5]] and voice.steps == [6, 6, 6, 3]
+
+
+def test_a_batch_has_one_draft() -> None:
+    async def test(voice: Voice, batcher: Batcher) -> None:
+        drafts = [None, None, "griffin-lim", "griffin-lim", None]
+        audios = await asyncio.gather(*(batcher.vocode(mel(5), 2, i, draft) for i, draft in enumerate(drafts)))
+        assert [audio[0] for audio in audios] == [0, 1, 2, 3, 4]
+
+    voice = run(test)
+    assert voice.batches == [[0, 1], [2, 3], [4]] and voice.drafts == [None, "griffin-lim", None]
 
 
 def test_a_call_that_was_cancelled_is_dropped_before_its_batch() -> None:

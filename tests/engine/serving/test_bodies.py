@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import tracemalloc
@@ -17,6 +18,7 @@ from engine.serving.problems import Problem
 from tests.support.serving import JSON, NPY, RAW, VOCODER, WAV, Running, a_mel, connect, npy, request
 
 MEL = a_mel(8)
+GZIP = {"Content-Encoding": "gzip"}
 LIMITS = Limits(max_seconds=2.0)
 
 
@@ -33,9 +35,33 @@ BAD: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "no type": (npy(MEL), {}, 415, "Content-Type: expected application/x-npy"),
     "another type": (npy(MEL), {"Content-Type": "text/plain"}, 415, "got 'text/plain'"),
     "empty": (b"", NPY, 400, "expected an .npy file"),
-    "not npy": (b"x" * 100, NPY, 400, "expected an .npy file"),
-    "cut off": (npy(MEL)[:-1], NPY, 400, "expected 2560 bytes of data"),
-    "too long": (npy(MEL) + b"x", NPY, 400, "expected 2560 bytes of data"),
+    "not npy": (b"x" * 100, NPY, 400, "body: expected an .npy file, got one that starts with b'xxxxxxxx'"),
+    "a gzip file": (gzip.compress(npy(MEL)), NPY, 400, "body: expected an .npy file, got a gzip file; decompress it"),
+    "a cut gzip file": (gzip.compress(npy(MEL))[:20], NPY, 400, "got a gzip file; decompress it first"),
+    "a compressed body": (
+        gzip.compress(npy(MEL)),
+        NPY | GZIP,
+        415,
+        "expected a body that is not compressed, got 'gzip'",
+    ),
+    "not compressed": (b"", NPY | {"Content-Encoding": "identity"}, 400, "body: expected an .npy file, got no bytes"),
+    "a web page": (b"<!DOCTYPE html><html></html>", NPY, 400, "body: expected an .npy file, got a web page"),
+    "the magic alone": (npy(MEL)[:6], NPY, 400, "one whose header is damaged or cut off"),
+    "half a header": (
+        npy(MEL)[:50],
+        NPY,
+        400,
+        "body: expected an .npy file, got one whose header is damaged or cut off",
+    ),
+    "a header of text": (npy_of("no dict"), NPY, 400, "one whose header is damaged or cut off"),
+    "an unknown type": (npy_of(header("'zz'", "(80, 1)")), NPY, 400, "one whose header is damaged or cut off"),
+    "cut off": (
+        npy(MEL)[:-1],
+        NPY,
+        400,
+        "expected 2560 bytes of data for shape (80, 8), got 2559; the file is cut off",
+    ),
+    "too long": (npy(MEL) + b"x", NPY, 400, "expected 2560 bytes of data for shape (80, 8), got 2561; something"),
     "claims terabytes": (npy_of(header("'<f4'", "(80, 9999999999)"), bytes(64)), NPY, 400, "got 64"),
     "claims 10^5000": (npy_of(header("'<f4'", "(" + "9" * 60 + ", 80)"), bytes(64)), NPY, 400, "body: expected"),
     "negative shape": (npy_of(header("'<f4'", "(-80, -1)"), bytes(320)), NPY, 400, "body: expected shape"),
@@ -44,7 +70,7 @@ BAD: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "objects": (npy_of(header("'|O'", "(80, 1)"), b"cos\nsystem\n(S'true'\ntR."), NPY, 400, "got object"),
     "a record": (npy_of(header("[('a', '<f4')]", "(80, 1)"), bytes(320)), NPY, 400, "expected float16"),
     "deep header": (npy_of("(" * 100), NPY, 400, "expected an .npy file"),
-    "version 9": (npy_of(header("'<f4'", "(80, 1)"), bytes(320), b"\x09\x00"), NPY, 400, "body: expected an .npy file"),
+    "version 9": (npy_of(header("'<f4'", "(80, 1)"), bytes(320), b"\x09\x00"), NPY, 400, "1.0 or 2.0, got version 9.0"),
     "integers": (npy(np.ones((80, 4), np.int32)), NPY, 400, "expected float16, float32 or float64, got int32"),
     "complex": (npy(np.ones((80, 4), np.complex64)), NPY, 400, "got complex64"),
     "transposed": (npy(MEL.T), NPY, 400, "looks transposed"),
@@ -105,6 +131,11 @@ def test_a_bad_body_is_a_problem(running: Running, name: str) -> None:
         ("stream=2", "stream: expected 0 or 1"),
         ("sed=1", "sed: expected one of the options seed"),
         ("label=1", "label: expected one of the options"),
+        ("draft=griffin", "draft: expected 'griffin-lim', got 'griffin'"),
+        ("draft=", "draft: expected 'griffin-lim', got ''"),
+        ("draft=griffin-lim&steps=full", "steps: expected 1 to 6 beside a draft"),
+        ("draft=griffin-lim&steps=7", "steps: expected 1 to 6 beside a draft"),
+        ("draft=griffin-lim&stream=1", "draft: expected none for a stream, because Griffin-Lim needs the whole mel"),
     ],
 )
 def test_a_bad_option_is_a_problem(running: Running, query: str, detail: str) -> None:

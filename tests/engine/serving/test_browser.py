@@ -121,6 +121,19 @@ def test_the_demo_plays(browser: Any, running: Running, voice: Voice) -> None:
         assert sound(page, 1) == sound(page, 0)
 
 
+def test_a_draft(browser: Any, running: Running, voice: Voice) -> None:
+    with opened(browser, running) as page:
+        page.select_option("#draft", "griffin-lim")
+        assert page.input_value("#steps") == "2" and page.is_disabled("#steps option[value=full]")
+        page.fill("#seed", "7")
+        page.click("#demo")
+        assert sound(page) == pcm(voice.vocode(np.load(DEMO), steps=2, seed=7, draft="griffin-lim"))
+        page.select_option("#draft", "")
+        assert page.input_value("#steps") == "fast"
+        page.click("#again")
+        assert sound(page, 1) == pcm(voice.vocode(np.load(DEMO), seed=7))
+
+
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "chosen"])
 def test_a_recording_comes_back(browser: Any, running: Running, voice: Voice, tmp_path: Path, dropped: bool) -> None:
     content = wav_header(len(RECORDING), 22050) + RECORDING

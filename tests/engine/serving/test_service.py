@@ -135,7 +135,9 @@ def test_calls_on_a_gpu_go_through_the_batches(tmp_path: Path, monkeypatch: pyte
             answer = running.post(f"/v1/vocode?seed=3&stream={stream}", content=npy(MEL), headers={**NPY, **PCM})
             assert answer.content == pcm(voice_on_cpu.vocode(MEL, seed=3))
         assert not running.get("/v1/models").json()["models"][0]["streams"]
-    assert sizes == [1, 1]
+        answer = running.post("/v1/vocode?seed=3&draft=griffin-lim", content=npy(MEL), headers={**NPY, **PCM})
+        assert answer.content == pcm(voice_on_cpu.vocode(MEL, seed=3, draft="griffin-lim"))
+    assert sizes == [1, 1, 1]
 
 
 def test_a_failure_shows_no_details(voice: Voice, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,7 +14,23 @@ import engine
 from engine import Voice
 from engine.audio.griffin_lim import griffin_lim
 from engine.audio.pcm import wav_header
-from tests.support.serving import JSON, NPY, PCM, RAW, WAV, Running, a_mel, frames, npy, pcm
+from engine.serving import Limits, app
+from engine.serving.options import VOCODE
+from tests.support.serving import (
+    JSON,
+    NPY,
+    PCM,
+    RAW,
+    VOCODER,
+    WAV,
+    Running,
+    a_mel,
+    frames,
+    load,
+    npy,
+    pcm,
+    serving,
+)
 
 MEL = a_mel(30)
 RECORDING = pcm(0.3 * np.sin(np.arange(9000, dtype=np.float32) / 9))
@@ -60,6 +78,44 @@ def test_samples_may_be_floats(running: Running, voice: Voice) -> None:
     assert answer.content == voice.vocode(MEL, seed=5).tobytes()
 
 
+@pytest.mark.parametrize("steps", [None, 1, "fast"])
+def test_a_draft(running: Running, voice: Voice, steps: int | str | None) -> None:
+    expected = pcm(voice.vocode(MEL, seed=5, steps=steps, draft="griffin-lim"))
+    query = "draft=griffin-lim&seed=5" + ("" if steps is None else f"&steps={steps}")
+    answer = running.post(f"/v1/vocode?{query}", content=npy(MEL), headers={**NPY, **PCM})
+    assert answer.status_code == 200 and answer.content == expected, answer.text
+    if steps is None:
+        content = json.dumps({"mel": MEL.tolist(), "draft": "griffin-lim", "seed": 5})
+        assert running.post("/v1/vocode", content=content, headers={**JSON, **PCM}).content == expected
+
+
+def test_the_steps_of_the_service_are_not_those_of_a_draft(voice: Voice) -> None:
+    with serving(app(voice, steps="full")) as running:
+        answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL), headers={**NPY, **PCM})
+    assert answer.content == pcm(voice.vocode(MEL, draft="griffin-lim")), answer.text
+
+
+def test_a_draft_has_bounds_of_its_own(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(app(voice, limits=Limits(baseline_seconds=0.3))) as running:
+        assert running.get("/v1/models").json()["limits"]["griffin_lim_seconds"] == 0.3
+        answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL), headers=NPY)
+        assert answer.status_code == 413
+        assert answer.json()["detail"].startswith("body: expected at most 0.3 s of audio for Griffin-Lim, got 0.3 s")
+        assert running.post("/v1/vocode", content=npy(MEL), headers=NPY).status_code == 200
+    monkeypatch.setattr(engine.voice.draft, "MOST_FRAMES", 20)
+    with serving(app(voice)) as running:
+        answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL), headers=NPY)
+        assert answer.status_code == 400 and "draft: expected at most 20 frames" in answer.json()["detail"]
+
+
+def test_a_prior_takes_no_draft(tmp_path: Path) -> None:
+    prior = load(tmp_path, replace(VOCODER, n_mels=79, prior=True, family="priorgrad"))
+    with serving(app(prior, energy_min=0.1)) as running:
+        assert running.get("/v1/models").json()["models"][0]["drafts"] == []
+        answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL[:79]), headers=NPY)
+    assert answer.status_code == 400 and answer.json()["detail"].startswith("draft: PriorGrad's noise is not white")
+
+
 def test_a_recording_is_analyzed(running: Running, voice: Voice) -> None:
     body = wav_header(len(RECORDING), 22050) + RECORDING
     samples = np.frombuffer(RECORDING, "<i2").astype(np.float32) / np.float32(32768)
@@ -88,6 +144,7 @@ def test_models_health_and_metrics(running: Running) -> None:
     models = running.get("/v1/models").json()
     vocoder, generator = models["models"]
     assert vocoder["kind"] == "vocoder" and vocoder["mel"] == {"bands": 80, "kind": "lmnt", "hop": 256}
+    assert vocoder["drafts"] == ["griffin-lim"]
     assert 6 in vocoder["steps"] and vocoder["precisions"] == ["fp32"] and vocoder["streams"]
     assert generator["classes"] == ["0 ann", "0 ben", "1 ann"] and generator["labels"] == ["0", "1"]
     assert running.get("/healthz").text == "ok\n" and running.get("/readyz").text == "ready\n"
@@ -101,6 +158,8 @@ def test_models_health_and_metrics(running: Running) -> None:
 def test_the_description_has_every_route(running: Running) -> None:
     described = running.get("/openapi.json").json()
     assert described["openapi"].startswith("3.1") and "/v1/vocode" in described["paths"]
+    names = {option["name"] for option in described["paths"]["/v1/vocode"]["post"]["parameters"]}
+    assert names == set(VOCODE)
     for path, methods in described["paths"].items():
         for method in methods:
             assert httpx.request(method, running.url + path, timeout=60).status_code != 404, path

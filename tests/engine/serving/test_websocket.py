@@ -112,6 +112,7 @@ def test_ten_thousand_tiny_messages(running: Running) -> None:
         (["{"], 1007, "expected JSON"),
         (["[1]"], 1007, "JSON object"),
         (['{"sed": 1}'], 1007, "sed: expected one of the options"),
+        (['{"draft": "griffin-lim"}'], 1007, "draft: expected none for a stream"),
         (['{"seed": -1}'], 1007, "seed: expected integers from 0"),
         (['{"steps": 7}'], 1007, "steps: "),
         (['{"precision": "int8"}'], 1007, "precision: expected one of fp32"),
