@@ -17,7 +17,8 @@ from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.config import BASE
 from engine.kernels import device as gpu_device
 from engine.kernels import registry
-from engine.kernels.hopper import build as hopper
+from engine.kernels.cuda import build
+from engine.kernels.hopper import stack as hopper
 from tests.support.networks import random_network
 from tests.support.tolerances import TOLERANCES
 
@@ -82,7 +83,7 @@ class Setting:
 
 def gpu_isas() -> list[str]:
     """Return the values of `isa=` that this GPU takes beside None."""
-    is_hopper = gpu_device.isa() == f"sm_{hopper.CAPABILITY}" and hopper.obstacle() is None
+    is_hopper = gpu_device.isa() == f"sm_{hopper.CAPABILITY}" and build.obstacle() is None
     return [hopper.ISA] * is_hopper
 
 

@@ -11,8 +11,9 @@ from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
+from engine.kernels.cuda import build
 from engine.kernels.gpu import GpuNetwork
-from engine.kernels.hopper import build as hopper
+from engine.kernels.hopper import stack as hopper
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
 from tests.gpu.devices import SimulatedDevice
@@ -71,7 +72,7 @@ def test_every_step_computes_the_eps_of_the_cpu(capability, precision, mel, cpu)
         assert db >= TOLERANCES[f"gpu_eps_{precision}_db"]
 
 
-NVRTC = pytest.mark.skipif(hopper.obstacle() is not None, reason=str(hopper.obstacle()))
+NVRTC = pytest.mark.skipif(build.obstacle() is not None, reason=str(build.obstacle()))
 
 
 @NVRTC

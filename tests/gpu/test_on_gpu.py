@@ -16,8 +16,7 @@ from engine.config import BASE
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import device as gpu_device
 from engine.kernels.gpu import GpuNetwork
-from engine.kernels.hopper import build as hopper
-from engine.kernels.hopper import stack
+from engine.kernels.hopper import stack as hopper
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
 from tests.gpu import checks
@@ -83,8 +82,8 @@ def test_layers_in_groups(precision, pairs, monkeypatch):
     for config in (WIDE, unconditional, replace(MIDDLE, prior=True)):
         for options in ({}, {"read_noise": True}, {"sigma": 0.0}):
             assert checks.step_in_groups(device, config, precision, LENGTHS, pairs=pairs, **options) < limit
-    for width in stack.COLUMNS:
-        monkeypatch.setattr(stack, "COLUMNS", (width,))
+    for width in hopper.COLUMNS:
+        monkeypatch.setattr(hopper, "COLUMNS", (width,))
         assert checks.residual_stack(device, WIDE, precision, LENGTHS, slice(0, 1), pairs) < limit
 
 
@@ -95,7 +94,7 @@ def test_audio_of_groups_depends_on_neither_pairs_nor_the_width_of_tiles(monkeyp
     pairs = GpuNetwork(MIDDLE, weights(MIDDLE), gpu_device.CudaDevice(), "fp16", hopper.ISA)
     pairs.pairs = True
     assert as_bytes(GpuLoop(pairs).sample(batch, plan)) == expected
-    monkeypatch.setattr(stack, "COLUMNS", (128,))
+    monkeypatch.setattr(hopper, "COLUMNS", (128,))
     assert as_bytes(loop(MIDDLE, hopper.ISA).sample(batch, plan)) == expected
 
 
