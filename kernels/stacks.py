@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from engine.kernels.ampere.stack import STACK as MMA
 from engine.kernels.cuda.stack import Stack
 from engine.kernels.hopper.stack import STACK as HOPPER
 
-STACKS: dict[str, Stack] = {stack.isa: stack for stack in (HOPPER,)}
+STACKS: dict[str, Stack] = {stack.isa: stack for stack in (MMA, HOPPER)}
