@@ -264,11 +264,18 @@ def test_code_that_spills_is_refused():
         stack.kernel(3, 16, 0, False).compile(80)
 
 
-@pytest.mark.parametrize("capability", [87, 90, 100, 121])
+@pytest.mark.parametrize("capability", [87, 90, 121])
 @pytest.mark.slow
 def test_other_gpus_are_compiled_for(capability):
     code = machine_code(stack.kernel(4, 8, 80, False), capability)
     assert (code.stack, code.local) == (0, 0) and code.count("HMMA") == 16 * (34 + 8)
+
+
+@pytest.mark.slow
+def test_a_gpu_for_which_the_compiler_spills_is_refused_when_a_network_is_loaded():
+    """NVRTC 13.5 needs more registers for 10.0. Another version that does not may run the kernel there."""
+    why = stack.STACK.obstacle(TEN, "fp16", 100)
+    assert why is None or "compiles 'sm_100' with" in why
 
 
 def test_tiles_fit_into_shared_memory_and_fill_the_multiprocessors():
