@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.checks.installation import how_to_install
-from engine.kernels.hopper.build import CudaKernel
+from engine.kernels.cuda.build import CudaKernel
 from engine.kernels.launch import Call, Launch
 
 MIN_CAPABILITY = 80  # Ampere; Triton uses no tensor cores of older architectures
@@ -164,8 +164,7 @@ class CudaDevice:
 class Function:
     """A CUDA kernel loaded on the current device; `Function[grid](*arguments)` launches it on torch's current stream.
 
-    It is a programmatic dependent launch: the kernel may begin while the kernel before it ends. It waits
-    (griddepcontrol.wait) before it reads the output of that kernel.
+    With `CudaKernel.dependent` it is a programmatic dependent launch.
     """
 
     def __init__(self, kernel: CudaKernel, cubin: bytes) -> None:
@@ -191,7 +190,7 @@ class Function:
         cluster, size = driver.CUlaunchAttribute(), driver.CUlaunchAttributeValue()
         size.clusterDim.x, size.clusterDim.y, size.clusterDim.z = self._kernel.cluster
         cluster.id, cluster.value = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, size
-        config.attrs = [dependent, cluster] if self._kernel.cluster != (1, 1, 1) else [dependent]
+        config.attrs = [dependent] * self._kernel.dependent + [cluster] * (self._kernel.cluster != (1, 1, 1))
         config.numAttrs = len(config.attrs)
 
         def launch(*arguments: Any) -> None:

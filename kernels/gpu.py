@@ -18,10 +18,10 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import UnavailableError
 from engine.kernels import gpu_weights, inputs
-from engine.kernels.hopper import build as hopper
-from engine.kernels.hopper import layout, stack
+from engine.kernels.cuda.groups import CHANNELS, Group, groups
 from engine.kernels.label import label_row
 from engine.kernels.launch import GRAIN, Device, Launch, ceil_div
+from engine.kernels.stacks import STACKS
 from engine.kernels.triton import table
 from engine.kernels.triton.build import kernel
 from engine.kernels.triton.input_projection import input_projection
@@ -81,11 +81,12 @@ class GpuNetwork:
     multiplies its upper 19 bits. "fp32" multiplies all bits, without tensor cores. Sums, x, the biases and the noise
     are float32 in every precision.
 
-    With isa "sm_90a" the residual layers are those of `engine.kernels.hopper`, several in a launch.
+    With an isa of `engine.kernels.stacks` the residual layers are computed by its kernel, several in a launch.
 
     Attributes:
         groups: the layers of each launch of `residual_stack`; empty for one layer a launch, `residual_block`.
-        pairs: run the blocks of `residual_stack` in pairs that share their weights; to set before a plan is built.
+        pairs: run the blocks of `residual_stack` in pairs that share their weights, on Hopper; to set before a plan is
+            built.
 
     Raises:
         UnavailableError: the kernels do not support the network.
@@ -104,23 +105,24 @@ class GpuNetwork:
         self.device = device
         self.precision = table.PRECISIONS[precision]
         self.channels = next(c for c in table.CHANNELS if c >= config.residual_channels)
-        self.groups: tuple[stack.Group, ...] = ()
+        self.groups: tuple[Group, ...] = ()
         self.pairs = False
-        if isa == hopper.ISA:
-            stack.check(config, precision)
-            self.channels, self.groups = layout.CHANNELS, stack.groups(config.dilations)
+        self._stack = STACKS.get(isa or "")
+        if self._stack:
+            self._stack.check(config, precision, device.capability)
+            self.channels, self.groups = CHANNELS, groups(config.dilations)
         self.bands = ceil_div(config.n_mels, 16) * 16
         self.tile = table.residual_tile(device.capability, precision, self.channels)
         label_tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
         # A cached method would refer to its own object: the weights would live until the cyclic collector runs.
         self._label_rows = lru_cache(maxsize=64)(partial(_compute_label_rows, config, label_tensors, self.channels))
         packed = gpu_weights.packed(config, tensors, self.channels, self.bands)
-        if self.groups:
+        if self._stack:
             projection = packed.pop("projection")[0]
             mel = packed.pop("conditioner")[0] if self.bands else [None] * len(projection)
             parts = zip(packed["dilated"][0], mel, projection, strict=True)
-            packed["stack"] = np.stack([layout.stack_image(*layer) for layer in parts]), True
-            packed["stack_head"] = layout.head_image(packed.pop("hidden")[0]), True
+            packed["stack"] = np.stack([self._stack.layer_image(*layer) for layer in parts]), True
+            packed["stack_head"] = self._stack.head_image(packed.pop("hidden")[0]), True
         self.weights = {
             name: self._weight_tensor(values) if stored else device.tensor(values, "fp32")
             for name, (values, stored) in packed.items()
@@ -307,14 +309,14 @@ class GpuNetwork:
             entry: read buffers.x, as `input_projection`, instead of a buffers.h.
             head: update buffers.x, as `output_head`, instead of writing buffers.skip and the other buffers.h.
         """
+        assert self._stack
         part, (items, capacity, _) = self.groups[group], buffers.skip.shape
         first, last = part.first, part.first + part.layers
-        columns = stack.best_columns(part, self.bands, items, capacity, self.device.multiprocessors)
-        cluster = (1, 1, 1) if not self.pairs else (2, 1, 1) if part.stride == 1 else (1, 2, 1)
         macros = *("ENTRY",) * entry, *("HEAD",) * head
         if head:
             macros += *("READ_NOISE",) * (buffers.noise is not None), *("SCALED",) * (buffers.scale is not None)
-        compiled = stack.kernel(part.layers, columns, self.bands, self.precision.storage == "bf16", cluster, macros)
+        shape, is_bf16 = (items, capacity), self.precision.storage == "bf16"
+        compiled, grid = self._stack.variant(part, self.bands, shape, self.device, is_bf16, macros, self.pairs)
         w = self.weights
         tensors = (
             *((buffers.x, w["input_weight"], w["input_bias"]) if entry else (buffers.h[group % 2],)),
@@ -322,7 +324,6 @@ class GpuNetwork:
             *(buffers.skip, buffers.stages[-1] if self.bands else buffers.skip, w["stack"][first:last]),
             *(buffers.rows[step, first:last], buffers.lengths),
         )
-        grid = stack.grid(part, columns, items, capacity, self.pairs)
         return Launch(compiled, grid, (*tensors, capacity, part.stride, int(group > 0)))
 
     def residual_block(self, buffers: Buffers, layer: int, step: int) -> Launch:

@@ -18,7 +18,7 @@ class Launch:
     """One kernel with its grid and arguments.
 
     Attributes:
-        kernel: an `engine.kernels.triton.build.Kernel` or an `engine.kernels.hopper.build.CudaKernel`.
+        kernel: an `engine.kernels.triton.build.Kernel` or an `engine.kernels.cuda.build.CudaKernel`.
         grid: programs in three dimensions.
         arguments: tensors and integers, in the order of the kernel's arguments at run time.
     """

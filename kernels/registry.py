@@ -12,8 +12,10 @@ from engine.config import Config
 from engine.errors import InputError, UnavailableError
 from engine.kernels import cpu
 from engine.kernels import device as gpu_device
-from engine.kernels.hopper import build as hopper
-from engine.kernels.hopper import stack
+from engine.kernels.cuda import build as nvrtc
+from engine.kernels.hopper.stack import CAPABILITY as HOPPER
+from engine.kernels.hopper.stack import ISA as HOPPER_ISA
+from engine.kernels.stacks import STACKS
 
 # Fastest first.
 CPU_PRECISIONS = ("int8", "bf16", "fp32")
@@ -24,7 +26,7 @@ INT8_FASTEST = ("avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod")
 # Whether a GPU of compute capability 9.0 runs residual layers in groups (kernels/hopper/stack.cu) where it can,
 # instead of by Triton. Off until the groups have been measured to be faster on such a GPU.
 STACK_IS_DEFAULT = False
-_IN_GROUPS = "residual layers in groups, in CUDA"
+_GROUPED, _IN_GROUPS = tuple(STACKS), "residual layers in groups, in CUDA"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Choice:
 
     Attributes:
         device: "cpu" or "cuda".
-        isa: the tier, one of `engine.kernels.cpu.tiers`, or the architecture of the GPU, such as "sm_90".
+        isa: the tier, one of `engine.kernels.cpu.tiers`, the architecture of the GPU, such as "sm_90", or the kernel of
+            `engine.kernels.stacks` that runs residual layers in groups.
         precision: one of PRECISIONS.
         reasons: one sentence per choice, for `Voice.explain`.
         index: the number of the GPU.
@@ -60,12 +63,12 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
         UnavailableError: this machine or build lacks a known device, precision or instruction set.
     """
     kind, index = _parsed(device)
-    if kind == "auto" and isa == hopper.ISA:
+    if kind == "auto" and isa in _GROUPED:
         kind = "cuda"
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"precision: expected 'auto' or {_names(PRECISIONS)}, got {precision!r:.80}")
-    if kind == "cuda" and isa not in (None, hopper.ISA):
-        expected = f"expected None or {hopper.ISA!r} with device={device!r}"
+    if kind == "cuda" and isa is not None and isa not in _GROUPED:
+        expected = f"expected None or {_names(_GROUPED)} with device={device!r}"
         raise InputError(f"isa: {expected}, got {isa!r:.80}; a GPU determines its architecture")
     obstacle = None if kind == "cpu" or (kind == "auto" and isa is not None) else gpu_device.obstacle(index)
     if device == "auto" and kind == "cuda" and obstacle:
@@ -88,27 +91,28 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
 
 
 def settle(choice: Choice, config: Config) -> Choice:
-    """Return the choice for one network: whether its layers run in groups on a Hopper GPU, or by Triton.
+    """Return the choice for one network: whether its layers run in groups on a GPU, or by Triton.
 
     Args:
         choice: a choice from `select`.
         config: the configuration of the network.
 
     Raises:
-        UnavailableError: isa "sm_90a" was requested and cannot run the network here.
+        UnavailableError: groups of layers were requested and cannot run the network here.
     """
-    architecture = f"sm_{hopper.CAPABILITY}"
-    requested = choice.isa == hopper.ISA
-    if choice.device != "cuda" or not (requested or (STACK_IS_DEFAULT and choice.isa == architecture)):
+    requested = choice.isa in _GROUPED
+    if choice.device != "cuda" or not (requested or (STACK_IS_DEFAULT and choice.isa == f"sm_{HOPPER}")):
         return choice
-    why = stack.obstacle(config, choice.precision)
+    architecture = gpu_device.isa(choice.index)
+    capability = int(architecture.removeprefix("sm_"))
+    why = STACKS[choice.isa if requested else HOPPER_ISA].obstacle(config, choice.precision, capability)
     if requested and why:
         raise UnavailableError(f"isa: {why}; leave isa out")
     if requested:
         return choice
-    line = f"isa {architecture}: Triton, as {why}" if why else f"isa {hopper.ISA}: the GPU's architecture; {_IN_GROUPS}"
+    line = f"isa {architecture}: Triton, as {why}" if why else f"isa {HOPPER_ISA}: the GPU's architecture; {_IN_GROUPS}"
     reasons = tuple(line if reason.startswith("isa ") else reason for reason in choice.reasons)
-    return replace(choice, isa=architecture if why else hopper.ISA, reasons=reasons)
+    return replace(choice, isa=architecture if why else HOPPER_ISA, reasons=reasons)
 
 
 def build(config: Config, tensors: Mapping[str, FloatArray], choice: Choice) -> Any:
@@ -131,16 +135,14 @@ def _parsed(device: str) -> tuple[str, int]:
 
 def _gpu(device: str, precision: str, index: int, isa: str | None) -> Choice:
     architecture = gpu_device.isa(index)
-    if isa and f"{architecture}a" != isa:
+    if isa == HOPPER_ISA and f"{architecture}a" != isa:
         raise UnavailableError(f"isa: {isa!r} needs compute capability 9.0, this GPU is {architecture}; leave isa out")
-    if isa and hopper.obstacle():
-        raise UnavailableError(f"isa: {isa!r} needs NVRTC: {hopper.obstacle()}; or leave isa out")
+    if isa and nvrtc.obstacle():
+        raise UnavailableError(f"isa: {isa!r} needs NVRTC: {nvrtc.obstacle()}; or leave isa out")
     chosen = GPU_PRECISIONS[0] if precision == "auto" else precision
     reasons = (
         f"device cuda:{index}: {gpu_device.describe(index)}, {'detected' if device == 'auto' else 'requested'}",
-        f"isa {isa}: requested; residual layers in groups, in CUDA"
-        if isa
-        else f"isa {architecture}: the GPU's architecture",
+        f"isa {isa}: requested; {_IN_GROUPS}" if isa else f"isa {architecture}: the GPU's architecture",
         f"precision {chosen}: {'the fastest' if precision == 'auto' else 'requested'}",
     )
     return Choice("cuda", isa or architecture, chosen, reasons, index)

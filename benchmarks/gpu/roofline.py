@@ -25,6 +25,7 @@ from benchmarks.gpu.probes import copy_work, product_work
 from benchmarks.gpu.specs import ASSUMPTIONS, GPUS, SHARED_BYTES, Gpu
 from engine.cli.bench.machine import commit
 from engine.config import Config
+from engine.kernels.cuda.groups import groups as layer_groups
 from engine.kernels.hopper import stack
 
 VERSION = 2
@@ -66,7 +67,7 @@ def predict_groups(gpu: Gpu, items: int, seconds: float) -> Row:
     """
     config = NETWORKS["BASE"]
     bands, samples = 16 * -(-config.n_mels // 16), round(seconds * config.sample_rate)
-    groups, clocks = stack.groups(config.dilations), 0.0
+    groups, clocks = layer_groups(config.dilations), 0.0
     for group in groups:
         size = bands, items, samples, gpu.multiprocessors
         clocks += stack.launch_clocks(group, stack.best_columns(group, *size), *size)

@@ -18,7 +18,7 @@ from engine.checkpoint.bundled import BUNDLED
 from engine.cli.bench.figures import quantiles
 from engine.cli.bench.machine import load_average
 from engine.kernels import device as gpu_device
-from engine.kernels.hopper import build as hopper
+from engine.kernels.hopper import stack as hopper
 from tests.support.tolerances import TOLERANCES
 
 CELLS = ((1, 1.0), (1, 2.0), (1, 5.0), (1, 10.0), (16, 5.0))

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from engine.kernels.hopper.build import CAPABILITY, CudaKernel
+from engine.kernels.cuda.build import CudaKernel
+from engine.kernels.hopper.stack import CAPABILITY, ISA
 
 COLUMNS, DEPTH, ROWS = 128, 64, 144  # as in wgmma_probe.cu
 SHIFTS = (0, 1, 2, 3, 4, 7, 8, 12)  # rows
@@ -30,7 +31,7 @@ class ProbeKernel(CudaKernel):
 
 def probe_kernel(groups: int, timed: bool = True) -> ProbeKernel:
     """Return the kernel for 1 or 2 warpgroups a block; without clocks for an interpreter."""
-    return ProbeKernel("wgmma_probe", (("TIMED", 1),) if timed else (), 128 * groups, SHARED)
+    return ProbeKernel("wgmma_probe", "", ISA, (("TIMED", 1),) if timed else (), 128 * groups, SHARED)
 
 
 def operands() -> tuple[torch.Tensor, torch.Tensor]:

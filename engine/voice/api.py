@@ -40,8 +40,8 @@ def load(
             (docs/checkpoints.md), "int8"; on a GPU "fp16", "bf16", "tf32" or "fp32".
         threads: the most threads of a call on a CPU; None for all processors of this process: the least of its
             affinity, its CPU quota (cgroups) and OMP_NUM_THREADS.
-        isa: the instruction set of a CPU; None for the best of this processor. On a GPU of compute capability 9.0,
-            "sm_90a" runs residual layers in groups, by a kernel in CUDA (docs/gpu.md).
+        isa: the instruction set of a CPU; None for the best of this processor. On a GPU, "mma" runs residual layers in
+            groups, by a kernel in CUDA (docs/gpu.md); "sm_90a" does so on compute capability 9.0.
         mel_kind: the kind of mel that the checkpoint needs ("lmnt", ...), where its file does not say.
         weights: "raw", or "ema" for the average over the training that some files hold beside them; None for the raw
             ones, or the average of a file that has nothing else.

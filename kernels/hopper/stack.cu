@@ -24,8 +24,8 @@
 // weights; READ_NOISE reads the noise of HEAD instead of drawing it; SCALED multiplies it by a scale.
 
 #include "instructions.cu"
+#include "ends.cu"
 #include "multiply.h"
-#include "noise.cu"
 
 constexpr int C = 64, GROUPS = 2, ROWS = GROUPS * COLUMNS, WORKERS = 128 * GROUPS, THREADS = WORKERS + 128;
 constexpr int PAD = 8;  // rows of zeros at either end of h, for the taps: the largest dilation of four layers
@@ -43,11 +43,6 @@ constexpr bool IS_LAST = false;
 #endif
 static_assert(LAYERS <= 4 && KEPT > 0 && SHARED == BARRIERS + 64 && SHARED <= 232448,
               "layers, columns or shared memory");
-
-// sigmoid(gate) * tanh(filter). The weights of the gates are halved beforehand.
-__device__ __forceinline__ float gated(float half_gate, float filter) {
-  return fmaf(0.5f, tanh_of(half_gate), 0.5f) * tanh_of(filter);
-}
 
 // The weights of a layer arrive in three pieces. Slots 0 and 1 hold the halves of the convolution, slots 2
 // and 3 the projections of even and odd layers. A slot has a barrier that it is full, slots 0 and 1 one that they are
@@ -176,15 +171,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) stack(
     const u32 to = tiles + plane * PLANE + row * 16;
 #ifdef ENTRY
     uint4 rows = {0, 0, 0, 0};
-    if (exists) {
-      const float x = audio[sample];
-      float channels[8];
-#pragma unroll
-      for (int k = 0; k < 8; k++)
-        channels[k] = fmaxf(fmaf(x, entry_weight[8 * plane + k], entry_bias[8 * plane + k]), 0.0f);
-      rows = {pack(channels[0], channels[1]), pack(channels[2], channels[3]), pack(channels[4], channels[5]),
-              pack(channels[6], channels[7])};
-    }
+    if (exists) rows = project_input(audio[sample], entry_weight, entry_bias, plane);
     *reinterpret_cast<uint4*>(memory + (to - start)) = rows;
 #else
     copy_async(to, h + sample * 8 + plane, exists);
@@ -369,20 +356,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) stack(
     const int sample = phase + stride * j;
     const float eps =
         partial[row] + partial[ROWS + row] + partial[2 * ROWS + row] + partial[3 * ROWS + row] + out_bias[0];
-    const float sigma = terms[2], limit = terms[3];
-    float x = terms[0] * audio[item + sample] + terms[1] * eps;
-    if (sigma != 0.0f) {
-#ifdef READ_NOISE
-      float z = noise[item + sample];
-#else
-      float z = normal(seeds[blockIdx.z], noise_step[0], begins[blockIdx.z] + sample);
-#endif
-#ifdef SCALED
-      z *= scale[item + sample];
-#endif
-      x += sigma * z;
-    }
-    audio[item + sample] = fminf(fmaxf(x, -limit), limit);
+    update_audio(audio, eps, terms, noise, scale, item + sample, seeds[blockIdx.z], noise_step[0], begins[blockIdx.z],
+                 sample);
   }
 #endif
   both_blocks();  // a block must not end while the other one may still write to its shared memory

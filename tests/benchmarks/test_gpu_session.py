@@ -19,13 +19,14 @@ from benchmarks.gpu import baselines, cases, compare, session, stack, timing, tr
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.session import STAGES, Outcome, Stage
 from engine.kernels import device as gpu_device
-from engine.kernels.hopper import build as hopper
+from engine.kernels.cuda import build
+from engine.kernels.hopper import stack as hopper
 from tests.gpu.devices import program_of
 from tests.gpu.machine_code import machine_code
 from tests.gpu.ptx.machine import Machine
 
 REHEARSAL = cases.Setting("cpu", rounds=2, warm_up=0)
-NVRTC = pytest.mark.skipif(hopper.obstacle() is not None, reason=str(hopper.obstacle()))
+NVRTC = pytest.mark.skipif(build.obstacle() is not None, reason=str(build.obstacle()))
 
 
 def read(path: Path) -> Any:

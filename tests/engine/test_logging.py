@@ -52,7 +52,7 @@ def test_outputs_are_found() -> None:
 
 
 def test_the_library_is_searched() -> None:
-    assert {"engine/voice/api.py", "kernels/cpu.py", "engine/audio/wav.py", "kernels/hopper/build.py"} <= set(FILES)
+    assert {"engine/voice/api.py", "kernels/cpu.py", "engine/audio/wav.py", "kernels/cuda/build.py"} <= set(FILES)
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(PRINTING)])

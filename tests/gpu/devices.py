@@ -16,8 +16,8 @@ import torch
 import triton
 
 from engine.kernels import device as gpu_device
+from engine.kernels.cuda.build import CudaKernel
 from engine.kernels.device import as_tensor, check_tensors, clip
-from engine.kernels.hopper.build import CudaKernel
 from engine.kernels.launch import Call, Launch, ceil_div
 from tests.gpu.ptx.machine import Machine
 from tests.gpu.ptx.parse import Program, parse

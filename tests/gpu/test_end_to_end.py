@@ -11,8 +11,10 @@ from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import load_checkpoint
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
+from engine.kernels.cuda import build
 from engine.kernels.gpu import GpuNetwork
-from engine.kernels.hopper import build as hopper
+from engine.kernels.hopper import stack as hopper
+from engine.kernels.stacks import STACKS
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
 from tests.gpu.devices import SimulatedDevice
@@ -71,7 +73,7 @@ def test_every_step_computes_the_eps_of_the_cpu(capability, precision, mel, cpu)
         assert db >= TOLERANCES[f"gpu_eps_{precision}_db"]
 
 
-NVRTC = pytest.mark.skipif(hopper.obstacle() is not None, reason=str(hopper.obstacle()))
+NVRTC = pytest.mark.skipif(build.obstacle() is not None, reason=str(build.obstacle()))
 
 
 @NVRTC
@@ -85,20 +87,24 @@ def test_a_step_in_groups_computes_the_eps_of_the_cpu(mel, cpu):
     assert db >= TOLERANCES["gpu_eps_fp16_db"]
 
 
+GROUPS = [*((90, "sm_90a", precision) for precision in ("fp16", "bf16")), (80, "mma", "fp16"), (120, "mma", "bf16")]
+
+
 @NVRTC
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_a_plan_in_groups_computes_the_audio_of_the_cpu(precision, mel, cpu):
-    loop = loop_on(90, precision, hopper.ISA, worst_approximations=True, checks=False)
+@pytest.mark.parametrize(("capability", "isa", "precision"), GROUPS)
+def test_a_plan_in_groups_computes_the_audio_of_the_cpu(capability, isa, precision, mel, cpu):
+    loop = loop_on(capability, precision, isa, worst_approximations=True, checks=False)
     audio = loop.sample([Item(512, mel, SEED)], build_schedule(cpu.config))[0].numpy()
     db = snr(cpu.vocode(mel, seed=SEED), audio)
-    print(f"{hopper.ISA} {precision}: audio {db:.1f} dB")
+    print(f"{isa} {precision}: audio {db:.1f} dB")
     assert db >= TOLERANCES[f"gpu_groups_{precision}_db"]
 
 
 @NVRTC
-def test_a_plan_in_groups_launches_nine_kernels_a_step():
-    loop = loop_on(90, "fp16", hopper.ISA, checks=False)
+@pytest.mark.parametrize("isa", STACKS)
+def test_a_plan_in_groups_launches_nine_kernels_a_step(isa):
+    loop = loop_on(90, "fp16", isa, checks=False)
     device = loop._device
     with loop.plans.plan(shape_of(loop)) as plan:
         before = len(device.launched)

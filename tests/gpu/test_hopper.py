@@ -15,8 +15,10 @@ from engine.config import BASE
 from engine.diffusion.noise import normal
 from engine.kernels import device as gpu_device
 from engine.kernels import registry
+from engine.kernels.cuda import build
+from engine.kernels.cuda.groups import groups
 from engine.kernels.gpu import GpuNetwork
-from engine.kernels.hopper import build, layout, stack
+from engine.kernels.hopper import layout, stack
 from tests.gpu import checks
 from tests.gpu.devices import SimulatedDevice
 from tests.gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
@@ -42,7 +44,7 @@ FIRST, SECOND, ALL = slice(0, 1), slice(1, 2), slice(None)
 class Hopper(SimulatedDevice):
     """A simulated GPU with the instruction set sm_90a."""
 
-    isa = build.ISA
+    isa = stack.ISA
 
     def __init__(self, **options):
         super().__init__(90, **options)
@@ -92,7 +94,7 @@ def test_layers_match_the_reference(columns, config, groups, width, lengths, pre
 def output_of(width, pairs):
     """Return h and the skip sum after the first group, which start from the same rows."""
     device, length = Hopper(checks=False), 100
-    net = GpuNetwork(TEN, weights(TEN), device, "fp16", build.ISA)
+    net = GpuNetwork(TEN, weights(TEN), device, "fp16", stack.ISA)
     net.pairs = pairs
     buffers = checks.allocate(device, net, (length,))
     for tensor in (buffers.h[0], buffers.stages[-1]):
@@ -133,7 +135,7 @@ def test_a_whole_step_matches_the_reference(columns, lengths, config, precision,
 def test_the_noise_is_that_of_its_definition_bit_for_bit(columns):
     columns(16)
     device, lengths, begins, seeds = Hopper(checks=False), (65, 6), (2**34, 2**40 + 4), (2**63 + 5, 3)
-    net = GpuNetwork(SHORT, weights(SHORT), device, "fp16", build.ISA)
+    net = GpuNetwork(SHORT, weights(SHORT), device, "fp16", stack.ISA)
     buffers = checks.allocate(device, net, lengths)
     for tensor, values in (
         (buffers.terms[0], torch.tensor([0.0, 0.0, 1.0, torch.inf])),
@@ -287,32 +289,32 @@ def test_the_report_of_ptxas():
 def test_layers_are_divided_into_groups():
     def shape(layers, cycle):
         dilations = replace(BASE, residual_layers=layers, dilation_cycle=cycle).dilations
-        return [(group.layers, group.stride) for group in stack.groups(dilations)]
+        return [(group.layers, group.stride) for group in groups(dilations)]
 
     assert shape(30, 10) == [(4, 1), (3, 16), (3, 128)] * 3
     assert shape(36, 12) == [(4, 1), (4, 16), (4, 256)] * 3
     assert shape(9, 7) == [(4, 1), (3, 16), (2, 1)]
     assert shape(5, 5) == [(3, 1), (2, 8)]
     assert shape(3, 1) == [(1, 1)] * 3
-    assert [group.first for group in stack.groups(TEN.dilations)] == [0, 4, 7]
+    assert [group.first for group in groups(TEN.dilations)] == [0, 4, 7]
 
 
 def test_the_width_of_tiles_fills_the_multiprocessors():
     """One second of audio fills one wave of an H100's 132 multiprocessors."""
-    for group in stack.groups(TEN.dilations):
+    for group in groups(TEN.dilations):
         width = stack.best_columns(group, 80, 1, 22050, 132)
         tiles, phases, _ = stack.grid(group, width, 1, 22050)
         assert 64 <= width <= 128 and 110 <= tiles * phases <= 132, (group, width, tiles, phases)
         assert stack.best_columns(group, 80, 16, 110250, 132) >= 112  # many waves: less overlap
-        assert stack.shared_bytes(group.layers, stack.best_columns(group, 160, 1, 110250, 132), 160) <= 232448
-    assert stack.grid(stack.groups(TEN.dilations)[0], 128, 2, 1000, pair=True) == (6, 1, 2)
+        assert stack.shared_bytes(stack.best_columns(group, 160, 1, 110250, 132), 160) <= 232448
+    assert stack.grid(groups(TEN.dilations)[0], 128, 2, 1000, pair=True) == (6, 1, 2)
 
 
 def test_a_plan_has_no_conditioner():
     for bands, size in ((80, 896), (0, 416)):
         config = BASE if bands else replace(BASE, n_mels=0, upsample_strides=())
         device = Hopper(size=1 << 24)
-        net = GpuNetwork(config, weights(config), device, "fp16", build.ISA)
+        net = GpuNetwork(config, weights(config), device, "fp16", stack.ISA)
         assert net.bytes_per_sample() == size
         before = device.machine.top
         buffers = net.buffers(1, 1024, 1, False)
@@ -341,7 +343,7 @@ UNSUPPORTED = [
 def test_unsupported_networks_raise_an_error(changes, precision, message):
     config = replace(BASE, residual_layers=1, **changes)
     with pytest.raises(engine.UnavailableError, match=f"isa: 'sm_90a' supports {message}; leave isa out"):
-        kernels_of(config, precision, 90, build.ISA)
+        kernels_of(config, precision, 90, stack.ISA)
 
 
 def test_only_hopper_is_compiled_for():
@@ -365,9 +367,9 @@ def test_it_is_selected_by_its_name(monkeypatch):
     with pytest.raises(
         engine.UnavailableError, match=r"isa: 'sm_90a' needs compute capability 9\.0, this GPU is sm_80"
     ):
-        choice_on(monkeypatch, "sm_80", isa=build.ISA)
-    choice = choice_on(monkeypatch, "sm_90", isa=build.ISA)
-    assert choice == replace(registry.select(isa=build.ISA), reasons=choice.reasons)
+        choice_on(monkeypatch, "sm_80", isa=stack.ISA)
+    choice = choice_on(monkeypatch, "sm_90", isa=stack.ISA)
+    assert choice == replace(registry.select(isa=stack.ISA), reasons=choice.reasons)
     assert "isa sm_90a: requested; residual layers in groups, in CUDA" in choice.reasons
     assert registry.settle(choice, TEN) == choice
     with pytest.raises(engine.UnavailableError, match=r"isa: 'sm_90a' supports zero padding, .*; leave isa out"):
@@ -377,7 +379,7 @@ def test_it_is_selected_by_its_name(monkeypatch):
         registry.settle(choice, TEN)
     monkeypatch.setattr(build, "obstacle", lambda: "NVRTC cannot be used (gone): pip install it")
     with pytest.raises(engine.UnavailableError, match="needs NVRTC: NVRTC cannot be used"):
-        registry.select("cuda", isa=build.ISA)
+        registry.select("cuda", isa=stack.ISA)
 
 
 def refuse(kernel, capability):
@@ -389,13 +391,13 @@ def test_as_a_default_it_leaves_to_triton_what_it_cannot_run(monkeypatch):
     assert registry.settle(choice, TEN) == choice  # measured on no GPU yet: Triton is the default
     monkeypatch.setattr(registry, "STACK_IS_DEFAULT", True)
     settled = registry.settle(choice, TEN)
-    assert settled.isa == build.ISA
+    assert settled.isa == stack.ISA
     assert "isa sm_90a: the GPU's architecture; residual layers in groups, in CUDA" in settled.reasons
     wide = registry.settle(choice, replace(TEN, residual_channels=128))
     assert wide.isa == "sm_90" and any("isa sm_90: Triton, as 'sm_90a' supports up to 64" in r for r in wide.reasons)
     monkeypatch.setattr(stack.CudaKernel, "compile", refuse)
     assert "isa sm_90: Triton, as NVRTC 1.2 spills" in registry.settle(choice, TEN).reasons
-    monkeypatch.setattr(stack, "nvrtc_obstacle", lambda: "NVRTC cannot be used (gone)")
+    monkeypatch.setattr(build, "obstacle", lambda: "NVRTC cannot be used (gone)")
     assert "isa sm_90: Triton, as NVRTC cannot be used (gone)" in registry.settle(choice, TEN).reasons
     ampere = choice_on(monkeypatch, "sm_80")
     assert registry.settle(ampere, TEN) == ampere

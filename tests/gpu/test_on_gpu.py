@@ -15,9 +15,10 @@ from engine.checkpoint.bundled import BUNDLED
 from engine.config import BASE
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import device as gpu_device
+from engine.kernels.ampere import stack as ampere
+from engine.kernels.cuda import build
 from engine.kernels.gpu import GpuNetwork
-from engine.kernels.hopper import build as hopper
-from engine.kernels.hopper import stack
+from engine.kernels.hopper import stack as hopper
 from engine.sampling.gpu.loop import GpuLoop
 from engine.sampling.item import Item
 from tests.gpu import checks
@@ -29,9 +30,10 @@ OBSTACLE = gpu_device.obstacle()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU: {OBSTACLE}")]
 PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 WIDE = replace(BASE, residual_layers=10)
-# The instruction set whose residual layers run in groups, if this GPU has it.
+# The instruction sets whose residual layers run in groups, if this GPU has NVRTC.
 ON_HOPPER = OBSTACLE is None and gpu_device.isa() == "sm_90"
-CUDA_BLOCKS = {p: [hopper.ISA] * (ON_HOPPER and p in ("fp16", "bf16")) for p in PRECISIONS}
+GROUPED = [ampere.ISA, *[hopper.ISA] * ON_HOPPER] * (build.obstacle() is None)
+CUDA_BLOCKS = {p: GROUPED * (p in ("fp16", "bf16")) for p in PRECISIONS}
 MIDDLE = replace(SMALL, residual_channels=64)
 LENGTHS = (4097, 130, 7)
 
@@ -71,20 +73,21 @@ def test_operations(precision):
         assert checks.residual_block(device, config, precision, LENGTHS, 2) < limit
 
 
-@pytest.mark.skipif(not ON_HOPPER, reason="needs compute capability 9.0")
+@pytest.mark.skipif(not GROUPED, reason=str(build.obstacle()))
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("pairs", [False, True])
-def test_layers_in_groups(precision, pairs, monkeypatch):
+@pytest.mark.parametrize(("isa", "pairs"), [*((isa, False) for isa in GROUPED), *[(hopper.ISA, True)] * ON_HOPPER])
+def test_layers_in_groups(precision, isa, pairs, monkeypatch):
     device, limit = PoisonedGpu(), TOLERANCES[f"operation_{precision}"]
-    device.isa = hopper.ISA
+    device.isa = isa
     unconditional = replace(WIDE, n_mels=0, upsample_strides=())
     for config in (WIDE, unconditional, replace(MIDDLE, residual_channels=48, step_bias_in_residual=True)):
         assert checks.residual_stack(device, config, precision, LENGTHS, slice(None), pairs) < limit
     for config in (WIDE, unconditional, replace(MIDDLE, prior=True)):
         for options in ({}, {"read_noise": True}, {"sigma": 0.0}):
             assert checks.step_in_groups(device, config, precision, LENGTHS, pairs=pairs, **options) < limit
-    for width in stack.COLUMNS:
-        monkeypatch.setattr(stack, "COLUMNS", (width,))
+    module, widths = (hopper, "COLUMNS") if isa == hopper.ISA else (ampere, "WARPS")
+    for width in getattr(module, widths):
+        monkeypatch.setattr(module, widths, (width,))
         assert checks.residual_stack(device, WIDE, precision, LENGTHS, slice(0, 1), pairs) < limit
 
 
@@ -95,7 +98,7 @@ def test_audio_of_groups_depends_on_neither_pairs_nor_the_width_of_tiles(monkeyp
     pairs = GpuNetwork(MIDDLE, weights(MIDDLE), gpu_device.CudaDevice(), "fp16", hopper.ISA)
     pairs.pairs = True
     assert as_bytes(GpuLoop(pairs).sample(batch, plan)) == expected
-    monkeypatch.setattr(stack, "COLUMNS", (128,))
+    monkeypatch.setattr(hopper, "COLUMNS", (128,))
     assert as_bytes(loop(MIDDLE, hopper.ISA).sample(batch, plan)) == expected
 
 

@@ -153,7 +153,10 @@ def test_unavailable_choices_raise_an_error_with_the_reason(
     ("options", "message"),
     [
         ({"precision": "int3"}, "precision: expected 'auto' or 'int8', 'fp16', 'bf16', 'tf32', 'fp32', got 'int3'"),
-        ({"device": "cuda", "isa": "avx2"}, "isa: expected None or 'sm_90a' with device='cuda', got 'avx2'; a GPU"),
+        (
+            {"device": "cuda", "isa": "avx2"},
+            "isa: expected None or 'mma', 'sm_90a' with device='cuda', got 'avx2'; a GPU",
+        ),
         ({"precision": None}, "precision: expected .*, got None"),
         ({"isa": "sse9"}, "isa: expected one of 'generic', 'avx2', 'avx512', 'avx512bf16', got 'sse9'"),
         ({"isa": ["avx2"]}, r"isa: expected one of .*, got \['avx2'\]"),

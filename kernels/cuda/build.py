@@ -11,8 +11,6 @@ from typing import Any
 
 from engine.errors import UnavailableError
 
-CAPABILITY, ISA = 90, "sm_90a"  # the only architecture that has the instructions of the code
-
 
 @dataclass(frozen=True)
 class CudaKernel:
@@ -20,19 +18,26 @@ class CudaKernel:
 
     Attributes:
         name: the name of the operation, the function and the file.
+        room: the folder of the file in kernels/.
+        architecture: the only one that the code is for, such as "sm_90a"; None for that of every GPU.
         defines: macros and their values.
         threads: threads of a block.
         shared: shared memory of a block in bytes.
         headers: names and texts of files that the source includes.
         cluster: blocks of a cluster in three dimensions.
+        dependent: the kernel may begin while the kernel before it ends. It waits (griddepcontrol.wait) before it reads
+            the output of that kernel.
     """
 
     name: str
+    room: str
+    architecture: str | None
     defines: tuple[tuple[str, int], ...]
     threads: int
     shared: int
     headers: tuple[tuple[str, str], ...] = ()
     cluster: tuple[int, int, int] = (1, 1, 1)
+    dependent: bool = False
 
     @property
     def warps(self) -> int:
@@ -41,31 +46,40 @@ class CudaKernel:
 
     def source(self) -> str:
         """Return the text of the file."""
-        return resources.files("engine.kernels.hopper").joinpath(f"{self.name}.cu").read_text()
+        return read(self.room, f"{self.name}.cu")
 
     def compile(self, capability: int) -> Any:
         """Compile to machine code.
 
         Args:
-            capability: 90.
+            capability: 10 * major + minor.
 
         Returns:
             An object like Triton's CompiledKernel: `asm` holds "ptx" and "cubin", `metadata` holds num_warps and
             shared, in bytes.
 
         Raises:
-            ValueError: the capability is not 90.
-            RuntimeError: NVRTC rejects the source; the message holds its log.
+            ValueError: the code is for another architecture.
+            RuntimeError: NVRTC rejects the source or does not know the architecture; the message holds its log.
             UnavailableError: the machine code spills registers or serializes its products.
         """
-        if capability != CAPABILITY:
-            raise ValueError(f"{self.name}: expected compute capability {CAPABILITY}, got {capability}")
+        architecture = self.architecture or f"sm_{capability}"
+        if architecture.rstrip("af") != f"sm_{capability}":
+            raise ValueError(
+                f"{self.name}: expected compute capability {architecture[3:].rstrip('af')}, got {capability}"
+            )
         defines = (f"-D{name}={value}" for name, value in self.defines)
         # ptxas reports on the registers only if it is asked to. Noise must not be fused; what may be fused says fmaf.
-        options = (f"--gpu-architecture={ISA}", "--std=c++17", "--ptxas-options=--verbose", "--fmad=false", *defines)
+        options = (
+            f"--gpu-architecture={architecture}",
+            "--std=c++17",
+            "--ptxas-options=--verbose",
+            "--fmad=false",
+            *defines,
+        )
         ptx, cubin, log = _compiled(self.source(), f"{self.name}.cu", options, self.headers)
         if why := slow_code(log):
-            raise UnavailableError(f"isa: NVRTC {_version()} compiles {ISA!r} {why}; leave isa out")
+            raise UnavailableError(f"isa: NVRTC {_version()} compiles {architecture!r} {why}; leave isa out")
         metadata = SimpleNamespace(num_warps=self.warps, shared=self.shared)
         return SimpleNamespace(name=self.name, asm={"ptx": ptx, "cubin": cubin}, metadata=metadata)
 
@@ -82,6 +96,18 @@ def slow_code(log: str) -> str | None:
     if re.search(r"wgmma\S* instructions are serialized", log):
         return "with products that wait for each other"
     return None if spills else "without a report on its registers"
+
+
+def read(room: str, name: str) -> str:
+    """Return the text of a file of a folder of kernels/."""
+    return resources.files(f"engine.kernels.{room}").joinpath(name).read_text()
+
+
+@cache
+def headers(room: str) -> tuple[tuple[str, str], ...]:
+    """Return names and texts of the files that the stack.cu of a folder includes."""
+    shared = [(name, read("cuda", name)) for name in ("numbers.cu", "ends.cu", "noise.cu")]
+    return *shared, ("instructions.cu", read(room, "instructions.cu"))
 
 
 @cache

@@ -1,5 +1,5 @@
 // Standard normal noise as a function of (seed, step, sample), bit for bit that of engine/diffusion/noise.py, for
-// stack.cu. build.py compiles without fused multiply-add, as every operation of the definition rounds.
+// ends.cu. build.py compiles without fused multiply-add, as every operation of the definition rounds.
 
 struct Words {
   u32 word[4];
