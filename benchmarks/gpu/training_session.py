@@ -77,7 +77,12 @@ def stages(minutes: float, init: Path) -> list[Stage]:
     draft, tuned, voice = (read_recipe(name) for name in MINUTES)
     assert tuned.unroll is not None and draft.unroll is not None
     shared: dict[str, Any] = {"batch": BATCH, "average": 0.999, "init": str(init)}
-    draft = replace(draft, training=replace(draft.training, **shared, warmup=100))
+    # Without discriminators, a trial on a CPU raised PESQ-WB and lowered the predicted MOS (docs/training.md).
+    draft = replace(
+        draft,
+        training=replace(draft.training, **shared, warmup=100),
+        unroll=replace(draft.unroll, adversarial=1.0),
+    )
     tuned = replace(
         tuned,
         training=replace(tuned.training, **shared, warmup=100),
