@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from engine.checks.arrays import FloatArray
 from engine.errors import UnavailableError
 from engine.kernels.ampere import layout
 from engine.kernels.cuda.build import CudaKernel, headers
-from engine.kernels.cuda.groups import CHANNELS, STEP, Array, Group, convolution_steps, kept
+from engine.kernels.cuda.groups import CHANNELS, STEP, Group, convolution_steps, kept
 from engine.kernels.cuda.stack import Stack
 from engine.kernels.launch import Device, Grid, ceil_div
 
@@ -17,13 +16,15 @@ ISA = "mma"
 # Warps of a block, 32 samples each. A multiprocessor has four tensor cores, each with the registers of two such warps.
 WARPS = (4, 8)
 # KB of shared memory that a block may have (CUDA programming guide, compute capabilities), by compute capability.
-SHARED_KB = {80: 163, 86: 99, 87: 163, 88: 99, 89: 99, 90: 227, 100: 227, 103: 227, 110: 227, 120: 99, 121: 99}
+SHARED_KB = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99, 121: 99}
 
 
 class MmaStack(Stack):
     """The kernel of stack.cu."""
 
     isa = ISA
+    layer_image = staticmethod(layout.stack_image)
+    head_image = staticmethod(layout.head_image)
 
     def fits(self, bands: int, capability: int) -> bool:
         """See `Stack.fits`."""
@@ -48,14 +49,6 @@ class MmaStack(Stack):
             raise UnavailableError("pairs: expected False; blocks share weights in pairs on Hopper, with isa='sm_90a'")
         warps = best_width(group, bands, *shape, device)
         return kernel(group.layers, warps, bands, bf16, tuple(macros)), grid(group, warps, *shape)
-
-    def layer_image(self, dilated: Array, conditioner: Array | None, projection: Array) -> FloatArray:
-        """See `Stack.layer_image`."""
-        return layout.stack_image(dilated, conditioner, projection)
-
-    def head_image(self, hidden: Array) -> FloatArray:
-        """See `Stack.head_image`."""
-        return layout.head_image(hidden)
 
 
 def shared_bytes(warps: int, bands: int) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from engine.checks.arrays import FloatArray
 from engine.kernels.cuda.build import CudaKernel, headers
-from engine.kernels.cuda.groups import CHANNELS, STEP, Array, Group, convolution_steps, kept
+from engine.kernels.cuda.groups import CHANNELS, STEP, Group, convolution_steps, kept
 from engine.kernels.cuda.stack import Stack
 from engine.kernels.hopper import layout
 from engine.kernels.launch import Device, Grid, ceil_div
@@ -26,6 +25,8 @@ class HopperStack(Stack):
     """The kernel of stack.cu."""
 
     isa = ISA
+    layer_image = staticmethod(layout.stack_image)
+    head_image = staticmethod(layout.head_image)
 
     def fits(self, bands: int, capability: int) -> bool:
         """See `Stack.fits`."""
@@ -51,14 +52,6 @@ class HopperStack(Stack):
         cluster = (1, 1, 1) if not pairs else (2, 1, 1) if group.stride == 1 else (1, 2, 1)
         compiled = kernel(group.layers, columns, bands, bf16, cluster, tuple(macros))
         return compiled, grid(group, columns, *shape, pairs)
-
-    def layer_image(self, dilated: Array, conditioner: Array | None, projection: Array) -> FloatArray:
-        """See `Stack.layer_image`."""
-        return layout.stack_image(dilated, conditioner, projection)
-
-    def head_image(self, hidden: Array) -> FloatArray:
-        """See `Stack.head_image`."""
-        return layout.head_image(hidden)
 
 
 def shared_bytes(columns: int, bands: int) -> int:

@@ -5,14 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("triton")
 pytest.importorskip("cuda.bindings.nvrtc")
 
 import engine
 from engine.config import BASE
-from engine.diffusion.noise import normal
 from engine.kernels import device as gpu_device
 from engine.kernels import registry
 from engine.kernels.cuda import build
@@ -21,9 +19,21 @@ from engine.kernels.gpu import GpuNetwork
 from engine.kernels.hopper import layout, stack
 from tests.gpu import checks
 from tests.gpu.devices import SimulatedDevice
+from tests.gpu.layer_groups import (
+    ALL,
+    FIRST,
+    PARTS,
+    SECOND,
+    SEVEN,
+    SHORT,
+    TEN,
+    THREE,
+    UNCONDITIONAL,
+    detected,
+    noise_is_right,
+)
 from tests.gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
 from tests.gpu.ptx import mutate
-from tests.gpu.ptx.errors import PTXError
 from tests.support.networks import SMALL
 from tests.support.targets import weights
 from tests.support.tolerances import TOLERANCES
@@ -32,13 +42,6 @@ pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),
     pytest.mark.skipif(build.obstacle() is not None, reason=str(build.obstacle())),
 ]
-
-TEN = replace(BASE, residual_layers=10)  # groups of 4, 3 and 3 layers with strides 1, 16 and 128
-SEVEN = replace(BASE, residual_layers=7, dilation_cycle=7)
-SIX = replace(BASE, residual_layers=6, dilation_cycle=3)
-THREE = replace(BASE, residual_layers=3)
-SHORT = replace(BASE, residual_layers=3, dilation_cycle=2)  # groups of 2 and 1 layers
-FIRST, SECOND, ALL = slice(0, 1), slice(1, 2), slice(None)
 
 
 class Hopper(SimulatedDevice):
@@ -76,7 +79,7 @@ CASES = [
     case(SEVEN, SECOND, 16, (40,), pairs=True),
     case(SEVEN, SECOND, 16, (200, 17), pairs=True, slow=True),
     case(TEN, FIRST, 128, (500,), "bf16", pairs=True, slow=True),
-    case(replace(TEN, n_mels=0, upsample_strides=()), FIRST, 32, (70, 7)),
+    case(replace(TEN, **UNCONDITIONAL), FIRST, 32, (70, 7)),
     case(replace(SMALL, residual_channels=48, residual_layers=3, step_bias_in_residual=True), ALL, 16, (40, 3)),
     *(case(TEN, FIRST, width, (300, 9), slow=True) for width in stack.COLUMNS if width >= 64),
     *(case(replace(TEN, n_mels=bands), FIRST, 32, (90,), slow=True) for bands in (1, 100, 128)),
@@ -117,7 +120,7 @@ STEPS = [
     ((70, 7), SHORT, "fp16", {}),
     ((40, 7), SHORT, "bf16", {"read_noise": True}),
     ((40, 7), replace(SHORT, prior=True), "fp16", {"pairs": True}),
-    ((40, 1), replace(SHORT, n_mels=0, upsample_strides=()), "fp16", {"sigma": 0.0}),
+    ((40, 1), replace(SHORT, **UNCONDITIONAL), "fp16", {"sigma": 0.0}),
     pytest.param((300, 17), SEVEN, "fp16", {"pairs": True}, marks=pytest.mark.slow),
     pytest.param((300,), TEN, "fp16", {}, marks=pytest.mark.slow),
 ]
@@ -134,37 +137,7 @@ def test_a_whole_step_matches_the_reference(columns, lengths, config, precision,
 
 def test_the_noise_is_that_of_its_definition_bit_for_bit(columns):
     columns(16)
-    device, lengths, begins, seeds = Hopper(checks=False), (65, 6), (2**34, 2**40 + 4), (2**63 + 5, 3)
-    net = GpuNetwork(SHORT, weights(SHORT), device, "fp16", stack.ISA)
-    buffers = checks.allocate(device, net, lengths)
-    for tensor, values in (
-        (buffers.terms[0], torch.tensor([0.0, 0.0, 1.0, torch.inf])),
-        (buffers.noise_steps[0], [5] * 4),
-        (buffers.seeds, [seed - 2**64 if seed >= 2**63 else seed for seed in seeds]),
-        (buffers.begins, begins),
-        (buffers.rows[0], torch.zeros(buffers.rows[0].shape)),
-    ):
-        device.fill(tensor, values)
-    for tensor in (buffers.x[..., None], buffers.stages[-1]):
-        checks.fill_rows(device, tensor, lengths)
-    checks.run(device, list(net.step(buffers, 0)))
-    for row, *values in zip(buffers.x, seeds, begins, lengths, strict=True):
-        expected = normal(values[0], 5, *values[1:])
-        assert row[: values[2]].numpy().tobytes() == expected.tobytes()
-
-
-# Faults, one at a time, in the last group of a step, which adds to the skip sum of an earlier one.
-def detected(ptx, right, head):
-    device = Hopper()
-    device.rewrite = lambda kernel, original: ptx if original == right else original
-    try:
-        if head:
-            error = checks.step_in_groups(device, SIX, "fp16", (40,))
-        else:
-            error = checks.residual_stack(device, SIX, "fp16", (40,), SECOND)
-        return not error < TOLERANCES["operation_fp16"]
-    except (PTXError, AssertionError):
-        return True
+    assert noise_is_right(Hopper(checks=False))
 
 
 def raise_matrix_waits(ptx):
@@ -217,7 +190,7 @@ def test_faults_are_detected(columns, kind, head, every):
     ptx = stack.kernel(3, 32, 80, False, macros=("HEAD",) * head).compile(90).asm["ptx"]
     mutants = list(kind(ptx))
     mutants = mutants if every else mutants[len(mutants) // 2 :][:1]  # `make slow` runs all
-    missed = [mutant.name for mutant in mutants if not detected(mutant.ptx, ptx, head)]
+    missed = [mutant.name for mutant in mutants if not detected(Hopper(), mutant.ptx, ptx, head, 40)]
     print(f"{kind.__name__}: {len(mutants) - len(missed)} of {len(mutants)} detected, not {missed}")
     assert mutants and not missed
 
@@ -238,7 +211,6 @@ def test_launches_read_the_output_of_the_one_before_after_the_wait():
     assert re.search(r"ld\.global\.(b|f)32", after)  # the audio, which must not come from a read-only cache
 
 
-PARTS = {"neither": (), "ENTRY": ("ENTRY",), "HEAD": ("HEAD",), "all of HEAD": ("HEAD", "READ_NOISE", "SCALED")}
 QUICK = [(4, 128, "ENTRY", False), (3, 128, "neither", False), (3, 128, "HEAD", False)]
 SLOW = [(n, width, part, bf16) for n in (3, 4) for width in stack.COLUMNS for part in PARTS for bf16 in (False, True)]
 SLOW = [case for case in SLOW if case not in QUICK and (not case[3] or case[1] in (104, 128))]

@@ -4,14 +4,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("triton")
 pytest.importorskip("cuda.bindings.nvrtc")
 
 import engine
 from engine.config import BASE
-from engine.diffusion.noise import normal
 from engine.kernels import device as gpu_device
 from engine.kernels import registry
 from engine.kernels.ampere import layout, stack
@@ -20,10 +18,22 @@ from engine.kernels.cuda.groups import groups
 from engine.kernels.gpu import GpuNetwork
 from tests.gpu import checks
 from tests.gpu.devices import SimulatedDevice, compile_once, program_of
+from tests.gpu.layer_groups import (
+    ALL,
+    FIRST,
+    PARTS,
+    SECOND,
+    SEVEN,
+    SHORT,
+    TEN,
+    THREE,
+    UNCONDITIONAL,
+    detected,
+    noise_is_right,
+)
 from tests.gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
 from tests.gpu.ptx import mutate
 from tests.gpu.ptx.counters import Counters
-from tests.gpu.ptx.errors import PTXError
 from tests.support.networks import SMALL
 from tests.support.targets import weights
 from tests.support.tolerances import TOLERANCES
@@ -33,13 +43,6 @@ pytestmark = [
     pytest.mark.skipif(build.obstacle() is not None, reason=str(build.obstacle())),
 ]
 
-TEN = replace(BASE, residual_layers=10)  # groups of 4, 3 and 3 layers with strides 1, 16 and 128
-SEVEN = replace(BASE, residual_layers=7, dilation_cycle=7)
-SIX = replace(BASE, residual_layers=6, dilation_cycle=3)
-THREE = replace(BASE, residual_layers=3)
-SHORT = replace(BASE, residual_layers=3, dilation_cycle=2)  # groups of 2 and 1 layers
-UNCONDITIONAL = {"n_mels": 0, "upsample_strides": ()}
-FIRST, SECOND, ALL = slice(0, 1), slice(1, 2), slice(None)
 CAPABILITIES = (80, 86, 89, 120)
 
 
@@ -127,22 +130,7 @@ def test_bytes_do_not_depend_on_the_size_of_tiles(warps):
 
 def test_the_noise_is_that_of_its_definition_bit_for_bit(warps):
     warps(2)
-    device, lengths, begins, seeds = Mma(checks=False), (65, 6), (2**34, 2**40 + 4), (2**63 + 5, 3)
-    net = GpuNetwork(SHORT, weights(SHORT), device, "fp16", stack.ISA)
-    buffers = checks.allocate(device, net, lengths)
-    for tensor, values in (
-        (buffers.terms[0], torch.tensor([0.0, 0.0, 1.0, torch.inf])),
-        (buffers.noise_steps[0], [5] * 4),
-        (buffers.seeds, [seed - 2**64 if seed >= 2**63 else seed for seed in seeds]),
-        (buffers.begins, begins),
-        (buffers.rows[0], torch.zeros(buffers.rows[0].shape)),
-    ):
-        device.fill(tensor, values)
-    for tensor in (buffers.x[..., None], buffers.stages[-1]):
-        checks.fill_rows(device, tensor, lengths)
-    checks.run(device, list(net.step(buffers, 0)))
-    for row, seed, begin, length in zip(buffers.x, seeds, begins, lengths, strict=True):
-        assert row[:length].numpy().tobytes() == normal(seed, 5, begin, length).tobytes()
+    assert noise_is_right(Mma(checks=False))
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
@@ -166,20 +154,6 @@ def test_shared_memory_has_no_bank_conflicts(warps, count):
         assert traffic.units == traffic.bytes / 128, access
 
 
-# Faults, one at a time, in the last group of a step, which adds to the skip sum of an earlier one.
-def detected(ptx, right, head):
-    device = Mma()
-    device.rewrite = lambda kernel, original: ptx if original == right else original
-    try:
-        if head:
-            error = checks.step_in_groups(device, SIX, "fp16", (60,))
-        else:
-            error = checks.residual_stack(device, SIX, "fp16", (60,), SECOND)
-        return not error < TOLERANCES["operation_fp16"]
-    except (PTXError, AssertionError):
-        return True
-
-
 @pytest.mark.parametrize(
     ("head", "every"),
     [(True, False), *(pytest.param(head, True, marks=pytest.mark.slow) for head in (True, False))],
@@ -191,7 +165,7 @@ def test_missing_barriers_and_waits_are_detected(warps, kind, head, every):
     mutants = list(kind(ptx))
     assert len(mutants) == 8 + head  # one for each piece of the weights
     mutants = mutants if every else mutants[len(mutants) // 2 :][:1]  # `make slow` runs all
-    missed = [mutant.name for mutant in mutants if not detected(mutant.ptx, ptx, head)]
+    missed = [mutant.name for mutant in mutants if not detected(Mma(), mutant.ptx, ptx, head, 60)]
     print(f"{kind.__name__}: {len(mutants) - len(missed)} of {len(mutants)} detected, not {missed}")
     assert not missed
 
@@ -232,10 +206,9 @@ def test_faults_of_the_source_are_detected(warps, name):
     assert right.source().count(before) == 1
     attributes = {field.name: getattr(right, field.name) for field in fields(right)}
     wrong = Changed(**attributes, text=right.source().replace(before, after))
-    assert detected(wrong.compile(80).asm["ptx"], right.compile(80).asm["ptx"], head=False)
+    assert detected(Mma(), wrong.compile(80).asm["ptx"], right.compile(80).asm["ptx"], False, 60)
 
 
-PARTS = {"neither": (), "ENTRY": ("ENTRY",), "HEAD": ("HEAD",), "all of HEAD": ("HEAD", "READ_NOISE", "SCALED")}
 QUICK = [(80, 4, 80, "neither", False), (86, 3, 80, "HEAD", False), (120, 4, 80, "ENTRY", True)]
 SLOW = [(c, n, 80, part, bf16) for c in CAPABILITIES for n in (3, 4) for part in PARTS for bf16 in (False, True)]
 SLOW += [(c, n, bands, "HEAD", False) for c in (80, 120) for n in (1, 2) for bands in (0, 80)]
