@@ -37,8 +37,8 @@ def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | N
     from the mean of the bands of a bin on. See `bank_and_bands` for the arguments.
     """
     bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
-    triangles = _Triangles(bank, 1)
-    gain = triangles.to_bins(triangles.to_bands(ONES)).copy()
+    of_ones = _Triangles(bank, 1)
+    gain = of_ones.to_bins(of_ones.to_bands(ONES))
     triangles = _Triangles(bank, bands.shape[1])
     back = triangles.to_bins(bands).copy()
     result: Array = np.maximum(back / np.maximum(gain, SMALLEST), SMALLEST)

@@ -85,6 +85,26 @@ def test_the_audio_from_drafts_is_that_of_the_engine(tmp_path: Path, steps: int)
     assert relative_error(audio, expected) < TOLERANCES["network_audio_fp32"]
 
 
+def test_a_training_unrolls_the_steps_of_drafts(tmp_path: Path) -> None:
+    recipe = unrolled_recipe(unroll={"steps": [2], "draft": "griffin-lim", "anchor": 0.0})
+    corpus = corpus_of(tmp_path, recipe)
+    trainer = Trainer(recipe, corpus, Processes(0, 1, CPU))
+    batch, unroll = make_tuning_batch(corpus, recipe, 0, range(4)), recipe.unroll
+    assert batch.unrolled is not None and unroll is not None
+    sampler = Sampler(recipe.network, unroll.schedule(recipe.network, 2))
+    with torch.no_grad():
+        audio = sampler(trainer.network, batch.unrolled.noise, batch.unrolled.mel)
+        distance = SpectralLoss(unroll.windows, recipe.network.sample_rate)(audio, batch.unrolled.audio)
+    assert trainer.advance().parts["spectral"] == pytest.approx(float(distance.mean()), rel=1e-4)
+
+
+def test_a_network_for_drafts_keeps_its_schedules(tmp_path: Path) -> None:
+    recipe = unrolled_recipe(unroll={"steps": [2], "draft": "griffin-lim"})
+    state = Trainer(recipe, corpus_of(tmp_path, recipe), Processes(0, 1, CPU)).state()
+    config = checkpoint_from_state(recipe, state).config
+    assert config.schedules == () and config.objective is not None and config.objective.startswith("2 steps on drafts")
+
+
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 def test_the_gradient_goes_through_all_steps(checkpointing: bool) -> None:
     config = replace(SMALL, residual_channels=4, residual_layers=3, dilation_cycle=3, n_mels=5)
