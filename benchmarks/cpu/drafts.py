@@ -31,7 +31,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 def measure(voice: engine.Voice, mel: Any, rounds: int) -> list[dict[str, Any]]:
     """Return a row per call, Griffin-Lim alone included; "times_six" is relative to six steps in the same round."""
     calls = {name: lambda options=options: voice.vocode(mel, seed=1, **options) for name, options in CALLS}
-    calls["Griffin-Lim alone"] = lambda: griffin_lim(mel, voice.sample_rate, seed=1)
+    calls["Griffin-Lim alone"] = lambda: griffin_lim(mel, voice.sample_rate, seed=1, threads=voice.threads)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()

@@ -116,7 +116,8 @@ async def invert(call: Call, body: bytes) -> None:
     cancel = threading.Event()
 
     def run(outbox: work.Outbox) -> None:
-        audio = griffin_lim(mel, voice.sample_rate, seed=options.seed, each_round=lambda: stop_if_set(cancel))
+        stop = partial(stop_if_set, cancel)
+        audio = griffin_lim(mel, voice.sample_rate, seed=options.seed, threads=voice.threads, each_round=stop)
         outbox.put(options.encode(audio))
 
     answer = _Answer(call, options, voice.sample_rate)

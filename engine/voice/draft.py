@@ -29,7 +29,7 @@ from engine.sampling.item import Event, Item, stop_if_set
 
 GRIFFIN_LIM = "griffin-lim"
 STEPS = 2  # docs/steps.md compares the numbers
-MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 44 KB a frame
+MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 33 KB a frame
 
 
 def schedule_of_draft(
@@ -75,14 +75,13 @@ def check_white(config: Config, *energies: object) -> None:
         raise InputError(f"draft: PriorGrad's noise is not white, so its networks take no draft; leave it out{more}")
 
 
-def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[FloatArray] | None:
+def check_draft(draft: Any, config: Config, batch: MelBatch) -> list[FloatArray] | None:
     """Return one waveform [L_i] per mel, or None for "griffin-lim".
 
     Args:
         draft: "griffin-lim", or audio in the form of `Voice.vocode`'s result: [L], [B, L] or a list of [L_i].
         config: of the network.
         batch: the mels.
-        hop: samples per frame.
 
     Raises:
         InputError: it is something else, has another form or length than the mels, or this mel cannot be inverted, or
@@ -92,7 +91,7 @@ def check_draft(draft: Any, config: Config, batch: MelBatch, hop: int) -> list[F
         check_name(draft, config)
         check_frames(max(batch.lengths(1)))
         return None
-    lengths = batch.lengths(hop)
+    hop, lengths = config.hop, batch.lengths(config.hop)
     form = {"single": "[L]", "batch": f"[{len(lengths)}, L]", "list": f"a list of {len(lengths)}"}[batch.form]
     if batch.form == "batch" and isinstance(draft, (list, tuple)):
         raise InputError(f"draft: expected audio in the form of the mels, {form}, got {type(draft).__name__}")
@@ -148,32 +147,49 @@ def check_frames(frames: int) -> None:
 
 
 def begin_from(
-    waveforms: Sequence[FloatArray] | None, items: Sequence[Item], plan: Schedule, config: Config, event: Event | None
+    draft: Any,
+    batch: MelBatch,
+    items: Sequence[Item],
+    plan: Schedule,
+    config: Config,
+    threads: int,
+    event: Event | None,
 ) -> list[Item]:
     """Return items that begin from drafts: sqrt(alpha_bar) draft + sqrt(1 - alpha_bar) eps.
 
     Args:
-        waveforms: of `check_draft`; None computes them by Griffin-Lim, whose first phase is drawn from the item's seed.
+        draft: see `check_draft`. Griffin-Lim's first phase is drawn from the item's seed.
+        batch: the mels.
         items: with a mel, and with x for eps, or a seed for it.
         plan: the steps to do; alpha_bar is the level of the first.
         config: of the network.
+        threads: of Griffin-Lim.
         event: stops the computation.
 
     Raises:
+        InputError: see `check_draft`.
         Cancelled: the event was set.
     """
+    waveforms = check_draft(draft, config, batch)
     signal, noise = math.sqrt(plan.alpha_bar[0]), math.sqrt(1.0 - plan.alpha_bar[0])
     begun = []
     for i, item in enumerate(items):
-        draft = _by_griffin_lim(item, config, event) if waveforms is None else waveforms[i]
+        waveform = _by_griffin_lim(item, config, threads, event) if waveforms is None else waveforms[i]
         eps = normal(item.seed, 0, 0, item.length) if item.x is None else item.x
-        begun.append(replace(item, x=(signal * draft + noise * eps).astype(np.float32)))
+        begun.append(replace(item, x=(signal * waveform + noise * eps).astype(np.float32)))
     return begun
 
 
-def _by_griffin_lim(item: Item, config: Config, event: Event | None) -> FloatArray:
+def _by_griffin_lim(item: Item, config: Config, threads: int, event: Event | None) -> FloatArray:
     settings = mel_settings(config)
     mel: FloatArray = np.asarray(on_device(item.mel, None))
     stop = partial(stop_if_set, event)
-    options = {"kind": settings["kind"], "fmax": settings["fmax"], "seed": item.seed, "each_round": stop}
-    return griffin_lim(mel, config.sample_rate, **options)  # type: ignore[arg-type]
+    return griffin_lim(
+        mel,
+        config.sample_rate,
+        kind=settings["kind"],
+        fmax=settings["fmax"],
+        seed=item.seed,
+        threads=threads,
+        each_round=stop,
+    )

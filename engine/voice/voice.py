@@ -34,7 +34,7 @@ from engine.sampling.item import Event, Item, Progress, check_callbacks, check_c
 from engine.sampling.loops import LOOPS
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
-from engine.voice.draft import begin_from, check_draft, schedule_of_draft
+from engine.voice.draft import begin_from, schedule_of_draft
 from engine.voice.loading import Loadable
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Voice(Loadable):
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
         if draft is not None:
-            items = begin_from(check_draft(draft, self.config, batch, self.hop), items, plan, self.config, event)
+            items = begin_from(draft, batch, items, plan, self.config, self.threads, event)
         return batch.restore(self._loop.sample(items, plan, progress, event))  # type: ignore[no-any-return]
 
     def stream(

@@ -7,7 +7,8 @@ import pytest
 
 import engine
 from benchmarks.quality.no_network import corrected_noise
-from engine.audio.griffin_lim import griffin_lim, magnitudes
+from engine.audio.griffin_lim import griffin_lim
+from engine.audio.mel_inversion import magnitudes
 from engine.audio.spectrogram import KINDS
 from engine.checks.arrays import FloatArray
 

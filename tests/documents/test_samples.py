@@ -11,7 +11,8 @@ import pytest
 from benchmarks.paths import RESULTS
 from benchmarks.quality import samples
 from engine.audio.filterbank import filter_bank
-from engine.audio.griffin_lim import griffin_lim, magnitudes
+from engine.audio.griffin_lim import griffin_lim
+from engine.audio.mel_inversion import magnitudes
 from engine.audio.metrics import snr
 from engine.audio.wav import read_audio
 from engine.checks.arrays import FloatArray

@@ -1,0 +1,115 @@
+"""Magnitudes of the short-time spectrum from a mel spectrogram, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.audio.spectrogram import KINDS, bank_of
+
+Array = npt.NDArray[np.floating[Any]]
+
+SMALLEST = 1e-12
+UPDATES = 20  # the PESQ-WB and the MOS of Griffin-Lim's audio no longer change after ten
+BLOCK = 128  # frames, whose arrays stay in a core's cache
+
+Run = Callable[[Callable[[slice], None], list[slice]], Iterable[None]]  # map, or that of an executor
+
+
+def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None) -> tuple[Array, Array]:
+    """Return the filter bank B [M, 513] of a mel, and its magnitudes B |S| [M, T] without the compression.
+
+    Args:
+        mel: float [M, T].
+        sample_rate: sample rate in Hz.
+        kind: kind of the mel, a key of `engine.audio.spectrogram.KINDS`.
+        fmax: the highest frequency of the bank in Hz, None for the kind's.
+    """
+    return bank_of(kind, sample_rate, len(mel), None, fmax), KINDS[kind].expand(mel.astype(np.float64))
+
+
+def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None, run: Run = map) -> Array:
+    """Estimate the magnitudes |S| [513, T] whose mel is the given one.
+
+    Inverts the compression, then makes B |S| equal to m by the multiplicative updates of the divergence of Kullback and
+    Leibler (Lee & Seung, 2001), from the mean of the bands of a bin on::
+
+        |S| <- |S| * (transpose(B) (m / B |S|)) / (transpose(B) 1)
+
+    They need a fifth of the updates of the squared distance, and Griffin-Lim's audio gets a higher PESQ-WB and MOS from
+    their result.
+
+    Args:
+        mel: see `bank_and_bands`.
+        sample_rate: see `bank_and_bands`.
+        kind: see `bank_and_bands`.
+        fmax: see `bank_and_bands`.
+        run: `map` of an executor, to share the frames among its threads. The result does not depend on it.
+    """
+    bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
+    triangles = Triangles(bank)
+    result = np.empty((bank.shape[1], bands.shape[1]))
+
+    def invert(block: slice) -> None:
+        expected = np.ascontiguousarray(bands[:, block])
+        sizes = triangles.initial(expected)
+        for _ in range(UPDATES):
+            sums = np.maximum(triangles.collect(sizes), SMALLEST)
+            sizes *= triangles.mean(np.divide(expected, sums, out=sums))
+        result[:, block] = sizes
+
+    list(run(invert, [slice(first, first + BLOCK) for first in range(0, bands.shape[1], BLOCK)]))
+    return result
+
+
+class Triangles:
+    """Products with a filter bank B [M, 513] of triangles, of which at most two neighbors overlap in a bin.
+
+    Every sum has a fixed order. A matrix product has one that depends on the processor and on the number of threads.
+
+    Args:
+        bank: B.
+    """
+
+    def __init__(self, bank: Array) -> None:
+        bins = np.arange(bank.shape[1])
+        self._lower = np.where((bank > 0).any(axis=0), (bank > 0).argmax(axis=0), 0)
+        self._upper = np.minimum(self._lower + 1, len(bank) - 1)
+        low = bank[self._lower, bins][:, None]
+        high = np.where(self._upper > self._lower, bank[self._upper, bins], 0.0)[:, None]
+        spans = [np.flatnonzero(row) for row in bank]
+        self._bands = [
+            (place, slice(span[0], span[-1] + 1), bank[place, span[0] : span[-1] + 1, None])
+            for place, span in enumerate(spans)
+            if len(span)
+        ]
+        self._count = len(bank)
+        gain = self._spread(self.collect(np.ones((len(bins), 1))), low, high)
+        self._initial = [weights / np.maximum(gain, SMALLEST) for weights in (low, high)]
+        self._mean = [weights / np.maximum(low + high, SMALLEST) for weights in (low, high)]
+
+    def collect(self, bins: Array) -> Array:
+        """Return B bins [M, T]."""
+        sums = np.zeros((self._count, bins.shape[1]))
+        for place, span, weights in self._bands:
+            np.add.reduce(weights * bins[span], axis=0, out=sums[place])
+        return sums
+
+    def mean(self, bands: Array) -> Array:
+        """Return the mean of the bands of every bin [513, T], by their weights in B; 0 for bins of no band."""
+        return self._spread(bands, *self._mean)
+
+    def initial(self, bands: Array) -> Array:
+        """Return positive sizes [513, T], of which those of equal bands are equal."""
+        return np.maximum(self._spread(bands, *self._initial), SMALLEST)
+
+    def _spread(self, bands: Array, low: Array, high: Array) -> Array:
+        """Return low * (the first band of a bin) + high * (its second one), [513, T]."""
+        result, second = bands[self._lower], bands[self._upper]
+        result *= low
+        second *= high
+        result += second
+        return result
