@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.audio.griffin_lim import spectrum, trimmed, waveform
-from engine.audio.mel_inversion import SMALLEST, Array, bank_and_bands
+from engine.audio.griffin_lim import trimmed
+from engine.audio.mel_inversion import SMALLEST, bank_and_bands
+from engine.audio.overlap import Array, spectrum, waveform
 from engine.audio.spectrogram import HOP, N_FFT
 from engine.checks.arrays import FloatArray
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from engine.audio.overlap import Array, Run, blocks_of
 from engine.audio.spectrogram import KINDS, bank_of
-
-Array = npt.NDArray[np.floating[Any]]
 
 SMALLEST = 1e-12
 UPDATES = 20  # the PESQ-WB and the MOS of Griffin-Lim's audio no longer change after ten
 BLOCK = 128  # frames, whose arrays stay in a core's cache
-
-Run = Callable[[Callable[[slice], None], list[slice]], Iterable[None]]  # map, or that of an executor
 
 
 def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None) -> tuple[Array, Array]:
@@ -61,7 +54,7 @@ def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | N
             sizes *= triangles.mean(np.divide(expected, sums, out=sums))
         result[:, block] = sizes
 
-    list(run(invert, [slice(first, first + BLOCK) for first in range(0, bands.shape[1], BLOCK)]))
+    list(run(invert, blocks_of(bands.shape[1], BLOCK)))
     return result
 
 

@@ -201,12 +201,12 @@ def nothing() -> Any:
 def test_phase_retrieval_stops_at_once(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
     event, rounds = threading.Event(), []
 
-    def spectrum(audio: Any, original: Any = engine.audio.griffin_lim.spectrum) -> Any:  # type: ignore[attr-defined]
+    def spectrum(audio: Any, original: Any = engine.audio.overlap.spectrum) -> Any:  # type: ignore[attr-defined]
         rounds.append(1)
         event.set()
         return original(audio)
 
-    monkeypatch.setattr("engine.audio.griffin_lim.spectrum", spectrum)
+    monkeypatch.setattr("engine.audio.overlap.spectrum", spectrum)
     with pytest.raises(Cancelled):
         voice.vocode(a_mel(9), cancel=event, **NAMED)
     assert len(rounds) == 1

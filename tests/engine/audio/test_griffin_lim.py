@@ -7,9 +7,10 @@ import pytest
 
 import engine
 from engine.audio.filterbank import filter_bank
-from engine.audio.griffin_lim import BLOCK, griffin_lim, spectrum, waveform
+from engine.audio.griffin_lim import griffin_lim
 from engine.audio.mel_inversion import BLOCK as COLUMNS
-from engine.audio.mel_inversion import Array, Triangles, bank_and_bands, magnitudes
+from engine.audio.mel_inversion import Triangles, bank_and_bands, magnitudes
+from engine.audio.overlap import BLOCK, Array, spectrum, waveform
 from engine.checks.arrays import FloatArray
 from tests.support.tolerances import TOLERANCES, relative_error
 
