@@ -13,6 +13,7 @@ VOICE = ("voice-quality", "voice-quality-draft")
 MELS = ("", "exact", "blurred")
 GRIFFIN_LIM, REFINED = "Griffin-Lim, 32 rounds", "voice on Griffin-Lim"
 NAMES = {"voice": "**the voice**", REFINED: "**the voice, refining Griffin-Lim**"}
+MATCHED = ", match_mel="  # and the largest gain, behind a name
 
 
 def merged(*parts: Results) -> list[Row]:
@@ -28,6 +29,12 @@ def merged(*parts: Results) -> list[Row]:
         rows = {**{_method(row): row for row in results["rows"]}, **rows}
     order = dict.fromkeys(_method(row) for results in parts for row in results["rows"])
     return [rows[method] for method in sorted(order, key=lambda method: MELS.index(method[0]))]
+
+
+def _name(row: Row) -> str:
+    """Return the name of a row for a table."""
+    name, separator, gain = row["name"].partition(MATCHED)
+    return f"{NAMES.get(name, name)}{separator}{gain}"
 
 
 def _method(row: Row) -> tuple[str, str, str, str]:
@@ -54,7 +61,7 @@ def table_of_voice(rows: Sequence[Row]) -> str:
     cells = [
         (
             row["mels"] or "-",
-            NAMES.get(row["name"], row["name"]),
+            _name(row),
             f"{row['steps'] or '-'}",
             spread(row["pesq_wb"], 2),
             spread(row["stoi"], 3),
@@ -115,7 +122,7 @@ def drafts() -> str:
     cells = [
         (
             row["mels"],
-            NAMES.get(row["name"], row["name"]),
+            _name(row),
             f"{row['steps'] or '-'}",
             spread(row["pesq_wb"], 2),
             spread(row["mos"], 2),

@@ -26,7 +26,7 @@ from typing import Any
 
 import engine
 from benchmarks.committed import Row
-from benchmarks.figures.quality import GRIFFIN_LIM, REFINED
+from benchmarks.figures.quality import GRIFFIN_LIM, MATCHED, REFINED
 from benchmarks.figures.quality import table_of_voice as table
 from benchmarks.paths import SHARED
 from benchmarks.quality.no_network import corrected_noise
@@ -40,6 +40,7 @@ from engine.checkpoint.bundled import BUNDLED
 from engine.checks.arrays import FloatArray
 from engine.checks.installation import how_to_install
 from engine.cli.bench.machine import commit
+from engine.cli.parsing import largest_gain
 from engine.errors import InputError, UnavailableError
 from engine.training.blur import blurred
 
@@ -75,21 +76,34 @@ DEFAULT = Clips(SHARED / "kerstin_22k", LEAST, HELD_OUT)
 
 @dataclass(frozen=True)
 class Setting:
-    """A voice, its number of steps, and what these refine: noise, or "griffin-lim"."""
+    """A way to vocode.
+
+    Attributes:
+        voice: the voice.
+        steps: their number.
+        draft: what they refine, "griffin-lim", or None for noise.
+        match_mel: see `Voice.vocode`.
+    """
 
     voice: Voice
     steps: int | str
     draft: str | None = None
+    match_mel: float | None = None
 
     @property
     def name(self) -> str:
         """Title of the column."""
-        return f"{self.voice.choice.precision}, {self.steps}" + (f", {self.draft}" if self.draft else "")
+        draft = f", {self.draft}" if self.draft else ""
+        return f"{self.voice.choice.precision}, {self.steps}{draft}{self._match}"
 
     @property
     def label(self) -> str:
         """Name of the row, without precision and steps."""
-        return REFINED if self.draft else "voice"
+        return f"{REFINED if self.draft else 'voice'}{self._match}"
+
+    @property
+    def _match(self) -> str:
+        return "" if self.match_mel is None else f"{MATCHED}{self.match_mel:g}"
 
 
 Vocoder = Callable[[FloatArray], FloatArray]
@@ -102,7 +116,9 @@ def vocoders(settings: Sequence[Setting]) -> dict[str, Vocoder]:
     options: dict[str, Any] = {"kind": front_end["kind"], "fmax": front_end["fmax"], "seed": SEED}
 
     def vocode(setting: Setting, mel: FloatArray) -> FloatArray:
-        return setting.voice.vocode(mel, steps=setting.steps, seed=SEED, draft=setting.draft)
+        return setting.voice.vocode(
+            mel, steps=setting.steps, seed=SEED, draft=setting.draft, match_mel=setting.match_mel
+        )
 
     return {
         GRIFFIN_LIM: lambda mel: griffin_lim(mel, voice.sample_rate, **options),
@@ -200,6 +216,14 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"])
     parser.add_argument("--steps", nargs="+", default=["6"], help="numbers of steps (default: 6), or full")
     parser.add_argument("--draft", action="store_true", help="let the steps refine Griffin-Lim's waveform")
+    parser.add_argument(
+        "--match-mel",
+        nargs="+",
+        type=largest_gain,
+        default=[None],
+        metavar="G",
+        help="largest gains of a band towards the mel",
+    )
     parser.add_argument("--results", type=Path, help=f"write the figures as JSON; takes at least {LEAST} clips")
     options = parser.parse_args()
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
@@ -212,7 +236,8 @@ def main() -> None:
     files = choose(clips, options.count or clips.count or sys.maxsize)
     if options.results and len(files) < LEAST:
         sys.exit(f"quality: --count: expected at least {LEAST} clips for --results, got {len(files)}")
-    settings = _settings(options.model, options.precision, options.steps, "griffin-lim" if options.draft else None)
+    draft = "griffin-lim" if options.draft else None
+    settings = _settings(options.model, options.precision, options.steps, draft, options.match_mel)
     voice = settings[0].voice
     print(f"engine {engine.__version__}, seed {SEED}\n{voice.explain().splitlines()[0]}\n{clips.name}", flush=True)
     header = {
@@ -246,7 +271,13 @@ def _fingerprint(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def _settings(model: Path | None, precisions: Sequence[str], steps: Sequence[str], draft: str | None) -> list[Setting]:
+def _settings(
+    model: Path | None,
+    precisions: Sequence[str],
+    steps: Sequence[str],
+    draft: str | None,
+    gains: Sequence[float | None],
+) -> list[Setting]:
     """Load the voices, or exit where none is available."""
     voices = []
     for precision in precisions:
@@ -261,7 +292,7 @@ def _settings(model: Path | None, precisions: Sequence[str], steps: Sequence[str
     except InputError as error:
         sys.exit(f"quality: --model: {error}")
     numbers = [int(text) if text.isdecimal() else text for text in steps]
-    return [Setting(voice, number, draft) for number in numbers for voice in voices]
+    return [Setting(voice, number, draft, most) for number in numbers for voice in voices for most in gains]
 
 
 if __name__ == "__main__":

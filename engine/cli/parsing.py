@@ -105,6 +105,18 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"expected a number, got {text!r:.80}") from None
 
 
+def largest_gain(text: str) -> float:
+    """Convert the text of --match-mel.
+
+    Args:
+        text: a number of at least 1, or "inf".
+    """
+    value = number(text)
+    if not value >= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, or inf, got {text!r:.80}")
+    return value
+
+
 def steps(text: str) -> int | str:
     """Convert the text of --steps.
 

@@ -30,12 +30,13 @@ from engine.cli.options import (
     load,
     read_recording,
 )
-from engine.cli.parsing import Commands, number
+from engine.cli.parsing import Commands, largest_gain, number
 from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
 from engine.voice import Voice
 from engine.voice.draft import GRIFFIN_LIM, STEPS, check_white
+from engine.voice.matching import check_match
 
 PIPE = "-"
 
@@ -82,6 +83,13 @@ def add_command(commands: Commands) -> None:
         f"{STEPS} steps of the fast schedule, or the last --steps",
     )
     sampling.add_argument(
+        "--match-mel",
+        type=largest_gain,
+        metavar="G",
+        help="after the last step, scale the bands of the audio towards those of the mel by at most G: "
+        "1 only attenuates, inf has no limit",
+    )
+    sampling.add_argument(
         "--energy-min",
         type=number,
         metavar="E",
@@ -119,6 +127,7 @@ def _vocode(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             energy_min=arguments.energy_min,
             draft=arguments.draft,
+            match_mel=arguments.match_mel,
             progress=progress,
         )
         seconds = time.perf_counter() - begin
@@ -127,8 +136,9 @@ def _vocode(arguments: argparse.Namespace) -> None:
 
 
 def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
-    if arguments.draft:
-        raise InputError("--draft: expected a whole mel and a file as -o, got a stream")
+    for name, value in (("--draft", arguments.draft), ("--match-mel", arguments.match_mel)):
+        if value is not None:
+            raise InputError(f"{name}: expected a whole mel and a file as -o, got a stream")
     to_stdout = str(arguments.output) == PIPE
     if to_stdout and arguments.json:
         raise InputError("--json: expected a file as OUT.wav, got -; stdout has the audio")
@@ -194,6 +204,7 @@ def _load_vocoder(arguments: argparse.Namespace) -> Voice:
         raise InputError("--model: expected a network that takes a mel, got one without; use 'engine generate'")
     if arguments.draft is not None:
         check_white(voice.config, arguments.energy_min)
+    check_match(arguments.match_mel, voice.config)
     if voice.config.prior and arguments.energy_min is None and not voice.config.energy_min:
         raise InputError(
             "--energy-min: expected the smallest frame energy of the training data, because this PriorGrad checkpoint "

@@ -25,6 +25,7 @@ class Vocoder(Protocol):
         seed: int | Sequence[int] = ...,
         energy_min: float | None = ...,
         draft: str | None = ...,
+        match_mel: float | None = ...,
         cancel: Event | None = ...,
     ) -> list[FloatArray]:
         """Return the audio of every mel."""
@@ -39,6 +40,7 @@ class Call:
         steps: see `Voice.vocode`.
         seed: of its noise.
         draft: see `Voice.vocode`.
+        match_mel: see `Voice.vocode`.
         audio: its result.
         cancel: is set when nobody waits for it.
     """
@@ -47,8 +49,14 @@ class Call:
     steps: int | str | None
     seed: int
     draft: str | None
+    match_mel: float | None
     audio: asyncio.Future[FloatArray]
     cancel: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """The options that the calls of a batch share."""
+        return self.steps, self.draft, self.match_mel
 
 
 class AllSet:
@@ -90,7 +98,14 @@ class Batcher:
         self._calls: list[Call] = []
         self._loop_task: asyncio.Task[None] | None = None
 
-    async def vocode(self, mel: FloatArray, steps: int | str | None, seed: int, draft: str | None = None) -> FloatArray:
+    async def vocode(
+        self,
+        mel: FloatArray,
+        steps: int | str | None,
+        seed: int,
+        draft: str | None = None,
+        match_mel: float | None = None,
+    ) -> FloatArray:
         """Return the audio of one call; cancelling it drops the call from the batches that have not begun.
 
         Args:
@@ -98,8 +113,9 @@ class Batcher:
             steps: see `Voice.vocode`.
             seed: of the noise.
             draft: see `Voice.vocode`.
+            match_mel: see `Voice.vocode`.
         """
-        call = Call(mel, steps, seed, draft, asyncio.get_running_loop().create_future())
+        call = Call(mel, steps, seed, draft, match_mel, asyncio.get_running_loop().create_future())
         self._calls.append(call)
         if self._loop_task is None or self._loop_task.done():
             self._loop_task = asyncio.create_task(self._run())
@@ -117,13 +133,13 @@ class Batcher:
                 await self._run_batch(batch)
 
     def _next(self) -> list[Call]:
-        """Take the calls of the next batch: those of the first one's steps and draft, within the budget of frames."""
+        """Take the calls of the next batch: those with the options of the first one, within the budget of frames."""
         waiting = [call for call in self._calls if not call.cancel.is_set()]
         batch: list[Call] = []
         frames = 0
         for call in waiting:
             frames += call.mel.shape[1]
-            is_other = (call.steps, call.draft) != (waiting[0].steps, waiting[0].draft)
+            is_other = call.options != waiting[0].options
             if is_other or (batch and frames > self._frames):
                 break
             batch.append(call)
@@ -138,6 +154,7 @@ class Batcher:
                 seed=[call.seed for call in batch],
                 energy_min=self._energy_min,
                 draft=batch[0].draft,
+                match_mel=batch[0].match_mel,
                 cancel=AllSet([call.cancel for call in batch]),
             )
 

@@ -15,14 +15,16 @@ from engine.config import Config
 from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError
 from engine.voice.draft import GRIFFIN_LIM, check_name, schedule_of_draft
+from engine.voice.matching import check_match
 
-VOCODE = ("seed", "steps", "draft", "precision", "format", "stream")
+VOCODE = ("seed", "steps", "draft", "match_mel", "precision", "format", "stream")
 STREAM = ("type", "seed", "steps", "precision", "format")
 GENERATE = ("seed", "steps", "label", "guidance", "seconds", "format")
 FORMATS = {"s16": 2, "f32": 4}  # bytes of a sample
-_WHOLE_MEL = (
-    "draft: expected none for a stream, because Griffin-Lim needs the whole mel; use POST /v1/vocode without stream"
-)
+_WHOLE_MEL = {
+    "draft": "Griffin-Lim needs the whole mel",
+    "match_mel": "it needs the whole mel",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Options:
         seed: of the noise.
         steps: "fast", "full" or a number; None, beside a draft alone, for as many as suit it.
         draft: "griffin-lim", or None to begin from noise.
+        match_mel: the largest gain of a band towards the mel, or None for audio as the network computes it.
         precision: of the voice; None for that of the service.
         format: of PCM samples, a key of `FORMATS`.
         stream: whether the audio is sent as it becomes final.
@@ -44,6 +47,7 @@ class Options:
     seed: int = 0
     steps: int | str | None = "fast"
     draft: str | None = None
+    match_mel: float | None = None
     precision: str | None = None
     format: str = "s16"
     stream: bool = False
@@ -58,6 +62,11 @@ class Options:
             samples: float32 [n].
         """
         return samples.astype("<f4").tobytes() if self.format == "f32" else pcm16(samples).tobytes()
+
+    @property
+    def needs_whole_mel(self) -> bool:
+        """Whether the audio cannot be computed in a stream."""
+        return self.draft is not None or self.match_mel is not None
 
     @property
     def width(self) -> int:
@@ -80,8 +89,8 @@ def parse_options(
         InputError: an option is unknown or has an impossible value.
     """
     for name in values:
-        if name == "draft" and names is STREAM:
-            raise InputError(_WHOLE_MEL)
+        if name in _WHOLE_MEL and names is STREAM:
+            raise _no_stream(name)
         if name not in names:
             raise InputError(f"{name:.40}: expected one of the options {', '.join(names)}, got another")
     seed = _integer(values.get("seed", 0), "seed")
@@ -107,18 +116,26 @@ def parse_options(
     stream = values.get("stream", False)
     if stream not in ("0", "1", "true", "false", True, False):
         raise InputError(f"stream: expected 0 or 1, got {stream!r:.40}")
-    if draft is not None and stream in ("1", "true", True):
-        raise InputError(_WHOLE_MEL)
+    for name in _WHOLE_MEL:
+        if values.get(name) is not None and stream in ("1", "true", True):
+            raise _no_stream(name)
     return Options(
         seed=check_seed(seed, 1)[0],
         steps=steps,
         draft=draft,
+        match_mel=check_match(_gain(values.get("match_mel")), config),
         precision=precision,
         format=form,
         stream=stream in ("1", "true", True),
         label=label,
         guidance=_number(values.get("guidance"), "guidance"),
         seconds=_number(values.get("seconds"), "seconds"),
+    )
+
+
+def _no_stream(name: str) -> InputError:
+    return InputError(
+        f"{name}: expected none for a stream, because {_WHOLE_MEL[name]}; use POST /v1/vocode without stream"
     )
 
 
@@ -131,6 +148,14 @@ def _integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"{name}: expected an integer, got {value!r:.40}")
     return value
+
+
+def _gain(value: Any) -> Any:
+    """Return the number of a text, "inf" included; other values as they are."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _number(value: Any, name: str) -> float | None:

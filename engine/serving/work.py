@@ -243,10 +243,10 @@ def vocode(
     return work
 
 
-def refine(
+def whole(
     voice: Voice, mel: FloatArray, options: Options, *, energy_min: float | None, cancel: Event
 ) -> Callable[[Outbox], None]:
-    """Return work that turns a whole mel into audio by way of a draft.
+    """Return work that turns a whole mel into audio, by way of a draft or matched to the mel.
 
     Args:
         voice: the network, on a CPU.
@@ -258,7 +258,13 @@ def refine(
 
     def work(outbox: Outbox) -> None:
         audio = voice.vocode(
-            mel, steps=options.steps, seed=options.seed, energy_min=energy_min, draft=options.draft, cancel=cancel
+            mel,
+            steps=options.steps,
+            seed=options.seed,
+            energy_min=energy_min,
+            draft=options.draft,
+            match_mel=options.match_mel,
+            cancel=cancel,
         )
         outbox.put(options.encode(audio))
 

@@ -81,6 +81,7 @@ def vocode(
     std: AnyArray | Sequence[AnyArray] | None = None,
     energy_min: float | None = None,
     draft: str | MelT | None = None,
+    match_mel: float | None = None,
     cancel: Event | None = None,
     progress: Progress | None = None,
 ) -> MelT:
@@ -97,6 +98,7 @@ def vocode(
         std: for a PriorGrad network.
         energy_min: for a PriorGrad network.
         draft: a waveform to refine, or "griffin-lim".
+        match_mel: the largest gain of a band towards the mel.
         cancel: an event that stops the call.
         progress: called with the fraction done.
     """
@@ -110,6 +112,7 @@ def vocode(
         std=std,
         energy_min=energy_min,
         draft=draft,
+        match_mel=match_mel,
         cancel=cancel,
         progress=progress,
     )

@@ -33,6 +33,7 @@ from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
 from engine.voice.draft import begin_from, schedule_of_draft
 from engine.voice.editing import Editor
+from engine.voice.matching import check_match, match_items
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +75,7 @@ class Voice(Editor):
         std: AnyArray | Sequence[AnyArray] | None = None,
         energy_min: float | None = None,
         draft: str | MelT | None = None,
+        match_mel: float | None = None,
         cancel: Event | None = None,
         progress: Progress | None = None,
     ) -> MelT:
@@ -94,6 +96,8 @@ class Voice(Editor):
                 (`engine.diffusion.prior`); None for the checkpoint's own value.
             draft: "griffin-lim", or audio [L], [B, L] or a list of [L_i] of another vocoder, for the last `steps` of
                 the fast schedule (2 by default) to refine (docs/steps.md); None begins from noise.
+            match_mel: after the last step, scale the bands of the audio towards those of the mel by at most this gain
+                (docs/steps.md): 1 only attenuates, math.inf has no limit; None leaves the audio as it is.
             cancel: a threading.Event, or any object with its `is_set`; once it is set, the call raises Cancelled.
             progress: called with the fraction done, 0 to 1.
 
@@ -107,7 +111,8 @@ class Voice(Editor):
         """
         event, progress = check_callbacks(cancel, progress)
         batch = check_mel(mel, self.config, self._loop.torch_device, lengths)
-        is_direct = batch.stays and noise is std is energy_min is event is progress is draft is None
+        gain = check_match(match_mel, self.config)
+        is_direct = batch.stays and noise is std is energy_min is event is progress is draft is gain is None
         is_direct = is_direct and not self.config.prior
         if not is_direct:
             batch = fit_to_kind(batch, self.config.mel_kind)
@@ -124,7 +129,10 @@ class Voice(Editor):
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
         if draft is not None:
             items = begin_from(draft, batch, items, plan, self.config, self.threads, event)
-        return batch.restore(self._loop.sample(items, plan, progress, event))  # type: ignore[no-any-return]
+        audio = self._loop.sample(items, plan, progress, event)
+        if gain is not None:
+            audio = match_items(audio, items, gain, self.config, self.threads, event)
+        return batch.restore(audio)  # type: ignore[no-any-return]
 
     def stream(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -42,6 +43,19 @@ def test_a_draft(workspace: Path, run: Run) -> None:
         np.testing.assert_allclose(read_wav(f"{name}.wav")[0], audio, atol=1.01 / 32768)
     assert "--draft: expected a whole mel" in error_of(run, *command, "stream.wav", "--stream")
     assert "--draft: expected a whole mel" in error_of(run, *command, "-")
+
+
+def test_matching_the_mel(workspace: Path, run: Run) -> None:
+    command = ("vocode", "mel.npy", "--model", "small.safetensors", "-o")
+    voice = engine.load("small.safetensors")
+    for gain in (1.0, 1.5, math.inf):
+        assert run(*command, "out.wav", "--match-mel", gain)[0] == 0
+        np.testing.assert_allclose(read_wav("out.wav")[0], voice.vocode(MEL, match_mel=gain), atol=1.01 / 32768)
+    for gain in ("0.9", "nan", "-inf"):
+        expected = f"--match-mel: expected a number of at least 1, or inf, got '{gain}'"
+        assert expected in error_of(run, *command, "out.wav", f"--match-mel={gain}")
+    assert "--match-mel: expected a number, got 'all'" in error_of(run, *command, "out.wav", "--match-mel", "all")
+    assert "--match-mel: expected a whole mel" in error_of(run, *command, "-", "--match-mel", 1)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "OGG"])

@@ -22,6 +22,7 @@ class Voice:
         self.batches: list[list[int]] = []
         self.steps: list[Any] = []
         self.drafts: list[Any] = []
+        self.gains: list[Any] = []
         self.go = threading.Event()
         self.go.set()
         self.error: Exception | None = None
@@ -35,12 +36,14 @@ class Voice:
         seed: Any = 0,
         energy_min: Any = None,
         draft: Any = None,
+        match_mel: Any = None,
         cancel: Any,
     ) -> Any:
         assert isinstance(seed, Sequence) and len(seed) == len(mel) and energy_min is None
         self.batches.append(list(seed))
         self.steps.append(steps)
         self.drafts.append(draft)
+        self.gains.append(match_mel)
         while not self.go.wait(0.005):
             if cancel.is_set():
                 self.cancelled += 1
@@ -91,6 +94,15 @@ def test_a_batch_has_a_budget_of_frames_and_one_number_of_steps() -> None:
 
     voice = run(test, frames=100)
     assert voice.batches == [[0], [1, 2], [3], [4, 5]] and voice.steps == [6, 6, 6, 3]
+
+
+def test_a_batch_has_one_gain() -> None:
+    async def test(voice: Voice, batcher: Batcher) -> None:
+        gains = [1.0, 1.0, None, 2.0]
+        await asyncio.gather(*(batcher.vocode(mel(5), 2, i, None, gain) for i, gain in enumerate(gains)))
+
+    voice = run(test)
+    assert voice.batches == [[0, 1], [2], [3]] and voice.gains == [1.0, None, 2.0]
 
 
 def test_a_batch_has_one_draft() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,15 @@ def test_a_draft(running: Running, voice: Voice, steps: int | str | None) -> Non
     if steps is None:
         content = json.dumps({"mel": MEL.tolist(), "draft": "griffin-lim", "seed": 5})
         assert running.post("/v1/vocode", content=content, headers={**JSON, **PCM}).content == expected
+
+
+def test_matching_the_mel(running: Running, voice: Voice) -> None:
+    for text, gain in (("1", 1.0), ("inf", math.inf)):
+        answer = running.post(f"/v1/vocode?seed=5&match_mel={text}", content=npy(MEL), headers={**NPY, **PCM})
+        assert answer.content == pcm(voice.vocode(MEL, seed=5, match_mel=gain)), answer.text
+    content = json.dumps({"mel": MEL.tolist(), "match_mel": 1.5, "draft": "griffin-lim"})
+    answer = running.post("/v1/vocode", content=content, headers={"Content-Type": "application/json", **PCM})
+    assert answer.content == pcm(voice.vocode(MEL, draft="griffin-lim", match_mel=1.5)), answer.text
 
 
 def test_the_steps_of_the_service_are_not_those_of_a_draft(voice: Voice) -> None:

@@ -1,0 +1,137 @@
+"""`match_mel`: audio scaled towards its mel, as a function and as an argument of `vocode`."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engine
+from engine.audio.mel_match import matched
+from engine.audio.overlap import BLOCK
+from engine.audio.spectrogram import KINDS
+from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.checks.arrays import FloatArray
+from engine.config import Config
+from engine.errors import Cancelled, InputError
+from tests.support.networks import random_network
+from tests.support.tolerances import TOLERANCES, relative_error
+
+RATE = 22050
+
+
+def noise(frames: int, level: float = 0.1, seed: int = 0) -> FloatArray:
+    return (level * np.random.default_rng(seed).standard_normal(256 * frames)).clip(-1, 1).astype(np.float32)
+
+
+def mel_error(audio: FloatArray, mel: FloatArray, kind: str = "lmnt") -> float:
+    return float(np.abs(engine.mel(audio, RATE, kind=kind)[:, : mel.shape[1]] - mel).mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frames", [3, 20, BLOCK, BLOCK + 1])
+def test_audio_with_its_own_mel_stays(kind: str, frames: int) -> None:
+    audio = noise(frames)
+    mel = engine.mel(audio, RATE, kind=kind)[:, :frames]
+    for gain in (1.0, math.inf):
+        assert relative_error(matched(audio, mel, RATE, kind=kind, largest_gain=gain), audio) < TOLERANCES["own_mel"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mel_is_approached(kind: str) -> None:
+    level = np.repeat(np.random.default_rng(1).uniform(0.02, 0.3, 40), 256)
+    mel = engine.mel((noise(40, 1.0, seed=2) * level).astype(np.float32), RATE, kind=kind)[:, :40]
+    audio = noise(40)
+    errors = [mel_error(audio, mel, kind)]
+    errors += [mel_error(matched(audio, mel, RATE, kind=kind, largest_gain=gain), mel, kind) for gain in (1, math.inf)]
+    assert errors[2] < 0.5 * errors[0] and errors[2] < errors[1] < errors[0]
+
+
+def test_a_gain_of_one_only_attenuates() -> None:
+    loud, soft = noise(30, 0.2), noise(30, 0.02, seed=1)
+    mel = engine.mel(loud, RATE)[:, :30]
+    energy = (matched(soft, mel, RATE).astype(float) ** 2).sum() / (soft.astype(float) ** 2).sum()
+    assert 0.9 < energy < 1.01
+    assert (matched(soft, mel, RATE, largest_gain=math.inf).astype(float) ** 2).sum() > 30 * (soft**2).sum()
+    assert (matched(loud, engine.mel(soft, RATE)[:, :30], RATE) ** 2).sum() < 0.03 * (loud**2).sum()
+
+
+def test_bins_of_no_band_stay() -> None:
+    time = np.arange(256 * 40) / RATE
+    high = (0.1 * np.sin(2 * np.pi * 9500 * time)).astype(np.float32)
+    silent = engine.mel(np.zeros(256 * 40, np.float32), RATE, kind="tacotron")[:, :40]  # up to 8 kHz
+    audio = matched(high + noise(40, 0.01), silent, RATE, kind="tacotron")
+    assert np.abs(audio - high)[1024:-1024].max() < 0.03 and np.abs(audio).max() > 0.09
+
+
+def test_threads_do_not_change_the_bytes() -> None:
+    audio, mel = noise(3 * BLOCK + 5), engine.mel(noise(3 * BLOCK + 5, seed=1), RATE)[:, : 3 * BLOCK + 5]
+    expected = matched(audio, mel, RATE).tobytes()
+    assert all(matched(audio, mel, RATE, threads=threads).tobytes() == expected for threads in (2, 7))
+
+
+def load(folder: Path, config: Config) -> engine.Voice:
+    save_checkpoint(folder / "voice.safetensors", Checkpoint(config, random_network(config, 0)))
+    return engine.load(folder / "voice.safetensors", device="cpu", precision="fp32", threads=2)
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> engine.Voice:
+    return load(tmp_path_factory.mktemp("voice"), Config(residual_channels=8, residual_layers=3, dilation_cycle=3))
+
+
+def a_mel(frames: int, seed: int = 0) -> FloatArray:
+    return np.random.default_rng(seed).uniform(0.2, 0.7, (80, frames)).astype(np.float32)
+
+
+def test_vocode_matches_every_item(voice: engine.Voice) -> None:
+    mels = [a_mel(9), a_mel(5, seed=1)]
+    plain, scaled = voice.vocode(mels, seed=3), voice.vocode(mels, seed=3, match_mel=2)
+    for audio, mel, result in zip(plain, mels, scaled, strict=True):
+        assert result.tobytes() == matched(audio, mel, RATE, largest_gain=2).tobytes() != audio.tobytes()
+    padded = np.zeros((2, 80, 9), np.float32)
+    padded[0], padded[1, :, :5] = mels
+    batch = voice.vocode(padded, lengths=[9, 5], seed=3, match_mel=2)
+    assert batch[0].tobytes() == scaled[0].tobytes() and batch[1, : 5 * 256].tobytes() == scaled[1].tobytes()
+    assert not batch[1, 5 * 256 :].any()
+
+
+def test_it_works_beside_a_draft_and_with_tensors(voice: engine.Voice) -> None:
+    torch = pytest.importorskip("torch")
+    mel = a_mel(6)
+    draft = voice.vocode(mel, draft="griffin-lim", seed=1)
+    expected = matched(draft, mel, RATE)
+    result = voice.vocode(torch.from_numpy(mel), draft="griffin-lim", seed=1, match_mel=1)
+    assert isinstance(result, torch.Tensor) and result.numpy().tobytes() == expected.tobytes()
+    assert engine.vocode(mel[:, :2], seed=1, steps=1, match_mel=1).shape == (512,)
+
+
+@pytest.mark.parametrize("gain", [0.99, 0, -1, math.nan, True, "1", None.__class__, [1.0]])
+def test_an_impossible_gain_is_refused(voice: engine.Voice, gain: Any) -> None:
+    with pytest.raises(InputError, match="match_mel: expected the largest gain of a band"):
+        voice.vocode(a_mel(3), match_mel=gain)
+
+
+@pytest.mark.parametrize("options", [{"mel_kind": None}, {"upsample_strides": (15, 20)}])
+def test_unknown_kinds_and_hops_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    config = Config(residual_channels=8, residual_layers=3, dilation_cycle=3, **options)
+    with pytest.raises(InputError, match="match_mel: this network's mels cannot be computed from audio"):
+        load(tmp_path, config).vocode(a_mel(3), match_mel=1)
+
+
+def test_it_stops_between_rounds(voice: engine.Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    event, rounds = threading.Event(), []
+
+    def spectrum(audio: Any, original: Any = engine.audio.overlap.spectrum) -> Any:  # type: ignore[attr-defined]
+        rounds.append(1)
+        event.set()
+        return original(audio)
+
+    monkeypatch.setattr("engine.audio.overlap.spectrum", spectrum)
+    with pytest.raises(Cancelled):
+        voice.vocode(a_mel(4), cancel=event, match_mel=1)
+    assert len(rounds) == 1
