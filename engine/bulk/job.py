@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from engine.errors import InputError
 JOB, FAILED, LOCKS, GATE = "_job.json", "_failed.jsonl", ".engine-job", "gate"
 SINCE = "since"  # key of _job.json: results that are not younger belong to an earlier job
 SHOWN = 3  # differences in a message
+REMEDY = "use another folder, or --overwrite to start the job anew"
 
 Identity = Mapping[str, Any]
 Shard = tuple[int, int]
@@ -112,8 +114,12 @@ def working_in(
             cannot be written.
     """
     check_folder(path)
+    if not overwrite:
+        existing(path, identity, targets)  # a folder that is refused gets no locks
     path.mkdir(exist_ok=True)
     locks = path / LOCKS
+    if os.path.lexists(locks) and not locks.is_dir():
+        raise InputError(f"-o: cannot write into {str(path)!r:.200}: {str(locks)!r:.200} is not a directory")
     locks.mkdir(exist_ok=True)
     held = shard_locked(locks, shard)
     with locked(locks / GATE, wait=True):  # processes that start at once establish the job one after the other
@@ -150,7 +156,10 @@ def existing(path: Path, identity: Identity, targets: Sequence[str]) -> Folder:
         InputError: the folder has results of another job or of none.
     """
     recorded = _recorded(path)
-    if difference := _difference(path, recorded, identity, targets):
+    difference = _difference(path, recorded, identity, targets)
+    if difference and recorded is None and (recorded := _recorded(path)):  # another shard has just begun the job
+        difference = _difference(path, recorded, identity, targets)
+    if difference:
         raise InputError(difference)
     return Folder(path, int((recorded or {}).get(SINCE, 0)))
 
@@ -158,7 +167,7 @@ def existing(path: Path, identity: Identity, targets: Sequence[str]) -> Folder:
 def _established(
     path: Path, identity: Identity, targets: Sequence[str], own: Sequence[str], overwrite: bool, alone: bool
 ) -> Folder:
-    recorded = _recorded(path)
+    recorded = _recorded(path, is_replaced=overwrite)
     difference = _difference(path, recorded, identity, targets)
     if recorded is not None and not difference:
         folder = Folder(path, int(recorded.get(SINCE, 0)))
@@ -178,12 +187,11 @@ def _established(
 
 def _difference(path: Path, recorded: Identity | None, identity: Identity, targets: Sequence[str]) -> str:
     """Return why the results in a folder are not this job's, "" if they are or if there are none."""
-    remedy = "use another folder, or --overwrite to start the job anew"
     if recorded is None:
         there = next((target for target in targets if os.path.lexists(path / target)), None)
         if there is None:
             return ""
-        return f"-o: expected a folder without results, got {str(path / there)!r:.200} of no known job; {remedy}"
+        return f"-o: expected a folder without results, got {str(path / there)!r:.200} of no known job; {REMEDY}"
     names = [
         name for name in recorded.keys() | identity.keys() if name != SINCE and recorded.get(name) != identity.get(name)
     ]
@@ -193,7 +201,7 @@ def _difference(path: Path, recorded: Identity | None, identity: Identity, targe
         return ""
     more = f" and {len(differences) - SHOWN} more" if differences[SHOWN:] else ""
     listed = ", ".join(differences[:SHOWN]) + more
-    return f"-o: expected results of the same job in {str(path)!r:.200}, got {listed}; {remedy}"
+    return f"-o: expected results of the same job in {str(path)!r:.200}, got {listed}; {REMEDY}"
 
 
 def _is_digest(value: Any) -> bool:
@@ -205,17 +213,31 @@ def _shown(value: Any) -> str:
     return f"{text[:12]}..." if _is_digest(value) else f"{text:.60}"
 
 
-def _recorded(path: Path) -> Identity | None:
+def _recorded(path: Path, *, is_replaced: bool = False) -> Identity | None:
+    """Return the description of the job in a folder, None if there is none.
+
+    Args:
+        path: the folder.
+        is_replaced: whether a damaged description is taken for that of another job.
+
+    Raises:
+        InputError: the description is damaged.
+    """
+    file = path / JOB
     try:
-        content = json.loads((path / JOB).read_bytes())
+        if not stat.S_ISREG(os.stat(file).st_mode):  # a pipe would be waited for
+            raise ValueError("no regular file")
+        content = json.loads(file.read_bytes())
+        if not isinstance(content, dict) or not isinstance(content.get(SINCE, 0), int):
+            raise ValueError("other JSON")
     except FileNotFoundError:
         return None
-    except NotADirectoryError:
-        raise InputError(f"-o: cannot write into {str(path)!r:.200}: it is not a directory") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path / JOB}: expected the description of a job, got: {error!s:.100}") from None
-    if not isinstance(content, dict) or not isinstance(content.get(SINCE, 0), int):
-        raise InputError(f"{path / JOB}: expected the description of a job, got other JSON")
+    except OSError as error:
+        raise InputError(f"{file}: cannot read it: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        if is_replaced:
+            return {}
+        raise InputError(f"{file}: expected the description of a job, got {error!s:.100}; {REMEDY}") from None
     return content
 
 
