@@ -45,7 +45,7 @@ class Folder:
     since: int = 0
 
     def is_done(self, target: str) -> bool:
-        """Return whether a result is there.
+        """Return whether a result is there: a file that is not empty.
 
         Args:
             target: its name in the folder.
@@ -54,7 +54,7 @@ class Folder:
             status = os.stat(self.path / target)
         except OSError:
             return False
-        return status.st_mtime_ns > self.since
+        return stat.S_ISREG(status.st_mode) and status.st_size > 0 and status.st_mtime_ns > self.since
 
     def add_failure(self, item: Item, reason: str) -> None:
         """Append a line to the list of failures.
@@ -172,17 +172,26 @@ def _established(
     if recorded is not None and not difference:
         folder = Folder(path, int(recorded.get(SINCE, 0)))
         for target in own if overwrite else ():
-            (path / target).unlink(missing_ok=True)
+            _remove(path / target)
         return folder
     if difference and not overwrite:
         raise InputError(difference)
     if difference and not alone:
         raise InputError(f"-o: another process writes into {str(path)!r:.200}; wait until it ends before --overwrite")
     folder = Folder(path, _now(path) if difference else 0)
+    for target in targets if folder.since else ():
+        if folder.is_done(target):  # by a clock that was set back since
+            _remove(path / target)
     content = {**identity, SINCE: folder.since} if folder.since else dict(identity)
     with replacing(path / JOB) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
     return folder
+
+
+def _remove(result: Path) -> None:
+    """Remove an earlier result. A folder of that name stays, and is the failure of its item alone."""
+    if not result.is_dir() or result.is_symlink():
+        result.unlink(missing_ok=True)
 
 
 def _difference(path: Path, recorded: Identity | None, identity: Identity, targets: Sequence[str]) -> str:

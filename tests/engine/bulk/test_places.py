@@ -69,3 +69,28 @@ def test_a_damaged_description_is_replaced_on_request(tmp_path: Path, content: s
 def test_a_pipe_is_no_description(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / JOB)
     assert "expected the description of a job, got no regular file" in refusal(tmp_path)
+
+
+def test_only_a_file_with_content_is_a_result(tmp_path: Path) -> None:
+    with opened(tmp_path) as folder:
+        (tmp_path / "a.wav").mkdir()
+        assert not folder.is_done("a.wav")
+        (tmp_path / "s").mkdir()
+        (tmp_path / "s" / "b.wav").touch()
+        assert not folder.is_done("s/b.wav")
+        (tmp_path / "s" / "b.wav").write_bytes(b"audio")
+        assert folder.is_done("s/b.wav") and not folder.is_done("s/b.wav/c")
+    (tmp_path / "a.wav" / "mine").touch()
+    with opened(tmp_path, overwrite=True) as folder:  # the item fails when its result is written
+        assert not any(map(folder.is_done, TARGETS)) and (tmp_path / "a.wav" / "mine").exists()
+
+
+def test_results_from_the_future_are_those_of_the_earlier_job(tmp_path: Path) -> None:
+    """A clock that was set back must not turn the results of another job into those of the new one."""
+    with opened(tmp_path):
+        for target in TARGETS:
+            (tmp_path / target).parent.mkdir(exist_ok=True)
+            (tmp_path / target).write_bytes(b"of the earlier job")
+        os.utime(tmp_path / "a.wav", (4e9, 4e9))
+    with opened(tmp_path, overwrite=True, steps=50) as folder:
+        assert not any(map(folder.is_done, TARGETS)) and (tmp_path / "s" / "b.wav").exists()
