@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from engine.bulk.items import Item, id_of
 from engine.checks.arguments import MAX_SEED
 from engine.errors import InputError
 
+_LOG = logging.getLogger(__name__)
 MELS = frozenset({".npy", ".npz", ".safetensors", ".pt"})
 MANIFEST = ".jsonl"
 LIST = "@"
@@ -40,7 +42,9 @@ def is_many(source: Input) -> bool:
     return os.path.isdir(text) or text.startswith(LIST) or text.endswith(MANIFEST) or bool(MAGIC.search(text))
 
 
-def find_items(inputs: Iterable[Input], folder: Path, suffixes: frozenset[str]) -> tuple[list[Item], str]:
+def find_items(
+    inputs: Iterable[Input], folder: Path, suffixes: frozenset[str], result: str = ".wav"
+) -> tuple[list[Item], str]:
     """Find the items of a job.
 
     A file that exists is taken under its own name, whatever characters it has. The ids of files of a folder or a
@@ -50,8 +54,9 @@ def find_items(inputs: Iterable[Input], folder: Path, suffixes: frozenset[str]) 
         inputs: paths of files and folders, patterns ("mels/**/*.npy"), lists ("@list.txt": a path per line, relative
             to the list) and manifests ("manifest.jsonl": an object per line, {"id", "mel", "seed"?, "out"?}, paths
             relative to the manifest; the keys `NOTES` are passed by, others refused).
-        folder: of the results; it is not searched.
+        folder: of the results; it is not searched from a folder above.
         suffixes: of the files that a folder is searched for, in lower case.
+        result: the suffix of the results. Inside of their folder, files of other suffixes are inputs.
 
     Returns:
         The items in the order of the inputs, and what was passed by in folders, in one line ("" for nothing).
@@ -63,7 +68,7 @@ def find_items(inputs: Iterable[Input], folder: Path, suffixes: frozenset[str]) 
     passed_by: list[str] = []
     listed = [os.fspath(source) for source in inputs]
     for text in listed:
-        found, note = _items_of(text, folder, suffixes)
+        found, note = _items_of(text, _Results(folder, result), suffixes)
         items += found
         passed_by += [f"{text}: passed by {note}"] if note else []
     if not items:
@@ -72,12 +77,48 @@ def find_items(inputs: Iterable[Input], folder: Path, suffixes: frozenset[str]) 
     return items, "; ".join(passed_by)
 
 
-def _items_of(text: str, folder: Path, suffixes: frozenset[str]) -> tuple[list[Item], str]:
+class _Results:
+    """The folder of the results, whose files a job that resumes must not take for inputs.
+
+    Args:
+        folder: of the results.
+        suffix: of the results.
+    """
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        self.folder, self._suffix = folder, suffix
+        self._place = os.path.join(os.path.realpath(folder), "")
+
+    def without(self, files: Iterable[Path], root: Path) -> Iterator[Path]:
+        """Yield the files that are no results.
+
+        Args:
+            files: that were found.
+            root: the folder that was searched.
+
+        Raises:
+            InputError: the search began inside of the folder, and found what may be a result.
+        """
+        begins_inside = os.path.join(os.path.realpath(root), "").startswith(self._place)
+        for file in files:
+            if not os.path.realpath(file).startswith(self._place):
+                yield file
+            elif begins_inside and file.suffix.lower() == self._suffix:
+                raise InputError(
+                    f"inputs: expected files outside of the folder of the results, got {str(file)!r:.120} in "
+                    f"{str(self.folder)!r:.120}, where it may be a result; pass another folder as -o, or a pattern "
+                    "that matches no results"
+                )
+            elif begins_inside:
+                yield file
+
+
+def _items_of(text: str, results: _Results, suffixes: frozenset[str]) -> tuple[list[Item], str]:
     path = Path(text)
     if ADDRESS.match(text):
         raise InputError(f"inputs: expected a path, got the address {text!r:.120}; copy or mount its files first")
     if path.is_dir():
-        return _of_folder(path, folder, suffixes)
+        return _of_folder(path, results, suffixes)
     if text.endswith(MANIFEST):
         return list(_of_manifest(path)), ""
     if os.path.lexists(path):
@@ -85,15 +126,17 @@ def _items_of(text: str, folder: Path, suffixes: frozenset[str]) -> tuple[list[I
     if text.startswith(LIST):
         return list(_of_list(Path(text[len(LIST) :]), suffixes)), ""
     if MAGIC.search(text):
-        return list(_of_pattern(text, folder, suffixes)), ""
+        return list(_of_pattern(text, results, suffixes)), ""
     raise InputError(f"{text}: cannot read it: No such file or directory")
 
 
-def _of_folder(path: Path, folder: Path, suffixes: frozenset[str]) -> tuple[list[Item], str]:
-    if folder.is_dir() and path.samefile(folder):
+def _of_folder(path: Path, results: _Results, suffixes: frozenset[str]) -> tuple[list[Item], str]:
+    if results.folder.is_dir() and path.samefile(results.folder):
         raise InputError(f"inputs: expected another folder than that of the results, got {str(path)!r:.120} as both")
-    found = find_recordings(path, "**/*", suffixes)
-    files = _without_results(found.files, folder)
+    found = find_recordings(path, "**/*", suffixes, every_link=True)
+    if found.again:
+        _LOG.warning("%s: %d links to folders that are read already have no results of their own", path, found.again)
+    files = results.without(found.files, path)
     items = [Item(id_of(file.relative_to(path), suffixes), file) for file in files]
     broken = [Item(id_of(file.relative_to(path), suffixes), file, problem=reason) for file, reason in found.broken]
     if broken and broken[0].path == path:
@@ -101,20 +144,14 @@ def _of_folder(path: Path, folder: Path, suffixes: frozenset[str]) -> tuple[list
     return items + broken, found.passed_by.replace("that are no recordings", "of other kinds")
 
 
-def _of_pattern(text: str, folder: Path, suffixes: frozenset[str]) -> Iterator[Item]:
+def _of_pattern(text: str, results: _Results, suffixes: frozenset[str]) -> Iterator[Item]:
     """Yield the files that match, with ids relative to the folder before the first special character."""
     base = Path(*_parts_before_magic(Path(text).parts))
     matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(name)]
     if not matches:
         raise InputError(f"inputs: expected a pattern that matches files, got {text!r:.120}")
-    for path in _without_results(matches, folder):
+    for path in results.without(matches, base):
         yield Item(id_of(path.relative_to(base), suffixes), path)
-
-
-def _without_results(files: Iterable[Path], folder: Path) -> Iterator[Path]:
-    """Yield the files that are not in the folder of the results: a job that resumes must not take those for inputs."""
-    results = os.path.realpath(folder) + os.sep
-    return (file for file in files if not os.path.realpath(file).startswith(results))
 
 
 def _parts_before_magic(parts: Sequence[str]) -> Iterator[str]:

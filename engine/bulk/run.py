@@ -131,10 +131,11 @@ def in_processes(settings: Sequence[Settings], groups: Sequence[Sequence[Work]])
 
 def _selected(request: Request) -> tuple[list[str], list[tuple[Item, str]], list[str]]:
     """Return the names of all results, the items of the shard with theirs, and the ids of all items."""
-    items, passed_by = find_items(request.inputs, request.folder, request.suffixes)
+    suffix = f".{request.settings.format}"
+    items, passed_by = find_items(request.inputs, request.folder, request.suffixes, suffix)
     if passed_by:
         _LOG.info("%s", passed_by)
-    targets = targets_of(items, f".{request.settings.format}")
+    targets = targets_of(items, suffix)
     for item, target in zip(items, targets, strict=True):
         result = request.folder / target
         if result.exists() and item.path.exists() and result.samefile(item.path):

@@ -111,6 +111,32 @@ def test_results_are_not_inputs(tree: Path) -> None:
         found("in", folder="in")
 
 
+def test_inputs_inside_of_the_folder_of_the_results(tree: Path) -> None:
+    """Mels are not mistaken for results there; recordings may be results of this job, and are refused."""
+    Path("in/s/c.wav").unlink()
+    everything = {"a": "in/a.npy", "s/b": "in/s/b.npy", "s/t/d": "in/s/t/d.pt"}
+    assert found("in", folder=".") == everything and found("in/s", folder="in").keys() == {"b", "t/d"}
+    assert found("in/**/*.npy", folder=".").keys() == {"a", "s/b"} == found("in/**/*.npy", folder="in").keys()
+    Path("in/s/c.wav").touch()
+    for source in ("in", "in/s/*.wav"):
+        with pytest.raises(InputError) as error:
+            found(source, folder=".")
+        assert str(error.value) == (
+            "inputs: expected files outside of the folder of the results, got 'in/s/c.wav' in '.', where it may be a "
+            "result; pass another folder as -o, or a pattern that matches no results"
+        )
+    items, _ = find_items(["in"], Path("."), frozenset({".wav"}), ".npy")
+    assert [item.id for item in items] == ["s/c"]  # engine mel in -o .
+
+
+def test_every_link_to_a_file_has_a_result(tree: Path) -> None:
+    os.symlink("a.npy", "in/link.npy")
+    os.symlink("s", "in/again")
+    assert found("in").items() >= {"a": "in/a.npy", "link": "in/link.npy"}.items()
+    items, passed_by = find_items(["in"], Path("out"), SUFFIXES)
+    assert len(items) == 5 and "1 links to what is read already" in passed_by
+
+
 def test_broken_links_are_failures_not_errors(tree: Path) -> None:
     os.symlink("nowhere.npy", "in/s/link.npy")
     (item,) = [item for item in find_items(["in"], Path("out"), SUFFIXES)[0] if item.problem]
