@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 from engine.audio.folders import SUFFIXES as RECORDINGS
 from engine.audio.spectrogram import mel_settings
@@ -17,6 +16,7 @@ from engine.bulk.formats import MEL_FORMAT, check_format
 from engine.bulk.identity import Network, arithmetic_of, read_network
 from engine.bulk.inputs import MELS, Input
 from engine.bulk.job import Folder
+from engine.bulk.paths import folder_of
 from engine.bulk.plan import CLUSTER_FRAMES, GPU_FRAMES, grouped
 from engine.bulk.ray_cluster import Cluster, connected, for_cluster
 from engine.bulk.run import Outcomes, Request, in_processes, preview, run
@@ -109,6 +109,7 @@ def vocode_files(
         UnavailableError: see `engine.load`; or an extra is missing, or the cluster does not answer.
         OSError: no further result can be written, for example because the disk is full.
     """
+    place = folder_of(folder)
     check_format(format)
     (seed,) = check_seed(seed, 1)
     devices = [device] if isinstance(device, str) else list(device)
@@ -123,7 +124,7 @@ def vocode_files(
     if config.prior and resolve_energy_min(config, energy_min) is None:
         raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
     settings = replace(
-        _settings(VOCODE, network, model, folder, format),
+        _settings(VOCODE, network, model, place, format),
         mel_kind=mel_kind,
         device=devices[0],
         precision=precision,
@@ -144,7 +145,7 @@ def vocode_files(
         settings = replace(settings, precision=choice.precision, arithmetic=arithmetic_of(choice))
         request = Request(
             inputs=_listed(inputs),
-            folder=Path(folder),
+            folder=place,
             suffixes=MELS | RECORDINGS,
             identity=identity.vocoding(
                 network, choice, steps=steps, draft=draft, seed=seed, energy_min=energy_min, form=format
@@ -196,12 +197,13 @@ def mel_files(
         UnavailableError: an extra is missing, or the cluster does not answer.
         OSError: no further result can be written.
     """
+    place = folder_of(folder)
     network = read_network(model)
     mel_settings(with_kind(network.config, kind))
-    settings = replace(_settings(MEL, network, model, folder, MEL_FORMAT), mel_kind=kind, device="cpu")
+    settings = replace(_settings(MEL, network, model, place, MEL_FORMAT), mel_kind=kind, device="cpu")
     request = Request(
         inputs=_listed(inputs),
-        folder=Path(folder),
+        folder=place,
         suffixes=RECORDINGS,
         identity=identity.analysis(network, kind),
         config=network.config,
@@ -263,7 +265,11 @@ def _settings(task: str, network: Network, model: Model | None, folder: str | os
 
 
 def _listed(inputs: Inputs) -> list[Input]:
-    return [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    if isinstance(inputs, (str, os.PathLike)):
+        return [inputs]
+    if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
+        raise InputError(f"inputs: expected paths, got {type(inputs).__name__}")
+    return list(inputs)
 
 
 def _check_shard(shard: tuple[int, int]) -> tuple[int, int]:

@@ -13,7 +13,9 @@ from typing import Any
 
 from engine.audio.folders import find_recordings
 from engine.bulk.items import Item, id_of
+from engine.bulk.paths import at_home, check_name, text_of
 from engine.checks.arguments import MAX_SEED
+from engine.checks.file_kinds import START, mistaken_kind
 from engine.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ LIST = "@"
 SOURCES = ("mel", "audio")  # keys of a manifest that name the input
 KEYS = ("id", *SOURCES, "seed", "out")
 NOTES = ("text", "speaker", "language", "duration", "meta")  # keys of a manifest that are passed by
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
 MAGIC = re.compile(r"[*?[]")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -66,7 +69,7 @@ def find_items(
     """
     items: list[Item] = []
     passed_by: list[str] = []
-    listed = [os.fspath(source) for source in inputs]
+    listed = [text_of(source, "inputs", "paths") for source in inputs]
     for text in listed:
         found, note = _items_of(text, _Results(folder, result), suffixes)
         items += found
@@ -114,24 +117,33 @@ class _Results:
 
 
 def _items_of(text: str, results: _Results, suffixes: frozenset[str]) -> tuple[list[Item], str]:
-    path = Path(text)
     if ADDRESS.match(text):
         raise InputError(f"inputs: expected a path, got the address {text!r:.120}; copy or mount its files first")
-    if path.is_dir():
+    text = at_home(text)
+    path = Path(text)
+    if os.path.isdir(path):
         return _of_folder(path, results, suffixes)
     if text.endswith(MANIFEST):
         return list(_of_manifest(path)), ""
     if os.path.lexists(path):
         return [Item(id_of(Path(path.name), suffixes), path)], ""
     if text.startswith(LIST):
-        return list(_of_list(Path(text[len(LIST) :]), suffixes)), ""
+        return list(_of_list(at_home(text[len(LIST) :]), suffixes)), ""
     if MAGIC.search(text):
         return list(_of_pattern(text, results, suffixes)), ""
-    raise InputError(f"{text}: cannot read it: No such file or directory")
+    raise InputError(f"{text}: cannot read it: {_why_absent(path)}")
+
+
+def _why_absent(path: Path) -> str:
+    try:
+        os.stat(path)
+    except OSError as error:  # in a folder that must not be searched, for example
+        return error.strerror or str(error)
+    return "No such file or directory"
 
 
 def _of_folder(path: Path, results: _Results, suffixes: frozenset[str]) -> tuple[list[Item], str]:
-    if results.folder.is_dir() and path.samefile(results.folder):
+    if os.path.isdir(results.folder) and os.path.samefile(path, results.folder):
         raise InputError(f"inputs: expected another folder than that of the results, got {str(path)!r:.120} as both")
     found = find_recordings(path, "**/*", suffixes, every_link=True)
     if found.again:
@@ -161,21 +173,33 @@ def _parts_before_magic(parts: Sequence[str]) -> Iterator[str]:
         yield part
 
 
-def _of_list(path: Path, suffixes: frozenset[str]) -> Iterator[Item]:
+def _of_list(text: str, suffixes: frozenset[str]) -> Iterator[Item]:
     """Yield the files of a list; a path that leaves the list's folder has its name alone as its id."""
-    for _, line in _lines(path):
+    path = Path(text)
+    if not text or os.path.isdir(path):
+        got = f"{text!r:.120}, a folder" if text else "nothing after @"
+        raise InputError(f"{LIST}{text}: expected a list, such as @list.txt, got {got}")
+    for number, line in _lines(path):
+        place = f"{path}: line {number}"
+        if ADDRESS.match(check_name(line, place)):
+            raise InputError(f"{place}: expected a path, got the address {line!r:.120}; copy or mount its files first")
         name = PurePosixPath(line)
         inside = not name.is_absolute() and ".." not in name.parts
-        yield Item(id_of(name if inside else PurePosixPath(name.name), suffixes), path.parent / line)
+        id_path = name if inside else PurePosixPath(name.name)
+        yield Item(id_of(id_path, suffixes), path.parent / line, place=place)
 
 
 def _of_manifest(path: Path) -> Iterator[Item]:
     for number, line in _lines(path):
+        place = f"{path}: line {number}"
         try:
             entry = json.loads(line, object_pairs_hook=_object)
+        except json.JSONDecodeError as error:
+            got = f"{line!r:.60} ({error.msg} at character {error.colno})"
+            raise InputError(f"{place}: expected a JSON object, got {got}") from None
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: line {number}: expected a JSON object, got: {error!s:.100}") from None
-        yield _entry(path, f"{path}: line {number}", entry)
+            raise InputError(f"{place}: expected a JSON object, got: {error!s:.100}") from None
+        yield _entry(path, place, entry)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -209,12 +233,20 @@ def _entry(path: Path, place: str, entry: Any) -> Item:
         raise InputError(f"{place}: seed: expected an integer from 0 to 2**64 - 1, got {seed!r:.80}")
     if out is not None and not isinstance(out, str):
         raise InputError(f"{place}: out: expected a string, got {out!r:.80}")
-    return Item(str(name), path.parent / source, seed, out)
+    for key, text in (("id", str(name)), (sources[0], source), ("out", out or "")):
+        check_name(text, f"{place}: {key}")
+    return Item(str(name), path.parent / source, seed, out, place=place)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number and the text of every line that is not empty."""
     try:
+        with open(path, "rb") as content:
+            start = content.read(START)
+        kind = mistaken_kind(start)
+        if kind or start.startswith(UTF_16):
+            expected = "lines of text, got " + kind if kind else "lines of UTF-8, got UTF-16"
+            raise InputError(f"{path}: expected {expected}")
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             for number, line in enumerate(file, start=1):
                 if text := line.strip():

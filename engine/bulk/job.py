@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.bulk.items import Item
+from engine.bulk.items import LOCKS, Item
 from engine.bulk.locks import is_alone, locked, shard_locked
 from engine.checks.output_files import check_folder, replacing
 from engine.errors import InputError
 
-JOB, FAILED, LOCKS, GATE = "_job.json", "_failed.jsonl", ".engine-job", "gate"
+JOB, FAILED, GATE = "_job.json", "_failed.jsonl", "gate"
 SINCE = "since"  # key of _job.json: results that are not younger belong to an earlier job
 SHOWN = 3  # differences in a message
 REMEDY = "use another folder, or --overwrite to start the job anew"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -138,7 +139,7 @@ def _selected(request: Request) -> tuple[list[str], list[tuple[Item, str]], list
     targets = targets_of(items, suffix)
     for item, target in zip(items, targets, strict=True):
         result = request.folder / target
-        if result.exists() and item.path.exists() and result.samefile(item.path):
+        if os.path.exists(result) and os.path.exists(item.path) and os.path.samefile(result, item.path):
             raise InputError(f"-o: cannot write {str(result)!r:.200}: it is the input")
     number, count = request.shard
     own = [pair for pair in zip(items, targets, strict=True) if count == 1 or shard_of(pair[0], count) == number]

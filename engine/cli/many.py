@@ -17,7 +17,7 @@ from engine.bulk.summary import Summary, counted, span
 from engine.checks.output_files import Terminated
 from engine.cli.messages import notice, print_result, progress_stream, say
 from engine.cli.options import Group
-from engine.cli.parsing import FAILED, integer, number
+from engine.cli.parsing import FAILED, integer, number, path
 from engine.cli.progress import bar, changing_line, clock_time
 from engine.errors import InputError
 
@@ -35,7 +35,7 @@ def add_inputs(group: Group, text: str) -> None:
         group: receives the argument.
         text: the help.
     """
-    group.add_argument("input", metavar="IN", type=Path, nargs="+", help=text)
+    group.add_argument("input", metavar="IN", type=path, nargs="+", help=text)
 
 
 def add_many(parser: argparse.ArgumentParser, *, formats: bool) -> None:
@@ -77,6 +77,8 @@ def take_many(arguments: argparse.Namespace, suffix: str) -> bool:
         InputError: the options, -o and the inputs contradict each other.
     """
     inputs, text = arguments.input, arguments.output
+    if not text:
+        raise InputError("-o: expected a path, got an empty text")
     ends = text.endswith(("/", os.sep))
     is_folder = ends or (os.path.isdir(text) and Path(text).suffix.lower() != suffix)
     many = len(inputs) > 1 or is_folder or (str(inputs[0]) != PIPE and is_many(inputs[0]))

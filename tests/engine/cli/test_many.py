@@ -180,3 +180,10 @@ def test_missing_inputs_are_named_before_the_folder(workspace: Path, run: Run) -
             assert error.startswith(f"{name.rstrip('/')}") and "No such file or directory" in error
     Path("list.txt").write_text("mel.npy\n")
     assert error_of(run, "vocode", "list.txt", "-o", "out").endswith("a list of paths is @list.txt")
+
+
+def test_an_unset_variable_is_not_the_working_directory(workspace: Path, run: Run) -> None:
+    Path("a.npy").touch()
+    for command in ("vocode", "mel"):
+        assert error_of(run, command, "", "-o", "out/").startswith("IN: expected a path, got an empty text")
+        assert error_of(run, command, "a.npy", "-o", "") == "-o: expected a path, got an empty text"
