@@ -30,6 +30,7 @@ from engine.errors import InputError
 from engine.kernels import registry
 from engine.kernels.processors import default_threads
 from engine.voice.draft import check_white
+from engine.voice.loading import MAX_THREADS
 
 _LOG = logging.getLogger(__name__)
 MAX_WORKERS = 1024
@@ -112,16 +113,18 @@ def vocode_files(
     place = folder_of(folder)
     check_format(format)
     (seed,) = check_seed(seed, 1)
-    devices = [device] if isinstance(device, str) else list(device)
-    if not devices:
-        raise InputError("device: expected at least one device, got none")
+    devices = _check_devices(device)
+    if threads is not None:
+        check_count(threads, "threads", MAX_THREADS)
+    if ray is not None and not isinstance(ray, str):
+        raise InputError(f"ray: expected an address, got {type(ray).__name__}")
     network = read_network(model, mel_kind, weights)
     config = network.config
     if not config.n_mels:
         raise InputError("model: expected a network that takes a mel, got one without; use generate()")
     if draft is not None:
         check_white(config, energy_min)
-    if config.prior and resolve_energy_min(config, energy_min) is None:
+    if resolve_energy_min(config, energy_min) is None and config.prior:
         raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
     settings = replace(
         _settings(VOCODE, network, model, place, format),
@@ -142,6 +145,7 @@ def vocode_files(
             choice = cluster.choose(settings, calibrated)
         else:
             choice = registry.select(settings.device, precision, isa, calibrated)
+            _check_one_arithmetic(devices, choice, isa, calibrated)
         settings = replace(settings, precision=choice.precision, arithmetic=arithmetic_of(choice))
         request = Request(
             inputs=_listed(inputs),
@@ -270,6 +274,28 @@ def _listed(inputs: Inputs) -> list[Input]:
     if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
         raise InputError(f"inputs: expected paths, got {type(inputs).__name__}")
     return list(inputs)
+
+
+def _check_devices(device: str | Sequence[str]) -> list[str]:
+    if not isinstance(device, (str, list, tuple)):
+        raise InputError(f"device: expected a name or a list of names, got {type(device).__name__}")
+    devices = [device] if isinstance(device, str) else list(device)
+    if not devices:
+        raise InputError("device: expected at least one device, got none")
+    if others := [name for name in devices if not isinstance(name, str)]:
+        raise InputError(f"device: expected names, got {others[0]!r:.80}")
+    return devices
+
+
+def _check_one_arithmetic(devices: Sequence[str], first: registry.Choice, isa: str | None, calibrated: bool) -> None:
+    """Check before the work that all devices can be used, and that their results are those of the first."""
+    for device in devices[1:]:
+        arithmetic = arithmetic_of(registry.select(device, first.precision, isa, calibrated))
+        if arithmetic != arithmetic_of(first):
+            raise InputError(
+                f"device: expected devices that give the same bytes, got {devices[0]!r} ({arithmetic_of(first)}) and "
+                f"{device!r} ({arithmetic}); use one kind of device"
+            )
 
 
 def _check_shard(shard: tuple[int, int]) -> tuple[int, int]:

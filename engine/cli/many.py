@@ -25,7 +25,15 @@ PIPE = "-"
 SHOWN = 3  # failures that are printed; _failed.jsonl has all
 SUFFIXES = tuple(f".{name}" for name in (*AUDIO_FORMATS, MEL_FORMAT))  # an -o that ends so is meant to be a file
 # Options that need a folder as -o, and their values where they are absent.
-OPTIONS = {"format": None, "workers": None, "shard": None, "overwrite": False, "dry_run": False, "ray": None}
+OPTIONS = {
+    "format": None,
+    "workers": None,
+    "shard": None,
+    "overwrite": False,
+    "dry_run": False,
+    "ray": None,
+    "patience": None,
+}
 
 
 def add_inputs(group: Group, text: str) -> None:
@@ -59,8 +67,8 @@ def add_many(parser: argparse.ArgumentParser, *, formats: bool) -> None:
     group.add_argument("--dry-run", action="store_true", help="print how much there is to do, and write nothing")
     text = "run on a Ray cluster (extra 'ray'): that of this machine, host:port, or local to start one"
     group.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS", help=text)
-    text = "with --ray: give up when nothing was finished for so many minutes (default: 30)"
-    group.add_argument("--patience", type=number, default=int(PATIENCE // 60), metavar="MINUTES", help=text)
+    text = f"with --ray: give up when nothing was finished for so many minutes (default: {PATIENCE / 60:.0f})"
+    group.add_argument("--patience", type=number, metavar="MINUTES", help=text)
 
 
 def take_many(arguments: argparse.Namespace, suffix: str) -> bool:
@@ -154,12 +162,17 @@ def mel_many(arguments: argparse.Namespace) -> int:
 
 
 def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    patience = arguments.patience
+    if patience is not None and arguments.ray is None:
+        raise InputError("--patience: expected --ray beside it, got none")
+    if patience is not None and not patience > 0:
+        raise InputError(f"--patience: expected minutes above 0, got {patience}")
     return {
         "workers": arguments.workers,
         "shard": arguments.shard or (1, 1),
         "overwrite": arguments.overwrite,
         "ray": arguments.ray,
-        "patience": 60 * arguments.patience,
+        "patience": PATIENCE if patience is None else 60 * patience,
         "dry_run": arguments.dry_run,
     }
 
@@ -244,7 +257,7 @@ def _preview(summary: Summary) -> str:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 3/16, got {text!r:.80}")
     return int(match[1]), int(match[2])

@@ -21,7 +21,7 @@ from engine.bulk import api as bulk_api
 from engine.bulk.items import Item, seed_of
 from engine.bulk.job import FAILED, JOB, LOCKS
 from engine.bulk.tasks import Outcome, Settings, Work, Worker
-from engine.errors import InputError
+from engine.errors import InputError, UnavailableError
 from engine.voice import Voice
 from tests.engine.bulk.jobs import Job, digests
 from tests.support.commands import MEL, SMALL, save_network, unconditional_config
@@ -229,6 +229,12 @@ def test_arguments_are_checked_before_the_work(job: Job, tmp_path: Path) -> None
         ({"progress": 3}, "progress: expected a function of one Summary, got int"),
         ({"patience": 0}, "patience: expected a time above 0"),
         ({"device": []}, "device: expected at least one device"),
+        ({"device": 3}, "device: expected a name or a list of names, got int"),
+        ({"device": ["cpu", None]}, "device: expected names, got None"),
+        ({"threads": 0}, "threads: expected an integer from 1"),
+        ({"threads": "many"}, "threads: expected an integer from 1"),
+        ({"energy_min": 0.5}, "energy_min: only a PriorGrad network takes one"),
+        ({"ray": 3}, "ray: expected an address, got int"),
         ({"format": "mp3"}, "format: expected one of wav, flac, ogg"),
     ):
         with pytest.raises(InputError, match=message):
@@ -239,6 +245,18 @@ def test_arguments_are_checked_before_the_work(job: Job, tmp_path: Path) -> None
     prior = save_network(tmp_path / "prior.safetensors", replace(SMALL, prior=True))
     with pytest.raises(InputError, match="energy_min: a PriorGrad network needs"):
         vocode_files(job.mels, tmp_path / "out", model=prior)
+    with pytest.raises(InputError, match="energy_min: expected "):
+        vocode_files(job.mels, tmp_path / "out", model=prior, energy_min=float("nan"))
+    for device in ("cpu:0", "cuda", ""):
+        with pytest.raises(UnavailableError, match="device: "):
+            vocode_files(job.mels, tmp_path / "out", model=job.model, device=["cpu", device])
+    assert not (tmp_path / "out").exists()
+
+
+def test_devices_of_one_job_give_the_same_bytes(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.bulk.api.arithmetic_of", lambda choice: "; ".join(choice.reasons))
+    with pytest.raises(InputError, match=r"device: expected devices that give the same bytes, got 'auto' .* and 'cpu'"):
+        vocode_files(job.mels, tmp_path / "out", model=job.model, device=["auto", "cpu"])
     assert not (tmp_path / "out").exists()
 
 

@@ -138,9 +138,13 @@ def test_contradictions_are_errors(folder: Path, run: Run) -> None:
         (("mels", "mels/a.npy", "-o", "out"), "mels: expected results of different names, got 'a.wav' of both"),
         (("mels", "-o", "mels"), "mels: expected another folder than that of the results"),
         (("mels", "absent", "-o", "out"), "absent: cannot read it"),
+        (("mels", "-o", "out", "--patience", "3"), "--patience: expected --ray beside it"),
+        (("mels", "-o", "out", "--patience", "-1", "--ray"), "--patience: expected minutes above 0, got -1.0"),
+        (("mel.npy", "-o", "a.wav", "--patience", "3"), "--patience: expected a folder as -o"),
+        (("mels", "-o", "out", "--energy-min", "nan"), "--energy-min: only a PriorGrad network takes one"),
     ):
         assert message in error_of(run, "vocode", *arguments, *model)
-    for text in ("0/3", "4/3", "3", "a/b"):
+    for text in ("0/3", "4/3", "3", "a/b", "\u0661/3"):
         assert "--shard: expected I/N with I from 1 to N" in error_of(run, "vocode", "mels", "-o", "o", "--shard", text)
     assert "--model: expected a file or one of" in error_of(run, "vocode", "mels", "-o", "out", "--model", "voyce")
 
