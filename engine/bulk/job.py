@@ -64,7 +64,8 @@ class Folder:
             reason: the error.
         """
         line = json.dumps({"id": item.id, "path": str(item.path), "reason": reason}) + "\n"
-        with locked(self.path / LOCKS / "failures", wait=True), open(self.path / FAILED, "a", encoding="utf-8") as file:
+        path = self.path / FAILED
+        with locked(self.path / LOCKS / "failures", wait=True), naming(path), open(path, "a", encoding="utf-8") as file:
             file.write(line)
 
     def forget_failures(self, own: Iterable[str], all_ids: Iterable[str]) -> None:
@@ -183,7 +184,7 @@ def _established(
         if folder.is_done(target):  # by a clock that was set back since
             _remove(path / target)
     content = {**identity, SINCE: folder.since} if folder.since else dict(identity)
-    with replacing(path / JOB) as file:
+    with naming(path / JOB), replacing(path / JOB) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
     return folder
 
@@ -266,7 +267,22 @@ def _entry_of(line: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) and isinstance(entry.get("id"), str) else {}
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Name a file in the errors of writing it: those of a full disk have no name.
+
+    Args:
+        file: that is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def ends_the_job(error: BaseException) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +18,7 @@ from engine.audio.spectrogram import mel_settings
 from engine.audio.wav import is_encoded, read_channels, resample, to_mono
 from engine.bulk.formats import MEL_FORMAT, write_result
 from engine.bulk.identity import Network, arithmetic_of, read_network
-from engine.bulk.job import ends_the_job
+from engine.bulk.job import ends_the_job, naming
 from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import InputError, UnavailableError
@@ -198,16 +200,29 @@ class Worker:
         target = self._folder / work.target
         reason, seconds = "", 0.0
         try:
-            if target.parent not in self._folders:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._folders.add(target.parent)
-            write_result(target, self._settings.format, result, self._task.rate)
+            with naming(target):
+                self._make_folder(target.parent)
+                write_result(target, self._settings.format, result, self._task.rate)
             seconds = self._seconds(result)
         except Exception as error:
+            if not self._folder.is_dir():
+                gone = "the folder of the results is gone"
+                raise FileNotFoundError(errno.ENOENT, gone, str(self._folder)) from None
             if ends_the_job(error):
                 raise
             reason = f"{target}: cannot write it: {_reason(error)}"
         return Outcome(work.id, seconds, reason, outcome.warnings, outcome.notes)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create a folder below that of the results, which itself is not created again when it disappears."""
+        if folder == self._folder or folder in self._folders:
+            return
+        self._make_folder(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{str(folder)!r} is not a directory")
+        self._folders.add(folder)
 
     def _seconds(self, result: FloatArray) -> float:
         samples = len(result) if result.ndim == 1 else result.shape[1] * self._task.hop

@@ -154,6 +154,61 @@ def test_a_full_disk_ends_the_job(job: Job, tmp_path: Path, monkeypatch: pytest.
     assert vocode(job, tmp_path / "out").files == 8 and digests(tmp_path / "out") == job.expected
 
 
+def test_a_full_disk_names_the_file(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        vocode(job, tmp_path / "new")
+    assert error.value.filename == str(tmp_path / "new" / JOB)
+    monkeypatch.undo()
+    (tmp_path / "out").mkdir()
+
+    def full_later(descriptor: int) -> None:
+        if (tmp_path / "out" / JOB).exists():
+            full(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_later)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        vocode(job, tmp_path / "out")
+    assert error.value.filename.startswith(str(tmp_path / "out")) and error.value.filename.endswith(".wav")
+
+
+def test_a_result_that_is_too_large_has_failed_alone(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on file systems with a limit, and with `ulimit -f`: the longest is the first, and shorter ones have room."""
+    writing = formats.writing_wav
+
+    def limited(path: Path, rate: int) -> Any:
+        if path.name == "u04.wav":
+            raise OSError(errno.EFBIG, "File too large")
+        return writing(path, rate)
+
+    monkeypatch.setattr(formats, "writing_wav", limited)
+    summary = vocode(job, tmp_path / "out")
+    assert summary.files == 11 and summary.failures["even/u04"].endswith("u04.wav: cannot write it: File too large")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_that_disappears_ends_the_job(job: Job, tmp_path: Path, workers: int) -> None:
+    def remove(summary: Summary) -> None:
+        if summary.files == 1:
+            os.rename(tmp_path / "out", tmp_path / "moved")
+
+    with pytest.raises(OSError, match="the folder of the results is gone") as error:
+        vocode(job, tmp_path / "out", progress=remove, workers=workers)
+    assert error.value.filename == str(tmp_path / "out") and not (tmp_path / "out").exists()
+    assert vocode(job, tmp_path / "moved").done_before >= 1
+
+
+def test_a_file_in_place_of_a_subfolder(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "even").touch()
+    summary = vocode(job, tmp_path / "out")
+    assert (summary.files, summary.failed) == (6, 6)
+    assert summary.failures["even/u04"].endswith(f"u04.wav: cannot write it: '{tmp_path}/out/even' is not a directory")
+
+
 def test_a_result_that_cannot_be_written_has_failed_alone(job: Job, tmp_path: Path) -> None:
     lines = [{"id": name, "mel": str(job.mels / "u01.npy")} for name in ("a", "x" * 300, "b")]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))

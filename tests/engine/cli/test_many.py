@@ -174,7 +174,8 @@ def test_a_full_disk_says_how_to_resume(folder: Path, run: Run, monkeypatch: pyt
     monkeypatch.setattr("engine.bulk.tasks.write_result", full)
     status, out, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors")
     assert (status, out) == (FAILED, "")
-    assert err == ("engine: 0 of 2 files are done; the same command resumes\nengine: error: No space left on device\n")
+    error = f"engine: error: {Path('out/a.wav').absolute()}: No space left on device\n"
+    assert err == "engine: 0 of 2 files are done; the same command resumes\n" + error
 
 
 def test_missing_inputs_are_named_before_the_folder(workspace: Path, run: Run) -> None:
