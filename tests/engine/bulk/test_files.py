@@ -201,6 +201,30 @@ def test_a_folder_that_disappears_ends_the_job(job: Job, tmp_path: Path, workers
     assert vocode(job, tmp_path / "moved").done_before >= 1
 
 
+def test_a_mel_larger_than_memory(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = np.load
+
+    def limited(path: Path, **options: Any) -> Any:
+        if path.name == "large.npy":
+            raise MemoryError("Unable to allocate 59.6 GiB")
+        return load(path, **options)
+
+    monkeypatch.setattr(np, "load", limited)
+    np.save(tmp_path / "large.npy", MEL)
+    summary = vocode_files([tmp_path / "large.npy", job.mels], tmp_path / "out", model=job.model, device="cpu")
+    reason = f"not enough memory: {tmp_path / 'large.npy'}: Unable to allocate 59.6 GiB"
+    assert summary.files == 12 and summary.failures == {"large": reason}
+
+
+def test_files_that_are_cut_off_are_not_planned(job: Job, tmp_path: Path) -> None:
+    with open(tmp_path / "cut.npy", "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (80, 10**12)}
+        np.lib.format.write_array_header_1_0(file, header)
+    inputs = [tmp_path / "cut.npy", job.mels]
+    summary = vocode_files(inputs, tmp_path / "out", model=job.model, device="cpu", dry_run=True)
+    assert summary.failed == 1 and summary.seconds_left < 10 and "the file is cut off" in summary.failures["cut"]
+
+
 def test_a_file_in_place_of_a_subfolder(job: Job, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "even").touch()
