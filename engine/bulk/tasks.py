@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import errno
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from engine.audio.wav import is_encoded, read_channels, resample, to_mono
 from engine.bulk.formats import MEL_FORMAT, write_result
 from engine.bulk.identity import Network, arithmetic_of, read_network
 from engine.bulk.job import ends_the_job, naming
+from engine.bulk.recorded import recorded_warnings
 from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import InputError, UnavailableError
@@ -185,14 +185,13 @@ class Worker:
         """Return the results of a group, none after an error, and the outcome of every item."""
         notes: list[list[str]] = [[] for _ in works]
         reason = ""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with recorded_warnings() as caught:
             try:
                 results = self._task.compute(works, notes)
             except Exception as error:  # one input must not end the job, whatever is wrong with it
                 results, reason = [], _reason(error)
                 _LOG.debug("%s: %s", works[0].id, reason, exc_info=error)
-        texts = tuple(dict.fromkeys(str(warning.message) for warning in caught))
+        texts = tuple(dict.fromkeys(caught))
         rows = zip(works, notes, strict=True)
         return results, [Outcome(work.id, reason=reason, warnings=texts, notes=tuple(note)) for work, note in rows]
 
