@@ -192,3 +192,15 @@ def test_an_unset_variable_is_not_the_working_directory(workspace: Path, run: Ru
     for command in ("vocode", "mel"):
         assert error_of(run, command, "", "-o", "out/").startswith("IN: expected a path, got an empty text")
         assert error_of(run, command, "a.npy", "-o", "") == "-o: expected a path, got an empty text"
+
+
+def test_control_characters_of_names_are_escaped(folder: Path, run: Run) -> None:
+    """The names of a data set must not change the terminal."""
+    names = ("\x1b[31mred", "line\nbreak", "\u202eright", "\x9b2J", "\udcff", "caf\u00e9 \u2764")
+    for name in names:
+        Path(f"mels/{name}.npy").write_bytes(b"noise")
+    _, _, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors", "--dry-run")
+    lines = err.splitlines()
+    assert len(lines) == len(names) and all(line.isprintable() for line in lines)
+    shown = (r"\x1b[31mred: ", "line break: ", r"\u202eright: ", r"\x9b2J: ", r"\udcff: ", "caf\u00e9 \u2764: ")
+    assert {next(text for text in shown if line.startswith(f"engine: {text}")) for line in lines} == set(shown)
