@@ -58,13 +58,20 @@ def add_many(parser: argparse.ArgumentParser, *, formats: bool) -> None:
         names = f"{', '.join(AUDIO_FORMATS[:-1])} or {AUDIO_FORMATS[-1]}"
         text = f"{names}; flac and ogg need the extra 'audio' (default: {AUDIO_FORMATS[0]})"
         group.add_argument("--format", choices=AUDIO_FORMATS, metavar="FORMAT", help=text)
-    text = "number of processes, which share the threads and the devices (default: one per device)"
+    text = "number of processes, which share the threads (default: 1)"
+    if formats:
+        text = "number of processes, which share the threads and a --device such as cuda:0,cuda:1"
+        text += " (default: one per device)"
     group.add_argument("--workers", type=integer, metavar="N", help=text)
     text = "do the I-th of N parts alone, for job arrays: --shard 3/16; all parts may write into one folder"
     group.add_argument("--shard", type=_shard, metavar="I/N", help=text)
     text = "start the job anew: replace results, also those of another job"
     group.add_argument("--overwrite", action="store_true", help=text)
-    group.add_argument("--dry-run", action="store_true", help="print how much there is to do, and write nothing")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print how much there is to do and what cannot be read, and write nothing",
+    )
     text = "run on a Ray cluster (extra 'ray'): that of this machine, host:port, or local to start one"
     group.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS", help=text)
     text = f"with --ray: give up when nothing was finished for so many minutes (default: {PATIENCE / 60:.0f})"
