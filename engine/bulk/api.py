@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
+
 from engine.audio.folders import SUFFIXES as RECORDINGS
 from engine.audio.spectrogram import mel_settings
 from engine.bulk import identity
@@ -114,8 +116,8 @@ def vocode_files(
     check_format(format)
     (seed,) = check_seed(seed, 1)
     devices = _check_devices(device)
-    if threads is not None:
-        check_count(threads, "threads", MAX_THREADS)
+    threads = None if threads is None else check_count(threads, "threads", MAX_THREADS)
+    steps = int(steps) if isinstance(steps, np.integer) else steps  # the settings of workers are JSON
     if ray is not None and not isinstance(ray, str):
         raise InputError(f"ray: expected an address, got {type(ray).__name__}")
     network = read_network(model, mel_kind, weights)

@@ -332,6 +332,13 @@ def test_arguments_are_checked_before_the_work(job: Job, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+def test_integers_of_numpy(job: Job, tmp_path: Path) -> None:
+    options = {"workers": 2, "threads": 2, "steps": 3, "seed": 4}
+    numbers = {name: np.int64(value) for name, value in options.items()}
+    assert vocode(job, tmp_path / "out", **numbers, shard=(np.int64(1), np.int64(1))).files == 12
+    assert vocode(job, tmp_path / "out", **options).done_before == 12
+
+
 def test_devices_of_one_job_give_the_same_bytes(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.bulk.api.arithmetic_of", lambda choice: "; ".join(choice.reasons))
     with pytest.raises(InputError, match=r"device: expected devices that give the same bytes, got 'auto' .* and 'cpu'"):
