@@ -63,9 +63,12 @@ class Folder:
             item: the failed item.
             reason: the error.
         """
-        line = json.dumps({"id": item.id, "path": str(item.path), "reason": reason}) + "\n"
+        line = json.dumps({"id": item.id, "path": str(item.path), "reason": reason}).encode() + b"\n"
         path = self.path / FAILED
-        with locked(self.path / LOCKS / "failures", wait=True), naming(path), open(path, "a", encoding="utf-8") as file:
+        with locked(self.path / LOCKS / "failures", wait=True), naming(path), open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line  # after a line that was cut off
             file.write(line)
 
     def forget_failures(self, own: Iterable[str], all_ids: Iterable[str]) -> None:
