@@ -260,14 +260,14 @@ def _run(
 
 
 def _settings(task: str, network: Network, model: Model | None, folder: str | os.PathLike[str], form: str) -> Settings:
-    name = content = None
+    name, content, sha256 = None, None, ""
     if model is None or (isinstance(model, str) and model in NAMES):
         name = model  # a name is right on every machine
     elif isinstance(network.source.content, bytes):
         content = base64.b64encode(network.source.content).decode()
     else:
-        name = os.path.abspath(network.source.content)
-    return Settings(task, os.path.abspath(folder), form, name, content, weights=network.weights)
+        name, sha256 = os.path.abspath(network.source.content), network.sha256
+    return Settings(task, os.path.abspath(folder), form, name, content, sha256, weights=network.weights)
 
 
 def _listed(inputs: Inputs) -> list[Input]:

@@ -19,9 +19,10 @@ from engine.bulk.formats import MEL_FORMAT, write_result
 from engine.bulk.identity import Network, arithmetic_of, read_network
 from engine.bulk.job import ends_the_job, naming
 from engine.bulk.recorded import recorded_warnings
+from engine.checkpoint.bundled import source_of
 from engine.checks.arrays import FloatArray
 from engine.config import Config
-from engine.errors import InputError, UnavailableError
+from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.voice import Voice
 from engine.voice.api import load
 
@@ -39,6 +40,7 @@ class Settings:
         format: of the results.
         model: an absolute path, the name of a bundled network, or None for the bundled voice.
         content: the checkpoint itself in base64, in place of `model`.
+        sha256: of the file `model`, which a worker has to find; "" for any.
         mel_kind: see `engine.load`; for the task "mel" the kind to compute.
         weights: see `engine.load`.
         device: see `engine.load`; each worker has its own.
@@ -56,6 +58,7 @@ class Settings:
     format: str = MEL_FORMAT
     model: str | None = None
     content: str | None = None
+    sha256: str = ""
     mel_kind: str | None = None
     weights: str = "raw"
     device: str = "auto"
@@ -305,6 +308,11 @@ def _voice(settings: Settings) -> Voice:
         mel_kind=settings.mel_kind,
         weights=settings.weights,
     )
+    if settings.sha256 and source_of(settings.model).sha256() != settings.sha256:
+        raise CheckpointError(
+            f"{settings.model}: expected the checkpoint with which the job began, got another; restore it, or use "
+            "--overwrite"
+        )
     arithmetic = arithmetic_of(voice.choice)
     if settings.arithmetic not in ("", arithmetic):
         raise UnavailableError(

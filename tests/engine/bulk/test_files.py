@@ -21,7 +21,7 @@ from engine.bulk import api as bulk_api
 from engine.bulk.items import Item, seed_of
 from engine.bulk.job import FAILED, JOB, LOCKS
 from engine.bulk.tasks import Outcome, Settings, Work, Worker
-from engine.errors import InputError, UnavailableError
+from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.voice import Voice
 from tests.engine.bulk.jobs import Job, digests
 from tests.support.commands import MEL, SMALL, save_network, unconditional_config
@@ -105,6 +105,23 @@ def test_another_model_is_refused(job: Job, tmp_path: Path) -> None:
     assert digests(tmp_path / "out") == job.expected
     vocode_files(job.mels, tmp_path / "out", model=other, device="cpu", overwrite=True)
     assert not set(digests(tmp_path / "out").values()) & set(job.expected.values())
+
+
+def test_a_checkpoint_that_changes_during_the_job_ends_it(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a training writes its file again while a worker is replaced: results of two networks must not mix."""
+    model = save_network(tmp_path / "small.safetensors", SMALL)
+    load = tasks.load
+
+    def late(*arguments: Any, **options: Any) -> Voice:
+        save_network(model, replace(SMALL, residual_layers=2))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(tasks, "load", late)
+    with pytest.raises(CheckpointError, match=r"small\.safetensors: expected the checkpoint with which .* got another"):
+        vocode_files(job.mels, tmp_path / "out", model=model, device="cpu")
+    assert not digests(tmp_path / "out")
 
 
 def test_a_checkpoint_in_memory_is_the_same_job(job: Job, tmp_path: Path) -> None:
