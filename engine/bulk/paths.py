@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,13 @@ def folder_of(value: Any) -> Path:
         InputError: it is no path.
     """
     return Path(at_home(text_of(value, "folder")))
+
+
+def without_argument(reason: str) -> str:
+    """Return an error of a recording without the name of the argument: "path: 'a.wav': ..." becomes "a.wav: ...".
+
+    Args:
+        reason: the text of the error.
+    """
+    match = re.match(r"path: ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"): ", reason)
+    return f"{ast.literal_eval(match[1])}: {reason[match.end() :]}" if match else reason

@@ -18,6 +18,7 @@ from engine.audio.wav import is_encoded, read_channels, resample, to_mono
 from engine.bulk.formats import MEL_FORMAT, write_result
 from engine.bulk.identity import Network, arithmetic_of, read_network
 from engine.bulk.job import ends_the_job, naming
+from engine.bulk.paths import without_argument
 from engine.bulk.recorded import recorded_warnings
 from engine.checkpoint.bundled import source_of
 from engine.checks.arrays import FloatArray
@@ -323,7 +324,7 @@ def _voice(settings: Settings) -> Voice:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = without_argument(" ".join(str(error).split()))
     if isinstance(error, (InputError, UnavailableError)):
         return text
     if isinstance(error, MemoryError):

@@ -233,6 +233,16 @@ def test_a_mel_larger_than_memory(job: Job, tmp_path: Path, monkeypatch: pytest.
     assert summary.files == 12 and summary.failures == {"large": reason}
 
 
+@pytest.mark.parametrize("name", ["it's", '"quoted"', "plain"])
+def test_reasons_begin_with_the_file(job: Job, tmp_path: Path, name: str) -> None:
+    """Those of recordings too, whose errors name the argument of a function."""
+    path = tmp_path / f"{name}.wav"
+    path.write_bytes(b"RIFF")
+    for dry_run in (True, False):
+        summary = vocode_files(path, tmp_path / "out", model=job.model, device="cpu", dry_run=dry_run)
+        assert summary.failures[name].startswith(f"{path}: expected a RIFF WAV file, got")
+
+
 def test_files_that_are_cut_off_are_not_planned(job: Job, tmp_path: Path) -> None:
     with open(tmp_path / "cut.npy", "wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (80, 10**12)}
