@@ -157,8 +157,9 @@ def existing(path: Path, identity: Identity, targets: Sequence[str]) -> Folder:
         targets: the names of all results.
 
     Raises:
-        InputError: the folder has results of another job or of none.
+        InputError: the folder has results of another job or of none, or cannot be one.
     """
+    check_folder(path, writable=False)
     recorded = _recorded(path)
     difference = _difference(path, recorded, identity, targets)
     if difference and recorded is None and (recorded := _recorded(path)):  # another shard has just begun the job

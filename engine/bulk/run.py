@@ -19,6 +19,7 @@ from engine.bulk.plan import length_of, plan_works
 from engine.bulk.summary import BulkProgress, Summary
 from engine.bulk.tasks import Outcome, Settings, Work, Worker
 from engine.bulk.workers import run_workers
+from engine.checks.output_files import check_folder
 from engine.config import Config
 from engine.errors import InputError
 
@@ -97,7 +98,9 @@ def preview(request: Request) -> Summary:
     """
     targets, own, _ = _selected(request)
     done: Callable[[str], bool] = lambda target: False  # noqa: E731
-    if not request.overwrite:
+    if request.overwrite:
+        check_folder(request.folder, writable=False)
+    else:
         done = existing(request.folder, request.identity, targets).is_done
     todo = [(item, target) for item, target in own if not done(target)]
     works = plan_works(todo, request.config, request.seed)

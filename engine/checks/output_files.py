@@ -205,11 +205,12 @@ class _Unfinished:
             position += os.pwrite(descriptor, block, position)
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: Path, *, writable: bool = True) -> None:
     """Check before the work that results can be written into a folder, or that it can be created.
 
     Args:
         path: the folder; its parent must exist.
+        writable: whether a file must be possible there; otherwise only that the path is, or can be, a folder.
 
     Raises:
         InputError: the path is not a directory, or no file can be created there.
@@ -223,7 +224,10 @@ def check_folder(path: Path) -> None:
             raise InputError(f"{refusal}: {reason_of(error, path)}") from None
     if is_folder is False:
         raise InputError(f"{refusal}: it is not a directory")
-    _check_writable(path if is_folder else path.parent, refusal)
+    if writable:
+        _check_writable(path if is_folder else path.parent, refusal)
+    elif not is_folder and not path.parent.is_dir():
+        raise InputError(f"{refusal}: there is no directory {str(path.parent)!r}")
 
 
 def check_output(path: Path, suffix: str | tuple[str, ...], source: Path | None = None, *, option: str = "-o") -> None:

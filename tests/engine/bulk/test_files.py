@@ -315,6 +315,9 @@ def test_a_preview_writes_nothing(job: Job, tmp_path: Path) -> None:
     assert (summary.total, summary.done_before, summary.files) == (12, done, 0) and 0 < done < 12
     assert summary.seconds_left > 0 and vocode(job, tmp_path / "new", dry_run=True).done_before == 0
     assert vocode(job, tmp_path / "out", dry_run=True, overwrite=True).done_before == 0
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"-o: cannot write into .*: there is no directory"):
+            vocode(job, tmp_path / "absent" / "out", dry_run=True, overwrite=overwrite)
     assert sorted(tmp_path.rglob("*")) == before
 
 

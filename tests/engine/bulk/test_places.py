@@ -94,3 +94,18 @@ def test_results_from_the_future_are_those_of_the_earlier_job(tmp_path: Path) ->
         os.utime(tmp_path / "a.wav", (4e9, 4e9))
     with opened(tmp_path, overwrite=True, steps=50) as folder:
         assert not any(map(folder.is_done, TARGETS)) and (tmp_path / "s" / "b.wav").exists()
+
+
+def test_a_preview_refuses_impossible_places(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name, message in {
+        "file": "it is not a directory",
+        "file/new": f"there is no directory '{tmp_path}/file'",
+        "absent/new": f"there is no directory '{tmp_path}/absent'",
+        "link": "it is a link to 'nowhere', which does not exist",
+    }.items():
+        with pytest.raises(InputError) as error:
+            existing(tmp_path / name, IDENTITY, TARGETS)
+        assert str(error.value) == f"-o: cannot write into '{tmp_path / name}': {message}"
+    assert not existing(tmp_path / "new", IDENTITY, TARGETS).is_done("a.wav")
