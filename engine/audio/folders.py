@@ -48,7 +48,9 @@ class Recordings:
         return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
-def find_recordings(folder: Path, pattern: str, suffixes: Collection[str] = SUFFIXES) -> Recordings:
+def find_recordings(
+    folder: Path, pattern: str, suffixes: Collection[str] = SUFFIXES, *, every_link: bool = False
+) -> Recordings:
     """Find the recordings, or the files of other kinds, below a folder.
 
     Links are followed. A folder or file that is reached in several ways is read once, preferably without a link.
@@ -58,12 +60,14 @@ def find_recordings(folder: Path, pattern: str, suffixes: Collection[str] = SUFF
         pattern: of the paths below the folder, as `Path.glob` takes them. Names that begin with "." match only a part
             of the pattern that begins with ".".
         suffixes: of the files to find, in lower case.
+        every_link: find a file under its own name and that of every link to it.
     """
-    return _Search(folder, PurePosixPath(pattern).parts, suffixes).run()
+    return _Search(folder, PurePosixPath(pattern).parts, suffixes, every_link).run()
 
 
 class _Search:
-    def __init__(self, folder: Path, pattern: tuple[str, ...], suffixes: Collection[str]) -> None:
+    def __init__(self, folder: Path, pattern: tuple[str, ...], suffixes: Collection[str], every_link: bool) -> None:
+        self._every_link = every_link
         self._folder, self._pattern, self._suffixes = folder, pattern, suffixes
         self._files: dict[str, Path] = {}  # by their real paths, as everything below
         self._links: list[Path] = []  # to files
@@ -124,7 +128,7 @@ class _Search:
         """Add a file whose path matches the pattern."""
         if path.suffix.lower() not in self._suffixes or not entry.is_file():
             self._others[key] = path.suffix.lower()
-        elif entry.is_symlink():
+        elif entry.is_symlink() and not self._every_link:
             self._links.append(path)
         else:
             self._files.setdefault(key, path)

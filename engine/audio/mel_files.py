@@ -112,7 +112,7 @@ def count_frames(path: Path) -> int:
         path: a file that `read_mel` reads.
 
     Raises:
-        InputError: as `read_mel`. Errors in the values are found by reading them.
+        InputError: as `read_mel`. Errors in the values are found by reading them, as is the end of an archive.
     """
     shape = _read(path, _shape_of_npy, _shape_in_zip, _shape_in_safetensors)
     return _frames_of(path, tuple(shape))
@@ -258,34 +258,35 @@ def _load(path: Path, expected: str, read: Callable[[Path], Any]) -> Any:
         return read(path)
     except InputError:
         raise
+    except MemoryError as error:
+        raise MemoryError(f"{path}: {str(error) or 'not enough memory'}") from None
     except Exception as error:  # zipfile alone raises nine kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: expected {expected}, got a damaged or incomplete one ({reason:.160})") from None
 
 
 def _from_npy(path: Path) -> Any:
-    _header_of_npy(path, complete=True)
+    _header_of_npy(path)
     return np.load(path, allow_pickle=False)
 
 
 def _from_mapped_npy(path: Path) -> Any:
-    _header_of_npy(path, complete=True)
+    _header_of_npy(path)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _shape_of_npy(path: Path) -> tuple[int, ...]:
-    return _header_of_npy(path, complete=False).shape
+    return _header_of_npy(path).shape
 
 
-def _header_of_npy(path: Path, *, complete: bool) -> Header:
-    """Return the header of an .npy file, and check on request that the file is complete."""
+def _header_of_npy(path: Path) -> Header:
+    """Return the header of an .npy file, and check that the file is complete."""
     with open(path, "rb") as file:
         try:
             header = read_header(file)
             if header.dtype.hasobject:
                 raise InputError(_OBJECTS)
-            if complete:
-                check_size(header, os.fstat(file.fileno()).st_size - file.tell(), exact=False)
+            check_size(header, os.fstat(file.fileno()).st_size - file.tell(), exact=False)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         return header

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
+
+import numpy as np
 
 from engine.audio.folders import SUFFIXES as RECORDINGS
 from engine.audio.spectrogram import mel_settings
@@ -17,6 +18,7 @@ from engine.bulk.formats import MEL_FORMAT, check_format
 from engine.bulk.identity import Network, arithmetic_of, read_network
 from engine.bulk.inputs import MELS, Input
 from engine.bulk.job import Folder
+from engine.bulk.paths import folder_of
 from engine.bulk.plan import CLUSTER_FRAMES, GPU_FRAMES, grouped
 from engine.bulk.ray_cluster import Cluster, connected, for_cluster
 from engine.bulk.run import Outcomes, Request, in_processes, preview, run
@@ -30,6 +32,7 @@ from engine.errors import InputError
 from engine.kernels import registry
 from engine.kernels.processors import default_threads
 from engine.voice.draft import check_white
+from engine.voice.loading import MAX_THREADS
 
 _LOG = logging.getLogger(__name__)
 MAX_WORKERS = 1024
@@ -109,21 +112,24 @@ def vocode_files(
         UnavailableError: see `engine.load`; or an extra is missing, or the cluster does not answer.
         OSError: no further result can be written, for example because the disk is full.
     """
+    place = folder_of(folder)
     check_format(format)
     (seed,) = check_seed(seed, 1)
-    devices = [device] if isinstance(device, str) else list(device)
-    if not devices:
-        raise InputError("device: expected at least one device, got none")
+    devices = _check_devices(device)
+    threads = None if threads is None else check_count(threads, "threads", MAX_THREADS)
+    steps = int(steps) if isinstance(steps, np.integer) else steps  # the settings of workers are JSON
+    if ray is not None and not isinstance(ray, str):
+        raise InputError(f"ray: expected an address, got {type(ray).__name__}")
     network = read_network(model, mel_kind, weights)
     config = network.config
     if not config.n_mels:
         raise InputError("model: expected a network that takes a mel, got one without; use generate()")
     if draft is not None:
         check_white(config, energy_min)
-    if config.prior and resolve_energy_min(config, energy_min) is None:
+    if resolve_energy_min(config, energy_min) is None and config.prior:
         raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
     settings = replace(
-        _settings(VOCODE, network, model, folder, format),
+        _settings(VOCODE, network, model, place, format),
         mel_kind=mel_kind,
         device=devices[0],
         precision=precision,
@@ -141,10 +147,11 @@ def vocode_files(
             choice = cluster.choose(settings, calibrated)
         else:
             choice = registry.select(settings.device, precision, isa, calibrated)
+            _check_one_arithmetic(devices, choice, isa, calibrated)
         settings = replace(settings, precision=choice.precision, arithmetic=arithmetic_of(choice))
         request = Request(
             inputs=_listed(inputs),
-            folder=Path(folder),
+            folder=place,
             suffixes=MELS | RECORDINGS,
             identity=identity.vocoding(
                 network, choice, steps=steps, draft=draft, seed=seed, energy_min=energy_min, form=format
@@ -196,12 +203,13 @@ def mel_files(
         UnavailableError: an extra is missing, or the cluster does not answer.
         OSError: no further result can be written.
     """
+    place = folder_of(folder)
     network = read_network(model)
     mel_settings(with_kind(network.config, kind))
-    settings = replace(_settings(MEL, network, model, folder, MEL_FORMAT), mel_kind=kind, device="cpu")
+    settings = replace(_settings(MEL, network, model, place, MEL_FORMAT), mel_kind=kind, device="cpu")
     request = Request(
         inputs=_listed(inputs),
-        folder=Path(folder),
+        folder=place,
         suffixes=RECORDINGS,
         identity=identity.analysis(network, kind),
         config=network.config,
@@ -252,18 +260,44 @@ def _run(
 
 
 def _settings(task: str, network: Network, model: Model | None, folder: str | os.PathLike[str], form: str) -> Settings:
-    name = content = None
+    name, content, sha256 = None, None, ""
     if model is None or (isinstance(model, str) and model in NAMES):
         name = model  # a name is right on every machine
     elif isinstance(network.source.content, bytes):
         content = base64.b64encode(network.source.content).decode()
     else:
-        name = os.path.abspath(network.source.content)
-    return Settings(task, os.path.abspath(folder), form, name, content, weights=network.weights)
+        name, sha256 = os.path.abspath(network.source.content), network.sha256
+    return Settings(task, os.path.abspath(folder), form, name, content, sha256, weights=network.weights)
 
 
 def _listed(inputs: Inputs) -> list[Input]:
-    return [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    if isinstance(inputs, (str, os.PathLike)):
+        return [inputs]
+    if isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
+        raise InputError(f"inputs: expected paths, got {type(inputs).__name__}")
+    return list(inputs)
+
+
+def _check_devices(device: str | Sequence[str]) -> list[str]:
+    if not isinstance(device, (str, list, tuple)):
+        raise InputError(f"device: expected a name or a list of names, got {type(device).__name__}")
+    devices = [device] if isinstance(device, str) else list(device)
+    if not devices:
+        raise InputError("device: expected at least one device, got none")
+    if others := [name for name in devices if not isinstance(name, str)]:
+        raise InputError(f"device: expected names, got {others[0]!r:.80}")
+    return devices
+
+
+def _check_one_arithmetic(devices: Sequence[str], first: registry.Choice, isa: str | None, calibrated: bool) -> None:
+    """Check before the work that all devices can be used, and that their results are those of the first."""
+    for device in devices[1:]:
+        arithmetic = arithmetic_of(registry.select(device, first.precision, isa, calibrated))
+        if arithmetic != arithmetic_of(first):
+            raise InputError(
+                f"device: expected devices that give the same bytes, got {devices[0]!r} ({arithmetic_of(first)}) and "
+                f"{device!r} ({arithmetic}); use one kind of device"
+            )
 
 
 def _check_shard(shard: tuple[int, int]) -> tuple[int, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from engine.errors import InputError
 
+LOCKS = ".engine-job"  # the folder of locks beside the results
 SEEDS = 1  # version of `seed_of`, part of a job's identity
 
 
@@ -23,6 +24,7 @@ class Item:
         seed: of the noise, in place of the one that follows from the id.
         out: the name of the result below the folder, in place of the id with the suffix of the format.
         problem: why the input cannot be reached; "" if it may be.
+        place: the line of a list or a manifest, for errors.
     """
 
     id: str
@@ -30,6 +32,11 @@ class Item:
     seed: int | None = None
     out: str | None = None
     problem: str = ""
+    place: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        """Return the input for errors: its path, and the line that names it."""
+        return f"{str(self.path)!r:.120}{f' ({self.place})' if self.place else ''}"
 
 
 def id_of(path: Path | PurePosixPath, suffixes: Collection[str]) -> str:
@@ -88,16 +95,13 @@ def targets_of(items: Sequence[Item], suffix: str) -> list[str]:
     ids: dict[str, Item] = {}
     for item in items:
         if (other := ids.setdefault(item.id, item)) is not item and item.out != other.out:
-            raise InputError(
-                f"id: expected different ids, got {item.id!r:.120} for both {str(other.path)!r:.120} and "
-                f"{str(item.path)!r:.120}"
-            )
+            raise InputError(f"id: expected different ids, got {item.id!r:.120} for both {other} and {item}")
         target = _target_of(item, suffix)
         key = _composed(target).casefold()
         if key in seen:
             raise InputError(
                 f"inputs: expected results of different names, got {target!r:.120} of both "
-                f"{str(seen[key].path)!r:.120} and {str(item.path)!r:.120}; pass one of the two, a folder or a quoted "
+                f"{seen[key]} and {item}; pass one of the two, a folder or a quoted "
                 "pattern, which keep subfolders, or a manifest with ids"
             )
         seen[key] = item
@@ -107,7 +111,7 @@ def targets_of(items: Sequence[Item], suffix: str) -> list[str]:
             if parent.as_posix() in seen:
                 raise InputError(
                     f"inputs: expected results of different names, got {parent.as_posix()!r:.120} as the result of "
-                    f"{str(seen[parent.as_posix()].path)!r:.120} and as a folder for that of {str(item.path)!r:.120}"
+                    f"{seen[parent.as_posix()]} and as a folder for that of {item}"
                 )
     return targets
 
@@ -120,15 +124,12 @@ def _target_of(item: Item, suffix: str) -> str:
     leaves = (
         Path("folder", name).parts[:1] != ("folder",) or ".." in parts
     )  # the first is also true of "C:/x" on Windows
-    if leaves or not item.id or parts[-1] in ("", ".", suffix) or "\0" in name:
-        raise InputError(
-            f"{argument}: expected a name below the folder of the results, got {name!r:.120} for "
-            f"{str(item.path)!r:.120}"
-        )
+    is_hidden = path.parts[:1] and path.parts[0].lower() == LOCKS  # the locks may be deleted when no job runs
+    if leaves or is_hidden or not item.id or parts[-1] in ("", ".", suffix) or "\0" in name:
+        raise InputError(f"{argument}: expected a name below the folder of the results, got {name!r:.120} for {item}")
     if path.suffix.lower() != suffix:
         raise InputError(
-            f"{argument}: expected a name that ends in {suffix}, that of the format, got {name!r:.120} for "
-            f"{str(item.path)!r:.120}"
+            f"{argument}: expected a name that ends in {suffix}, that of the format, got {name!r:.120} for {item}"
         )
     return path.as_posix()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.bulk.items import Item
+from engine.bulk.items import LOCKS, Item
 from engine.bulk.locks import is_alone, locked, shard_locked
 from engine.checks.output_files import check_folder, replacing
 from engine.errors import InputError
 
-JOB, FAILED, LOCKS, GATE = "_job.json", "_failed.jsonl", ".engine-job", "gate"
+JOB, FAILED, GATE = "_job.json", "_failed.jsonl", "gate"
 SINCE = "since"  # key of _job.json: results that are not younger belong to an earlier job
 SHOWN = 3  # differences in a message
+REMEDY = "use another folder, or --overwrite to start the job anew"
 
 Identity = Mapping[str, Any]
 Shard = tuple[int, int]
@@ -43,7 +45,7 @@ class Folder:
     since: int = 0
 
     def is_done(self, target: str) -> bool:
-        """Return whether a result is there.
+        """Return whether a result is there: a file that is not empty.
 
         Args:
             target: its name in the folder.
@@ -52,7 +54,7 @@ class Folder:
             status = os.stat(self.path / target)
         except OSError:
             return False
-        return status.st_mtime_ns > self.since
+        return stat.S_ISREG(status.st_mode) and status.st_size > 0 and status.st_mtime_ns > self.since
 
     def add_failure(self, item: Item, reason: str) -> None:
         """Append a line to the list of failures.
@@ -61,8 +63,12 @@ class Folder:
             item: the failed item.
             reason: the error.
         """
-        line = json.dumps({"id": item.id, "path": str(item.path), "reason": reason}) + "\n"
-        with locked(self.path / LOCKS / "failures", wait=True), open(self.path / FAILED, "a", encoding="utf-8") as file:
+        line = json.dumps({"id": item.id, "path": str(item.path), "reason": reason}).encode() + b"\n"
+        path = self.path / FAILED
+        with locked(self.path / LOCKS / "failures", wait=True), naming(path), open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line  # after a line that was cut off
             file.write(line)
 
     def forget_failures(self, own: Iterable[str], all_ids: Iterable[str]) -> None:
@@ -112,8 +118,12 @@ def working_in(
             cannot be written.
     """
     check_folder(path)
+    if not overwrite:
+        existing(path, identity, targets)  # a folder that is refused gets no locks
     path.mkdir(exist_ok=True)
     locks = path / LOCKS
+    if os.path.lexists(locks) and not locks.is_dir():
+        raise InputError(f"-o: cannot write into {str(path)!r:.200}: {str(locks)!r:.200} is not a directory")
     locks.mkdir(exist_ok=True)
     held = shard_locked(locks, shard)
     with locked(locks / GATE, wait=True):  # processes that start at once establish the job one after the other
@@ -147,10 +157,14 @@ def existing(path: Path, identity: Identity, targets: Sequence[str]) -> Folder:
         targets: the names of all results.
 
     Raises:
-        InputError: the folder has results of another job or of none.
+        InputError: the folder has results of another job or of none, or cannot be one.
     """
+    check_folder(path, writable=False)
     recorded = _recorded(path)
-    if difference := _difference(path, recorded, identity, targets):
+    difference = _difference(path, recorded, identity, targets)
+    if difference and recorded is None and (recorded := _recorded(path)):  # another shard has just begun the job
+        difference = _difference(path, recorded, identity, targets)
+    if difference:
         raise InputError(difference)
     return Folder(path, int((recorded or {}).get(SINCE, 0)))
 
@@ -158,32 +172,40 @@ def existing(path: Path, identity: Identity, targets: Sequence[str]) -> Folder:
 def _established(
     path: Path, identity: Identity, targets: Sequence[str], own: Sequence[str], overwrite: bool, alone: bool
 ) -> Folder:
-    recorded = _recorded(path)
+    recorded = _recorded(path, is_replaced=overwrite)
     difference = _difference(path, recorded, identity, targets)
     if recorded is not None and not difference:
         folder = Folder(path, int(recorded.get(SINCE, 0)))
         for target in own if overwrite else ():
-            (path / target).unlink(missing_ok=True)
+            _remove(path / target)
         return folder
     if difference and not overwrite:
         raise InputError(difference)
     if difference and not alone:
         raise InputError(f"-o: another process writes into {str(path)!r:.200}; wait until it ends before --overwrite")
     folder = Folder(path, _now(path) if difference else 0)
+    for target in targets if folder.since else ():
+        if folder.is_done(target):  # by a clock that was set back since
+            _remove(path / target)
     content = {**identity, SINCE: folder.since} if folder.since else dict(identity)
-    with replacing(path / JOB) as file:
+    with naming(path / JOB), replacing(path / JOB) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
     return folder
 
 
+def _remove(result: Path) -> None:
+    """Remove an earlier result. A folder of that name stays, and is the failure of its item alone."""
+    if not result.is_dir() or result.is_symlink():
+        result.unlink(missing_ok=True)
+
+
 def _difference(path: Path, recorded: Identity | None, identity: Identity, targets: Sequence[str]) -> str:
     """Return why the results in a folder are not this job's, "" if they are or if there are none."""
-    remedy = "use another folder, or --overwrite to start the job anew"
     if recorded is None:
         there = next((target for target in targets if os.path.lexists(path / target)), None)
         if there is None:
             return ""
-        return f"-o: expected a folder without results, got {str(path / there)!r:.200} of no known job; {remedy}"
+        return f"-o: expected a folder without results, got {str(path / there)!r:.200} of no known job; {REMEDY}"
     names = [
         name for name in recorded.keys() | identity.keys() if name != SINCE and recorded.get(name) != identity.get(name)
     ]
@@ -193,7 +215,7 @@ def _difference(path: Path, recorded: Identity | None, identity: Identity, targe
         return ""
     more = f" and {len(differences) - SHOWN} more" if differences[SHOWN:] else ""
     listed = ", ".join(differences[:SHOWN]) + more
-    return f"-o: expected results of the same job in {str(path)!r:.200}, got {listed}; {remedy}"
+    return f"-o: expected results of the same job in {str(path)!r:.200}, got {listed}; {REMEDY}"
 
 
 def _is_digest(value: Any) -> bool:
@@ -205,17 +227,31 @@ def _shown(value: Any) -> str:
     return f"{text[:12]}..." if _is_digest(value) else f"{text:.60}"
 
 
-def _recorded(path: Path) -> Identity | None:
+def _recorded(path: Path, *, is_replaced: bool = False) -> Identity | None:
+    """Return the description of the job in a folder, None if there is none.
+
+    Args:
+        path: the folder.
+        is_replaced: whether a damaged description is taken for that of another job.
+
+    Raises:
+        InputError: the description is damaged.
+    """
+    file = path / JOB
     try:
-        content = json.loads((path / JOB).read_bytes())
+        if not stat.S_ISREG(os.stat(file).st_mode):  # a pipe would be waited for
+            raise ValueError("no regular file")
+        content = json.loads(file.read_bytes())
+        if not isinstance(content, dict) or not isinstance(content.get(SINCE, 0), int):
+            raise ValueError("other JSON")
     except FileNotFoundError:
         return None
-    except NotADirectoryError:
-        raise InputError(f"-o: cannot write into {str(path)!r:.200}: it is not a directory") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path / JOB}: expected the description of a job, got: {error!s:.100}") from None
-    if not isinstance(content, dict) or not isinstance(content.get(SINCE, 0), int):
-        raise InputError(f"{path / JOB}: expected the description of a job, got other JSON")
+    except OSError as error:
+        raise InputError(f"{file}: cannot read it: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        if is_replaced:
+            return {}
+        raise InputError(f"{file}: expected the description of a job, got {error!s:.100}; {REMEDY}") from None
     return content
 
 
@@ -235,7 +271,22 @@ def _entry_of(line: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) and isinstance(entry.get("id"), str) else {}
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Name a file in the errors of writing it: those of a full disk have no name.
+
+    Args:
+        file: that is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def ends_the_job(error: BaseException) -> bool:

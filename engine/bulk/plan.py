@@ -10,6 +10,7 @@ from engine.audio.lengths import count_samples
 from engine.audio.mel_files import count_frames, is_wav
 from engine.audio.wav import is_encoded
 from engine.bulk.items import Item, seed_of
+from engine.bulk.paths import without_argument
 from engine.bulk.tasks import Work
 from engine.checks.installation import how_to_install
 from engine.config import Config
@@ -52,7 +53,7 @@ def length_of(path: Path, config: Config) -> Length:
             return Length(-(-samples * config.sample_rate // (max(rate, 1) * config.hop)), rate)
         return Length(count_frames(path))
     except InputError as error:
-        return Length(0, problem=str(error))
+        return Length(0, problem=without_argument(str(error)))
 
 
 def plan_works(items: Sequence[tuple[Item, str]], config: Config, seed: int) -> list[Work]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from engine.bulk.plan import length_of, plan_works
 from engine.bulk.summary import BulkProgress, Summary
 from engine.bulk.tasks import Outcome, Settings, Work, Worker
 from engine.bulk.workers import run_workers
+from engine.checks.output_files import check_folder
 from engine.config import Config
 from engine.errors import InputError
 
@@ -96,7 +98,9 @@ def preview(request: Request) -> Summary:
     """
     targets, own, _ = _selected(request)
     done: Callable[[str], bool] = lambda target: False  # noqa: E731
-    if not request.overwrite:
+    if request.overwrite:
+        check_folder(request.folder, writable=False)
+    else:
         done = existing(request.folder, request.identity, targets).is_done
     todo = [(item, target) for item, target in own if not done(target)]
     works = plan_works(todo, request.config, request.seed)
@@ -131,13 +135,14 @@ def in_processes(settings: Sequence[Settings], groups: Sequence[Sequence[Work]])
 
 def _selected(request: Request) -> tuple[list[str], list[tuple[Item, str]], list[str]]:
     """Return the names of all results, the items of the shard with theirs, and the ids of all items."""
-    items, passed_by = find_items(request.inputs, request.folder, request.suffixes)
+    suffix = f".{request.settings.format}"
+    items, passed_by = find_items(request.inputs, request.folder, request.suffixes, suffix)
     if passed_by:
         _LOG.info("%s", passed_by)
-    targets = targets_of(items, f".{request.settings.format}")
+    targets = targets_of(items, suffix)
     for item, target in zip(items, targets, strict=True):
         result = request.folder / target
-        if result.exists() and item.path.exists() and result.samefile(item.path):
+        if os.path.exists(result) and os.path.exists(item.path) and os.path.samefile(result, item.path):
             raise InputError(f"-o: cannot write {str(result)!r:.200}: it is the input")
     number, count = request.shard
     own = [pair for pair in zip(items, targets, strict=True) if count == 1 or shard_of(pair[0], count) == number]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +17,13 @@ from engine.audio.spectrogram import mel_settings
 from engine.audio.wav import is_encoded, read_channels, resample, to_mono
 from engine.bulk.formats import MEL_FORMAT, write_result
 from engine.bulk.identity import Network, arithmetic_of, read_network
-from engine.bulk.job import ends_the_job
+from engine.bulk.job import ends_the_job, naming
+from engine.bulk.paths import without_argument
+from engine.bulk.recorded import recorded_warnings
+from engine.checkpoint.bundled import source_of
 from engine.checks.arrays import FloatArray
 from engine.config import Config
-from engine.errors import InputError, UnavailableError
+from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.voice import Voice
 from engine.voice.api import load
 
@@ -37,6 +41,7 @@ class Settings:
         format: of the results.
         model: an absolute path, the name of a bundled network, or None for the bundled voice.
         content: the checkpoint itself in base64, in place of `model`.
+        sha256: of the file `model`, which a worker has to find; "" for any.
         mel_kind: see `engine.load`; for the task "mel" the kind to compute.
         weights: see `engine.load`.
         device: see `engine.load`; each worker has its own.
@@ -54,6 +59,7 @@ class Settings:
     format: str = MEL_FORMAT
     model: str | None = None
     content: str | None = None
+    sha256: str = ""
     mel_kind: str | None = None
     weights: str = "raw"
     device: str = "auto"
@@ -183,14 +189,13 @@ class Worker:
         """Return the results of a group, none after an error, and the outcome of every item."""
         notes: list[list[str]] = [[] for _ in works]
         reason = ""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with recorded_warnings() as caught:
             try:
                 results = self._task.compute(works, notes)
             except Exception as error:  # one input must not end the job, whatever is wrong with it
                 results, reason = [], _reason(error)
                 _LOG.debug("%s: %s", works[0].id, reason, exc_info=error)
-        texts = tuple(dict.fromkeys(str(warning.message) for warning in caught))
+        texts = tuple(dict.fromkeys(caught))
         rows = zip(works, notes, strict=True)
         return results, [Outcome(work.id, reason=reason, warnings=texts, notes=tuple(note)) for work, note in rows]
 
@@ -198,16 +203,29 @@ class Worker:
         target = self._folder / work.target
         reason, seconds = "", 0.0
         try:
-            if target.parent not in self._folders:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._folders.add(target.parent)
-            write_result(target, self._settings.format, result, self._task.rate)
+            with naming(target):
+                self._make_folder(target.parent)
+                write_result(target, self._settings.format, result, self._task.rate)
             seconds = self._seconds(result)
         except Exception as error:
+            if not self._folder.is_dir():
+                gone = "the folder of the results is gone"
+                raise FileNotFoundError(errno.ENOENT, gone, str(self._folder)) from None
             if ends_the_job(error):
                 raise
             reason = f"{target}: cannot write it: {_reason(error)}"
         return Outcome(work.id, seconds, reason, outcome.warnings, outcome.notes)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create a folder below that of the results, which itself is not created again when it disappears."""
+        if folder == self._folder or folder in self._folders:
+            return
+        self._make_folder(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{str(folder)!r} is not a directory")
+        self._folders.add(folder)
 
     def _seconds(self, result: FloatArray) -> float:
         samples = len(result) if result.ndim == 1 else result.shape[1] * self._task.hop
@@ -291,6 +309,11 @@ def _voice(settings: Settings) -> Voice:
         mel_kind=settings.mel_kind,
         weights=settings.weights,
     )
+    if settings.sha256 and source_of(settings.model).sha256() != settings.sha256:
+        raise CheckpointError(
+            f"{settings.model}: expected the checkpoint with which the job began, got another; restore it, or use "
+            "--overwrite"
+        )
     arithmetic = arithmetic_of(voice.choice)
     if settings.arithmetic not in ("", arithmetic):
         raise UnavailableError(
@@ -301,7 +324,7 @@ def _voice(settings: Settings) -> Voice:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = without_argument(" ".join(str(error).split()))
     if isinstance(error, (InputError, UnavailableError)):
         return text
     if isinstance(error, MemoryError):

@@ -32,13 +32,14 @@ def run() -> None:
 def main() -> int:
     """Process groups until the parent ends the job, and return the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes stdin
-    results = os.fdopen(os.dup(1), "wb")
+    descriptor = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints must not come between the messages
     groups: queue.Queue[Any] = queue.Queue()
     with unwinding_on_signals():
         try:
             threading.Thread(target=_receive, args=(sys.stdin.buffer, groups), daemon=True).start()
-            return _work(groups, results)
+            with os.fdopen(descriptor, "wb") as results:
+                return _work(groups, results)
         except Terminated as ended:
             return ended.status
         except BrokenPipeError:

@@ -22,8 +22,9 @@ ATTEMPTS = 2  # of an item whose worker was killed
 STARTS = 3  # processes in a row that end before they are ready
 PATIENCE = 10.0  # seconds that a process has to end by itself
 ERRORS = {kind.__name__: kind for kind in (CheckpointError, InputError, UnavailableError, MemoryError)}
-# Not -m: it would put the working directory before the standard library, with whatever modules lie there.
-PROGRAM = "import sys; del sys.path[0]; from engine.bulk.worker import run; run()"
+# Not -m: it would put the working directory before the standard library, with whatever modules lie there. -c does so
+# too, as "", unless PYTHONSAFEPATH is set.
+PROGRAM = "import sys; sys.path[:] = sys.path[sys.path[0] == '' :]; from engine.bulk.worker import run; run()"
 # Threads of NumPy's linear algebra, read when NumPy is imported.
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from engine.checks.open_files import reason_of
 from engine.errors import InputError
 
 # Reasons why a file cannot be created beside the target, or cannot take its name. The target itself may be writable: a
@@ -204,19 +205,29 @@ class _Unfinished:
             position += os.pwrite(descriptor, block, position)
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: Path, *, writable: bool = True) -> None:
     """Check before the work that results can be written into a folder, or that it can be created.
 
     Args:
         path: the folder; its parent must exist.
+        writable: whether a file must be possible there; otherwise only that the path is, or can be, a folder.
 
     Raises:
         InputError: the path is not a directory, or no file can be created there.
     """
     refusal = f"-o: cannot write into {str(path)!r}"
-    if path.exists() and not path.is_dir():
+    try:
+        is_folder: bool | None = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:  # a loop of links, or a folder that must not be searched
+        is_folder = None
+        if os.path.islink(path):
+            raise InputError(f"{refusal}: {reason_of(error, path)}") from None
+    if is_folder is False:
         raise InputError(f"{refusal}: it is not a directory")
-    _check_writable(path if path.is_dir() else path.parent, refusal)
+    if writable:
+        _check_writable(path if is_folder else path.parent, refusal)
+    elif not is_folder and not path.parent.is_dir():
+        raise InputError(f"{refusal}: there is no directory {str(path.parent)!r}")
 
 
 def check_output(path: Path, suffix: str | tuple[str, ...], source: Path | None = None, *, option: str = "-o") -> None:

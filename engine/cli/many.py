@@ -17,7 +17,7 @@ from engine.bulk.summary import Summary, counted, span
 from engine.checks.output_files import Terminated
 from engine.cli.messages import notice, print_result, progress_stream, say
 from engine.cli.options import Group
-from engine.cli.parsing import FAILED, integer, number
+from engine.cli.parsing import FAILED, integer, number, path
 from engine.cli.progress import bar, changing_line, clock_time
 from engine.errors import InputError
 
@@ -25,7 +25,15 @@ PIPE = "-"
 SHOWN = 3  # failures that are printed; _failed.jsonl has all
 SUFFIXES = tuple(f".{name}" for name in (*AUDIO_FORMATS, MEL_FORMAT))  # an -o that ends so is meant to be a file
 # Options that need a folder as -o, and their values where they are absent.
-OPTIONS = {"format": None, "workers": None, "shard": None, "overwrite": False, "dry_run": False, "ray": None}
+OPTIONS = {
+    "format": None,
+    "workers": None,
+    "shard": None,
+    "overwrite": False,
+    "dry_run": False,
+    "ray": None,
+    "patience": None,
+}
 
 
 def add_inputs(group: Group, text: str) -> None:
@@ -35,7 +43,7 @@ def add_inputs(group: Group, text: str) -> None:
         group: receives the argument.
         text: the help.
     """
-    group.add_argument("input", metavar="IN", type=Path, nargs="+", help=text)
+    group.add_argument("input", metavar="IN", type=path, nargs="+", help=text)
 
 
 def add_many(parser: argparse.ArgumentParser, *, formats: bool) -> None:
@@ -50,17 +58,24 @@ def add_many(parser: argparse.ArgumentParser, *, formats: bool) -> None:
         names = f"{', '.join(AUDIO_FORMATS[:-1])} or {AUDIO_FORMATS[-1]}"
         text = f"{names}; flac and ogg need the extra 'audio' (default: {AUDIO_FORMATS[0]})"
         group.add_argument("--format", choices=AUDIO_FORMATS, metavar="FORMAT", help=text)
-    text = "number of processes, which share the threads and the devices (default: one per device)"
+    text = "number of processes, which share the threads (default: 1)"
+    if formats:
+        text = "number of processes, which share the threads and a --device such as cuda:0,cuda:1"
+        text += " (default: one per device)"
     group.add_argument("--workers", type=integer, metavar="N", help=text)
     text = "do the I-th of N parts alone, for job arrays: --shard 3/16; all parts may write into one folder"
     group.add_argument("--shard", type=_shard, metavar="I/N", help=text)
     text = "start the job anew: replace results, also those of another job"
     group.add_argument("--overwrite", action="store_true", help=text)
-    group.add_argument("--dry-run", action="store_true", help="print how much there is to do, and write nothing")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print how much there is to do and what cannot be read, and write nothing",
+    )
     text = "run on a Ray cluster (extra 'ray'): that of this machine, host:port, or local to start one"
     group.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS", help=text)
-    text = "with --ray: give up when nothing was finished for so many minutes (default: 30)"
-    group.add_argument("--patience", type=number, default=int(PATIENCE // 60), metavar="MINUTES", help=text)
+    text = f"with --ray: give up when nothing was finished for so many minutes (default: {PATIENCE / 60:.0f})"
+    group.add_argument("--patience", type=number, metavar="MINUTES", help=text)
 
 
 def take_many(arguments: argparse.Namespace, suffix: str) -> bool:
@@ -77,6 +92,8 @@ def take_many(arguments: argparse.Namespace, suffix: str) -> bool:
         InputError: the options, -o and the inputs contradict each other.
     """
     inputs, text = arguments.input, arguments.output
+    if not text:
+        raise InputError("-o: expected a path, got an empty text")
     ends = text.endswith(("/", os.sep))
     is_folder = ends or (os.path.isdir(text) and Path(text).suffix.lower() != suffix)
     many = len(inputs) > 1 or is_folder or (str(inputs[0]) != PIPE and is_many(inputs[0]))
@@ -152,12 +169,17 @@ def mel_many(arguments: argparse.Namespace) -> int:
 
 
 def _job_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    patience = arguments.patience
+    if patience is not None and arguments.ray is None:
+        raise InputError("--patience: expected --ray beside it, got none")
+    if patience is not None and not patience > 0:
+        raise InputError(f"--patience: expected minutes above 0, got {patience}")
     return {
         "workers": arguments.workers,
         "shard": arguments.shard or (1, 1),
         "overwrite": arguments.overwrite,
         "ray": arguments.ray,
-        "patience": 60 * arguments.patience,
+        "patience": PATIENCE if patience is None else 60 * patience,
         "dry_run": arguments.dry_run,
     }
 
@@ -242,7 +264,7 @@ def _preview(summary: Summary) -> str:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 3/16, got {text!r:.80}")
     return int(match[1]), int(match[2])

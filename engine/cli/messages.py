@@ -21,11 +21,11 @@ def say(message: str) -> None:
     """Print one line on stderr.
 
     Args:
-        message: the text; line breaks become spaces.
+        message: the text; line breaks become spaces, and characters that cannot be printed their escapes.
     """
     if sys.stderr is not None:
         with suppress(OSError):  # stderr is closed
-            print("engine: " + " ".join(message.splitlines()), file=sys.stderr)
+            print("engine: " + _printable(" ".join(message.splitlines())), file=sys.stderr)
 
 
 def notice(message: str) -> None:
@@ -119,6 +119,11 @@ def audio_result(voice: Voice, files: Sequence[object], real_time: RealTime) -> 
         "precision": voice.choice.precision,
         "threads": voice.threads,
     }
+
+
+def _printable(text: str) -> str:
+    """Return a text whose control characters, such as those in the name of a file, do not reach the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _is_quiet(arguments: argparse.Namespace) -> bool:

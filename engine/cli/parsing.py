@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 # The exit status of an error: of any other kind, in the input, and for lack of a device, a precision or an extra.
@@ -79,6 +80,17 @@ class Commands:
         )
         parser.set_defaults(run=run, parser=parser, names=names or {})
         return parser
+
+
+def path(text: str) -> Path:
+    """Convert the text of a path; an empty one, as of an unset variable, would be the working directory.
+
+    Args:
+        text: one word of the command line.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
 
 
 def integer(text: str) -> int:

@@ -247,7 +247,8 @@ the voice, analyzing a recording and writing the file are not included.
 With --json the last line is an object with the keys files, sample_rate,
 audio_seconds, work_seconds, rtf, times_real_time, device, isa, precision and
 threads; for many files with the keys folder, total, done_before, files, failed,
-failures, audio_seconds, audio_seconds_left and work_seconds.
+failures, audio_seconds, audio_seconds_left and work_seconds. There failures is
+the path of _failed.jsonl or null, and with --dry-run the reasons by id.
 """
 
 _EXAMPLES = """\

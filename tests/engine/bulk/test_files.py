@@ -21,7 +21,7 @@ from engine.bulk import api as bulk_api
 from engine.bulk.items import Item, seed_of
 from engine.bulk.job import FAILED, JOB, LOCKS
 from engine.bulk.tasks import Outcome, Settings, Work, Worker
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.voice import Voice
 from tests.engine.bulk.jobs import Job, digests
 from tests.support.commands import MEL, SMALL, save_network, unconditional_config
@@ -107,6 +107,23 @@ def test_another_model_is_refused(job: Job, tmp_path: Path) -> None:
     assert not set(digests(tmp_path / "out").values()) & set(job.expected.values())
 
 
+def test_a_checkpoint_that_changes_during_the_job_ends_it(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a training writes its file again while a worker is replaced: results of two networks must not mix."""
+    model = save_network(tmp_path / "small.safetensors", SMALL)
+    load = tasks.load
+
+    def late(*arguments: Any, **options: Any) -> Voice:
+        save_network(model, replace(SMALL, residual_layers=2))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(tasks, "load", late)
+    with pytest.raises(CheckpointError, match=r"small\.safetensors: expected the checkpoint with which .* got another"):
+        vocode_files(job.mels, tmp_path / "out", model=model, device="cpu")
+    assert not digests(tmp_path / "out")
+
+
 def test_a_checkpoint_in_memory_is_the_same_job(job: Job, tmp_path: Path) -> None:
     content = job.model.read_bytes()
     assert vocode_files(job.mels, tmp_path / "out", model=content, device="cpu", workers=2).files == 12
@@ -152,6 +169,95 @@ def test_a_full_disk_ends_the_job(job: Job, tmp_path: Path, monkeypatch: pytest.
     assert len(digests(tmp_path / "out")) == 4 and not (tmp_path / "out" / FAILED).exists()
     monkeypatch.undo()
     assert vocode(job, tmp_path / "out").files == 8 and digests(tmp_path / "out") == job.expected
+
+
+def test_a_full_disk_names_the_file(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        vocode(job, tmp_path / "new")
+    assert error.value.filename == str(tmp_path / "new" / JOB)
+    monkeypatch.undo()
+    (tmp_path / "out").mkdir()
+
+    def full_later(descriptor: int) -> None:
+        if (tmp_path / "out" / JOB).exists():
+            full(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_later)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        vocode(job, tmp_path / "out")
+    assert error.value.filename.startswith(str(tmp_path / "out")) and error.value.filename.endswith(".wav")
+
+
+def test_a_result_that_is_too_large_has_failed_alone(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on file systems with a limit, and with `ulimit -f`: the longest is the first, and shorter ones have room."""
+    writing = formats.writing_wav
+
+    def limited(path: Path, rate: int) -> Any:
+        if path.name == "u04.wav":
+            raise OSError(errno.EFBIG, "File too large")
+        return writing(path, rate)
+
+    monkeypatch.setattr(formats, "writing_wav", limited)
+    summary = vocode(job, tmp_path / "out")
+    assert summary.files == 11 and summary.failures["even/u04"].endswith("u04.wav: cannot write it: File too large")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_that_disappears_ends_the_job(job: Job, tmp_path: Path, workers: int) -> None:
+    def remove(summary: Summary) -> None:
+        if summary.files == 1:
+            os.rename(tmp_path / "out", tmp_path / "moved")
+
+    with pytest.raises(OSError, match="the folder of the results is gone") as error:
+        vocode(job, tmp_path / "out", progress=remove, workers=workers)
+    assert error.value.filename == str(tmp_path / "out") and not (tmp_path / "out").exists()
+    assert vocode(job, tmp_path / "moved").done_before >= 1
+
+
+def test_a_mel_larger_than_memory(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = np.load
+
+    def limited(path: Path, **options: Any) -> Any:
+        if path.name == "large.npy":
+            raise MemoryError("Unable to allocate 59.6 GiB")
+        return load(path, **options)
+
+    monkeypatch.setattr(np, "load", limited)
+    np.save(tmp_path / "large.npy", MEL)
+    summary = vocode_files([tmp_path / "large.npy", job.mels], tmp_path / "out", model=job.model, device="cpu")
+    reason = f"not enough memory: {tmp_path / 'large.npy'}: Unable to allocate 59.6 GiB"
+    assert summary.files == 12 and summary.failures == {"large": reason}
+
+
+@pytest.mark.parametrize("name", ["it's", '"quoted"', "plain"])
+def test_reasons_begin_with_the_file(job: Job, tmp_path: Path, name: str) -> None:
+    """Those of recordings too, whose errors name the argument of a function."""
+    path = tmp_path / f"{name}.wav"
+    path.write_bytes(b"RIFF")
+    for dry_run in (True, False):
+        summary = vocode_files(path, tmp_path / "out", model=job.model, device="cpu", dry_run=dry_run)
+        assert summary.failures[name].startswith(f"{path}: expected a RIFF WAV file, got")
+
+
+def test_files_that_are_cut_off_are_not_planned(job: Job, tmp_path: Path) -> None:
+    with open(tmp_path / "cut.npy", "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (80, 10**12)}
+        np.lib.format.write_array_header_1_0(file, header)
+    inputs = [tmp_path / "cut.npy", job.mels]
+    summary = vocode_files(inputs, tmp_path / "out", model=job.model, device="cpu", dry_run=True)
+    assert summary.failed == 1 and summary.seconds_left < 10 and "the file is cut off" in summary.failures["cut"]
+
+
+def test_a_file_in_place_of_a_subfolder(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "even").touch()
+    summary = vocode(job, tmp_path / "out")
+    assert (summary.files, summary.failed) == (6, 6)
+    assert summary.failures["even/u04"].endswith(f"u04.wav: cannot write it: '{tmp_path}/out/even' is not a directory")
 
 
 def test_a_result_that_cannot_be_written_has_failed_alone(job: Job, tmp_path: Path) -> None:
@@ -209,6 +315,9 @@ def test_a_preview_writes_nothing(job: Job, tmp_path: Path) -> None:
     assert (summary.total, summary.done_before, summary.files) == (12, done, 0) and 0 < done < 12
     assert summary.seconds_left > 0 and vocode(job, tmp_path / "new", dry_run=True).done_before == 0
     assert vocode(job, tmp_path / "out", dry_run=True, overwrite=True).done_before == 0
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"-o: cannot write into .*: there is no directory"):
+            vocode(job, tmp_path / "absent" / "out", dry_run=True, overwrite=overwrite)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -229,6 +338,12 @@ def test_arguments_are_checked_before_the_work(job: Job, tmp_path: Path) -> None
         ({"progress": 3}, "progress: expected a function of one Summary, got int"),
         ({"patience": 0}, "patience: expected a time above 0"),
         ({"device": []}, "device: expected at least one device"),
+        ({"device": 3}, "device: expected a name or a list of names, got int"),
+        ({"device": ["cpu", None]}, "device: expected names, got None"),
+        ({"threads": 0}, "threads: expected an integer from 1"),
+        ({"threads": "many"}, "threads: expected an integer from 1"),
+        ({"energy_min": 0.5}, "energy_min: only a PriorGrad network takes one"),
+        ({"ray": 3}, "ray: expected an address, got int"),
         ({"format": "mp3"}, "format: expected one of wav, flac, ogg"),
     ):
         with pytest.raises(InputError, match=message):
@@ -239,6 +354,25 @@ def test_arguments_are_checked_before_the_work(job: Job, tmp_path: Path) -> None
     prior = save_network(tmp_path / "prior.safetensors", replace(SMALL, prior=True))
     with pytest.raises(InputError, match="energy_min: a PriorGrad network needs"):
         vocode_files(job.mels, tmp_path / "out", model=prior)
+    with pytest.raises(InputError, match="energy_min: expected "):
+        vocode_files(job.mels, tmp_path / "out", model=prior, energy_min=float("nan"))
+    for device in ("cpu:0", "cuda", ""):
+        with pytest.raises(UnavailableError, match="device: "):
+            vocode_files(job.mels, tmp_path / "out", model=job.model, device=["cpu", device])
+    assert not (tmp_path / "out").exists()
+
+
+def test_integers_of_numpy(job: Job, tmp_path: Path) -> None:
+    options = {"workers": 2, "threads": 2, "steps": 3, "seed": 4}
+    numbers = {name: np.int64(value) for name, value in options.items()}
+    assert vocode(job, tmp_path / "out", **numbers, shard=(np.int64(1), np.int64(1))).files == 12
+    assert vocode(job, tmp_path / "out", **options).done_before == 12
+
+
+def test_devices_of_one_job_give_the_same_bytes(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.bulk.api.arithmetic_of", lambda choice: "; ".join(choice.reasons))
+    with pytest.raises(InputError, match=r"device: expected devices that give the same bytes, got 'auto' .* and 'cpu'"):
+        vocode_files(job.mels, tmp_path / "out", model=job.model, device=["auto", "cpu"])
     assert not (tmp_path / "out").exists()
 
 

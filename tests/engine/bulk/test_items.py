@@ -75,6 +75,20 @@ def test_a_result_is_no_folder_of_another() -> None:
         targets_of(items("a", "a.wav/b"), ".wav")
 
 
+def test_errors_name_the_lines_of_a_manifest() -> None:
+    path = Path("u.npy")
+    with pytest.raises(InputError, match=r"got 'a\.wav' of both 'u\.npy' \(m: line 1\) and 'u\.npy' \(m: line 9\)"):
+        targets_of([Item("a", path, place="m: line 1"), Item("a", path, place="m: line 9")], ".wav")
+    with pytest.raises(InputError, match=r"got '\.\./a\.wav' for 'u\.npy' \(m: line 3\)"):
+        targets_of([Item("../a", path, place="m: line 3")], ".wav")
+
+
+@pytest.mark.parametrize("name", [".engine-job/gate", "x/../.engine-job/a", "./.engine-job/a", ".ENGINE-JOB/a"])
+def test_no_result_is_among_the_locks(name: str) -> None:
+    with pytest.raises(InputError, match="id: expected a name"):
+        targets_of(items(name), ".wav")
+
+
 def test_one_id_has_one_result() -> None:
     with pytest.raises(InputError, match="id: expected different ids, got 'a'"):
         targets_of([Item("a", Path("1.npy")), Item("a", Path("2.npy"), out="b.wav")], ".wav")

@@ -101,6 +101,16 @@ def test_failures_are_listed_until_they_are_tried_again(tmp_path: Path) -> None:
         assert not (tmp_path / FAILED).exists()
 
 
+def test_a_failure_after_a_line_that_is_cut_off(tmp_path: Path) -> None:
+    """As after a full disk or a kill: the next shard begins a line of its own."""
+    with opened(tmp_path) as folder:
+        (tmp_path / FAILED).write_text('{"id": "a", "pa')
+        folder.add_failure(Item("b", Path("b.npy")), "broken")
+        assert json.loads((tmp_path / FAILED).read_text().splitlines()[1])["id"] == "b"
+        folder.forget_failures([], ["a", "b"])
+        assert [json.loads(line)["id"] for line in (tmp_path / FAILED).read_text().splitlines()] == ["b"]
+
+
 def test_failures_of_inputs_that_are_gone_are_not_listed(tmp_path: Path) -> None:
     there = tmp_path / "there.npy"
     there.write_bytes(b"x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -113,6 +114,34 @@ def test_modules_in_the_working_directory_are_not_imported(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(workers.sys, "path", [path for path in workers.sys.path if path])
     assert vocode_files(job.mels, tmp_path / "out", model=job.model, device="cpu", workers=2).files == 12
+
+
+@pytest.mark.parametrize("safe_path", ["", "1"])
+def test_workers_import_the_package_of_their_parent(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe_path: str
+) -> None:
+    """With PYTHONSAFEPATH, the first entry of sys.path is not the working directory."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(
+        f"import atexit, os, sys; open({str(tmp_path / 'paths')!r}, 'a')\n"
+        "class Seen:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'engine.bulk.worker':\n"
+        f"            open({str(tmp_path / 'paths')!r}, 'a').write(repr(sys.path) + '\\n')\n"
+        "sys.meta_path.insert(0, Seen())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    monkeypatch.setenv("PYTHONSAFEPATH", safe_path)
+    vocode_files(job.mels, tmp_path / "out", model=job.model, device="cpu", workers=2)
+    paths = [ast.literal_eval(line) for line in (tmp_path / "paths").read_text().splitlines()]
+    assert len(paths) == 2 and all(path[0] == str(tmp_path / "first") for path in paths)
+
+
+def test_workers_close_their_files(job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("PYTHONWARNINGS", "error::ResourceWarning")
+        vocode_files(job.mels, tmp_path / "out", model=job.model, device="cpu", workers=2)
+    assert capfd.readouterr().err == ""
 
 
 def test_warnings_of_loading_come_once(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

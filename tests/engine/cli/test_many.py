@@ -138,9 +138,13 @@ def test_contradictions_are_errors(folder: Path, run: Run) -> None:
         (("mels", "mels/a.npy", "-o", "out"), "mels: expected results of different names, got 'a.wav' of both"),
         (("mels", "-o", "mels"), "mels: expected another folder than that of the results"),
         (("mels", "absent", "-o", "out"), "absent: cannot read it"),
+        (("mels", "-o", "out", "--patience", "3"), "--patience: expected --ray beside it"),
+        (("mels", "-o", "out", "--patience", "-1", "--ray"), "--patience: expected minutes above 0, got -1.0"),
+        (("mel.npy", "-o", "a.wav", "--patience", "3"), "--patience: expected a folder as -o"),
+        (("mels", "-o", "out", "--energy-min", "nan"), "--energy-min: only a PriorGrad network takes one"),
     ):
         assert message in error_of(run, "vocode", *arguments, *model)
-    for text in ("0/3", "4/3", "3", "a/b"):
+    for text in ("0/3", "4/3", "3", "a/b", "\u0661/3"):
         assert "--shard: expected I/N with I from 1 to N" in error_of(run, "vocode", "mels", "-o", "o", "--shard", text)
     assert "--model: expected a file or one of" in error_of(run, "vocode", "mels", "-o", "out", "--model", "voyce")
 
@@ -170,7 +174,8 @@ def test_a_full_disk_says_how_to_resume(folder: Path, run: Run, monkeypatch: pyt
     monkeypatch.setattr("engine.bulk.tasks.write_result", full)
     status, out, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors")
     assert (status, out) == (FAILED, "")
-    assert err == ("engine: 0 of 2 files are done; the same command resumes\nengine: error: No space left on device\n")
+    error = f"engine: error: {Path('out/a.wav').absolute()}: No space left on device\n"
+    assert err == "engine: 0 of 2 files are done; the same command resumes\n" + error
 
 
 def test_missing_inputs_are_named_before_the_folder(workspace: Path, run: Run) -> None:
@@ -180,3 +185,22 @@ def test_missing_inputs_are_named_before_the_folder(workspace: Path, run: Run) -
             assert error.startswith(f"{name.rstrip('/')}") and "No such file or directory" in error
     Path("list.txt").write_text("mel.npy\n")
     assert error_of(run, "vocode", "list.txt", "-o", "out").endswith("a list of paths is @list.txt")
+
+
+def test_an_unset_variable_is_not_the_working_directory(workspace: Path, run: Run) -> None:
+    Path("a.npy").touch()
+    for command in ("vocode", "mel"):
+        assert error_of(run, command, "", "-o", "out/").startswith("IN: expected a path, got an empty text")
+        assert error_of(run, command, "a.npy", "-o", "") == "-o: expected a path, got an empty text"
+
+
+def test_control_characters_of_names_are_escaped(folder: Path, run: Run) -> None:
+    """The names of a data set must not change the terminal."""
+    names = ("\x1b[31mred", "line\nbreak", "\u202eright", "\x9b2J", "caf\u00e9 \u2764")
+    for name in names:
+        Path(f"mels/{name}.npy").write_bytes(b"noise")
+    _, _, err = run("vocode", "mels", "-o", "out", "--model", "small.safetensors", "--dry-run")
+    lines = err.splitlines()
+    assert len(lines) == len(names) and all(line.isprintable() for line in lines)
+    shown = (r"\x1b[31mred: ", "line break: ", r"\u202eright: ", r"\x9b2J: ", "caf\u00e9 \u2764: ")
+    assert {next(text for text in shown if line.startswith(f"engine: {text}")) for line in lines} == set(shown)
