@@ -33,6 +33,7 @@ from engine.kernels import registry
 from engine.kernels.processors import default_threads
 from engine.voice.draft import check_white
 from engine.voice.loading import MAX_THREADS
+from engine.voice.matching import check_match
 
 _LOG = logging.getLogger(__name__)
 MAX_WORKERS = 1024
@@ -51,6 +52,7 @@ def vocode_files(
     model: Model | None = "voice",
     steps: int | str | None = None,
     draft: str | None = None,
+    match_mel: float | None = None,
     seed: int = 0,
     energy_min: float | None = None,
     device: str | Sequence[str] = "auto",
@@ -87,6 +89,7 @@ def vocode_files(
         model: see `engine.load`.
         steps: see `Voice.vocode`.
         draft: None or "griffin-lim", see `Voice.vocode`.
+        match_mel: see `Voice.vocode`.
         seed: of the job. The seed of an item follows from it and from the item's id; that of a manifest comes first.
         energy_min: see `Voice.vocode`.
         device: see `engine.load`; several devices get a worker each.
@@ -137,6 +140,7 @@ def vocode_files(
         threads=threads,
         steps=steps,
         draft=draft,
+        match_mel=check_match(match_mel, config),
         energy_min=energy_min,
     )
     if ray is not None:
@@ -154,7 +158,14 @@ def vocode_files(
             folder=place,
             suffixes=MELS | RECORDINGS,
             identity=identity.vocoding(
-                network, choice, steps=steps, draft=draft, seed=seed, energy_min=energy_min, form=format
+                network,
+                choice,
+                steps=steps,
+                draft=draft,
+                match_mel=settings.match_mel,
+                seed=seed,
+                energy_min=energy_min,
+                form=format,
             ),
             config=config,
             settings=settings,

@@ -71,6 +71,7 @@ def vocoding(
     *,
     steps: int | str | None,
     draft: str | None,
+    match_mel: float | None,
     seed: int,
     energy_min: float | None,
     form: str,
@@ -82,6 +83,7 @@ def vocoding(
         choice: precision and instruction set.
         steps: see `Voice.vocode`.
         draft: see `Voice.vocode`.
+        match_mel: see `Voice.vocode`.
         seed: of the job.
         energy_min: see `Voice.vocode`.
         form: the format of the results.
@@ -92,8 +94,10 @@ def vocoding(
         check_name(draft, network.config)
         plan = schedule_of_draft(network.config, steps)
     begin = {} if draft is None else {"draft": draft}
+    end = {} if match_mel is None else {"match_mel": f"{match_mel!r}"}
     return {
         **begin,
+        **end,
         "task": "vocode",
         "checkpoint": network.sha256,
         "network": _digest(network.config.to_json()),

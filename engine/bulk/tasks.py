@@ -50,6 +50,7 @@ class Settings:
         threads: of one worker; None for all of its machine.
         steps: see `Voice.vocode`.
         draft: see `Voice.vocode`.
+        match_mel: see `Voice.vocode`.
         energy_min: see `Voice.vocode`.
         arithmetic: the class of instruction sets with the same bytes, which a worker has to have; "" for any.
     """
@@ -68,6 +69,7 @@ class Settings:
     threads: int | None = None
     steps: int | str | None = None
     draft: str | None = None
+    match_mel: float | None = None
     energy_min: float | None = None
     arithmetic: str = ""
 
@@ -243,7 +245,8 @@ class _Vocoding:
     def compute(self, works: Sequence[Work], notes: Sequence[list[str]]) -> list[FloatArray]:
         mels = [read_as_mel(Path(work.path), self._voice.config, note) for work, note in zip(works, notes, strict=True)]
         settings = self._settings
-        options: dict[str, Any] = {"steps": settings.steps, "draft": settings.draft, "energy_min": settings.energy_min}
+        names = ("steps", "draft", "match_mel", "energy_min")
+        options: dict[str, Any] = {name: getattr(settings, name) for name in names}
         if len(works) == 1:
             return [self._voice.vocode(mels[0], seed=works[0].seed, **options)]
         return self._voice.vocode(mels, seed=[work.seed for work in works], **options)

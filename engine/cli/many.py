@@ -134,6 +134,7 @@ def vocode_many(arguments: argparse.Namespace) -> int:
             model=arguments.model,
             steps=arguments.steps,
             draft=arguments.draft,
+            match_mel=arguments.match_mel,
             seed=arguments.seed,
             energy_min=arguments.energy_min,
             device=arguments.device.split(","),

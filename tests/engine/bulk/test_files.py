@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -95,11 +96,24 @@ def test_drafts_are_those_of_the_voice(job: Job, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_matched_audio_is_that_of_the_voice(job: Job, tmp_path: Path, workers: int) -> None:
+    voice, name = engine.load(job.model, device="cpu"), "even/u04"
+    mel, seed = np.load(job.mels / f"{name}.npy"), seed_of(Item(name, Path()), 0)
+    for gain in (1.5, math.inf):
+        vocode(job, tmp_path / f"{gain}", match_mel=gain, workers=workers)
+        audio = read_wav(tmp_path / f"{gain}" / f"{name}.wav")[0]
+        np.testing.assert_allclose(audio, voice.vocode(mel, seed=seed, match_mel=gain), atol=1.01 / 32768)
+    with pytest.raises(InputError, match="match_mel: expected the largest gain"):
+        vocode(job, tmp_path / "new", match_mel=0.5)
+    assert not (tmp_path / "new").exists()
+
+
 def test_another_model_is_refused(job: Job, tmp_path: Path) -> None:
     vocode(job, tmp_path / "out")
     other = save_network(tmp_path / "other.safetensors", replace(SMALL, residual_layers=2))
     others = ({"model": other}, {"precision": "fp32", "steps": "full"}, {"seed": 1}, {"isa": "generic"})
-    for options in (*others, {"draft": "griffin-lim"}, {"draft": "griffin-lim", "steps": 6}):
+    for options in (*others, {"draft": "griffin-lim"}, {"draft": "griffin-lim", "steps": 6}, {"match_mel": 1}):
         with pytest.raises(InputError, match=r"expected results of the same job .*--overwrite"):
             vocode_files(job.mels, tmp_path / "out", **{"model": job.model, "device": "cpu", **options})
     assert digests(tmp_path / "out") == job.expected

@@ -97,7 +97,7 @@ def test_options_reach_the_library(folder: Path, run: Run, monkeypatch: pytest.M
     monkeypatch.setattr("engine.cli.many.vocode_files", vocode_files)
     model = ("--model", "small.safetensors")
     options = "--format flac --workers 3 --shard 2/4 --overwrite --device cuda:0,cuda:1 --seed 5 --steps full"
-    more = "--draft griffin-lim "
+    more = "--draft griffin-lim --match-mel inf "
     more += "--precision fp32 --mel-kind lmnt --weights ema --energy-min 0.5 --patience 2 --isa avx2 --threads 8"
     assert run("vocode", "mels", "mel.npy", "-o", "out", *options.split(), *more.split(), *model, "--ray")[0] == 0
     assert callable(seen.pop("progress")) and seen == {
@@ -106,6 +106,7 @@ def test_options_reach_the_library(folder: Path, run: Run, monkeypatch: pytest.M
         "model": "small.safetensors",
         "steps": "full",
         "draft": "griffin-lim",
+        "match_mel": float("inf"),
         "seed": 5,
         "energy_min": 0.5,
         "device": ["cuda:0", "cuda:1"],
