@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from engine.audio.mel_inversion import SMALLEST, magnitudes
-from engine.audio.overlap import Array, Run, Spectrum, blocks_of, in_rounds, windowed
+from engine.audio.overlap import Array, Run, Spectrum, blocks_of, in_rounds, joined, windowed
 from engine.audio.spectrogram import HOP, KINDS, N_FFT
 from engine.checks.arrays import FloatArray
 
@@ -63,7 +63,7 @@ def griffin_lim(
 
 
 def _with_random_phases(size: Array, seed: int, run: Run) -> Array:
-    """Return frames [T, 1024] of the magnitudes [T, 513]."""
+    """Return the waveform [256 T + 768] of the magnitudes [T, 513]."""
     frames = np.empty((len(size), N_FFT))
     phases = np.random.default_rng(seed).random(size.shape)
 
@@ -71,7 +71,7 @@ def _with_random_phases(size: Array, seed: int, run: Run) -> Array:
         frames[block] = windowed(np.exp(2j * np.pi * phases[block]) * size[block])
 
     list(run(begin, blocks_of(len(size))))
-    return frames
+    return joined(frames)
 
 
 def trimmed(audio: Array, frames: int, kind: str) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Correction of a waveform towards a mel spectrogram, band by band."""
+"""Correction of a waveform towards a mel spectrogram, band by band, as a whole or piece by piece."""
 
 from __future__ import annotations
 
@@ -7,26 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from engine.audio.mel_inversion import SMALLEST, Triangles, bank_and_bands
-from engine.audio.overlap import Array, Run, Spectrum, frames_of, in_rounds
-from engine.audio.spectrogram import HOP, KINDS, N_FFT, WINDOW
+from engine.audio.mel_inversion import SMALLEST, Triangles
+from engine.audio.overlap import PARTS, Array, Run, Spectrum, in_rounds
+from engine.audio.spectrogram import HOP, KINDS, N_FFT, bank_of
 from engine.checks.arrays import FloatArray
 
 ROUNDS = 2  # more change little
+DELAY = N_FFT + (ROUNDS - 1) * (PARTS - 1) * HOP - 1  # samples that a stream waits for behind a sample
 
 
-def matched(
-    audio: Array,
-    mel: Array,
-    sample_rate: int,
-    *,
-    kind: str = "lmnt",
-    fmax: float | None = None,
-    largest_gain: float = 1.0,
-    threads: int = 1,
-    each_round: Callable[[], None] | None = None,
-) -> FloatArray:
-    """Return audio whose bands are scaled towards those of a mel.
+class MelMatch:
+    """Scales the bands of audio towards those of a mel.
 
     With S = STFT(x), B the filter bank of the mel and m its magnitudes, a round is::
 
@@ -36,34 +27,137 @@ def matched(
     what the mel does not have, such as the noise of a network between words. Larger gains also restore what is missing,
     which helps only if a waveform with this mel exists.
 
+    Attributes:
+        count: M.
+        pad: samples by which the front-end of the mel extends the audio at its beginning.
+
     Args:
-        audio: float [256 T].
-        mel: float [M, T].
+        bands: M.
         sample_rate: sample rate in Hz.
         kind: kind of the mel, a key of `engine.audio.spectrogram.KINDS`.
         fmax: the highest frequency of the mel in Hz, None for the kind's.
         largest_gain: of a band in each round, at least 1; math.inf for no limit.
+    """
+
+    def __init__(
+        self, bands: int, sample_rate: int, *, kind: str = "lmnt", fmax: float | None = None, largest_gain: float = 1.0
+    ) -> None:
+        bank = bank_of(kind, sample_rate, bands, None, fmax)
+        self._triangles = Triangles(bank)
+        self._outside = (bank.sum(axis=0) <= 0.0)[:, None]
+        self._kind, self._largest = KINDS[kind], largest_gain
+        self.count, self.pad = bands, self._kind.pad
+
+    def bands(self, mel: Array) -> Array:
+        """Return the magnitudes [M, T] of a mel without its compression."""
+        return self._kind.expand(mel.astype(np.float64))
+
+    def padded(self, audio: Array, frames: int) -> Array:
+        """Return audio that is extended by its mirror image, as the front-end does, for all frames of its mel."""
+        length = HOP * (frames - 1) + N_FFT
+        return np.pad(audio, (self.pad, max(0, length - self.pad - len(audio))), "reflect")[:length]
+
+    def run(
+        self, padded: Array, bands: Array, run: Run = map, each_round: Callable[[], None] | None = None
+    ) -> FloatArray:
+        """Return the audio of frames: float32 in [-1, 1], of the length of `padded`.
+
+        Args:
+            padded: [256 T + 768].
+            bands: [M, T] magnitudes.
+            run: see `in_rounds`.
+            each_round: see `in_rounds`.
+        """
+
+        def scale(spectrum: Spectrum, block: slice) -> Spectrum:
+            sums = self._triangles.collect(np.abs(spectrum).T)
+            gains = np.minimum(bands[:, block] / np.maximum(sums, SMALLEST), self._largest)
+            spectrum *= (self._triangles.mean(gains) + self._outside).T
+            return spectrum
+
+        audio = in_rounds(padded, ROUNDS, scale, run, each_round)
+        return np.clip(audio, -1.0, 1.0).astype(np.float32)
+
+
+def matched(
+    audio: Array, mel: Array, match: MelMatch, *, threads: int = 1, each_round: Callable[[], None] | None = None
+) -> FloatArray:
+    """Return audio [256 T] whose bands are scaled towards those of its mel.
+
+    Args:
+        audio: float [256 T].
+        mel: float [M, T].
+        match: the front-end and the largest gain.
         threads: threads that share the frames. The result does not depend on them.
         each_round: called before every round; an exception of it ends the computation.
-
-    Returns:
-        float32 [256 T] in [-1, 1].
     """
-    bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
-    triangles = Triangles(bank)
-    outside = (bank.sum(axis=0) <= 0.0)[:, None]
-    pad, length = KINDS[kind].pad, HOP * (mel.shape[1] - 1) + N_FFT
-    padded = np.pad(audio.astype(np.float64), (pad, max(0, length - pad - len(audio))), "reflect")[:length]
-
-    def scale(spectrum: Spectrum, block: slice) -> Spectrum:
-        sums = triangles.collect(np.abs(spectrum.T))
-        gains = np.minimum(bands[:, block] / np.maximum(sums, SMALLEST), largest_gain)
-        spectrum *= (triangles.mean(gains) + outside).T
-        return spectrum
-
+    padded = match.padded(audio.astype(np.float64), mel.shape[1])
     with ThreadPoolExecutor(threads) as pool:
         run: Run = pool.map if threads > 1 else map
-        # The frames of a waveform with the window of the analysis and that of the synthesis overlap to the waveform.
-        audio = in_rounds(frames_of(padded) * WINDOW**2, ROUNDS, scale, run, each_round)
-    result: FloatArray = np.clip(audio[pad:][: HOP * mel.shape[1]], -1.0, 1.0).astype(np.float32)
-    return result
+        result = match.run(padded, match.bands(mel), run, each_round)
+    return result[match.pad :][: HOP * mel.shape[1]]
+
+
+class MatchedStream:
+    """The audio of `matched`, identical to the last byte, while the audio is still arriving.
+
+    It follows the audio at a distance of `DELAY` samples or less. The frames of the mel come before their audio.
+
+    Args:
+        match: the front-end and the largest gain.
+    """
+
+    def __init__(self, match: MelMatch) -> None:
+        self._match = match
+        self._first = 0  # the frame with which the bands and the extended audio begin
+        self._bands = match.bands(np.empty((match.count, 0)))
+        self._padded: Array = np.empty(0)
+        self._returned = 0  # samples of the extended audio; 0 before it is extended
+
+    @property
+    def bytes(self) -> int:
+        """Working memory in bytes."""
+        return self._bands.nbytes + self._padded.nbytes
+
+    def add(self, mel: Array) -> None:
+        """Append mel frames [M, n]."""
+        self._bands = np.concatenate([self._bands, self._match.bands(mel)], axis=1)
+
+    def feed(self, audio: Array) -> FloatArray:
+        """Take audio [n], and return what became final, maybe nothing."""
+        pad = self._match.pad
+        self._padded = np.concatenate([self._padded, audio.astype(np.float64)])
+        if not self._returned:
+            if len(self._padded) <= pad:  # too few for the mirror image
+                return np.empty(0, np.float32)
+            self._extend(np.concatenate([self._padded[pad:0:-1], self._padded]))
+        frames = (len(self._padded) - N_FFT) // HOP + 1
+        return self._take(frames, HOP * (self._first + frames - (ROUNDS - 1) * (PARTS - 1)))
+
+    def finish(self) -> FloatArray:
+        """Return the rest of the audio."""
+        frames = self._bands.shape[1]
+        total = self._first + frames
+        if not total:
+            return np.empty(0, np.float32)
+        if not self._returned:
+            self._extend(self._match.padded(self._padded, total))
+        missing = HOP * (frames - 1) + N_FFT - len(self._padded)
+        self._padded = np.concatenate([self._padded, self._padded[-2 : -2 - missing : -1]])
+        return self._take(frames, self._match.pad + HOP * total)
+
+    def _extend(self, padded: Array) -> None:
+        self._padded, self._returned = padded, self._match.pad
+
+    def _take(self, frames: int, end: int) -> FloatArray:
+        """Return the audio up to a sample of the extended audio, from this many frames, and drop what is not needed."""
+        if end <= self._returned:
+            return np.empty(0, np.float32)
+        audio = self._match.run(self._padded[: HOP * (frames - 1) + N_FFT], self._bands[:, :frames])
+        begin = HOP * self._first
+        result = audio[self._returned - begin : end - begin]
+        self._returned = end
+        past = max(0, end // HOP - ROUNDS * (PARTS - 1) - self._first)  # frames behind all that follows
+        self._first += past
+        self._bands, self._padded = self._bands[:, past:].copy(), self._padded[HOP * past :]
+        return result

@@ -53,32 +53,38 @@ def blocks_of(count: int, size: int = BLOCK) -> list[slice]:
 
 
 def in_rounds(
-    frames: Array, rounds: int, update: Update, run: Run = map, each_round: Callable[[], None] | None = None
+    audio: Array, rounds: int, update: Update, run: Run = map, each_round: Callable[[], None] | None = None
 ) -> Array:
     """Replace a waveform by that of its updated spectrum, again and again.
 
     Args:
-        frames: [T, 1024] windowed frames of the waveform; overwritten.
+        audio: [256 T + 768].
         rounds: number of updates.
         update: called with the spectrum of a block of frames and the block, in any order and in several threads.
         run: `map` of an executor, to share the blocks among its threads. The result does not depend on it.
         each_round: called before every round; an exception of it ends the computation.
 
     Returns:
-        The waveform.
+        The waveform, of the same length.
     """
-    blocks, energy, updated = blocks_of(len(frames)), _energy(len(frames)), np.empty_like(frames)
+    hops = audio.reshape(-1, HOP)
+    count = len(hops) - PARTS + 1
+    blocks, energy = blocks_of(count), _energy(count)
+    frames, updated = np.empty((2, count, N_FFT))
+
+    def begin(block: slice) -> None:
+        updated[block] = windowed(update(spectrum(hops[block.start : block.stop + PARTS - 1]), block))
 
     def advance(block: slice) -> None:
-        audio = _added(frames, block) / energy[block.start : block.stop + PARTS - 1]
-        updated[block] = windowed(update(spectrum(audio), block))
+        part = _added(frames, block) / energy[block.start : block.stop + PARTS - 1]
+        updated[block] = windowed(update(spectrum(part), block))
 
-    for _ in range(rounds):
+    for number in range(rounds):
         if each_round is not None:
             each_round()
-        list(run(advance, blocks))
+        list(run(advance if number else begin, blocks))
         frames, updated = updated, frames
-    return (_added(frames) / energy).ravel()
+    return (_added(frames) / energy).ravel() if rounds else audio
 
 
 def _energy(frames: int) -> Array:

@@ -136,9 +136,8 @@ def _vocode(arguments: argparse.Namespace) -> None:
 
 
 def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
-    for name, value in (("--draft", arguments.draft), ("--match-mel", arguments.match_mel)):
-        if value is not None:
-            raise InputError(f"{name}: expected a whole mel and a file as -o, got a stream")
+    if arguments.draft:
+        raise InputError("--draft: expected a whole mel and a file as -o, got a stream")
     to_stdout = str(arguments.output) == PIPE
     if to_stdout and arguments.json:
         raise InputError("--json: expected a file as OUT.wav, got -; stdout has the audio")
@@ -151,7 +150,13 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
     with (
         progress_bar(progress_stream(arguments) if frames else None) as progress,
         writing_pcm(sys.stdout.buffer) if to_stdout else writing_wav(arguments.output, voice.sample_rate) as write,
-        voice.stream(mels, steps=arguments.steps, seed=arguments.seed, energy_min=arguments.energy_min) as chunks,
+        voice.stream(
+            mels,
+            steps=arguments.steps,
+            seed=arguments.seed,
+            energy_min=arguments.energy_min,
+            match_mel=arguments.match_mel,
+        ) as chunks,
     ):
         for chunk in chunks:
             write(chunk)

@@ -41,10 +41,8 @@ async def vocode(call: Call, body: bytes) -> None:
     voice = service.vocoder(options.precision)
     samples = mel.shape[1] * voice.hop
     check_reflection(voice.config, samples)
-    if options.needs_whole_mel:
-        purpose = "for Griffin-Lim" if options.draft else "beside match_mel"
-        check_length(samples, voice.sample_rate, service.limits.baseline_seconds, purpose)
     if options.draft is not None:
+        check_length(samples, voice.sample_rate, service.limits.baseline_seconds, "for Griffin-Lim")
         check_frames(mel.shape[1])
     answer = _Answer(call, options, voice.sample_rate)
     async with call.slot(), _vocoded(call, voice, mel, options) as chunks:
@@ -191,7 +189,7 @@ async def _parsed(call: Call, parse: Callable[[], Any]) -> Any:
 async def _vocoded(call: Call, voice: Voice, mel: FloatArray, options: Options) -> AsyncIterator[AsyncIterator[bytes]]:
     """Run the vocoder for the block and yield its encoded audio.
 
-    A CPU computes it in a stream, beside a draft and match_mel in one piece, and a GPU in a batch.
+    A CPU computes it in a stream, beside a draft in one piece, and a GPU in a batch.
     """
     service = call.service
     if voice.choice.precision in service.batchers:
@@ -200,11 +198,11 @@ async def _vocoded(call: Call, voice: Voice, mel: FloatArray, options: Options) 
         yield _one(options.encode(audio))
         return
     cancel = threading.Event()
-    if not options.needs_whole_mel:
+    if options.draft is None:
         slots, energy_min = service.limits.slots, service.energy_min
         run = work.vocode(voice, iter([mel]), options, energy_min=energy_min, streams=slots, cancel=cancel)
     else:
-        run = work.whole(voice, mel, options, energy_min=service.energy_min, cancel=cancel)
+        run = work.refine(voice, mel, options, energy_min=service.energy_min, cancel=cancel)
     async with work.running(service.executor, run, cancel, service.limits.outbox_bytes) as chunks:
         yield chunks
 

@@ -51,7 +51,7 @@ def _vocode() -> Json:
     precision = _option("precision", "one of the precisions in /v1/models", {"type": "string"})
     stream = _option("stream", "1 sends audio as it becomes final", {"enum": ["0", "1"], "default": "0"})
     draft = _option("draft", "a waveform that the last steps refine; not beside stream=1", {"enum": [GRIFFIN_LIM]})
-    text = "the largest gain of a band towards the mel, a number from 1 on or inf; not beside stream=1"
+    text = "the largest gain of a band towards the mel, a number from 1 on or inf"
     match = _option("match_mel", text, {"type": "string"})
     return {
         "summary": "A mel spectrogram or a recording to audio: the bytes of Voice.vocode",

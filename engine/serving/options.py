@@ -18,13 +18,12 @@ from engine.voice.draft import GRIFFIN_LIM, check_name, schedule_of_draft
 from engine.voice.matching import check_match
 
 VOCODE = ("seed", "steps", "draft", "match_mel", "precision", "format", "stream")
-STREAM = ("type", "seed", "steps", "precision", "format")
+STREAM = ("type", "seed", "steps", "match_mel", "precision", "format")
 GENERATE = ("seed", "steps", "label", "guidance", "seconds", "format")
 FORMATS = {"s16": 2, "f32": 4}  # bytes of a sample
-_WHOLE_MEL = {
-    "draft": "Griffin-Lim needs the whole mel",
-    "match_mel": "it needs the whole mel",
-}
+_WHOLE_MEL = (
+    "draft: expected none for a stream, because Griffin-Lim needs the whole mel; use POST /v1/vocode without stream"
+)
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,6 @@ class Options:
         return samples.astype("<f4").tobytes() if self.format == "f32" else pcm16(samples).tobytes()
 
     @property
-    def needs_whole_mel(self) -> bool:
-        """Whether the audio cannot be computed in a stream."""
-        return self.draft is not None or self.match_mel is not None
-
-    @property
     def width(self) -> int:
         """Bytes of a sample."""
         return FORMATS[self.format]
@@ -89,8 +83,8 @@ def parse_options(
         InputError: an option is unknown or has an impossible value.
     """
     for name in values:
-        if name in _WHOLE_MEL and names is STREAM:
-            raise _no_stream(name)
+        if name == "draft" and names is STREAM:
+            raise InputError(_WHOLE_MEL)
         if name not in names:
             raise InputError(f"{name:.40}: expected one of the options {', '.join(names)}, got another")
     seed = _integer(values.get("seed", 0), "seed")
@@ -116,9 +110,8 @@ def parse_options(
     stream = values.get("stream", False)
     if stream not in ("0", "1", "true", "false", True, False):
         raise InputError(f"stream: expected 0 or 1, got {stream!r:.40}")
-    for name in _WHOLE_MEL:
-        if values.get(name) is not None and stream in ("1", "true", True):
-            raise _no_stream(name)
+    if draft is not None and stream in ("1", "true", True):
+        raise InputError(_WHOLE_MEL)
     return Options(
         seed=check_seed(seed, 1)[0],
         steps=steps,
@@ -130,12 +123,6 @@ def parse_options(
         label=label,
         guidance=_number(values.get("guidance"), "guidance"),
         seconds=_number(values.get("seconds"), "seconds"),
-    )
-
-
-def _no_stream(name: str) -> InputError:
-    return InputError(
-        f"{name}: expected none for a stream, because {_WHOLE_MEL[name]}; use POST /v1/vocode without stream"
     )
 
 

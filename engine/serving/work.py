@@ -232,7 +232,12 @@ def vocode(
 
     def work(outbox: Outbox) -> None:
         with voice.open_stream(
-            steps=options.steps, seed=options.seed, energy_min=energy_min, cancel=cancel, streams=streams
+            steps=options.steps,
+            seed=options.seed,
+            energy_min=energy_min,
+            match_mel=options.match_mel,
+            cancel=cancel,
+            streams=streams,
         ) as stream:
             for piece in pieces:
                 for chunk in stream.chunks(piece):
@@ -243,10 +248,10 @@ def vocode(
     return work
 
 
-def whole(
+def refine(
     voice: Voice, mel: FloatArray, options: Options, *, energy_min: float | None, cancel: Event
 ) -> Callable[[Outbox], None]:
-    """Return work that turns a whole mel into audio, by way of a draft or matched to the mel.
+    """Return work that turns a whole mel into audio by way of a draft.
 
     Args:
         voice: the network, on a CPU.

@@ -1,19 +1,20 @@
-"""Audio matched to its mel after the last step."""
+"""Audio matched to its mel after the last step, of whole calls and of streams."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from engine.audio.mel_match import matched
+from engine.audio.mel_match import MatchedStream, MelMatch, matched
 from engine.audio.spectrogram import mel_settings
 from engine.checks.arrays import FloatArray, on_device
 from engine.config import Config
 from engine.errors import InputError
 from engine.sampling.item import Event, Item, stop_if_set
+from engine.sampling.loops import StreamWindow
 
 
 def check_match(gain: Any, config: Config) -> float | None:
@@ -41,6 +42,13 @@ def check_match(gain: Any, config: Config) -> float | None:
     return float(gain)
 
 
+def front_end(config: Config, gain: float) -> MelMatch:
+    """Return the match of a network's audio to its mels, see `check_match`."""
+    settings = mel_settings(config)
+    kind, fmax = settings["kind"], settings["fmax"]
+    return MelMatch(config.n_mels, config.sample_rate, kind=kind, fmax=fmax, largest_gain=gain)
+
+
 def match_items(
     audios: Sequence[Any], items: Sequence[Item], gain: float, config: Config, threads: int, event: Event | None
 ) -> list[FloatArray]:
@@ -57,20 +65,53 @@ def match_items(
     Raises:
         Cancelled: the event was set.
     """
-    settings, stop = mel_settings(config), partial(stop_if_set, event)
-    rows = []
-    for audio, item in zip(audios, items, strict=True):
-        samples, mel = on_device(audio, None), on_device(item.mel, None)
-        rows.append(
-            matched(
-                samples,
-                mel,
-                config.sample_rate,
-                kind=settings["kind"],
-                fmax=settings["fmax"],
-                largest_gain=gain,
-                threads=threads,
-                each_round=stop,
-            )
-        )
-    return rows
+    match, stop = front_end(config, gain), partial(stop_if_set, event)
+    return [
+        matched(on_device(audio, None), on_device(item.mel, None), match, threads=threads, each_round=stop)
+        for audio, item in zip(audios, items, strict=True)
+    ]
+
+
+class MatchedWindow:
+    """The window of a stream whose audio is matched to its mel.
+
+    Args:
+        window: of the network's audio.
+        match: see `front_end`.
+    """
+
+    def __init__(self, window: StreamWindow, match: MelMatch) -> None:
+        self._window, self._match = window, MatchedStream(match)
+        self._has_finished = False
+
+    @property
+    def bytes(self) -> int:
+        """Working memory in bytes."""
+        return self._window.bytes + self._match.bytes
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the length of the audio is known."""
+        return self._window.has_ended
+
+    def add(self, frames: FloatArray) -> None:
+        """Append mel frames [M, n]."""
+        self._window.add(frames)
+        self._match.add(frames)
+
+    def end(self, length: int) -> None:
+        """Set the length of the audio in samples, once it is known."""
+        self._window.end(length)
+
+    def advance(self, whole_tiles: bool, cancelled: Callable[[], bool]) -> FloatArray | None:
+        """Return the samples that became final, see `StreamWindow.advance`."""
+        if (chunk := self._window.advance(whole_tiles, cancelled)) is not None:
+            return self._match.feed(on_device(chunk, None))
+        if self._has_finished or not self.has_ended:
+            return None
+        self._has_finished = True
+        return self._match.finish()
+
+    def release(self) -> None:
+        """Free the memory."""
+        self._window.release()

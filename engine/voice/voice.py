@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,12 @@ from engine.errors import InputError
 from engine.kernels import registry
 from engine.sampling import guidance as classifier_free
 from engine.sampling.item import Event, Item, Progress, check_callbacks, check_cancel, make_items
-from engine.sampling.loops import LOOPS
+from engine.sampling.loops import LOOPS, StreamWindow
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
 from engine.voice.draft import begin_from, schedule_of_draft
 from engine.voice.editing import Editor
-from engine.voice.matching import check_match, match_items
+from engine.voice.matching import MatchedWindow, check_match, front_end, match_items
 
 if TYPE_CHECKING:
     import torch
@@ -142,6 +142,7 @@ class Voice(Editor):
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        match_mel: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
     ) -> Chunks[ArrayT]:
@@ -157,6 +158,7 @@ class Voice(Editor):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            match_mel: see `vocode`; the audio follows the mel by up to 1791 samples more.
             chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final. A GPU waits
                 until at most half of its work is done twice, or for a chunk, and so computes small chunks slowly.
             cancel: a threading.Event, or any object with its `is_set`. Once it is set, the next chunk raises Cancelled.
@@ -168,7 +170,13 @@ class Voice(Editor):
             InputError: an argument has an impossible value; from the iterator, a piece.
         """
         stream = self.open_stream(
-            steps=steps, seed=seed, schedule=schedule, energy_min=energy_min, chunk=chunk, cancel=cancel
+            steps=steps,
+            seed=seed,
+            schedule=schedule,
+            energy_min=energy_min,
+            match_mel=match_mel,
+            chunk=chunk,
+            cancel=cancel,
         )
         return Chunks(stream, mels, chunk)
 
@@ -180,6 +188,7 @@ class Voice(Editor):
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        match_mel: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
     ) -> Iterator[tuple[int, ArrayT]]:
@@ -191,6 +200,7 @@ class Voice(Editor):
             seed: an integer s gives stream i the seed s + i; a list gives one per stream.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            match_mel: see `stream`.
             chunk: see `stream`.
             cancel: see `stream`; stops all streams.
 
@@ -199,8 +209,9 @@ class Voice(Editor):
         """
         if not isinstance(mels, (list, tuple)) or not mels:
             raise InputError(f"mels: expected a list with one mel or iterable per stream, got {type(mels).__name__}")
-        options = {"steps": steps, "schedule": schedule, "energy_min": energy_min, "chunk": chunk, "cancel": cancel}
-        opened = partial(self.open_stream, **options, streams=len(mels))  # type: ignore[arg-type]
+        options: dict[str, Any] = {"steps": steps, "schedule": schedule, "energy_min": energy_min}
+        options |= {"match_mel": match_mel, "chunk": chunk, "cancel": cancel}
+        opened = partial(self.open_stream, **options, streams=len(mels))
         streams = [opened(seed=number) for number in check_seed(seed, len(mels))]
         return merge_streams([Chunks(stream, source, chunk) for stream, source in zip(streams, mels, strict=True)])
 
@@ -211,6 +222,7 @@ class Voice(Editor):
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        match_mel: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
         streams: int = 1,
@@ -222,6 +234,7 @@ class Voice(Editor):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            match_mel: see `stream`.
             chunk: on a GPU, the samples to compute as soon as they are final, see `stream`; on a CPU without effect.
             cancel: see `stream`.
             streams: how many streams work at once; they share the voice's threads.
@@ -237,9 +250,10 @@ class Voice(Editor):
         energy_min = resolve_energy_min(config, energy_min)
         if config.prior and energy_min is None:
             raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
+        gain = check_match(match_mel, config)
         self._warn_once(config.mel_kind)
-        window = self._loop.open_window(plan, number, energy_min, streams=count, chunk=size)
-        return Stream(config, window, event)
+        window: StreamWindow = self._loop.open_window(plan, number, energy_min, streams=count, chunk=size)
+        return Stream(config, window if gain is None else MatchedWindow(window, front_end(config, gain)), event)
 
     @overload
     def generate(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import engine
-from engine.audio.mel_match import matched
+from engine.audio.mel_match import DELAY, MatchedStream, MelMatch
+from engine.audio.mel_match import matched as matched_by
 from engine.audio.overlap import BLOCK
 from engine.audio.spectrogram import KINDS
 from engine.checkpoint.load import Checkpoint, save_checkpoint
@@ -22,6 +23,10 @@ from tests.support.networks import random_network
 from tests.support.tolerances import TOLERANCES, relative_error
 
 RATE = 22050
+
+
+def matched(audio: FloatArray, mel: FloatArray, rate: int, *, threads: int = 1, **options: Any) -> FloatArray:
+    return matched_by(audio, mel, MelMatch(len(mel), rate, **options), threads=threads)
 
 
 def noise(frames: int, level: float = 0.1, seed: int = 0) -> FloatArray:
@@ -108,6 +113,47 @@ def test_it_works_beside_a_draft_and_with_tensors(voice: engine.Voice) -> None:
     result = voice.vocode(torch.from_numpy(mel), draft="griffin-lim", seed=1, match_mel=1)
     assert isinstance(result, torch.Tensor) and result.numpy().tobytes() == expected.tobytes()
     assert engine.vocode(mel[:, :2], seed=1, steps=1, match_mel=1).shape == (512,)
+
+
+@pytest.mark.parametrize("kind", ["lmnt", "hifigan"])  # which extend the audio by different lengths
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 7, 12, BLOCK + 9])
+def test_pieces_have_the_bytes_of_the_whole(kind: str, frames: int) -> None:
+    random = np.random.default_rng(frames)
+    audio, mel = noise(frames), engine.mel(noise(frames + 3, 0.3, seed=1), RATE, kind=kind)[:, :frames]
+    for gain in (1.0, math.inf):
+        match = MelMatch(80, RATE, kind=kind, largest_gain=gain)
+        stream, parts, taken = MatchedStream(match), [], 0
+        for begin in range(0, frames, 3):
+            stream.add(mel[:, begin : begin + 3])
+            known = min(256 * frames, 256 * (begin + 3))
+            while taken < known - 700 or (taken < known and known == 256 * frames):
+                piece = audio[taken : min(known, taken + int(random.integers(1, 900)))]
+                parts.append(stream.feed(piece))
+                taken += len(piece)
+                assert taken - sum(map(len, parts)) <= DELAY
+        parts.append(stream.finish())
+        assert np.concatenate(parts).tobytes() == matched_by(audio, mel, match).tobytes()
+        assert stream.bytes < 40 * 1024 * 8
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_streams_have_the_bytes_of_vocode(voice: engine.Voice, pieces: int) -> None:
+    mel = a_mel(33)
+    expected = voice.vocode(mel, seed=3, match_mel=1).tobytes()
+    parts = np.array_split(mel, pieces, axis=1)
+    assert np.concatenate(list(voice.stream(parts, seed=3, match_mel=1))).tobytes() == expected
+    assert np.concatenate(list(voice.stream(mel, seed=3, match_mel=1, chunk=100))).tobytes() == expected
+    by_stream: dict[int, list[FloatArray]] = {0: [], 1: []}
+    for number, chunk in voice.stream_batch([parts, mel[:, :5]], seed=[3, 4], match_mel=1):
+        by_stream[number].append(chunk)
+    assert np.concatenate(by_stream[0]).tobytes() == expected
+    assert np.concatenate(by_stream[1]).tobytes() == voice.vocode(mel[:, :5], seed=4, match_mel=1).tobytes()
+    with voice.open_stream(seed=3, match_mel=1) as stream:
+        assert stream.bytes > 0
+        audio = [stream.feed(part) for part in parts] + [stream.finish()]
+        assert np.concatenate(audio).tobytes() == expected and stream.samples == len(expected) // 4
+    with pytest.raises(InputError, match="match_mel: expected the largest gain"):
+        voice.open_stream(match_mel=0.5)
 
 
 @pytest.mark.parametrize("gain", [0.99, 0, -1, math.nan, True, "1", None.__class__, [1.0]])

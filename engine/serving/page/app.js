@@ -75,6 +75,7 @@ function options() {
   const chosen = { seed: Number($("seed").value) || 0, steps: $("steps").value };
   if ($("precision").value) chosen.precision = $("precision").value;
   if ($("draft").value) chosen.draft = $("draft").value;
+  if ($("match").value) chosen.match_mel = $("match").value;
   return chosen;
 }
 
@@ -274,6 +275,7 @@ async function connect() {
   const drafts = vocoder?.drafts ?? [];
   fill($("draft"), [["", "none"], ...drafts.map((name) => [name, name])], "");
   $("draft-label").hidden = !drafts.length;
+  $("match-label").hidden = !vocoder?.recordings;
   drafted();
   fill($("precision"), (vocoder?.precisions ?? []).map((name) => [name, name]), main.precision);
   $("vocoder").hidden = !vocoder;

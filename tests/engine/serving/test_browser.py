@@ -134,6 +134,19 @@ def test_a_draft(browser: Any, running: Running, voice: Voice) -> None:
         assert sound(page, 1) == pcm(voice.vocode(np.load(DEMO), seed=7))
 
 
+def test_matching_the_mel(browser: Any, running: Running, voice: Voice) -> None:
+    with opened(browser, running) as page:
+        page.select_option("#match", "1")
+        page.fill("#seed", "7")
+        page.click("#demo")
+        assert sound(page) == pcm(voice.vocode(np.load(DEMO), seed=7, match_mel=1))
+        page.select_option("#match", "inf")
+        page.select_option("#draft", "griffin-lim")
+        page.click("#again")
+        expected = voice.vocode(np.load(DEMO), steps=2, seed=7, draft="griffin-lim", match_mel=float("inf"))
+        assert sound(page, 1) == pcm(expected)
+
+
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "chosen"])
 def test_a_recording_comes_back(browser: Any, running: Running, voice: Voice, tmp_path: Path, dropped: bool) -> None:
     content = wav_header(len(RECORDING), 22050) + RECORDING

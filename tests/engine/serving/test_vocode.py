@@ -92,8 +92,10 @@ def test_a_draft(running: Running, voice: Voice, steps: int | str | None) -> Non
 
 def test_matching_the_mel(running: Running, voice: Voice) -> None:
     for text, gain in (("1", 1.0), ("inf", math.inf)):
-        answer = running.post(f"/v1/vocode?seed=5&match_mel={text}", content=npy(MEL), headers={**NPY, **PCM})
-        assert answer.content == pcm(voice.vocode(MEL, seed=5, match_mel=gain)), answer.text
+        for stream in (0, 1):
+            query = f"seed=5&match_mel={text}&stream={stream}"
+            answer = running.post(f"/v1/vocode?{query}", content=npy(MEL), headers={**NPY, **PCM})
+            assert answer.content == pcm(voice.vocode(MEL, seed=5, match_mel=gain)), answer.text
     content = json.dumps({"mel": MEL.tolist(), "match_mel": 1.5, "draft": "griffin-lim"})
     answer = running.post("/v1/vocode", content=content, headers={"Content-Type": "application/json", **PCM})
     assert answer.content == pcm(voice.vocode(MEL, draft="griffin-lim", match_mel=1.5)), answer.text
