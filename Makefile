@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/installed  ## vocode the bundled mel with the bundled voice
 	@echo "Loading the bundled voice and vocoding 3.75 s of speech"
-	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav
+	$(BIN)/engine vocode engine/assets/demo_mel.npy -o demo.wav --draft griffin-lim --match-mel 1
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,10 +31,10 @@ DEMO = ASSETS / "demo_mel.npy"
 RATES = {"voice": 22050, "digits": 8000}
 
 
-def voice(steps: int | str, mel: FloatArray | None = None, draft: str | None = None) -> FloatArray:
+def voice(steps: int | str, mel: FloatArray | None = None, **options: Any) -> FloatArray:
     """Vocode the demo mel, or another, with the bundled voice in fp32."""
     mel = np.load(DEMO) if mel is None else mel
-    return engine.load("voice", device="cpu", precision="fp32").vocode(mel, steps=steps, seed=SEED, draft=draft)
+    return engine.load("voice", device="cpu", precision="fp32").vocode(mel, steps=steps, seed=SEED, **options)
 
 
 def digits(*labels: int) -> FloatArray:
@@ -47,6 +48,7 @@ CLIPS: dict[str, Callable[[], FloatArray]] = {
     "voice-6-steps": lambda: voice(6),
     "voice-full-steps": lambda: voice("full"),
     "griffin-lim-refined": lambda: voice(2, draft="griffin-lim"),
+    "griffin-lim-refined-matched": lambda: voice(2, draft="griffin-lim", match_mel=1),
     "griffin-lim": lambda: griffin_lim(np.load(DEMO), RATES["voice"]),
     "digits": lambda: digits(*range(10)),
 }

@@ -55,6 +55,8 @@ def test_griffin_lim_repeats() -> None:
     assert snr(committed("griffin-lim"), griffin_lim(mel, samples.RATES["voice"])) > SAME
     short = samples.voice(2, draft="griffin-lim")
     assert snr(committed("griffin-lim-refined"), short) > SAME
+    short = samples.voice(2, draft="griffin-lim", match_mel=1)
+    assert snr(committed("griffin-lim-refined-matched"), short) > SAME
 
 
 @pytest.mark.slow
