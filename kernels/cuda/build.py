@@ -150,18 +150,24 @@ def _compile(source: str, name: str, options: tuple[str, ...], headers: tuple[tu
     program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), len(names), texts, names))
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-        log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        log = _buffer(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
         _checked(nvrtc.nvrtcGetProgramLog(program, log))
         report = log.decode(errors="replace").strip("\0 \n")
         if int(status):
             raise RuntimeError(f"{name}: {report}")
-        ptx = b" " * _checked(nvrtc.nvrtcGetPTXSize(program))
+        ptx = _buffer(_checked(nvrtc.nvrtcGetPTXSize(program)))
         _checked(nvrtc.nvrtcGetPTX(program, ptx))
-        cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+        size = _checked(nvrtc.nvrtcGetCUBINSize(program))
+        cubin = _buffer(size)
         _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
-    return Code(ptx.rstrip(b"\0").decode(), cubin, report)
+    return Code(ptx.rstrip(b"\0").decode(), cubin[:size], report)
+
+
+def _buffer(size: int) -> bytes:
+    """Return new bytes, which NVRTC overwrites: at least two, as Python shares all objects of one byte or none."""
+    return bytes(size + 2)
 
 
 @functools.cache

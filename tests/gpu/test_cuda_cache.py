@@ -205,3 +205,10 @@ def test_readers_and_writers_do_not_disturb_each_other(place, monkeypatch):
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(6)))
     assert 1 <= len(list(place.iterdir())) <= 4 and {path.name for path in place.iterdir()} <= set(codes)
+
+
+def test_the_compiler_writes_into_no_shared_bytes():
+    """Python shares all bytes of length one. An empty log is one."""
+    program = "from engine.kernels.cuda import build; build._compiler(); print([bytes([i])[0] for i in range(256)])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == f"{list(range(256))}\n"
