@@ -81,7 +81,7 @@ class CudaKernel:
         )
         code = _compiled(self.source(), f"{self.name}.cu", options, self.headers)
         if why := slow_code(code.log):
-            raise UnavailableError(f"isa: NVRTC {_version()} compiles {architecture!r} {why}; leave isa out")
+            raise UnavailableError(f"isa: NVRTC {version()} compiles {architecture!r} {why}; leave isa out")
         metadata = SimpleNamespace(num_warps=self.warps, shared=self.shared)
         return SimpleNamespace(name=self.name, asm={"ptx": code.ptx, "cubin": code.cubin}, metadata=metadata)
 
@@ -123,6 +123,25 @@ def obstacle() -> str | None:
         why = " ".join(str(error).split())[:120]
         return f"NVRTC cannot be used ({why}): pip install cuda-bindings nvidia-cuda-nvrtc"
     return None
+
+
+@functools.cache
+def knows(capability: int) -> bool:
+    """Return whether NVRTC compiles for GPUs of a compute capability. Requires that `obstacle` is None.
+
+    Args:
+        capability: 10 * major + minor.
+    """
+    from cuda.bindings import nvrtc
+
+    return capability in _checked(nvrtc.nvrtcGetSupportedArchs())
+
+
+def version() -> str:
+    """Return the version of NVRTC. Requires that `obstacle` is None."""
+    from cuda.bindings import nvrtc
+
+    return ".".join(map(str, _checked(nvrtc.nvrtcVersion())))
 
 
 @functools.cache
@@ -177,12 +196,6 @@ def _compiler() -> str:
     It stands in the comment above any PTX.
     """
     return _compile("", "empty.cu", (), ()).ptx.partition(".version")[0]
-
-
-def _version() -> str:
-    from cuda.bindings import nvrtc
-
-    return ".".join(map(str, _checked(nvrtc.nvrtcVersion())))
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

@@ -96,7 +96,7 @@ def test_the_key_contains_everything_that_is_compiled(place, compiled, other):
 def test_the_key_contains_the_gpu_and_the_build_of_the_compiler(place, compiled, monkeypatch):
     compile_anew(kernel(), 80)
     assert ".target sm_90" in compile_anew(kernel(), 90).asm["ptx"]
-    assert "Cuda compilation tools" in build._compiler() and "V" + build._version() in build._compiler()
+    assert "Cuda compilation tools" in build._compiler() and "V" + build.version() in build._compiler()
     monkeypatch.setattr(build, "_compiler", lambda: "another build of the same version")
     compile_anew(kernel(), 90)
     assert len(compiled) == len(list(place.iterdir())) == 3

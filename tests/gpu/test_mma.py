@@ -303,6 +303,8 @@ def test_it_is_selected_by_its_name(monkeypatch):
     monkeypatch.setattr(gpu_device, "isa", lambda index: "sm_999")
     with pytest.raises(engine.UnavailableError, match=r"isa: .*architecture"):
         registry.settle(choice, THREE)
+    with pytest.raises(engine.UnavailableError, match=r"isa: 'mma' needs an NVRTC that compiles for sm_999, .* leave"):
+        registry.select("cuda", isa=stack.ISA)
     monkeypatch.setattr(build, "obstacle", lambda: "NVRTC cannot be used (gone): pip install it")
     with pytest.raises(engine.UnavailableError, match="isa: 'mma' needs NVRTC: NVRTC cannot be used"):
         registry.select("cuda", isa=stack.ISA)
