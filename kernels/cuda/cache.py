@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from engine.checks.output_files import replacing
 
 FOLDER = "diffwave-engine"
+VERSION = 1  # of the layout of an entry
 MOST_BYTES = 64 << 20  # of all entries, some 250 of them
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def key_of(*parts: Any) -> str:
     Args:
         parts: values that JSON can hold.
     """
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
 
 
 def load(key: str) -> Code | None:

@@ -93,13 +93,15 @@ def test_the_key_contains_everything_that_is_compiled(place, compiled, other):
     assert len(compiled) == len(list(place.iterdir())) == 2
 
 
-def test_the_key_contains_the_gpu_and_the_build_of_the_compiler(place, compiled, monkeypatch):
+def test_the_key_contains_the_gpu_the_build_of_the_compiler_and_the_layout(place, compiled, monkeypatch):
     compile_anew(kernel(), 80)
     assert ".target sm_90" in compile_anew(kernel(), 90).asm["ptx"]
     assert "Cuda compilation tools" in build._compiler() and "V" + build.version() in build._compiler()
     monkeypatch.setattr(build, "_compiler", lambda: "another build of the same version")
     compile_anew(kernel(), 90)
-    assert len(compiled) == len(list(place.iterdir())) == 3
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    compile_anew(kernel(), 90)
+    assert len(compiled) == len(list(place.iterdir())) == 4
 
 
 def test_a_damaged_entry_counts_as_absent(place):
