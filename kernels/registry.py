@@ -26,7 +26,7 @@ INT8_FASTEST = ("avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod")
 # Whether a GPU of compute capability 9.0 runs residual layers in groups (kernels/hopper/stack.cu) where it can,
 # instead of by Triton. Off until the groups have been measured to be faster on such a GPU.
 STACK_IS_DEFAULT = False
-_GROUPED, _IN_GROUPS = tuple(STACKS), "residual layers in groups, in CUDA"
+GROUPED, IN_GROUPS = tuple(STACKS), "residual layers in groups, in CUDA"
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
         UnavailableError: this machine or build lacks a known device, precision or instruction set.
     """
     kind, index = _parsed(device)
-    if kind == "auto" and isa in _GROUPED:
+    if kind == "auto" and isa in GROUPED:
         kind = "cuda"
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"precision: expected 'auto' or {_names(PRECISIONS)}, got {precision!r:.80}")
-    if kind == "cuda" and isa is not None and isa not in _GROUPED:
-        expected = f"expected None or {_names(_GROUPED)} with device={device!r}"
+    if kind == "cuda" and isa is not None and isa not in GROUPED:
+        expected = f"expected None or {_names(GROUPED)} with device={device!r}"
         raise InputError(f"isa: {expected}, got {isa!r:.80}; a GPU determines its architecture")
     obstacle = None if kind == "cpu" or (kind == "auto" and isa is not None) else gpu_device.obstacle(index)
     if device == "auto" and kind == "cuda" and obstacle:
@@ -100,19 +100,43 @@ def settle(choice: Choice, config: Config) -> Choice:
     Raises:
         UnavailableError: groups of layers were requested and cannot run the network here.
     """
-    requested = choice.isa in _GROUPED
+    requested = choice.isa in GROUPED
     if choice.device != "cuda" or not (requested or (STACK_IS_DEFAULT and choice.isa == f"sm_{HOPPER}")):
         return choice
     architecture = gpu_device.isa(choice.index)
-    capability = int(architecture.removeprefix("sm_"))
-    why = STACKS[choice.isa if requested else HOPPER_ISA].obstacle(config, choice.precision, capability)
+    stack = STACKS[choice.isa if requested else HOPPER_ISA]
+    why = stack.obstacle(config, choice.precision, _capability(choice.index))
     if requested and why:
         raise UnavailableError(f"isa: {why}; leave isa out")
     if requested:
         return choice
-    line = f"isa {architecture}: Triton, as {why}" if why else f"isa {HOPPER_ISA}: the GPU's architecture; {_IN_GROUPS}"
+    line = f"isa {architecture}: Triton, as {why}" if why else f"isa {HOPPER_ISA}: the GPU's architecture; {IN_GROUPS}"
     reasons = tuple(line if reason.startswith("isa ") else reason for reason in choice.reasons)
     return replace(choice, isa=architecture if why else HOPPER_ISA, reasons=reasons)
+
+
+def group_obstacles(index: int = 0, config: Config | None = None, precision: str = "fp16") -> dict[str, str | None]:
+    """Return why each kernel of `engine.kernels.stacks` cannot run on a GPU, or None. Nothing is compiled.
+
+    Whether NVRTC compiles a kernel without spilling registers shows when a network is loaded (`settle`). Requires that
+    `engine.kernels.device.obstacle` is None.
+
+    Args:
+        index: the number of the GPU.
+        config: the configuration of a network that it should run; None for any that the kernel supports.
+        precision: the precision of the network.
+
+    Returns:
+        By the name of the kernel: None, or "needs" or "supports" with what is missing.
+    """
+
+    def obstacle(isa: str) -> str | None:
+        if why := _group_obstacle(isa, index):
+            return why
+        what = STACKS[isa].unsupported(config, precision, _capability(index)) if config else None
+        return f"supports {what}" if what else None
+
+    return {isa: obstacle(isa) for isa in GROUPED}
 
 
 def build(config: Config, tensors: Mapping[str, FloatArray], choice: Choice) -> Any:
@@ -135,17 +159,31 @@ def _parsed(device: str) -> tuple[str, int]:
 
 def _gpu(device: str, precision: str, index: int, isa: str | None) -> Choice:
     architecture = gpu_device.isa(index)
-    if isa == HOPPER_ISA and f"{architecture}a" != isa:
-        raise UnavailableError(f"isa: {isa!r} needs compute capability 9.0, this GPU is {architecture}; leave isa out")
-    if isa and nvrtc.obstacle():
-        raise UnavailableError(f"isa: {isa!r} needs NVRTC: {nvrtc.obstacle()}; or leave isa out")
+    if isa and (why := _group_obstacle(isa, index)):
+        raise UnavailableError(f"isa: {isa!r} {why}; leave isa out")
     chosen = GPU_PRECISIONS[0] if precision == "auto" else precision
     reasons = (
         f"device cuda:{index}: {gpu_device.describe(index)}, {'detected' if device == 'auto' else 'requested'}",
-        f"isa {isa}: requested; {_IN_GROUPS}" if isa else f"isa {architecture}: the GPU's architecture",
+        f"isa {isa}: requested; {IN_GROUPS}" if isa else f"isa {architecture}: the GPU's architecture",
         f"precision {chosen}: {'the fastest' if precision == 'auto' else 'requested'}",
     )
     return Choice("cuda", isa or architecture, chosen, reasons, index)
+
+
+def _group_obstacle(isa: str, index: int) -> str | None:
+    """Return "needs" and what a kernel of `STACKS` lacks on a GPU, or None."""
+    architecture = gpu_device.isa(index)
+    if isa == HOPPER_ISA and f"{architecture}a" != isa:
+        return f"needs compute capability {HOPPER / 10}, this GPU is {architecture}"
+    if why := nvrtc.obstacle():
+        return f"needs NVRTC: {why}"
+    if not nvrtc.knows(_capability(index)):
+        return f"needs an NVRTC that compiles for {architecture}, this one is {nvrtc.version()}"
+    return None
+
+
+def _capability(index: int) -> int:
+    return int(gpu_device.isa(index).removeprefix("sm_"))
 
 
 def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, calibrated: bool) -> Choice:

@@ -34,7 +34,10 @@ def measured() -> str:
 
 
 def groups(results: Results | None = None) -> str:
-    """Return the predicted steps of groups of layers on Hopper, beside the predicted calls with Triton."""
+    """Return the predicted steps of groups of layers, beside the predicted calls with Triton.
+
+    The floor is the longer one of the layers' arithmetic and of the shared memory that feeds it.
+    """
     prediction = results or load(PREDICTION)
     triton = {
         (row["gpu"], row["items"], row["seconds"]): 1e3 * row["predicted_seconds"]
@@ -43,11 +46,14 @@ def groups(results: Results | None = None) -> str:
     }
     rows = []
     for row in prediction["groups"]:
-        predicted, feed = 1e3 * row["predicted_seconds"], 1e3 * row["floor_feed_seconds"]
+        predicted = 1e3 * row["predicted_seconds"]
+        floor = 1e3 * max(row["floor_arithmetic_seconds"], row["floor_feed_seconds"])
         audio = f"{row['items']} x {row['seconds']:g} s"
         before = triton[row["gpu"], row["items"], row["seconds"]]
-        rows.append((row["gpu"], audio, f"{predicted:.2f}", f"{before:.2f}", f"{feed:.2f}", f"{feed / predicted:.0%}"))
-    return table(("GPU", "audio", "groups ms", "Triton ms", "feed ms", "feed / groups"), rows, align="llrrrr")
+        times = f"{predicted:.2f}", f"{before:.2f}", f"{floor:.2f}", f"{floor / predicted:.0%}"
+        rows.append((row["gpu"], row["isa"], audio, *times, row["bound"]))
+    head = ("GPU", "isa", "audio", "groups ms", "Triton ms", "floor ms", "floor / groups", "bound by")
+    return table(head, rows, align="lllrrrrl")
 
 
 def validation(results: Results | None = None) -> str:

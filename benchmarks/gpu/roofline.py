@@ -20,11 +20,14 @@ from benchmarks.committed import Results, Row
 from benchmarks.figures import roofline as tables
 from benchmarks.figures import roofline_plot
 from benchmarks.gpu.call_work import NETWORKS, STEPS, plan_sizes, vocode_work
+from benchmarks.gpu.group_model import launch_clocks, least_seconds
 from benchmarks.gpu.launch_model import launch_seconds
 from benchmarks.gpu.probes import copy_work, product_work
 from benchmarks.gpu.specs import ASSUMPTIONS, GPUS, SHARED_BYTES, Gpu
 from engine.cli.bench.machine import commit
 from engine.config import Config
+from engine.kernels.ampere import stack as mma
+from engine.kernels.cuda.groups import Group, padded_bands
 from engine.kernels.cuda.groups import groups as layer_groups
 from engine.kernels.hopper import stack
 
@@ -58,29 +61,46 @@ def feed_seconds(gpu: Gpu, config: Config, rows: float) -> float:
 
 
 def predict_groups(gpu: Gpu, items: int, seconds: float) -> Row:
-    """Return the predicted seconds of BASE's steps with isa "sm_90a", without the upsampler and the host.
+    """Return the predicted seconds of BASE's steps in groups of layers, without the upsampler and the host.
+
+    The kernel is that of isa "sm_90a" on compute capability 9.0, else that of "mma".
 
     Args:
-        gpu: an element of GPUS of compute capability 9.0.
+        gpu: an element of GPUS.
         items: number of items in the batch.
         seconds: duration of each item.
     """
     config = NETWORKS["BASE"]
-    bands, samples = 16 * -(-config.n_mels // 16), round(seconds * config.sample_rate)
+    samples, is_hopper = round(seconds * config.sample_rate), gpu.capability == stack.CAPABILITY
     groups, clocks = layer_groups(config.dilations), 0.0
+    bounds: dict[str, float] = {}
     for group in groups:
-        size = bands, items, samples, gpu.multiprocessors
-        clocks += stack.launch_clocks(group, stack.best_columns(group, *size), *size)
+        launch, bound = (_hopper_clocks if is_hopper else launch_clocks)(gpu, config, group, items, samples)
+        clocks += launch
+        bounds[bound] = bounds.get(bound, 0.0) + launch
     total = STEPS * (clocks / (1e9 * gpu.ghz) + len(groups) * 1e-6 * gpu.launch_us)
+    rows = STEPS * items * samples
+    arithmetic, feed = least_seconds(gpu, config, rows)
+    if is_hopper:
+        feed = feed_seconds(gpu, config, config.residual_layers * rows)
     return {
         "predicted": True,
         "gpu": gpu.name,
+        "isa": stack.ISA if is_hopper else mma.ISA,
         "items": items,
         "seconds": seconds,
         "predicted_seconds": total,
         "times_real_time": items * seconds / total,
-        "floor_feed_seconds": feed_seconds(gpu, config, config.residual_layers * STEPS * items * samples),
+        "floor_arithmetic_seconds": arithmetic,
+        "floor_feed_seconds": feed,
+        "bound": max(bounds, key=lambda resource: bounds[resource]),
     }
+
+
+def _hopper_clocks(gpu: Gpu, config: Config, group: Group, items: int, samples: int) -> tuple[float, str]:
+    """Return the clocks of a launch on Hopper, which its shared memory is assumed to bound."""
+    size = padded_bands(config), items, samples, gpu.multiprocessors
+    return stack.launch_clocks(group, stack.best_columns(group, *size), *size), "shared memory"
 
 
 def predict(gpu: Gpu, name: str, items: int, seconds: float, precision: str = "fp16") -> Row:
@@ -152,7 +172,7 @@ def results() -> Results:
         "gpus": [vars(gpu) for gpu in GPUS],
         "validation": validation(next(gpu for gpu in GPUS if gpu.name == "H100")),
         "rows": rows,
-        "groups": [predict_groups(gpu, *cell) for gpu in GPUS if gpu.capability == 90 for cell in CELLS],
+        "groups": [predict_groups(gpu, *cell) for gpu in GPUS for cell in CELLS],
         "paper": [{"what": name, "gpu": "V100", "times_real_time": x, "measured_by": "the paper"} for name, x in PAPER],
     }
 

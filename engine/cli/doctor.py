@@ -27,7 +27,7 @@ class Part:
 
     Attributes:
         kind: "cpu", "gpu" or "package".
-        name: a tier, "cuda", or a module.
+        name: a tier; "cuda", or a kernel that runs layers in groups there; or a module.
         available: whether it can be used.
         text: a description, or what is missing.
     """
@@ -100,6 +100,10 @@ def _parts() -> Iterator[Part]:
     except (RuntimeError, UnavailableError) as error:  # a driver exists and does not work
         obstacle = text = f"{error!s:.200}"
     yield Part("gpu", "cuda", obstacle is None, text)
+    for name, why in ({} if obstacle else registry.group_obstacles()).items():
+        yield Part(
+            "gpu", name, why is None, why or f"--isa {name}: {registry.IN_GROUPS}; compiled when a network is loaded"
+        )
     for name, extra, purpose in _EXTRAS:
         installed = importlib.util.find_spec(name) is not None
         text = f"{_version(name)}, for {purpose}" if installed else f"for {purpose}: {how_to_install(extra)}"
@@ -118,9 +122,9 @@ def _line(available: bool, name: str, text: str) -> str:
 
 
 _DESCRIPTION = """\
-One line per instruction set, GPU and optional package: what is there, what is
-missing and how to install it. The last lines state what 'engine vocode' would
-choose. Nothing is loaded or run.
+One line per instruction set, GPU, kernel that runs groups of layers on it, and
+optional package: what is there, what is missing and how to install it. The last
+lines state what 'engine vocode' would choose. Nothing is loaded or run.
 
 With --json the output is an object with the keys engine, system, python, parts,
 choice, threads and reasons. A part has the keys kind, name, available and text.

@@ -16,7 +16,9 @@ from engine.cli.parsing import Commands
 from engine.config import BASE, LARGE, SC09, SC09_THIN, Config
 from engine.diffusion.labels import list_names
 from engine.diffusion.schedule import build_schedule, schedule_origin, step_counts
+from engine.errors import UnavailableError
 from engine.kernels import cpu, registry
+from engine.kernels import device as gpu_device
 from engine.voice import Voice
 
 MAX_LISTED = 8  # noise levels or betas of a line
@@ -50,7 +52,7 @@ def add_command(commands: Commands) -> None:
 
 
 def describe(path: Path, checkpoint: Checkpoint, voice: Voice) -> str:
-    """Return a line for each property of the file, each number of steps, each choice and each tier of this build.
+    """Return a line for each property of the file, each number of steps, each choice, and each tier and kernel.
 
     Args:
         path: the checkpoint's file.
@@ -100,6 +102,7 @@ def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
         "threads": voice.threads,
         "reasons": voice.explain().splitlines()[1:],
         "tiers": tiers_json(),
+        "gpu_kernels": gpu_kernels_json(voice),
     }
 
 
@@ -140,6 +143,24 @@ def tiers_json() -> list[dict[str, Any]]:
         {"name": name, "available": supported, "requires": requirement, "precisions": list(precisions)}
         for name, supported, requirement, precisions in cpu.tiers()
     ]
+
+
+def gpu_kernels_json(voice: Voice) -> list[dict[str, Any]]:
+    """Return the kernels that run groups of layers on the GPU as JSON objects; none without a GPU.
+
+    Args:
+        voice: the network that they should run.
+    """
+    choice = voice.choice
+    on_gpu = choice.device == "cuda"
+    try:
+        if not on_gpu and gpu_device.obstacle():
+            return []
+    except (RuntimeError, UnavailableError):  # a driver exists and does not work: 'engine doctor' reports it
+        return []
+    precision = choice.precision if on_gpu else registry.GPU_PRECISIONS[0]
+    obstacles = registry.group_obstacles(choice.index, voice.config, precision)
+    return [{"name": name, "available": why is None, "obstacle": why} for name, why in obstacles.items()]
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -260,6 +281,9 @@ def _machine_lines(voice: Voice) -> list[str]:
     for name, supported, requirement, precisions in cpu.tiers():
         text = f"available, {', '.join(precisions)}" if supported else f"unavailable, needs {requirement}"
         lines.append(f"  tier {name:<10}  {text}")
+    for row in gpu_kernels_json(voice):
+        text = f"unavailable, {row['obstacle']}" if row["obstacle"] else f"available, {registry.IN_GROUPS}"
+        lines.append(f"  gpu  {row['name']:<10}  {text}")
     return lines
 
 
@@ -292,8 +316,9 @@ def _schedule(betas: tuple[float, ...]) -> str:
 _DESCRIPTION = """\
 The output names the network, its mel, its schedules and its classes; then the
 device, instruction set and precision that this machine would choose for it,
-with the reasons, and all tiers of this build. The options are those of 'engine
-vocode' and show their effect on the choice.
+with the reasons, all tiers of this build, and on a GPU the kernels that run
+groups of layers. The options are those of 'engine vocode' and show their effect
+on the choice.
 
 Under "steps" stands every number that --steps accepts for the checkpoint, with
 its noise levels (standard deviations) and betas in the order of the diffusion.
@@ -301,8 +326,8 @@ its noise levels (standard deviations) and betas in the order of the diffusion.
 With --json the output is an object with the keys file, bytes, sha256, family,
 differences, network, weights, other_weights, unused_tensors, mel, classes,
 guidance, clip_samples, sample_rate, training_schedule, objective,
-fast_schedule, steps, needs, choice, threads, reasons and tiers. What a network
-does not have is null.
+fast_schedule, steps, needs, choice, threads, reasons, tiers and gpu_kernels.
+What a network does not have is null.
 """
 
 _EXAMPLES = """\

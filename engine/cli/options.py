@@ -194,8 +194,12 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         help=f"on a CPU {on_cpu} (calibrated checkpoints); on a GPU {on_gpu}; auto is the fastest (default: auto)",
     )
     add_threads(group)
+    in_groups = " or ".join(registry.GROUPED)
     group.add_argument(
-        "--isa", metavar="TIER", help="instruction set; 'engine info' lists them (default: the best of this machine)"
+        "--isa",
+        metavar="TIER",
+        help=f"instruction set of the CPU, or on a GPU {in_groups}: {registry.IN_GROUPS}; 'engine info' lists them "
+        "(default: the best of this machine)",
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from types import SimpleNamespace
 from typing import Any
 
 from engine.errors import UnavailableError
+from engine.kernels.cuda import cache
+from engine.kernels.cuda.cache import Code
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class CudaKernel:
         return read(self.room, f"{self.name}.cu")
 
     def compile(self, capability: int) -> Any:
-        """Compile to machine code.
+        """Compile to machine code, or read what was compiled before (`cache`).
 
         Args:
             capability: 10 * major + minor.
@@ -77,11 +79,11 @@ class CudaKernel:
             "--fmad=false",
             *defines,
         )
-        ptx, cubin, log = _compiled(self.source(), f"{self.name}.cu", options, self.headers)
-        if why := slow_code(log):
-            raise UnavailableError(f"isa: NVRTC {_version()} compiles {architecture!r} {why}; leave isa out")
+        code = _compiled(self.source(), f"{self.name}.cu", options, self.headers)
+        if why := slow_code(code.log):
+            raise UnavailableError(f"isa: NVRTC {version()} compiles {architecture!r} {why}; leave isa out")
         metadata = SimpleNamespace(num_warps=self.warps, shared=self.shared)
-        return SimpleNamespace(name=self.name, asm={"ptx": ptx, "cubin": cubin}, metadata=metadata)
+        return SimpleNamespace(name=self.name, asm={"ptx": code.ptx, "cubin": code.cubin}, metadata=metadata)
 
 
 def slow_code(log: str) -> str | None:
@@ -103,14 +105,14 @@ def read(room: str, name: str) -> str:
     return resources.files(f"engine.kernels.{room}").joinpath(name).read_text()
 
 
-@cache
+@functools.cache
 def headers(room: str) -> tuple[tuple[str, str], ...]:
     """Return names and texts of the files that the stack.cu of a folder includes."""
     shared = [(name, read("cuda", name)) for name in ("numbers.cu", "ends.cu", "noise.cu")]
     return *shared, ("instructions.cu", read(room, "instructions.cu"))
 
 
-@cache
+@functools.cache
 def obstacle() -> str | None:
     """Return why NVRTC cannot be used here, with a remedy, or None if it can be used."""
     try:
@@ -123,11 +125,42 @@ def obstacle() -> str | None:
     return None
 
 
-@cache
-def _compiled(
-    source: str, name: str, options: tuple[str, ...], headers: tuple[tuple[str, str], ...]
-) -> tuple[str, bytes, str]:
-    """Return PTX, machine code and the compiler's log."""
+@functools.cache
+def knows(capability: int) -> bool:
+    """Return whether NVRTC compiles for GPUs of a compute capability. Requires that `obstacle` is None.
+
+    Args:
+        capability: 10 * major + minor.
+    """
+    from cuda.bindings import nvrtc
+
+    return capability in _checked(nvrtc.nvrtcGetSupportedArchs())
+
+
+def version() -> str:
+    """Return the version of NVRTC. Requires that `obstacle` is None."""
+    from cuda.bindings import nvrtc
+
+    return ".".join(map(str, _checked(nvrtc.nvrtcVersion())))
+
+
+@functools.cache
+def _compiled(source: str, name: str, options: tuple[str, ...], headers: tuple[tuple[str, str], ...]) -> Code:
+    """Return the code of a source, from the cache if it holds it."""
+    key = cache.key_of(_compiler(), source, name, options, headers)
+    code = cache.load(key)
+    if code is None:
+        code = _compile(source, name, options, headers)
+        cache.store(key, code)
+    return code
+
+
+def _compile(source: str, name: str, options: tuple[str, ...], headers: tuple[tuple[str, str], ...]) -> Code:
+    """Compile a source.
+
+    Raises:
+        RuntimeError: NVRTC rejects it; the message holds its log.
+    """
     from cuda.bindings import nvrtc
 
     names, texts = (
@@ -136,24 +169,33 @@ def _compiled(
     program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), len(names), texts, names))
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-        log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        log = _buffer(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
         _checked(nvrtc.nvrtcGetProgramLog(program, log))
         report = log.decode(errors="replace").strip("\0 \n")
         if int(status):
             raise RuntimeError(f"{name}: {report}")
-        ptx = b" " * _checked(nvrtc.nvrtcGetPTXSize(program))
+        ptx = _buffer(_checked(nvrtc.nvrtcGetPTXSize(program)))
         _checked(nvrtc.nvrtcGetPTX(program, ptx))
-        cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+        size = _checked(nvrtc.nvrtcGetCUBINSize(program))
+        cubin = _buffer(size)
         _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
-    return ptx.rstrip(b"\0").decode(), cubin, report
+    return Code(ptx.rstrip(b"\0").decode(), cubin[:size], report)
 
 
-def _version() -> str:
-    from cuda.bindings import nvrtc
+def _buffer(size: int) -> bytes:
+    """Return new bytes, which NVRTC overwrites: at least two, as Python shares all objects of one byte or none."""
+    return bytes(size + 2)
 
-    return ".".join(map(str, _checked(nvrtc.nvrtcVersion())))
+
+@functools.cache
+def _compiler() -> str:
+    """Return the compiler's name for its build, which its version alone does not identify.
+
+    It stands in the comment above any PTX.
+    """
+    return _compile("", "empty.cu", (), ()).ptx.partition(".version")[0]
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

@@ -34,7 +34,7 @@ class Stack(ABC):
         Raises:
             UnavailableError: the kernel does not support the network or the precision.
         """
-        if what := self._unsupported(config, precision, capability):
+        if what := self.unsupported(config, precision, capability):
             raise UnavailableError(f"isa: {self.isa!r} supports {what}; leave isa out")
 
     def obstacle(self, config: Config, precision: str, capability: int) -> str | None:
@@ -47,7 +47,7 @@ class Stack(ABC):
         """
         if why := build.obstacle():
             return why
-        if what := self._unsupported(config, precision, capability):
+        if what := self.unsupported(config, precision, capability):
             return f"{self.isa!r} supports {what}"
         layers = max(group.layers for group in groups(config.dilations))
         try:
@@ -56,7 +56,14 @@ class Stack(ABC):
             return str(error).removeprefix("isa: ").removesuffix("; leave isa out")
         return None
 
-    def _unsupported(self, config: Config, precision: str, capability: int) -> str | None:
+    def unsupported(self, config: Config, precision: str, capability: int) -> str | None:
+        """Return what the kernel supports instead of a network, or None. Nothing is compiled.
+
+        Args:
+            config: the configuration of the network.
+            precision: the precision of the network.
+            capability: of the GPU, 10 * major + minor.
+        """
         return unsupported(config, precision, not self.fits(padded_bands(config), capability))
 
     @abstractmethod

@@ -16,10 +16,12 @@ import torch
 from engine.config import Config
 from engine.diffusion.embedding import sinusoids, step_biases
 from engine.diffusion.noise import normal
+from engine.diffusion.schedule import Schedule
 from engine.kernels import reference
 from engine.kernels.gpu import Buffers, GpuNetwork
 from engine.kernels.launch import GRAIN
 from engine.sampling.gpu.windows import padded_length
+from engine.sampling.item import Item
 from tests.support.networks import Arrays
 from tests.support.targets import exact, weights
 from tests.support.tolerances import relative_error
@@ -261,6 +263,20 @@ def output_head(
         updated = reference.noise_update(x[item], eps, a, b, sigma, noise, clamp=False)
         expected.append(updated.clamp(-limit, limit))
     return worst_error(buffers.x[..., None], expected, lengths)
+
+
+def guided_audio(config: Config, item: Item, plan: Schedule, weight: float) -> torch.Tensor:
+    """Return the audio [L] of the reverse process with guidance in float64, by its formula."""
+    audio = torch.tensor(normal(item.seed, 0, 0, item.length)).double()[None]
+    for n, t in enumerate(plan.t):
+        labelled, without = (
+            reference.predict_noise(exact(config), config, audio, t, labels=torch.tensor([label]))
+            for label in (item.label, len(config.classes))
+        )
+        z = torch.tensor(normal(item.seed, n + 1, 0, item.length)).double()[None]
+        eps = without + weight * (labelled - without)
+        audio = reference.noise_update(audio, eps, plan.a[n], plan.b[n], plan.sigma[n], z)
+    return audio[0]
 
 
 def initial_noise(

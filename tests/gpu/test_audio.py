@@ -140,17 +140,8 @@ def test_guidance_matches_its_formula(device, with_noise):
     plan, items, _ = inputs(config, (9, 3), with_noise, FEW)
     guided = guidance.sample(loop_of(device, config, "fp32"), items, plan, config, 2.0, None)
     for item, got in zip(items, guided, strict=True):
-        audio = torch.tensor(normal(item.seed, 0, 0, item.length)).double()[None]
-        for n, t in enumerate(plan.t):
-            labelled, without = (
-                reference.predict_noise(exact(config), config, audio, t, labels=torch.tensor([label]))
-                for label in (item.label, len(CLASSES))
-            )
-            z = torch.tensor(normal(item.seed, n + 1, 0, item.length)).double()[None]
-            step = plan.a[n], plan.b[n], plan.sigma[n], z
-            audio = reference.noise_update(audio, without + 2.0 * (labelled - without), *step)
         assert isinstance(got, torch.Tensor)
-        assert relative_error(got, audio[0]) < TOLERANCES["network_audio_fp32"]
+        assert relative_error(got, checks.guided_audio(config, item, plan, 2.0)) < TOLERANCES["network_audio_fp32"]
 
 
 @pytest.mark.parametrize("channels", [48, 64])

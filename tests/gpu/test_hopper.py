@@ -22,6 +22,7 @@ from tests.gpu.devices import SimulatedDevice
 from tests.gpu.layer_groups import (
     ALL,
     FIRST,
+    LABEL_FAULTS,
     PARTS,
     SECOND,
     SEVEN,
@@ -30,6 +31,8 @@ from tests.gpu.layer_groups import (
     THREE,
     UNCONDITIONAL,
     detected,
+    guidance_is_right,
+    labels_are_right,
     noise_is_right,
 )
 from tests.gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
@@ -138,6 +141,23 @@ def test_a_whole_step_matches_the_reference(columns, lengths, config, precision,
 def test_the_noise_is_that_of_its_definition_bit_for_bit(columns):
     columns(16)
     assert noise_is_right(Hopper(checks=False))
+
+
+def test_labels_match_the_reference(columns):
+    columns(16)
+    assert labels_are_right(Hopper())
+
+
+def test_guidance_matches_its_formula(columns):
+    columns(16)
+    assert guidance_is_right(Hopper(checks=False))
+
+
+@pytest.mark.parametrize("plant", LABEL_FAULTS, ids=lambda plant: plant.__name__)
+def test_wrong_labels_are_detected(columns, monkeypatch, plant):
+    columns(16)
+    plant(monkeypatch)
+    assert not labels_are_right(Hopper(checks=False)) and not guidance_is_right(Hopper(checks=False))
 
 
 def raise_matrix_waits(ptx):

@@ -21,6 +21,7 @@ from tests.gpu.devices import SimulatedDevice, compile_once, program_of
 from tests.gpu.layer_groups import (
     ALL,
     FIRST,
+    LABEL_FAULTS,
     PARTS,
     SECOND,
     SEVEN,
@@ -29,6 +30,8 @@ from tests.gpu.layer_groups import (
     THREE,
     UNCONDITIONAL,
     detected,
+    guidance_is_right,
+    labels_are_right,
     noise_is_right,
 )
 from tests.gpu.machine_code import MULTIPROCESSORS, kernels_of, machine_code
@@ -131,6 +134,23 @@ def test_bytes_do_not_depend_on_the_size_of_tiles(warps):
 def test_the_noise_is_that_of_its_definition_bit_for_bit(warps):
     warps(2)
     assert noise_is_right(Mma(checks=False))
+
+
+def test_labels_match_the_reference(warps):
+    warps(2)
+    assert labels_are_right(Mma())
+
+
+def test_guidance_matches_its_formula(warps):
+    warps(2)
+    assert guidance_is_right(Mma(checks=False))
+
+
+@pytest.mark.parametrize("plant", LABEL_FAULTS, ids=lambda plant: plant.__name__)
+def test_wrong_labels_are_detected(warps, monkeypatch, plant):
+    warps(2)
+    plant(monkeypatch)
+    assert not labels_are_right(Mma(checks=False)) and not guidance_is_right(Mma(checks=False))
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
@@ -303,6 +323,8 @@ def test_it_is_selected_by_its_name(monkeypatch):
     monkeypatch.setattr(gpu_device, "isa", lambda index: "sm_999")
     with pytest.raises(engine.UnavailableError, match=r"isa: .*architecture"):
         registry.settle(choice, THREE)
+    with pytest.raises(engine.UnavailableError, match=r"isa: 'mma' needs an NVRTC that compiles for sm_999, .* leave"):
+        registry.select("cuda", isa=stack.ISA)
     monkeypatch.setattr(build, "obstacle", lambda: "NVRTC cannot be used (gone): pip install it")
     with pytest.raises(engine.UnavailableError, match="isa: 'mma' needs NVRTC: NVRTC cannot be used"):
         registry.select("cuda", isa=stack.ISA)

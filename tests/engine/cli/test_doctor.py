@@ -11,8 +11,9 @@ import pytest
 
 from engine.checks import installation
 from engine.kernels import device as gpu_device
+from engine.kernels.cuda import build as nvrtc
 from engine.voice.api import bundled_voice
-from tests.support.commands import Run
+from tests.support.commands import Run, replace_gpu
 
 OBSTACLE = gpu_device.obstacle  # a fixture replaces it
 
@@ -42,6 +43,32 @@ def test_the_remedies_fit_an_installed_wheel(run: Run, monkeypatch: pytest.Monke
     assert re.search(r"^--  package soxr +for other sample rates: pip install 'diffwave-engine\[audio\]'$", out, re.M)
     assert re.search(r"^--  gpu cuda +torch is not installed: pip install 'diffwave-engine\[gpu\]'$", out, re.M)
     assert "source folder" not in out and "pip install -e" not in out
+
+
+def test_the_kernels_of_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are listed without compiling anything."""
+    monkeypatch.setattr(nvrtc.CudaKernel, "compile", compile_nothing)
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: "no NVIDIA driver was found")
+    assert not re.search("gpu (mma|sm_90a)", run("doctor")[1])
+    replace_gpu(monkeypatch)
+    out = run("doctor")[1]
+    kernel = "--isa mma: residual layers in groups, in CUDA; compiled when a network is loaded"
+    assert re.search(rf"^ok  gpu mma +{kernel}$", out, re.MULTILINE)
+    assert re.search(r"^--  gpu sm_90a +needs compute capability 9\.0, this GPU is sm_80$", out, re.MULTILINE)
+    parts = {part["name"]: part for part in json.loads(run("doctor", "--json")[1])["parts"]}
+    assert parts["mma"] == {"kind": "gpu", "name": "mma", "available": True, "text": kernel}
+    replace_gpu(monkeypatch, ("sm_90",))
+    assert re.search(r"^ok  gpu sm_90a +--isa sm_90a: ", run("doctor")[1], re.MULTILINE)
+    monkeypatch.setattr(nvrtc, "knows", lambda capability: False)
+    needs = r"needs an NVRTC that compiles for sm_90, this one is 1\.2"
+    assert re.search(rf"^--  gpu sm_90a +{needs}$", run("doctor")[1], re.MULTILINE)
+    monkeypatch.setattr(nvrtc, "obstacle", lambda: "NVRTC cannot be used (gone): pip install it")
+    out = run("doctor")[1]
+    assert len(re.findall(r"^--  gpu \S+ +needs NVRTC: NVRTC cannot be used \(gone\): pip install it$", out, re.M)) == 2
+
+
+def compile_nothing(kernel: nvrtc.CudaKernel, capability: int) -> None:
+    raise AssertionError("a kernel was compiled")
 
 
 def test_the_result_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,19 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import engine
+from engine.cli.info import gpu_kernels_json
 from engine.config import BASE, LARGE, Config
 from engine.diffusion.schedule import build_schedule
 from engine.kernels import cpu
-from tests.support.commands import SMALL, Run, save_network, unconditional_config
+from engine.kernels import device as gpu_device
+from engine.kernels.registry import Choice
+from tests.support.commands import SMALL, Run, replace_gpu, save_network, unconditional_config
 from tests.support.networks import random_network
 
 OTHER = {"family": "philsyn", "shared_upsampler": False, "clamp": False, "padding": "reflect", "prior": True}
@@ -159,3 +163,41 @@ def test_the_tiers_of_the_build(workspace: Path, run: Run, monkeypatch: pytest.M
     out = run("info", "small.safetensors")[1]
     assert "tier generic     available, fp32\n" in out
     assert "tier newest      unavailable, needs a chip of next year\n" in out
+
+
+def test_the_kernels_of_a_gpu(workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index=0: "none here")
+    assert "\n  gpu " not in run("info", "small.safetensors")[1]
+    replace_gpu(monkeypatch)
+    command = ("info", "small.safetensors", "--device", "cpu")
+    why = "needs compute capability 9.0, this GPU is sm_80"
+    assert run(*command)[1].endswith(
+        f"  gpu  mma         available, residual layers in groups, in CUDA\n  gpu  sm_90a      unavailable, {why}\n"
+    )
+    assert json.loads(run(*command, "--json")[1])["gpu_kernels"] == [
+        {"name": "mma", "available": True, "obstacle": None},
+        {"name": "sm_90a", "available": False, "obstacle": why},
+    ]
+    path = save_network(Path("a.safetensors"), replace(SMALL, padding="reflect"))
+    supported = "supports zero padding, this network has padding='reflect'"
+    assert f"  gpu  mma         unavailable, {supported}\n" in run("info", path, "--device", "cpu")[1]
+
+
+def test_a_gpu_that_does_not_work_has_no_kernels(workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_device, "obstacle", broken)
+    status, out, _ = run("info", "small.safetensors", "--device", "cpu", "--json")
+    assert status == 0 and json.loads(out)["gpu_kernels"] == []
+
+
+def broken(index: int = 0) -> str | None:
+    raise RuntimeError("CUDA error: unknown error")
+
+
+def test_the_kernels_are_those_for_the_chosen_gpu_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_gpu(monkeypatch, ("sm_80", "sm_90"))
+    voice = SimpleNamespace(config=BASE, choice=Choice("cuda", "sm_90", "bf16", (), 1))
+    assert all(row["available"] for row in gpu_kernels_json(voice))  # type: ignore[arg-type]
+    voice.choice = Choice("cuda", "sm_80", "tf32", (), 0)
+    found = [row["obstacle"] for row in gpu_kernels_json(voice)]  # type: ignore[arg-type]
+    assert re.match("supports up to 64 channels in fp16 and bf16, this network has 64 in tf32", found[0])
+    assert found[1].startswith("needs compute capability 9.0")

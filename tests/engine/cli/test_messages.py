@@ -51,6 +51,7 @@ INFO_KEYS = [
         "threads",
         "reasons",
         "tiers",
+        "gpu_kernels",
     ),
 ]
 EXECUTION = ("--device", "cpu", "--isa", "generic", "--threads", 1)
