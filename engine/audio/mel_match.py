@@ -14,6 +14,7 @@ from engine.checks.arrays import FloatArray
 
 ROUNDS = 2  # more change little
 DELAY = N_FFT + (ROUNDS - 1) * (PARTS - 1) * HOP - 1  # samples that a stream waits for behind a sample
+PIECE = 1024  # frames that are matched at a time
 
 
 class MelMatch:
@@ -84,6 +85,8 @@ def matched(
 ) -> FloatArray:
     """Return audio [256 T] whose bands are scaled towards those of its mel.
 
+    Working memory does not grow with the length.
+
     Args:
         audio: float [256 T].
         mel: float [M, T].
@@ -91,24 +94,31 @@ def matched(
         threads: threads that share the frames. The result does not depend on them.
         each_round: called before every round; an exception of it ends the computation.
     """
-    padded = match.padded(audio.astype(np.float64), mel.shape[1])
+    result, done = np.empty(len(audio), np.float32), 0
     with ThreadPoolExecutor(threads) as pool:
-        run: Run = pool.map if threads > 1 else map
-        result = match.run(padded, match.bands(mel), run, each_round)
-    return result[match.pad :][: HOP * mel.shape[1]]
+        stream = MatchedStream(match, pool.map if threads > 1 else map, each_round)
+        for first in range(0, mel.shape[1], PIECE):
+            stream.add(mel[:, first : first + PIECE])
+            part = stream.feed(audio[HOP * first : HOP * (first + PIECE)])
+            result[done : done + len(part)] = part
+            done += len(part)
+        result[done:] = stream.finish()
+    return result
 
 
 class MatchedStream:
-    """The audio of `matched`, identical to the last byte, while the audio is still arriving.
+    """The audio of `MelMatch.run`, identical to the last byte, while the audio is still arriving.
 
     It follows the audio at a distance of `DELAY` samples or less. The frames of the mel come before their audio.
 
     Args:
         match: the front-end and the largest gain.
+        run: see `in_rounds`.
+        each_round: see `in_rounds`.
     """
 
-    def __init__(self, match: MelMatch) -> None:
-        self._match = match
+    def __init__(self, match: MelMatch, run: Run = map, each_round: Callable[[], None] | None = None) -> None:
+        self._match, self._run, self._each_round = match, run, each_round
         self._first = 0  # the frame with which the bands and the extended audio begin
         self._bands = match.bands(np.empty((match.count, 0)))
         self._padded: Array = np.empty(0)
@@ -153,7 +163,8 @@ class MatchedStream:
         """Return the audio up to a sample of the extended audio, from this many frames, and drop what is not needed."""
         if end <= self._returned:
             return np.empty(0, np.float32)
-        audio = self._match.run(self._padded[: HOP * (frames - 1) + N_FFT], self._bands[:, :frames])
+        padded, bands = self._padded[: HOP * (frames - 1) + N_FFT], self._bands[:, :frames]
+        audio = self._match.run(padded, bands, self._run, self._each_round)
         begin = HOP * self._first
         result = audio[self._returned - begin : end - begin]
         self._returned = end

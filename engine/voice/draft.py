@@ -29,7 +29,7 @@ from engine.sampling.item import Event, Item, stop_if_set
 
 GRIFFIN_LIM = "griffin-lim"
 STEPS = 2  # docs/steps.md compares the numbers
-MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 33 KB a frame
+MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 35 KB a frame
 
 
 def schedule_of_draft(

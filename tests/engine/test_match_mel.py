@@ -29,6 +29,11 @@ def matched(audio: FloatArray, mel: FloatArray, rate: int, *, threads: int = 1, 
     return matched_by(audio, mel, MelMatch(len(mel), rate, **options), threads=threads)
 
 
+def in_one_piece(audio: FloatArray, mel: FloatArray, match: MelMatch) -> FloatArray:
+    padded = match.padded(audio.astype(np.float64), mel.shape[1])
+    return match.run(padded, match.bands(mel))[match.pad :][: len(audio)]
+
+
 def noise(frames: int, level: float = 0.1, seed: int = 0) -> FloatArray:
     return (level * np.random.default_rng(seed).standard_normal(256 * frames)).clip(-1, 1).astype(np.float32)
 
@@ -132,8 +137,16 @@ def test_pieces_have_the_bytes_of_the_whole(kind: str, frames: int) -> None:
                 taken += len(piece)
                 assert taken - sum(map(len, parts)) <= DELAY
         parts.append(stream.finish())
-        assert np.concatenate(parts).tobytes() == matched_by(audio, mel, match).tobytes()
+        assert np.concatenate(parts).tobytes() == in_one_piece(audio, mel, match).tobytes()
         assert stream.bytes < 40 * 1024 * 8
+
+
+@pytest.mark.parametrize("frames", [1, 7, 8, 9, 17, 30])
+def test_long_audio_is_matched_in_pieces(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.audio.mel_match.PIECE", 8)
+    audio, mel = noise(frames), engine.mel(noise(frames + 3, 0.3, seed=1), RATE)[:, :frames]
+    match = MelMatch(80, RATE, largest_gain=2.0)
+    assert matched_by(audio, mel, match).tobytes() == in_one_piece(audio, mel, match).tobytes()
 
 
 @pytest.mark.parametrize("pieces", [1, 4])
