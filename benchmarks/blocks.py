@@ -103,6 +103,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "training-pairs": lambda: pairs.table(load("pairs")["rows"]),
     "quality-voice": quality.voice,
     "draft-claim": quality.drafts,
+    "match-claim": quality.matching,
     "draft-speed": steps.drafts,
     "quality-precisions": lambda: quality.precisions(load("voice-quality")["rows"]),
     "quality-clips": lambda: f"{load('voice-quality')['count']}",

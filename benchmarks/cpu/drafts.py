@@ -1,4 +1,4 @@
-"""The time of a call that refines Griffin-Lim's draft, alternating with six steps from noise.
+"""The time of a call that refines Griffin-Lim's draft or is matched to its mel, alternating with six steps from noise.
 
 python -m benchmarks.cpu.drafts [--rounds N] [--frames N] [--results FILE]
 """
@@ -25,6 +25,8 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("six steps", {}),
     ("two steps on Griffin-Lim", {"draft": "griffin-lim"}),
     ("one step on Griffin-Lim", {"draft": "griffin-lim", "steps": 1}),
+    ("two steps on Griffin-Lim, matched to the mel", {"draft": "griffin-lim", "match_mel": 1}),
+    ("one step on Griffin-Lim, matched to the mel", {"draft": "griffin-lim", "steps": 1, "match_mel": 1}),
 )
 
 
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     mel = np.resize(np.load(BUNDLED.with_name("demo_mel.npy")).T, (options.frames, 80)).T.copy()
     rows = measure(voice, mel, options.rounds)
     for row in rows:
-        print(f"{row['name']:28}{row['seconds']:8.3f} s{row['times_real_time']:8.2f}x{row['times_six']:8.2f}")
+        print(f"{row['name']:48}{row['seconds']:8.3f} s{row['times_real_time']:8.2f}x{row['times_six']:8.2f}")
     if options.results:
         run = {"rounds": options.rounds, "frames": options.frames, "threads": voice.threads}
         content = {**before, "drafts": {**run, "precision": voice.choice.precision, "rows": rows}}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from benchmarks.committed import Results, Row, load
 from benchmarks.figures.markdown import table
 
 # Results of the bundled voice, all of the same clips. Another number of steps is another file.
-VOICE = ("voice-quality", "voice-quality-draft")
+VOICE = ("voice-quality", "voice-quality-draft", "voice-quality-matched", "voice-quality-draft-matched")
 MELS = ("", "exact", "blurred")
 GRIFFIN_LIM, REFINED = "Griffin-Lim, 32 rounds", "voice on Griffin-Lim"
 NAMES = {"voice": "**the voice**", REFINED: "**the voice, refining Griffin-Lim**"}
@@ -116,7 +116,18 @@ def precisions(rows: Sequence[Row]) -> str:
 
 def drafts() -> str:
     """Return the scores of the voice from noise and from Griffin-Lim's draft, beside the draft itself."""
-    kept = {(GRIFFIN_LIM, None), ("voice", 6), (REFINED, 1), (REFINED, 2)}
+    return _scores({(GRIFFIN_LIM, None), ("voice", 6), (REFINED, 1), (REFINED, 2)})
+
+
+def matching() -> str:
+    """Return the scores of the voice as it is and matched to the mel, beside Griffin-Lim."""
+    voices = (("voice", 6), (REFINED, 1), (REFINED, 2))
+    ends = ("", f"{MATCHED}1", f"{MATCHED}inf")
+    return _scores({(GRIFFIN_LIM, None)} | {(f"{name}{end}", steps) for name, steps in voices for end in ends})
+
+
+def _scores(kept: Collection[tuple[str, int | None]]) -> str:
+    """Return the table of some rows of the bundled voice, by name and steps."""
     rows = [row for row in merged(*map(load, VOICE)) if (row["name"], row["steps"]) in kept]
     head = ("mels", "audio", "steps", "PESQ-WB", "predicted MOS", "MOS above Griffin-Lim's")
     cells = [
@@ -157,6 +168,7 @@ def sentences() -> dict[str, Callable[[], str]]:
     judges = {"pesq": "pesq_wb", "stoi": "stoi", "mos": "mos"}
     names: dict[str, tuple[str, int | None]] = {"voice": ("voice", 6), "refined": (REFINED, 2)}
     names |= {"griffin-lim": (GRIFFIN_LIM, None), "no-network": ("no network", None)}
+    names |= {"matched": (f"{REFINED}{MATCHED}1", 2), "matched-inf": (f"{REFINED}{MATCHED}inf", 2)}
     blocks: dict[str, Callable[[], str]] = {"recordings-mos": partial(figure, "", "recordings", "mos")}
     for short, (name, steps) in names.items():
         for mels in MELS[1:]:

@@ -48,7 +48,7 @@ def drafts() -> str:
     ]
     caption = (
         f"{run['frames']} frames in {run['precision']}, {run['threads']} threads, alternating, {run['rounds']} rounds. "
-        f"Griffin-Lim takes one thread. {machine['cpu']}, load {machine['load_at_start'][0]} at the start, "
+        f"{machine['cpu']}, load {machine['load_at_start'][0]} at the start, "
         f"{results['date'][:10]}, commit {results['commit']} ([results](benchmarks/results/{DRAFTS}.json))."
     )
     return f"{table(head, cells)}\n\n{caption}"

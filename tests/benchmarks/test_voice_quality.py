@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.committed import load as committed
-from benchmarks.figures.quality import VOICE, figure, merged, precisions, spread, table_of_voice
+from benchmarks.figures.quality import MATCHED, VOICE, figure, merged, precisions, spread, table_of_voice
 from benchmarks.quality import voice as quality
 from benchmarks.quality.partial import Partial
 from benchmarks.quality.scores import NEEDS, Interval, Judged, Scores, gain, interval
@@ -47,7 +47,9 @@ def test_committed_results_are_complete(name: str) -> None:
     assert {"distillmos", "pesq", "pystoi", "numpy"} <= set(results["versions"])
     for mels in ("exact", "blurred"):
         names = {row["name"] for row in results["rows"] if row["mels"] == mels}
-        assert names == {GRIFFIN_LIM, NO_NETWORK, REFINED if name.endswith("draft") else "voice"}
+        voice = REFINED if "draft" in name else "voice"
+        ends = (f"{MATCHED}1", f"{MATCHED}inf") if name.endswith("matched") else ("",)
+        assert names == {GRIFFIN_LIM, NO_NETWORK, *(f"{voice}{end}" for end in ends)}
     for row in results["rows"]:
         assert len(row["scores"]) == results["count"]
         for column, judge in enumerate(results["columns_of_scores"]):
