@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from engine.audio.mel_inversion import SMALLEST, magnitudes
-from engine.audio.overlap import Array, Run, Spectrum, blocks_of, in_rounds, joined, windowed
+from engine.audio.overlap import Array, Run, Spectrum, blocks_of, in_rounds, joined, shared_by, windowed
 from engine.audio.spectrogram import HOP, KINDS, N_FFT
 from engine.checks.arrays import FloatArray
 
@@ -45,8 +44,7 @@ def griffin_lim(
         float32 [256 T] in [-1, 1].
     """
     inertia = momentum / (1.0 + momentum)
-    with ThreadPoolExecutor(threads) as pool:
-        run: Run = pool.map if threads > 1 else map
+    with shared_by(threads) as run:
         size = np.ascontiguousarray(magnitudes(mel, sample_rate, kind, fmax, run).T)
         previous: Spectrum = np.zeros(size.shape, complex)
 
@@ -70,7 +68,7 @@ def _with_random_phases(size: Array, seed: int, run: Run) -> Array:
     def begin(block: slice) -> None:
         frames[block] = windowed(np.exp(2j * np.pi * phases[block]) * size[block])
 
-    list(run(begin, blocks_of(len(size))))
+    run(begin, blocks_of(len(size)))
     return joined(frames)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.audio.overlap import Array, Run, blocks_of
+from engine.audio.overlap import Array, Run, blocks_of, in_order
 from engine.audio.spectrogram import KINDS, bank_of
 
 SMALLEST = 1e-12
@@ -24,7 +24,9 @@ def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float
     return bank_of(kind, sample_rate, len(mel), None, fmax), KINDS[kind].expand(mel.astype(np.float64))
 
 
-def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None, run: Run = map) -> Array:
+def magnitudes(
+    mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None, run: Run = in_order
+) -> Array:
     """Estimate the magnitudes |S| [513, T] whose mel is the given one.
 
     Inverts the compression, then makes B |S| equal to m by the multiplicative updates of the divergence of Kullback and
@@ -40,7 +42,7 @@ def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | N
         sample_rate: see `bank_and_bands`.
         kind: see `bank_and_bands`.
         fmax: see `bank_and_bands`.
-        run: `map` of an executor, to share the frames among its threads. The result does not depend on it.
+        run: see `engine.audio.overlap.in_rounds`.
     """
     bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
     triangles = Triangles(bank)
@@ -54,7 +56,7 @@ def magnitudes(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | N
             sizes *= triangles.mean(np.divide(expected, sums, out=sums))
         result[:, block] = sizes
 
-    list(run(invert, blocks_of(bands.shape[1], BLOCK)))
+    run(invert, blocks_of(bands.shape[1], BLOCK))
     return result
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from engine.audio.mel_inversion import SMALLEST, Triangles
-from engine.audio.overlap import PARTS, Array, Run, Spectrum, in_rounds
+from engine.audio.overlap import PARTS, Array, Run, Spectrum, in_order, in_rounds, shared_by
 from engine.audio.spectrogram import HOP, KINDS, N_FFT, bank_of
 from engine.checks.arrays import FloatArray
 
@@ -59,7 +58,7 @@ class MelMatch:
         return np.pad(audio, (self.pad, max(0, length - self.pad - len(audio))), "reflect")[:length]
 
     def run(
-        self, padded: Array, bands: Array, run: Run = map, each_round: Callable[[], None] | None = None
+        self, padded: Array, bands: Array, run: Run = in_order, each_round: Callable[[], None] | None = None
     ) -> FloatArray:
         """Return the audio of frames: float32 in [-1, 1], of the length of `padded`.
 
@@ -95,8 +94,8 @@ def matched(
         each_round: called before every round; an exception of it ends the computation.
     """
     result, done = np.empty(len(audio), np.float32), 0
-    with ThreadPoolExecutor(threads) as pool:
-        stream = MatchedStream(match, pool.map if threads > 1 else map, each_round)
+    with shared_by(threads) as run:
+        stream = MatchedStream(match, run, each_round)
         for first in range(0, mel.shape[1], PIECE):
             stream.add(mel[:, first : first + PIECE])
             part = stream.feed(audio[HOP * first : HOP * (first + PIECE)])
@@ -117,7 +116,7 @@ class MatchedStream:
         each_round: see `in_rounds`.
     """
 
-    def __init__(self, match: MelMatch, run: Run = map, each_round: Callable[[], None] | None = None) -> None:
+    def __init__(self, match: MelMatch, run: Run = in_order, each_round: Callable[[], None] | None = None) -> None:
         self._match, self._run, self._each_round = match, run, each_round
         self._first = 0  # the frame with which the bands and the extended audio begin
         self._bands = match.bands(np.empty((match.count, 0)))

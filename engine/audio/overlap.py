@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,8 @@ from engine.audio.spectrogram import HOP, N_FFT, WINDOW
 
 Array = npt.NDArray[np.floating[Any]]
 Spectrum = npt.NDArray[np.complexfloating[Any]]
-Run = Callable[[Callable[[slice], None], list[slice]], Iterable[None]]  # map, or that of an executor
+Work = Callable[[slice], None]  # on a block of frames
+Run = Callable[[Work, list[slice]], None]  # does the work on all blocks
 Update = Callable[[Spectrum, slice], Spectrum]  # of the spectrum of a block of frames
 
 PARTS = N_FFT // HOP  # frames that hold a sample
@@ -52,8 +57,51 @@ def blocks_of(count: int, size: int = BLOCK) -> list[slice]:
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
+def in_order(work: Work, blocks: list[slice]) -> None:
+    """Do the work on one block after another."""
+    for block in blocks:
+        work(block)
+
+
+@contextmanager
+def shared_by(threads: int) -> Iterator[Run]:
+    """Yield a function that does the work on blocks in this thread and in `threads` - 1 others."""
+    if threads == 1:
+        yield in_order
+        return
+    with ThreadPoolExecutor(threads - 1) as helpers:
+        yield partial(_share, helpers, threads - 1)
+
+
+def _share(helpers: ThreadPoolExecutor, count: int, work: Work, blocks: list[slice]) -> None:
+    remaining = deque(blocks)
+
+    def take() -> None:
+        while True:
+            try:
+                block = remaining.popleft()
+            except IndexError:
+                return
+            work(block)
+
+    futures = []
+    try:
+        for _ in range(min(count, len(blocks) - 1)):
+            futures.append(helpers.submit(take))
+    except RuntimeError as error:  # an interpreter that ends starts no more threads: this one does the work alone
+        if "shutdown" not in str(error):
+            raise
+        helpers.shutdown()  # a refused call may be in the queue; from now on, every one is refused
+    try:
+        take()
+    finally:
+        remaining.clear()
+    for future in futures:
+        future.result()
+
+
 def in_rounds(
-    audio: Array, rounds: int, update: Update, run: Run = map, each_round: Callable[[], None] | None = None
+    audio: Array, rounds: int, update: Update, run: Run = in_order, each_round: Callable[[], None] | None = None
 ) -> Array:
     """Replace a waveform by that of its updated spectrum, again and again.
 
@@ -61,7 +109,7 @@ def in_rounds(
         audio: [256 T + 768].
         rounds: number of updates.
         update: called with the spectrum of a block of frames and the block, in any order and in several threads.
-        run: `map` of an executor, to share the blocks among its threads. The result does not depend on it.
+        run: `in_order`, or that of `shared_by`. The result does not depend on it.
         each_round: called before every round; an exception of it ends the computation.
 
     Returns:
@@ -82,7 +130,7 @@ def in_rounds(
     for number in range(rounds):
         if each_round is not None:
             each_round()
-        list(run(advance if number else begin, blocks))
+        run(advance if number else begin, blocks)
         frames, updated = updated, frames
     return (_added(frames) / energy).ravel() if rounds else audio
 

@@ -144,3 +144,34 @@ def test_threads_that_hang_instead_of_exiting(folder: Path, tmp_path: Path, name
     subprocess.run(["cc", "-shared", "-fPIC", "-w", tmp_path / "hang.c", "-o", library], check=True)
     expected = "" if sys.version_info >= (3, 14) else "hung\n"
     assert run(folder, CALLS[name], preload=str(library)) == (0, expected)
+
+
+# A thread that is no daemon keeps the interpreter from ending, but the executors of Python refuse work from then on.
+OUTLIVING = """
+import sys, threading
+import numpy as np
+import engine
+
+voice = engine.load("speech.safetensors", threads=3)
+mel = np.random.default_rng(0).uniform(0.2, 0.7, (80, 200)).astype(np.float32)
+options = dict(steps=1, draft="griffin-lim", match_mel=1)
+expected = voice.vocode(mel, **options).tobytes()
+
+def work():
+    if threading.current_thread() is not threading.main_thread():
+        threading.main_thread().join()
+    print(voice.vocode(mel, **options).tobytes() == expected)
+
+{start}
+"""
+
+
+@pytest.mark.parametrize(
+    "start", ["threading.Thread(target=work).start()", "import atexit; atexit.register(work)"], ids=["thread", "atexit"]
+)
+def test_drafts_and_matches_after_the_main_program(tmp_path: Path, start: str) -> None:
+    config = Config(residual_channels=8, residual_layers=3, dilation_cycle=3)
+    save_checkpoint(tmp_path / "speech.safetensors", Checkpoint(config, random_network(config, 0)))
+    program = OUTLIVING.format(start=start)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +14,7 @@ from engine.audio.filterbank import filter_bank
 from engine.audio.griffin_lim import griffin_lim
 from engine.audio.mel_inversion import BLOCK as COLUMNS
 from engine.audio.mel_inversion import Triangles, bank_and_bands, magnitudes
-from engine.audio.overlap import BLOCK, Array, spectrum, waveform
+from engine.audio.overlap import BLOCK, Array, blocks_of, shared_by, spectrum, waveform
 from engine.checks.arrays import FloatArray
 from tests.support.tolerances import TOLERANCES, relative_error
 
@@ -80,3 +84,42 @@ def test_products_are_those_of_the_bank(bands: int) -> None:
     assert triangles.mean(sums) == pytest.approx(bank.T @ sums / weights)
     gain = np.maximum(bank.T @ bank.sum(axis=1, keepdims=True), 1e-12)
     assert triangles.initial(sums) == pytest.approx(np.maximum(bank.T @ sums / gain, 1e-12))
+
+
+def test_an_exception_in_a_block_leaves_all_threads() -> None:
+    taken: list[int] = []
+
+    def fail(block: slice) -> None:
+        taken.append(block.start)
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError), shared_by(3) as run:
+        run(fail, blocks_of(100 * BLOCK))
+    assert len(taken) <= 3
+
+
+def test_helpers_share_the_blocks() -> None:
+    together, done = threading.Barrier(3), []
+
+    def meet(block: slice) -> None:
+        together.wait(timeout=60)
+        done.append(block.start)
+
+    with shared_by(3) as run:
+        run(meet, blocks_of(3, 1))
+    assert sorted(done) == [0, 1, 2]
+
+
+def test_a_thread_alone_does_all_blocks_if_no_other_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = griffin_lim(a_mel(3 * BLOCK), RATE, rounds=2).tobytes()
+    submit, calls = ThreadPoolExecutor.submit, []
+
+    def refuse(self: ThreadPoolExecutor, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            submit(self, *arguments)  # as Python 3.12: the call is in the queue all the same
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        return submit(self, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    assert griffin_lim(a_mel(3 * BLOCK), RATE, rounds=2, threads=3).tobytes() == expected and len(calls) > 2
