@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -30,7 +31,11 @@ def check_match(gain: Any, config: Config) -> float | None:
     if gain is None:
         return None
     is_number = isinstance(gain, (int, float, np.integer, np.floating)) and not isinstance(gain, bool)
-    if not is_number or not float(gain) >= 1.0:
+    try:
+        largest = float(gain) if is_number else math.nan
+    except OverflowError:  # an integer beyond all floats
+        largest = math.nan
+    if not largest >= 1.0:
         raise InputError(
             "match_mel: expected the largest gain of a band, 1 to only attenuate, or more up to math.inf, "
             f"got {gain!r:.80}"
@@ -39,7 +44,7 @@ def check_match(gain: Any, config: Config) -> float | None:
         mel_settings(config)
     except InputError as error:
         raise InputError(f"match_mel: this network's mels cannot be computed from audio ({error})") from None
-    return float(gain)
+    return largest
 
 
 def front_end(config: Config, gain: float) -> MelMatch:

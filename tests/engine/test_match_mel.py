@@ -169,7 +169,9 @@ def test_streams_have_the_bytes_of_vocode(voice: engine.Voice, pieces: int) -> N
         voice.open_stream(match_mel=0.5)
 
 
-@pytest.mark.parametrize("gain", [0.99, 0, -1, math.nan, True, "1", None.__class__, [1.0]])
+@pytest.mark.parametrize(
+    "gain", [0.99, 0, -1, math.nan, True, "1", None.__class__, [1.0], pytest.param(10**400, id="huge")]
+)
 def test_an_impossible_gain_is_refused(voice: engine.Voice, gain: Any) -> None:
     with pytest.raises(InputError, match="match_mel: expected the largest gain of a band"):
         voice.vocode(a_mel(3), match_mel=gain)
