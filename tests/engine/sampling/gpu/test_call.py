@@ -154,3 +154,27 @@ def test_the_bounds_of_a_list_come_in_one_transfer(
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: transfers.append(tensor.shape) or original(tensor))
     voice.vocode([torch.rand(80, frames) for frames in (5, 9, 2, 7)])
     assert transfers == [(4, 2)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"match_mel": 1}, {"draft": "griffin-lim"}], ids=lambda options: next(iter(options))
+)
+def test_drafts_and_matching_take_the_general_way(
+    load: Callable[[Config], engine.Voice],
+    device: SilentDevice,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+) -> None:
+    """The one with a single wait knows neither, and would leave them out without a word."""
+    voice, ways = load(SMALL), []
+    general = voice._loop.sample
+    monkeypatch.setattr(voice._loop, "sample", lambda *arguments: ways.append("general") or general(*arguments))
+    assert voice.vocode(torch.rand(1, 80, 5), **options).shape == (1, 5 * voice.hop)
+    assert ways == ["general"]
+
+
+def test_matched_streams_return_all_samples(load: Callable[[Config], engine.Voice], device: SilentDevice) -> None:
+    voice = load(SMALL)
+    chunks = list(voice.stream(torch.rand(80, 30).split(7, dim=1), match_mel=1))
+    assert all(isinstance(chunk, torch.Tensor) for chunk in chunks)
+    assert sum(map(len, chunks)) == 30 * voice.hop
