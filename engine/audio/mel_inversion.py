@@ -8,7 +8,7 @@ from engine.audio.overlap import Array, Run, blocks_of, in_order
 from engine.audio.spectrogram import KINDS, bank_of
 
 SMALLEST = 1e-12
-UPDATES = 20  # the PESQ-WB and the MOS of Griffin-Lim's audio no longer change after ten
+UPDATES = 20  # in a trial of three clips, the scores of Griffin-Lim's audio changed little after ten
 BLOCK = 128  # frames, whose arrays stay in a core's cache
 
 
@@ -34,8 +34,8 @@ def magnitudes(
 
         |S| <- |S| * (transpose(B) (m / B |S|)) / (transpose(B) 1)
 
-    They need a fifth of the updates of the squared distance, and Griffin-Lim's audio gets a higher PESQ-WB and MOS from
-    their result.
+    Griffin-Lim's audio has a higher PESQ-WB and MOS from their result than from five times as many updates of the
+    squared distance: 3.65 and 3.85 instead of 3.57 and 3.74 on the exact mels of docs/quality.md.
 
     Args:
         mel: see `bank_and_bands`.
@@ -63,7 +63,8 @@ def magnitudes(
 class Triangles:
     """Products with a filter bank B [M, 513] of triangles, of which at most two neighbors overlap in a bin.
 
-    Every sum has a fixed order. A matrix product has one that depends on the processor and on the number of threads.
+    Every sum over arrays of one layout has a fixed order. That of a matrix product depends on the processor and on the
+    number of threads.
 
     Args:
         bank: B.

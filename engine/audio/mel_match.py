@@ -11,7 +11,7 @@ from engine.audio.overlap import PARTS, Array, Run, Spectrum, in_order, in_round
 from engine.audio.spectrogram import HOP, KINDS, N_FFT, bank_of
 from engine.checks.arrays import FloatArray
 
-ROUNDS = 2  # more change little
+ROUNDS = 2  # in a trial of four clips, more changed little
 DELAY = N_FFT + (ROUNDS - 1) * (PARTS - 1) * HOP - 1  # samples that a stream waits for behind a sample
 PIECE = 1024  # frames that are matched at a time
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ import pytest
 import torch
 
 import engine
-from engine import Cancelled, InputError, Voice
+from engine import InputError, Voice
 from engine.audio.griffin_lim import griffin_lim
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import build_schedule
 from tests.support.networks import random_network
+from tests.support.spectra import spectra_before_a_stop
 from tests.support.tolerances import TOLERANCES, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -199,14 +199,4 @@ def nothing() -> Any:
 
 
 def test_phase_retrieval_stops_at_once(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
-    event, rounds = threading.Event(), []
-
-    def spectrum(audio: Any, original: Any = engine.audio.overlap.spectrum) -> Any:  # type: ignore[attr-defined]
-        rounds.append(1)
-        event.set()
-        return original(audio)
-
-    monkeypatch.setattr("engine.audio.overlap.spectrum", spectrum)
-    with pytest.raises(Cancelled):
-        voice.vocode(a_mel(9), cancel=event, **NAMED)
-    assert len(rounds) == 1
+    assert spectra_before_a_stop(voice, a_mel(9), monkeypatch, **NAMED) == 1

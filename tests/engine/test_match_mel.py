@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from engine.audio.spectrogram import KINDS
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.checks.arrays import FloatArray
 from engine.config import Config
-from engine.errors import Cancelled, InputError
+from engine.errors import InputError
 from tests.support.networks import random_network
+from tests.support.spectra import spectra_before_a_stop
 from tests.support.tolerances import TOLERANCES, relative_error
 
 RATE = 22050
@@ -185,14 +185,4 @@ def test_unknown_kinds_and_hops_are_refused(options: dict[str, Any], tmp_path: P
 
 
 def test_it_stops_between_rounds(voice: engine.Voice, monkeypatch: pytest.MonkeyPatch) -> None:
-    event, rounds = threading.Event(), []
-
-    def spectrum(audio: Any, original: Any = engine.audio.overlap.spectrum) -> Any:  # type: ignore[attr-defined]
-        rounds.append(1)
-        event.set()
-        return original(audio)
-
-    monkeypatch.setattr("engine.audio.overlap.spectrum", spectrum)
-    with pytest.raises(Cancelled):
-        voice.vocode(a_mel(4), cancel=event, match_mel=1)
-    assert len(rounds) == 1
+    assert spectra_before_a_stop(voice, a_mel(4), monkeypatch, match_mel=1) == 1
