@@ -45,7 +45,8 @@ def cpu_claim() -> str:
     return (
         f"**{one:.1f}x real time on two CPU cores** in one step that "
         f"[refines Griffin-Lim](docs/steps.md#refining-a-draft), {two:.1f}x in two ({MACHINE.name}, "
-        f"{best['contender']}). In {steps} steps from noise {speed(best):.1f}x ({decibels(best)} SNR); the "
+        f"{best['contender']}). In {steps} steps from noise {speed(best):.1f}x (another run, "
+        f"{decibels(best)} SNR); the "
         f"[fastest other runtime](docs/performance.md), {name}, reaches {speed(baseline):.2f}x, "
         f"PyTorch {speed(rows[EAGER]):.2f}x."
     )
