@@ -11,7 +11,6 @@ DIFFWAVE_INLINE void prefetch_panel_for_write(T* row, int64_t width) {
 }
 
 // Computes one panel of the register tile at t.
-// Computes one panel of the register tile at t.
 template <class E>
 DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, int64_t t) {
   const int64_t first = panel * int64_t{2} * kWidth, width = op.conditioner.width;
@@ -33,7 +32,6 @@ DIFFWAVE_INLINE void project_panel(const ProjectConditioner<E>& op, int panel, i
   }
 }
 
-// Stores acc * scale + bias of one panel, [2 kWidth] each.
 // Stores acc * scale + bias of one panel, [2 kWidth] each.
 template <class T>
 DIFFWAVE_INLINE void store_panel(T* row, int64_t width, const VecInt (&acc)[kRows][2], const float* scale,

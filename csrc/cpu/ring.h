@@ -24,7 +24,6 @@ struct Ring {
   T* at(int64_t t) const { return rows + index(t) * width; }
 
   // Copies rows t .. t + count - 1 between the front and its duplicate, as far as they lie in either.
-  // Copies rows t .. t + count - 1 between the front and its duplicate, as far as they lie in either.
   void mirror(int64_t t, int64_t count) const {
     const int64_t first = index(t), last = first + count;
     if (first < kGuard) copy(first + capacity, first, std::min(last, kGuard) - first);
