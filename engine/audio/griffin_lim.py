@@ -11,6 +11,8 @@ from engine.audio.overlap import Array, Run, Spectrum, blocks_of, in_rounds, joi
 from engine.audio.spectrogram import HOP, KINDS, N_FFT
 from engine.checks.arrays import FloatArray
 
+ROUNDS = 32  # librosa's
+
 
 def griffin_lim(
     mel: Array,
@@ -18,7 +20,7 @@ def griffin_lim(
     *,
     kind: str = "lmnt",
     fmax: float | None = None,
-    rounds: int = 32,
+    rounds: int = ROUNDS,
     momentum: float = 0.99,
     seed: int = 0,
     threads: int = 1,
@@ -27,7 +29,7 @@ def griffin_lim(
     """Compute a waveform by fast Griffin-Lim (Perraudin et al., 2013).
 
     A round takes the phase of the waveform that has the current spectrum, and keeps the magnitudes. The default
-    momentum and number of rounds are librosa's.
+    momentum is librosa's.
 
     Args:
         mel: float [M, T].

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from engine.checks.arguments import check_noise, check_seed
@@ -43,6 +44,23 @@ def check_callbacks(cancel: Any, progress: Any) -> tuple[Event | None, Progress 
     if progress is not None and not callable(progress):
         raise InputError(f"progress: expected a function of one float, got {type(progress).__name__}")
     return check_cancel(cancel), progress
+
+
+def in_parts(progress: Progress | None, *works: float) -> list[Progress | None]:
+    """Return a function for each of several parts that follow each other: it hears of the part, and reports the whole.
+
+    Args:
+        progress: hears of the whole.
+        works: the work of every part, in one unit.
+    """
+    return [
+        None if progress is None else partial(_report, progress, sum(works[:i]), work, sum(works))
+        for i, work in enumerate(works)
+    ]
+
+
+def _report(progress: Progress, before: float, work: float, total: float, fraction: float) -> None:
+    progress((before + work * fraction) / total)
 
 
 def stop_if_set(cancel: Event | None) -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from engine.audio.griffin_lim import griffin_lim
+from engine.audio.griffin_lim import ROUNDS, griffin_lim
 from engine.audio.spectrogram import mel_settings
 from engine.checks.arguments import check_recording
 from engine.checks.arrays import FloatArray, on_device
@@ -25,7 +25,7 @@ from engine.config import Config
 from engine.diffusion.noise import normal
 from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import InputError
-from engine.sampling.item import Event, Item, stop_if_set
+from engine.sampling.item import Event, Item, Progress, in_parts, stop_if_set
 
 GRIFFIN_LIM = "griffin-lim"
 STEPS = 2  # docs/steps.md compares the numbers
@@ -154,6 +154,7 @@ def begin_from(
     config: Config,
     threads: int,
     event: Event | None,
+    progress: Progress | None = None,
 ) -> list[Item]:
     """Return items that begin from drafts: sqrt(alpha_bar) draft + sqrt(1 - alpha_bar) eps.
 
@@ -165,6 +166,7 @@ def begin_from(
         config: of the network.
         threads: of Griffin-Lim.
         event: stops the computation.
+        progress: called with the fraction done.
 
     Raises:
         InputError: see `check_draft`.
@@ -172,24 +174,34 @@ def begin_from(
     """
     waveforms = check_draft(draft, config, batch)
     signal, noise = math.sqrt(plan.alpha_bar[0]), math.sqrt(1.0 - plan.alpha_bar[0])
+    reports = in_parts(progress, *(item.length for item in items))
     begun = []
     for i, item in enumerate(items):
-        waveform = _by_griffin_lim(item, config, threads, event) if waveforms is None else waveforms[i]
+        waveform = _by_griffin_lim(item, config, threads, event, reports[i]) if waveforms is None else waveforms[i]
         eps = normal(item.seed, 0, 0, item.length) if item.x is None else item.x
         begun.append(replace(item, x=(signal * waveform + noise * eps).astype(np.float32)))
     return begun
 
 
-def _by_griffin_lim(item: Item, config: Config, threads: int, event: Event | None) -> FloatArray:
+def _by_griffin_lim(
+    item: Item, config: Config, threads: int, event: Event | None, progress: Progress | None
+) -> FloatArray:
     settings = mel_settings(config)
     mel: FloatArray = np.asarray(on_device(item.mel, None))
-    stop = partial(stop_if_set, event)
+    begun = count()
+
+    def begin_round() -> None:
+        stop_if_set(event)
+        if progress is not None:
+            progress(next(begun) / ROUNDS)
+
     return griffin_lim(
         mel,
         config.sample_rate,
         kind=settings["kind"],
         fmax=settings["fmax"],
+        rounds=ROUNDS,
         seed=item.seed,
         threads=threads,
-        each_round=stop,
+        each_round=begin_round,
     )

@@ -14,7 +14,7 @@ from engine.audio.spectrogram import mel_settings
 from engine.checks.arrays import FloatArray, on_device
 from engine.config import Config
 from engine.errors import InputError
-from engine.sampling.item import Event, Item, stop_if_set
+from engine.sampling.item import Event, Item, Progress, in_parts, stop_if_set
 from engine.sampling.loops import StreamWindow
 
 
@@ -55,7 +55,13 @@ def front_end(config: Config, gain: float) -> MelMatch:
 
 
 def match_items(
-    audios: Sequence[Any], items: Sequence[Item], gain: float, config: Config, threads: int, event: Event | None
+    audios: Sequence[Any],
+    items: Sequence[Item],
+    gain: float,
+    config: Config,
+    threads: int,
+    event: Event | None,
+    progress: Progress | None = None,
 ) -> list[FloatArray]:
     """Return audio [L_i] per item, matched to the mel of the item.
 
@@ -66,15 +72,20 @@ def match_items(
         config: of the network.
         threads: threads that share an item's frames.
         event: stops the computation.
+        progress: called with the fraction done, after every item.
 
     Raises:
         Cancelled: the event was set.
     """
     match, stop = front_end(config, gain), partial(stop_if_set, event)
-    return [
-        matched(on_device(audio, None), on_device(item.mel, None), match, threads=threads, each_round=stop)
-        for audio, item in zip(audios, items, strict=True)
-    ]
+    result = []
+    reports = in_parts(progress, *(item.length for item in items))
+    for audio, item, report in zip(audios, items, reports, strict=True):
+        mel = on_device(item.mel, None)
+        result.append(matched(on_device(audio, None), mel, match, threads=threads, each_round=stop))
+        if report is not None:
+            report(1.0)
+    return result
 
 
 class MatchedWindow:

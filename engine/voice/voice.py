@@ -27,7 +27,7 @@ from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError
 from engine.kernels import registry
 from engine.sampling import guidance as classifier_free
-from engine.sampling.item import Event, Item, Progress, check_callbacks, check_cancel, make_items
+from engine.sampling.item import Event, Item, Progress, check_callbacks, check_cancel, in_parts, make_items
 from engine.sampling.loops import LOOPS, StreamWindow
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
@@ -37,6 +37,9 @@ from engine.voice.matching import MatchedWindow, check_match, front_end, match_i
 
 if TYPE_CHECKING:
     import torch
+
+# Of Griffin-Lim and of the match, in steps of the network, for the progress of a call.
+DRAFT_WORK, MATCH_WORK = 1.0, 0.2
 
 
 class Voice(Editor):
@@ -99,7 +102,7 @@ class Voice(Editor):
             match_mel: after the last step, scale the bands of the audio towards those of the mel by at most this gain
                 (docs/steps.md): 1 only attenuates, math.inf has no limit; None leaves the audio as it is.
             cancel: a threading.Event, or any object with its `is_set`; once it is set, the call raises Cancelled.
-            progress: called with the fraction done, 0 to 1.
+            progress: called with the fraction done, 0 to 1. Griffin-Lim counts as a step of the network.
 
         Returns:
             float32 audio in [-1, 1]: [L], [B, L] or a list of [L_i] as the mel, L = T * hop; NumPy or torch as the
@@ -127,11 +130,13 @@ class Voice(Editor):
             batch = fit_to_kind(batch, self.config.mel_kind)
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
+        works = DRAFT_WORK * isinstance(draft, str), len(plan), MATCH_WORK * (gain is not None)
+        of_draft, of_steps, of_match = in_parts(progress, *works)
         if draft is not None:
-            items = begin_from(draft, batch, items, plan, self.config, self.threads, event)
-        audio = self._loop.sample(items, plan, progress, event)
+            items = begin_from(draft, batch, items, plan, self.config, self.threads, event, of_draft)
+        audio = self._loop.sample(items, plan, of_steps, event)
         if gain is not None:
-            audio = match_items(audio, items, gain, self.config, self.threads, event)
+            audio = match_items(audio, items, gain, self.config, self.threads, event, of_match)
         return batch.restore(audio)  # type: ignore[no-any-return]
 
     def stream(

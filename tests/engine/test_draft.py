@@ -200,3 +200,14 @@ def nothing() -> Any:
 
 def test_phase_retrieval_stops_at_once(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spectra_before_a_stop(voice, a_mel(9), monkeypatch, **NAMED) == 1
+
+
+@pytest.mark.parametrize("frames", [(7,), (5, 70)])
+@pytest.mark.parametrize(("options", "before"), [(NAMED, 1 / 3), ({**NAMED, "match_mel": 1.0, "steps": 3}, 1 / 4.2)])
+def test_progress_counts_the_work_before_and_after_the_steps(
+    voice: Voice, options: dict[str, Any], before: float, frames: tuple[int, ...]
+) -> None:
+    seen: list[float] = []
+    voice.vocode([a_mel(count) for count in frames], progress=seen.append, **options)
+    assert seen == sorted(seen) and seen[0] == 0.0 and seen[-1] == 1.0
+    assert sum(fraction < before for fraction in seen) == 32 * len(frames)

@@ -17,7 +17,7 @@ from engine.diffusion.schedule import Schedule, noise_terms, update_terms
 from engine.sampling.cpu import pipeline
 from engine.sampling.cpu.pipeline import WORKING_MEMORY, Steps, steps_of
 from engine.sampling.cpu.window import Window
-from engine.sampling.item import Event, Item, Progress
+from engine.sampling.item import Event, Item, Progress, in_parts
 
 if TYPE_CHECKING:
     from engine.kernels.cpu import CpuNetwork
@@ -121,8 +121,10 @@ class CpuLoop:
                     for future in beside:
                         future.cancel()
         for i in sorted(set(range(len(items))) - set(short[: len(beside)])):
-            work(i, self._threads, _scaled(progress, done / total, items[i].length / total))
-            done += items[i].length
+            length = items[i].length
+            _, report, _ = in_parts(progress, done, length, total - done - length)
+            work(i, self._threads, report)
+            done += length
 
     def _workers(self, lengths: list[int], steps: int) -> int:
         """Return how many short items may run at once: together their sweeps fit into WORKING_MEMORY."""
@@ -160,7 +162,3 @@ def _rows(lengths: Sequence[int]) -> list[FloatArray]:
     if len(set(lengths)) == 1:
         return list(np.empty((len(lengths), lengths[0]), np.float32))
     return [np.empty(length, np.float32) for length in lengths]
-
-
-def _scaled(progress: Progress | None, done: float, share: float) -> Callable[[float], None] | None:
-    return None if progress is None else lambda fraction: progress(done + share * fraction)
