@@ -9,7 +9,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import engine
 from engine.audio.griffin_lim import griffin_lim
 from engine.checkpoint.bundled import BUNDLED
+from engine.checks.arrays import device_of, on_device
 from engine.cli.bench.machine import environment, load_average
 
 FRAMES = 344  # 4 s
@@ -30,17 +31,29 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def measure(voice: engine.Voice, mel: Any, rounds: int) -> list[dict[str, Any]]:
-    """Return a row per call, Griffin-Lim alone included; "times_six" is relative to six steps in the same round."""
+def measure(
+    voice: engine.Voice, mel: Any, rounds: int, wait: Callable[[], object] = lambda: None
+) -> list[dict[str, Any]]:
+    """Return a row per call, Griffin-Lim alone included; "times_six" is relative to six steps in the same round.
+
+    Args:
+        voice: the timed voice.
+        mel: [M, T], an array for a CPU, a tensor on its device for a GPU.
+        rounds: timed calls of each.
+        wait: called after every call, until its work is done.
+    """
     calls = {name: lambda options=options: voice.vocode(mel, seed=1, **options) for name, options in CALLS}
-    calls["Griffin-Lim alone"] = lambda: griffin_lim(mel, voice.sample_rate, seed=1, threads=voice.threads)
+    alone: dict[str, Any] = {"seed": 1, "threads": voice.threads, "device": device_of(mel)}
+    calls["Griffin-Lim alone"] = lambda: griffin_lim(on_device(mel, None), voice.sample_rate, **alone)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
+    wait()
     for _ in range(rounds):
         for name, call in calls.items():
             begin = time.perf_counter()
             call()
+            wait()
             seconds[name].append(time.perf_counter() - begin)
     audio, six = mel.shape[1] * voice.hop / voice.sample_rate, seconds["six steps"]
     return [

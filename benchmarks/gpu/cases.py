@@ -73,6 +73,13 @@ class Setting:
         """Return the instruction sets of this GPU beside its default."""
         return [] if self.is_rehearsal else gpu_isas()
 
+    def wait(self) -> None:
+        """Wait until the device has done its work."""
+        if not self.is_rehearsal:
+            import torch
+
+            torch.cuda.synchronize()
+
     def gpu(self) -> str:
         """Return the name of the device."""
         if self.is_rehearsal:

@@ -72,7 +72,7 @@ TESTS = ("tests/gpu/test_on_gpu.py", "tests/gpu/test_training_on_gpu.py")
 STAGES = (
     Stage(
         "stack",
-        "wgmma with shifted operands; every instruction set of this GPU by length",
+        "wgmma with shifted operands; every instruction set of this GPU by length; drafts",
         110.0,
         ("-m", "benchmarks.gpu.stack"),
     ),
@@ -142,6 +142,7 @@ def merged(out: Path) -> dict[str, Any]:
         **header,
         "gpu": [row for row in stack.get("calls", []) if row["isa"] == "default"],
         "gpu_isas": stack.get("calls", []),
+        "gpu_drafts": stack.get("drafts", []),
         "gpu_accuracy": stack.get("accuracy", []),
         "gpu_probe": stack.get("probe", []),
         "gpu_peaks": compare.get("gpu_peaks"),

@@ -1,4 +1,7 @@
-"""Stage `stack` of `make gpu`: how wgmma reads shifted operands, and every instruction set by length of the audio."""
+"""Stage `stack` of `make gpu`: how wgmma reads shifted operands, and every instruction set by length of the audio.
+
+After them, calls that refine a draft, or match the audio to its mel, beside six steps from noise.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import report
+from benchmarks.cpu import drafts
 from benchmarks.gpu import timing, wgmma_probe
 from benchmarks.gpu.cases import SPEECH, Setting, mels
 from benchmarks.gpu.results import Results, say
@@ -22,6 +26,7 @@ from engine.kernels.hopper import stack as hopper
 from tests.support.tolerances import TOLERANCES
 
 CELLS = ((1, 1.0), (1, 2.0), (1, 5.0), (1, 10.0), (16, 5.0))
+DRAFTS, DRAFT_SECONDS = (1.0, 5.0, 10.0), 8.0  # seconds of audio, and of the measurement together
 
 
 def run(setting: Setting, out: Path, seconds: float, cells: Sequence[tuple[int, float]] = CELLS) -> bool:
@@ -55,8 +60,11 @@ def run(setting: Setting, out: Path, seconds: float, cells: Sequence[tuple[int, 
         if not setting.is_rehearsal and db < TOLERANCES["gpu_audio_fp16_db"]:
             passed = False
         voices[name] = voice
+    until = seconds - DRAFT_SECONDS
     for number, cell in enumerate(cells):
-        _time(setting, results, voices, cell, results.elapsed() + (seconds - results.elapsed()) / (len(cells) - number))
+        _time(setting, results, voices, cell, results.elapsed() + (until - results.elapsed()) / (len(cells) - number))
+    if voices:
+        _time_drafts(setting, results, next(iter(voices.values())))
     return passed
 
 
@@ -118,6 +126,16 @@ def _time(setting: Setting, results: Results, voices: dict[str, Any], cell: tupl
         results.add("calls", {**row, "isa": name, "host_seconds": quantiles(host[name]), "rounds": len(times[name])})
         milliseconds, on_host = 1e3 * row["measured_seconds"]["p50"], 1e3 * quantiles(host[name])["p50"]
         say(f"{items} x {seconds:g} s, {name}: {milliseconds:.3f} ms, {on_host:.3f} ms until the call returns")
+
+
+def _time_drafts(setting: Setting, results: Results, voice: Any) -> None:
+    """Time calls with drafts and matching in turns with six steps, on the host until their work is done."""
+    lengths = DRAFTS[:1] if setting.is_rehearsal else DRAFTS
+    for seconds in lengths:
+        rows = drafts.measure(voice, mels(1, seconds, voice, setting.device)[0], setting.rounds, setting.wait)
+        results.add("drafts", {"seconds": seconds, "rows": rows})
+        for row in rows:
+            say(f"{seconds:g} s, {row['name']}: {1e3 * row['seconds']:.3f} ms, {row['times_six']:.2f} times six steps")
 
 
 def main() -> None:

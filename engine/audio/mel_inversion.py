@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from engine.audio.overlap import Array, Run, blocks_of, in_order
+from engine.audio.library import empty, library, packed
+from engine.audio.overlap import Array, Run, block_size, blocks_of, in_order
 from engine.audio.spectrogram import KINDS, bank_of
+from engine.checks.arrays import on_device
+
+if TYPE_CHECKING:
+    import torch
 
 SMALLEST = 1e-12
 UPDATES = 20  # in a trial of three clips, the scores of Griffin-Lim's audio changed little after ten
@@ -25,7 +32,12 @@ def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float
 
 
 def magnitudes(
-    mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None, run: Run = in_order
+    mel: Array,
+    sample_rate: int,
+    kind: str = "lmnt",
+    fmax: float | None = None,
+    run: Run = in_order,
+    device: torch.device | None = None,
 ) -> Array:
     """Estimate the magnitudes |S| [513, T] whose mel is the given one.
 
@@ -43,20 +55,22 @@ def magnitudes(
         kind: see `bank_and_bands`.
         fmax: see `bank_and_bands`.
         run: see `engine.audio.overlap.in_rounds`.
+        device: of tensors; None for arrays.
     """
     bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
-    triangles = Triangles(bank)
-    result = np.empty((bank.shape[1], bands.shape[1]))
+    bands = on_device(bands, device)
+    triangles = Triangles(bank, device)
+    result: Array = empty((bank.shape[1], bands.shape[1]), bands)
 
     def invert(block: slice) -> None:
-        expected = np.ascontiguousarray(bands[:, block])
+        expected = packed(bands[:, block])
         sizes = triangles.initial(expected)
         for _ in range(UPDATES):
-            sums = np.maximum(triangles.collect(sizes), SMALLEST)
-            sizes *= triangles.mean(np.divide(expected, sums, out=sums))
+            sums = library(expected).clip(triangles.collect(sizes), SMALLEST, None)
+            sizes *= triangles.mean(library(expected).divide(expected, sums, out=sums))
         result[:, block] = sizes
 
-    run(invert, blocks_of(bands.shape[1], BLOCK))
+    run(invert, blocks_of(bands.shape[1], block_size(bands, BLOCK)))
     return result
 
 
@@ -64,13 +78,14 @@ class Triangles:
     """Products with a filter bank B [M, 513] of triangles, of which at most two neighbors overlap in a bin.
 
     Every sum over arrays of one layout has a fixed order. That of a matrix product depends on the processor and on the
-    number of threads.
+    number of threads; tensors take it nevertheless.
 
     Args:
         bank: B.
+        device: of tensors; None for arrays.
     """
 
-    def __init__(self, bank: Array) -> None:
+    def __init__(self, bank: Array, device: torch.device | None = None) -> None:
         bins = np.arange(bank.shape[1])
         self._lower = np.where((bank > 0).any(axis=0), (bank > 0).argmax(axis=0), 0)
         self._upper = np.minimum(self._lower + 1, len(bank) - 1)
@@ -82,13 +97,20 @@ class Triangles:
             for place, span in enumerate(spans)
             if len(span)
         ]
-        self._count = len(bank)
+        self._count, self._bank = len(bank), None
         gain = self._spread(self.collect(np.ones((len(bins), 1))), low, high)
         self._initial = [weights / np.maximum(gain, SMALLEST) for weights in (low, high)]
         self._mean = [weights / np.maximum(low + high, SMALLEST) for weights in (low, high)]
+        if device is not None:
+            self._bank = on_device(bank, device)
+            self._lower, self._upper = on_device(self._lower, device), on_device(self._upper, device)
+            self._initial = [on_device(weights, device) for weights in self._initial]
+            self._mean = [on_device(weights, device) for weights in self._mean]
 
     def collect(self, bins: Array) -> Array:
         """Return B bins [M, T]."""
+        if self._bank is not None:
+            return self._bank @ bins  # type: ignore[no-any-return]
         sums = np.zeros((self._count, bins.shape[1]))
         for place, span, weights in self._bands:
             np.add.reduce(weights * bins[span], axis=0, out=sums[place])
@@ -100,7 +122,7 @@ class Triangles:
 
     def initial(self, bands: Array) -> Array:
         """Return positive sizes [513, T], of which those of equal bands are equal."""
-        return np.maximum(self._spread(bands, *self._initial), SMALLEST)
+        return library(bands).clip(self._spread(bands, *self._initial), SMALLEST, None)  # type: ignore[no-any-return]
 
     def _spread(self, bands: Array, low: Array, high: Array) -> Array:
         """Return low * (the first band of a bin) + high * (its second one), [513, T]."""

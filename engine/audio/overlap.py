@@ -1,4 +1,7 @@
-"""Short-time spectra of a waveform, and the waveform of a spectrum, in blocks of frames that threads may share."""
+"""Short-time spectra of a waveform, and the waveform of a spectrum, in blocks of frames that threads may share.
+
+Everything takes arrays of NumPy or tensors of PyTorch, and returns the same kind.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.audio.spectrogram import HOP, N_FFT, WINDOW
+from engine.audio.library import empty, library, window, zeros
+from engine.audio.spectrogram import HOP, N_FFT
+from engine.checks.arrays import is_torch
 
 Array = npt.NDArray[np.floating[Any]]
 Spectrum = npt.NDArray[np.complexfloating[Any]]
@@ -22,12 +27,13 @@ Update = Callable[[Spectrum, slice], Spectrum]  # of the spectrum of a block of 
 
 PARTS = N_FFT // HOP  # frames that hold a sample
 BLOCK = 64  # frames, whose arrays stay in a core's cache
+DEVICE_BLOCK = 8192  # frames of tensors, whose temporary values take 30 KB each
 LEAST_ENERGY = 1e-3  # of the windows at a sample; less only at the ends of the audio
 
 
 def spectrum(audio: Array) -> Spectrum:
     """Return the spectrum [T, 513] of a waveform's frames, 256 samples apart."""
-    return np.fft.rfft(frames_of(audio) * WINDOW)
+    return library(audio).fft.rfft(frames_of(audio) * window(audio))  # type: ignore[no-any-return]
 
 
 def waveform(spectrum: Spectrum) -> Array:
@@ -37,24 +43,31 @@ def waveform(spectrum: Spectrum) -> Array:
 
 def frames_of(audio: Array) -> Array:
     """Return the frames [T, 1024] of a waveform, 256 samples apart, as a view."""
+    if is_torch(audio):
+        return audio.ravel().unfold(0, N_FFT, HOP)  # type: ignore[attr-defined,no-any-return]
     return np.lib.stride_tricks.sliding_window_view(audio.ravel(), N_FFT)[::HOP]
 
 
 def windowed(spectrum: Spectrum) -> Array:
     """Return the windowed frames [T, 1024] of a spectrum."""
-    frames: Array = np.fft.irfft(spectrum)
-    frames *= WINDOW
+    frames: Array = library(spectrum).fft.irfft(spectrum)
+    frames *= window(spectrum)
     return frames
 
 
 def joined(frames: Array) -> Array:
     """Return the waveform of windowed frames [T, 1024]."""
-    return (_added(frames) / _energy(len(frames))).ravel()
+    return (_added(frames) / _energy(len(frames), frames)).ravel()
 
 
 def blocks_of(count: int, size: int = BLOCK) -> list[slice]:
     """Return slices that cover `count` frames."""
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def block_size(array: Array, size: int = BLOCK) -> int:
+    """Return the frames of a block: `size` for an array of NumPy, more for a tensor."""
+    return DEVICE_BLOCK if is_torch(array) else size
 
 
 def in_order(work: Work, blocks: list[slice]) -> None:
@@ -109,7 +122,7 @@ def in_rounds(
         audio: [256 T + 768].
         rounds: number of updates.
         update: called with the spectrum of a block of frames and the block, in any order and in several threads.
-        run: `in_order`, or that of `shared_by`. The result does not depend on it.
+        run: `in_order`, or that of `shared_by` for arrays. The result does not depend on it.
         each_round: called before every round; an exception of it ends the computation.
 
     Returns:
@@ -117,8 +130,8 @@ def in_rounds(
     """
     hops = audio.reshape(-1, HOP)
     count = len(hops) - PARTS + 1
-    blocks, energy = blocks_of(count), _energy(count)
-    frames, updated = np.empty((2, count, N_FFT))
+    blocks, energy = blocks_of(count, block_size(audio)), _energy(count, audio)
+    frames, updated = empty((2, count, N_FFT), audio)
 
     def begin(block: slice) -> None:
         updated[block] = windowed(update(spectrum(hops[block.start : block.stop + PARTS - 1]), block))
@@ -135,15 +148,16 @@ def in_rounds(
     return (_added(frames) / energy).ravel() if rounds else audio
 
 
-def _energy(frames: int) -> Array:
-    """Return the sum of the squared windows at each sample, [T + 3, 256]."""
-    return np.maximum(_added(np.broadcast_to(WINDOW**2, (frames, N_FFT))), LEAST_ENERGY)
+def _energy(frames: int, like: Array) -> Array:
+    """Return the sum of the squared windows at each sample, [T + 3, 256], as `like`."""
+    squares = library(like).broadcast_to(window(like) ** 2, (frames, N_FFT))
+    return library(like).clip(_added(squares), LEAST_ENERGY, None)  # type: ignore[no-any-return]
 
 
 def _added(frames: Array, block: slice = slice(None)) -> Array:
     """Return the sum of frames [T, 1024], 256 samples apart, over the samples of a block of them, [n + 3, 256]."""
     first, last, _ = block.indices(len(frames))
-    audio = np.zeros((last - first + PARTS - 1, HOP))
+    audio: Array = zeros((last - first + PARTS - 1, HOP), frames)
     for part in reversed(range(PARTS)):  # every sample sums its frames in their order
         begin, end = max(first, part), min(last + PARTS - 1, len(frames) + part)
         audio[begin - first : end - first] += frames[begin - part : end - part, HOP * part :][:, :HOP]

@@ -12,20 +12,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.audio.griffin_lim import ROUNDS, griffin_lim
+from engine.audio.library import single
 from engine.audio.spectrogram import mel_settings
 from engine.checks.arguments import check_recording
 from engine.checks.arrays import FloatArray, on_device
 from engine.checks.mels import MelBatch
 from engine.config import Config
-from engine.diffusion.noise import normal
 from engine.diffusion.schedule import Schedule, build_schedule
 from engine.errors import InputError
+from engine.kernels.cpu import normal
 from engine.sampling.item import Event, Item, Progress, in_parts, stop_if_set
+
+if TYPE_CHECKING:
+    import torch
 
 GRIFFIN_LIM = "griffin-lim"
 STEPS = 2  # docs/steps.md compares the numbers
@@ -153,6 +157,7 @@ def begin_from(
     plan: Schedule,
     config: Config,
     threads: int,
+    device: torch.device | None,
     event: Event | None,
     progress: Progress | None = None,
 ) -> list[Item]:
@@ -164,7 +169,8 @@ def begin_from(
         items: with a mel, and with x for eps, or a seed for it.
         plan: the steps to do; alpha_bar is the level of the first.
         config: of the network.
-        threads: of Griffin-Lim.
+        threads: of Griffin-Lim on a CPU.
+        device: of the network's tensors; None for arrays.
         event: stops the computation.
         progress: called with the fraction done.
 
@@ -177,15 +183,24 @@ def begin_from(
     reports = in_parts(progress, *(item.length for item in items))
     begun = []
     for i, item in enumerate(items):
-        waveform = _by_griffin_lim(item, config, threads, event, reports[i]) if waveforms is None else waveforms[i]
-        eps = normal(item.seed, 0, 0, item.length) if item.x is None else item.x
-        begun.append(replace(item, x=(signal * waveform + noise * eps).astype(np.float32)))
+        waveform = (
+            _by_griffin_lim(item, config, threads, device, event, reports[i])
+            if waveforms is None
+            else on_device(waveforms[i], device)
+        )
+        eps = on_device(normal(item.seed, 0, 0, item.length) if item.x is None else item.x, device)
+        begun.append(replace(item, x=single(signal * waveform + noise * eps)))
     return begun
 
 
 def _by_griffin_lim(
-    item: Item, config: Config, threads: int, event: Event | None, progress: Progress | None
-) -> FloatArray:
+    item: Item,
+    config: Config,
+    threads: int,
+    device: torch.device | None,
+    event: Event | None,
+    progress: Progress | None,
+) -> Any:
     settings = mel_settings(config)
     mel: FloatArray = np.asarray(on_device(item.mel, None))
     begun = count()
@@ -203,5 +218,6 @@ def _by_griffin_lim(
         rounds=ROUNDS,
         seed=item.seed,
         threads=threads,
+        device=device,
         each_round=begin_round,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.sampling.item import Event, Item, Progress, in_parts, stop_if_set
 from engine.sampling.loops import StreamWindow
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_match(gain: Any, config: Config) -> float | None:
@@ -47,11 +50,11 @@ def check_match(gain: Any, config: Config) -> float | None:
     return largest
 
 
-def front_end(config: Config, gain: float) -> MelMatch:
-    """Return the match of a network's audio to its mels, see `check_match`."""
+def front_end(config: Config, gain: float, device: torch.device | None = None) -> MelMatch:
+    """Return the match of a network's audio to its mels, see `check_match`; of tensors if a device is given."""
     settings = mel_settings(config)
     kind, fmax = settings["kind"], settings["fmax"]
-    return MelMatch(config.n_mels, config.sample_rate, kind=kind, fmax=fmax, largest_gain=gain)
+    return MelMatch(config.n_mels, config.sample_rate, kind=kind, fmax=fmax, largest_gain=gain, device=device)
 
 
 def match_items(
@@ -60,29 +63,31 @@ def match_items(
     gain: float,
     config: Config,
     threads: int,
+    device: torch.device | None,
     event: Event | None,
     progress: Progress | None = None,
-) -> list[FloatArray]:
-    """Return audio [L_i] per item, matched to the mel of the item.
+) -> list[Any]:
+    """Return audio [L_i] per item, matched to the mel of the item, on the device of the audio.
 
     Args:
         audios: [L_i] per item, arrays or tensors.
         items: with a mel.
         gain: see `check_match`.
         config: of the network.
-        threads: threads that share an item's frames.
+        threads: threads that share an item's frames on a CPU.
+        device: of the audio; None for arrays.
         event: stops the computation.
         progress: called with the fraction done, after every item.
 
     Raises:
         Cancelled: the event was set.
     """
-    match, stop = front_end(config, gain), partial(stop_if_set, event)
+    match, stop = front_end(config, gain, device), partial(stop_if_set, event)
     result = []
     reports = in_parts(progress, *(item.length for item in items))
     for audio, item, report in zip(audios, items, reports, strict=True):
         mel = on_device(item.mel, None)
-        result.append(matched(on_device(audio, None), mel, match, threads=threads, each_round=stop))
+        result.append(matched(audio, mel, match, threads=threads, each_round=stop))
         if report is not None:
             report(1.0)
     return result
@@ -122,11 +127,13 @@ class MatchedWindow:
     def advance(self, whole_tiles: bool, cancelled: Callable[[], bool]) -> FloatArray | None:
         """Return the samples that became final, see `StreamWindow.advance`."""
         if (chunk := self._window.advance(whole_tiles, cancelled)) is not None:
-            return self._match.feed(on_device(chunk, None))
+            final: FloatArray = self._match.feed(on_device(chunk, None))
+            return final
         if self._has_finished or not self.has_ended:
             return None
         self._has_finished = True
-        return self._match.finish()
+        rest: FloatArray = self._match.finish()
+        return rest
 
     def release(self) -> None:
         """Free the memory."""

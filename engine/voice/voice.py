@@ -130,13 +130,14 @@ class Voice(Editor):
             batch = fit_to_kind(batch, self.config.mel_kind)
         priors = check_prior(self.config, batch.items, std=std, energy_min=energy_min)
         items = make_items(samples, len(plan), seed, noise, mels=batch.items, priors=priors)
+        device = self._loop.torch_device
         works = DRAFT_WORK * isinstance(draft, str), len(plan), MATCH_WORK * (gain is not None)
         of_draft, of_steps, of_match = in_parts(progress, *works)
         if draft is not None:
-            items = begin_from(draft, batch, items, plan, self.config, self.threads, event, of_draft)
+            items = begin_from(draft, batch, items, plan, self.config, self.threads, device, event, of_draft)
         audio = self._loop.sample(items, plan, of_steps, event)
         if gain is not None:
-            audio = match_items(audio, items, gain, self.config, self.threads, event, of_match)
+            audio = match_items(audio, items, gain, self.config, self.threads, device, event, of_match)
         return batch.restore(audio)  # type: ignore[no-any-return]
 
     def stream(

@@ -14,6 +14,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from benchmarks.cpu import drafts
 from benchmarks.figures import gpu
 from benchmarks.gpu import baselines, cases, compare, session, stack, timing, training_step, wgmma_probe
 from benchmarks.gpu.results import Results
@@ -239,6 +240,9 @@ def test_the_stack_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     assert all(row["host_seconds"]["p50"] > 0 and row["times_real_time"] > 0 for row in written["calls"])
     assert "probe_compiled_bytes" in written or "probe_failure" in written
+    [of_drafts] = written["drafts"]
+    assert [row["name"] for row in of_drafts["rows"]] == [name for name, _ in drafts.CALLS] + ["Griffin-Lim alone"]
+    assert all(row["seconds"] > 0 for row in of_drafts["rows"])
 
 
 def test_the_comparison_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

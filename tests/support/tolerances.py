@@ -33,6 +33,8 @@ TOLERANCES: Mapping[str, float] = MappingProxyType(
         "page_fft": 2e-6,
         # Float64 with another order of operations, rounded to float32; 4e-8 was seen.
         "griffin_lim_blocks": 5e-7,
+        # The same between the FFT and the matrix products of PyTorch and NumPy's; 1e-7 was seen.
+        "on_tensors": 5e-7,
         # The bands of magnitudes after 20 updates against those of noise; 1.2e-4 was seen.
         "mel_inversion": 1e-3,
         # Audio matched to its own mel, whose float32 logarithm is accurate to 1e-5 of a magnitude; 3e-4 was seen.

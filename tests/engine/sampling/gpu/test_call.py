@@ -173,6 +173,18 @@ def test_drafts_and_matching_take_the_general_way(
     assert ways == ["general"]
 
 
+def test_drafts_and_matching_stay_on_the_device(
+    load: Callable[[Config], engine.Voice], device: SilentDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the spectra of phase retrieval nor those of the match are computed by NumPy."""
+    voice, mel = load(SMALL), torch.rand(2, 80, 5)
+    for name in ("rfft", "irfft"):
+        monkeypatch.delattr(np.fft, name)
+    audio = voice.vocode(mel, draft="griffin-lim", match_mel=1)
+    assert isinstance(audio, torch.Tensor) and audio.shape == (2, 5 * voice.hop) and torch.isfinite(audio).all()
+    assert voice.vocode(list(mel.numpy()), draft="griffin-lim", match_mel=1)[0].shape == (5 * voice.hop,)
+
+
 def test_matched_streams_return_all_samples(load: Callable[[Config], engine.Voice], device: SilentDevice) -> None:
     voice = load(SMALL)
     chunks = list(voice.stream(torch.rand(80, 30).split(7, dim=1), match_mel=1))
