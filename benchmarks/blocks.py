@@ -104,6 +104,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "quality-voice": quality.voice,
     "draft-claim": quality.drafts,
     "match-claim": quality.matching,
+    "online-claim": quality.online,
     "draft-speed": steps.drafts,
     "quality-precisions": lambda: quality.precisions(load("voice-quality")["rows"]),
     "quality-clips": lambda: f"{load('voice-quality')['count']}",

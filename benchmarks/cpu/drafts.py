@@ -1,4 +1,4 @@
-"""The time of a call that refines Griffin-Lim's draft or is matched to its mel, alternating with six steps from noise.
+"""The time of a call that refines a draft or is matched to its mel, alternating with six steps from noise.
 
 python -m benchmarks.cpu.drafts [--rounds N] [--frames N] [--results FILE]
 """
@@ -17,6 +17,7 @@ import numpy as np
 
 import engine
 from engine.audio.griffin_lim import griffin_lim
+from engine.audio.rtisi import rtisi_la
 from engine.checkpoint.bundled import BUNDLED
 from engine.checks.arrays import device_of, on_device
 from engine.cli.bench.machine import environment, load_average
@@ -28,13 +29,15 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("one step on Griffin-Lim", {"draft": "griffin-lim", "steps": 1}),
     ("two steps on Griffin-Lim, matched to the mel", {"draft": "griffin-lim", "match_mel": 1}),
     ("one step on Griffin-Lim, matched to the mel", {"draft": "griffin-lim", "steps": 1, "match_mel": 1}),
+    ("two steps on RTISI-LA, matched to the mel", {"draft": "rtisi-la", "match_mel": 1}),
 )
+ALONE = ["Griffin-Lim alone", "RTISI-LA alone"]
 
 
 def measure(
     voice: engine.Voice, mel: Any, rounds: int, wait: Callable[[], object] = lambda: None
 ) -> list[dict[str, Any]]:
-    """Return a row per call, Griffin-Lim alone included; "times_six" is relative to six steps in the same round.
+    """Return a row per call, the drafts alone included; "times_six" is relative to six steps in the same round.
 
     Args:
         voice: the timed voice.
@@ -44,7 +47,8 @@ def measure(
     """
     calls = {name: lambda options=options: voice.vocode(mel, seed=1, **options) for name, options in CALLS}
     alone: dict[str, Any] = {"seed": 1, "threads": voice.threads, "device": device_of(mel)}
-    calls["Griffin-Lim alone"] = lambda: griffin_lim(on_device(mel, None), voice.sample_rate, **alone)
+    calls[ALONE[0]] = lambda: griffin_lim(on_device(mel, None), voice.sample_rate, **alone)
+    calls[ALONE[1]] = lambda: rtisi_la(on_device(mel, None), voice.sample_rate, seed=1)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()

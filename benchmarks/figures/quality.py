@@ -9,10 +9,22 @@ from benchmarks.committed import Results, Row, load
 from benchmarks.figures.markdown import table
 
 # Results of the bundled voice, all of the same clips. Another number of steps is another file.
-VOICE = ("voice-quality", "voice-quality-draft", "voice-quality-matched", "voice-quality-draft-matched")
+VOICE = (
+    "voice-quality",
+    "voice-quality-draft",
+    "voice-quality-matched",
+    "voice-quality-draft-matched",
+    "voice-quality-online",
+    "voice-quality-online-matched",
+)
 MELS = ("", "exact", "blurred")
 GRIFFIN_LIM, REFINED = "Griffin-Lim, 32 rounds", "voice on Griffin-Lim"
-NAMES = {"voice": "**the voice**", REFINED: "**the voice, refining Griffin-Lim**"}
+RTISI_LA, REFINED_ONLINE = "RTISI-LA", "voice on RTISI-LA"
+NAMES = {
+    "voice": "**the voice**",
+    REFINED: "**the voice, refining Griffin-Lim**",
+    REFINED_ONLINE: "**the voice, refining RTISI-LA**",
+}
 MATCHED = ", match_mel="  # and the largest gain, behind a name
 
 
@@ -124,6 +136,12 @@ def matching() -> str:
     voices = (("voice", 6), (REFINED, 1), (REFINED, 2))
     ends = ("", f"{MATCHED}1", f"{MATCHED}inf")
     return _scores({(GRIFFIN_LIM, None)} | {(f"{name}{end}", steps) for name, steps in voices for end in ends})
+
+
+def online() -> str:
+    """Return the scores of the voice on RTISI-LA's draft, which streams refine, beside Griffin-Lim's."""
+    refined = {(f"{REFINED_ONLINE}{end}", steps) for end in ("", f"{MATCHED}1") for steps in (1, 2)}
+    return _scores({(GRIFFIN_LIM, None), (RTISI_LA, None), (f"{REFINED}{MATCHED}1", 2)} | refined)
 
 
 def _scores(kept: Collection[tuple[str, int | None]]) -> str:

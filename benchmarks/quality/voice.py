@@ -26,7 +26,7 @@ from typing import Any
 
 import engine
 from benchmarks.committed import Row
-from benchmarks.figures.quality import GRIFFIN_LIM, MATCHED, REFINED
+from benchmarks.figures.quality import GRIFFIN_LIM, MATCHED, REFINED, REFINED_ONLINE, RTISI_LA
 from benchmarks.figures.quality import table_of_voice as table
 from benchmarks.paths import SHARED
 from benchmarks.quality.no_network import corrected_noise
@@ -35,6 +35,7 @@ from benchmarks.quality.scores import NEEDS, Judged, Method, Scores, gain, inter
 from engine import Voice
 from engine.audio.griffin_lim import griffin_lim
 from engine.audio.metrics import snr
+from engine.audio.rtisi import rtisi_la
 from engine.audio.spectrogram import mel_settings
 from engine.checkpoint.bundled import BUNDLED
 from engine.checks.arrays import FloatArray
@@ -49,6 +50,7 @@ SEED = 0
 LEAST = 16  # clips of a result
 EXACT, BLURRED = "exact", "blurred"
 NO_NETWORK = "no network"
+REFINING = {"griffin-lim": REFINED, "rtisi-la": REFINED_ONLINE}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Setting:
     Attributes:
         voice: the voice.
         steps: their number.
-        draft: what they refine, "griffin-lim", or None for noise.
+        draft: what they refine, a key of `REFINING`, or None for noise.
         match_mel: see `Voice.vocode`.
     """
 
@@ -99,7 +101,7 @@ class Setting:
     @property
     def label(self) -> str:
         """Name of the row, without precision and steps."""
-        return f"{REFINED if self.draft else 'voice'}{self._match}"
+        return f"{REFINING[self.draft] if self.draft else 'voice'}{self._match}"
 
     @property
     def _match(self) -> str:
@@ -110,10 +112,12 @@ Vocoder = Callable[[FloatArray], FloatArray]
 
 
 def vocoders(settings: Sequence[Setting]) -> dict[str, Vocoder]:
-    """Return by name every way from a mel to audio: the two without a network, and each setting."""
+    """Return by name every way from a mel to audio: those without a network, and each setting."""
     voice = settings[0].voice
     front_end = mel_settings(voice.config)
     options: dict[str, Any] = {"kind": front_end["kind"], "fmax": front_end["fmax"], "seed": SEED}
+
+    online = any(setting.draft == "rtisi-la" for setting in settings)
 
     def vocode(setting: Setting, mel: FloatArray) -> FloatArray:
         return setting.voice.vocode(
@@ -122,6 +126,7 @@ def vocoders(settings: Sequence[Setting]) -> dict[str, Vocoder]:
 
     return {
         GRIFFIN_LIM: lambda mel: griffin_lim(mel, voice.sample_rate, **options),
+        **({RTISI_LA: lambda mel: rtisi_la(mel, voice.sample_rate, **options)} if online else {}),
         NO_NETWORK: lambda mel: corrected_noise(mel, voice.sample_rate, **options),
         **{setting.name: partial(vocode, setting) for setting in settings},
     }
@@ -215,7 +220,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="number of clips, spread evenly (default: all of --clips)")
     parser.add_argument("--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16", "int8"])
     parser.add_argument("--steps", nargs="+", default=["6"], help="numbers of steps (default: 6), or full")
-    parser.add_argument("--draft", action="store_true", help="let the steps refine Griffin-Lim's waveform")
+    parser.add_argument(
+        "--draft", nargs="?", const="griffin-lim", choices=REFINING, help="let the steps refine a waveform of this kind"
+    )
     parser.add_argument(
         "--match-mel",
         nargs="+",
@@ -236,8 +243,7 @@ def main() -> None:
     files = choose(clips, options.count or clips.count or sys.maxsize)
     if options.results and len(files) < LEAST:
         sys.exit(f"quality: --count: expected at least {LEAST} clips for --results, got {len(files)}")
-    draft = "griffin-lim" if options.draft else None
-    settings = _settings(options.model, options.precision, options.steps, draft, options.match_mel)
+    settings = _settings(options.model, options.precision, options.steps, options.draft, options.match_mel)
     voice = settings[0].voice
     print(f"engine {engine.__version__}, seed {SEED}\n{voice.explain().splitlines()[0]}\n{clips.name}", flush=True)
     header = {

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.audio.library import empty, library, window, zeros
-from engine.audio.spectrogram import HOP, N_FFT
+from engine.audio.spectrogram import HOP, N_FFT, WINDOW
 from engine.checks.arrays import is_torch
 
 Array = npt.NDArray[np.floating[Any]]
@@ -57,7 +57,7 @@ def windowed(spectrum: Spectrum) -> Array:
 
 def joined(frames: Array) -> Array:
     """Return the waveform of windowed frames [T, 1024]."""
-    return (_added(frames) / _energy(len(frames), frames)).ravel()
+    return (added(frames) / energy(len(frames), frames)).ravel()
 
 
 def blocks_of(count: int, size: int = BLOCK) -> list[slice]:
@@ -130,14 +130,14 @@ def in_rounds(
     """
     hops = audio.reshape(-1, HOP)
     count = len(hops) - PARTS + 1
-    blocks, energy = blocks_of(count, block_size(audio)), _energy(count, audio)
+    blocks, weights = blocks_of(count, block_size(audio)), energy(count, audio)
     frames, updated = empty((2, count, N_FFT), audio)
 
     def begin(block: slice) -> None:
         updated[block] = windowed(update(spectrum(hops[block.start : block.stop + PARTS - 1]), block))
 
     def advance(block: slice) -> None:
-        part = _added(frames, block) / energy[block.start : block.stop + PARTS - 1]
+        part = added(frames, block) / weights[block.start : block.stop + PARTS - 1]
         updated[block] = windowed(update(spectrum(part), block))
 
     for number in range(rounds):
@@ -145,16 +145,16 @@ def in_rounds(
             each_round()
         run(advance if number else begin, blocks)
         frames, updated = updated, frames
-    return (_added(frames) / energy).ravel() if rounds else audio
+    return (added(frames) / weights).ravel() if rounds else audio
 
 
-def _energy(frames: int, like: Array) -> Array:
+def energy(frames: int, like: Array = WINDOW) -> Array:
     """Return the sum of the squared windows at each sample, [T + 3, 256], as `like`."""
     squares = library(like).broadcast_to(window(like) ** 2, (frames, N_FFT))
-    return library(like).clip(_added(squares), LEAST_ENERGY, None)  # type: ignore[no-any-return]
+    return library(like).clip(added(squares), LEAST_ENERGY, None)  # type: ignore[no-any-return]
 
 
-def _added(frames: Array, block: slice = slice(None)) -> Array:
+def added(frames: Array, block: slice = slice(None)) -> Array:
     """Return the sum of frames [T, 1024], 256 samples apart, over the samples of a block of them, [n + 3, 256]."""
     first, last, _ = block.indices(len(frames))
     audio: Array = zeros((last - first + PARTS - 1, HOP), frames)

@@ -35,7 +35,7 @@ from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
 from engine.voice import Voice
-from engine.voice.draft import GRIFFIN_LIM, STEPS, check_white
+from engine.voice.draft import DRAFTS, RTISI_LA, STEPS, check_white
 from engine.voice.matching import check_match
 
 PIPE = "-"
@@ -77,10 +77,10 @@ def add_command(commands: Commands) -> None:
     add_seed(sampling)
     sampling.add_argument(
         "--draft",
-        choices=(GRIFFIN_LIM,),
-        metavar=GRIFFIN_LIM,
-        help="refine a waveform found by phase retrieval in place of noise, by the last "
-        f"{STEPS} steps of the fast schedule, or the last --steps",
+        choices=DRAFTS,
+        metavar="DRAFT",
+        help=f"{' or '.join(DRAFTS)}: refine a waveform found by phase retrieval in place of noise, by the last "
+        f"{STEPS} steps of the fast schedule, or the last --steps; streams take {RTISI_LA}",
     )
     sampling.add_argument(
         "--match-mel",
@@ -136,8 +136,11 @@ def _vocode(arguments: argparse.Namespace) -> None:
 
 
 def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
-    if arguments.draft:
-        raise InputError("--draft: expected a whole mel and a file as -o, got a stream")
+    if arguments.draft not in (None, RTISI_LA):
+        raise InputError(
+            f"--draft: expected {RTISI_LA} for a stream, got {arguments.draft}, which needs the whole mel and a file "
+            "as -o"
+        )
     to_stdout = str(arguments.output) == PIPE
     if to_stdout and arguments.json:
         raise InputError("--json: expected a file as OUT.wav, got -; stdout has the audio")
@@ -155,6 +158,7 @@ def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
             steps=arguments.steps,
             seed=arguments.seed,
             energy_min=arguments.energy_min,
+            draft=arguments.draft,
             match_mel=arguments.match_mel,
         ) as chunks,
     ):

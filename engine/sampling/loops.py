@@ -46,6 +46,13 @@ class StreamWindow(Protocol):
         """Free the memory. The window must not be used any more."""
 
 
+class DeviceWindow(StreamWindow, Protocol):
+    """The window of a device, whose frames may come with the x from which their steps begin."""
+
+    def add(self, frames: FloatArray, start: FloatArray | None = None) -> None:
+        """Append mel frames [M, n], and x [hop n] before the first step in place of noise: with all frames or none."""
+
+
 class Loop(Protocol):
     """The loop over the steps on one device: `CpuLoop` or `GpuLoop`.
 
@@ -74,7 +81,7 @@ class Loop(Protocol):
         *,
         streams: int = ...,
         chunk: int | None = ...,
-    ) -> StreamWindow:
+    ) -> DeviceWindow:
         """Return the window of a stream, whose length is unknown.
 
         Args:

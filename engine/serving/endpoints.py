@@ -24,7 +24,7 @@ from engine.serving.calls import Call
 from engine.serving.options import GENERATE, VOCODE, Options, parse_options
 from engine.serving.problems import Problem
 from engine.voice import Voice
-from engine.voice.draft import check_frames
+from engine.voice.draft import GRIFFIN_LIM, check_frames
 
 
 async def vocode(call: Call, body: bytes) -> None:
@@ -41,7 +41,7 @@ async def vocode(call: Call, body: bytes) -> None:
     voice = service.vocoder(options.precision)
     samples = mel.shape[1] * voice.hop
     check_reflection(voice.config, samples)
-    if options.draft is not None:
+    if options.draft == GRIFFIN_LIM:
         check_length(samples, voice.sample_rate, service.limits.baseline_seconds, "for Griffin-Lim")
         check_frames(mel.shape[1])
     answer = _Answer(call, options, voice.sample_rate)
@@ -189,7 +189,7 @@ async def _parsed(call: Call, parse: Callable[[], Any]) -> Any:
 async def _vocoded(call: Call, voice: Voice, mel: FloatArray, options: Options) -> AsyncIterator[AsyncIterator[bytes]]:
     """Run the vocoder for the block and yield its encoded audio.
 
-    A CPU computes it in a stream, beside a draft in one piece, and a GPU in a batch.
+    A CPU computes it in a stream, or in one piece if its draft needs the whole mel, and a GPU in a batch.
     """
     service = call.service
     if voice.choice.precision in service.batchers:
@@ -198,7 +198,7 @@ async def _vocoded(call: Call, voice: Voice, mel: FloatArray, options: Options) 
         yield _one(options.encode(audio))
         return
     cancel = threading.Event()
-    if options.draft is None:
+    if options.draft != GRIFFIN_LIM:
         slots, energy_min = service.limits.slots, service.energy_min
         run = work.vocode(voice, iter([mel]), options, energy_min=energy_min, streams=slots, cancel=cancel)
     else:

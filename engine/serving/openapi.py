@@ -8,7 +8,7 @@ import engine
 from engine.serving.bodies import JSON, NPY, RAW, WAV
 from engine.serving.options import FORMATS
 from engine.serving.service import Service
-from engine.voice.draft import GRIFFIN_LIM
+from engine.voice.draft import DRAFTS, RTISI_LA
 
 Json = dict[str, Any]
 
@@ -50,7 +50,8 @@ def description(service: Service) -> Json:
 def _vocode() -> Json:
     precision = _option("precision", "one of the precisions in /v1/models", {"type": "string"})
     stream = _option("stream", "1 sends audio as it becomes final", {"enum": ["0", "1"], "default": "0"})
-    draft = _option("draft", "a waveform that the last steps refine; not beside stream=1", {"enum": [GRIFFIN_LIM]})
+    text = f"a waveform that the last steps refine; beside stream=1, {RTISI_LA}"
+    draft = _option("draft", text, {"enum": list(DRAFTS)})
     text = "the largest gain of a band towards the mel, a number from 1 on or inf"
     match = _option("match_mel", text, {"type": "string"})
     return {

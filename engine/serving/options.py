@@ -14,16 +14,13 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError
-from engine.voice.draft import GRIFFIN_LIM, check_name, schedule_of_draft
+from engine.voice.draft import DRAFTS, RTISI_LA, check_name, schedule_of_draft
 from engine.voice.matching import check_match
 
 VOCODE = ("seed", "steps", "draft", "match_mel", "precision", "format", "stream")
-STREAM = ("type", "seed", "steps", "match_mel", "precision", "format")
+STREAM = ("type", "seed", "steps", "draft", "match_mel", "precision", "format")
 GENERATE = ("seed", "steps", "label", "guidance", "seconds", "format")
 FORMATS = {"s16": 2, "f32": 4}  # bytes of a sample
-_WHOLE_MEL = (
-    "draft: expected none for a stream, because Griffin-Lim needs the whole mel; use POST /v1/vocode without stream"
-)
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Options:
     Attributes:
         seed: of the noise.
         steps: "fast", "full" or a number; None, beside a draft alone, for as many as suit it.
-        draft: "griffin-lim", or None to begin from noise.
+        draft: the name of a draft (`engine.voice.draft.DRAFTS`), or None to begin from noise.
         match_mel: the largest gain of a band towards the mel, or None for audio as the network computes it.
         precision: of the voice; None for that of the service.
         format: of PCM samples, a key of `FORMATS`.
@@ -83,8 +80,6 @@ def parse_options(
         InputError: an option is unknown or has an impossible value.
     """
     for name in values:
-        if name == "draft" and names is STREAM:
-            raise InputError(_WHOLE_MEL)
         if name not in names:
             raise InputError(f"{name:.40}: expected one of the options {', '.join(names)}, got another")
     seed = _integer(values.get("seed", 0), "seed")
@@ -95,8 +90,8 @@ def parse_options(
     if draft is None:
         build_schedule(config, steps)
     else:
-        if draft != GRIFFIN_LIM:
-            raise InputError(f"draft: expected {GRIFFIN_LIM!r}, got {draft!r:.40}")
+        if draft not in DRAFTS:
+            raise InputError(f"draft: expected {' or '.join(map(repr, DRAFTS))}, got {draft!r:.40}")
         schedule_of_draft(config, steps)
         check_name(draft, config)
     precision, label = values.get("precision"), values.get("label")
@@ -110,8 +105,8 @@ def parse_options(
     stream = values.get("stream", False)
     if stream not in ("0", "1", "true", "false", True, False):
         raise InputError(f"stream: expected 0 or 1, got {stream!r:.40}")
-    if draft is not None and stream in ("1", "true", True):
-        raise InputError(_WHOLE_MEL)
+    if draft not in (None, RTISI_LA) and (names is STREAM or stream in ("1", "true", True)):
+        raise InputError(f"draft: expected {RTISI_LA!r} for a stream, got {draft!r}, which needs the whole mel")
     return Options(
         seed=check_seed(seed, 1)[0],
         steps=steps,

@@ -25,7 +25,7 @@ from engine.serving.metrics import Metrics
 from engine.serving.problems import Problem
 from engine.serving.slots import Busy, Slots
 from engine.voice import Voice
-from engine.voice.draft import GRIFFIN_LIM, check_name, schedule_of_draft
+from engine.voice.draft import DRAFTS, check_name, schedule_of_draft
 
 LOG = logging.getLogger("engine.serving")
 TOKEN_LETTERS = frozenset(string.ascii_letters + string.digits + "-._~")  # may stand in a header and a subprotocol
@@ -264,10 +264,11 @@ def _checked_energy_min(config: Config, energy_min: float | None) -> float | Non
 def _drafts(config: Config) -> list[str]:
     try:
         schedule_of_draft(config, None)
-        check_name(GRIFFIN_LIM, config)
+        for draft in DRAFTS:
+            check_name(draft, config)
     except InputError:
         return []
-    return [GRIFFIN_LIM]
+    return list(DRAFTS)
 
 
 def _takes_recordings(config: Config) -> bool:

@@ -235,6 +235,7 @@ def vocode(
             steps=options.steps,
             seed=options.seed,
             energy_min=energy_min,
+            draft=options.draft,
             match_mel=options.match_mel,
             cancel=cancel,
             streams=streams,

@@ -18,6 +18,7 @@ import numpy as np
 
 from engine.audio.griffin_lim import ROUNDS, griffin_lim
 from engine.audio.library import single
+from engine.audio.rtisi import PhaseStream
 from engine.audio.spectrogram import mel_settings
 from engine.checks.arguments import check_recording
 from engine.checks.arrays import FloatArray, on_device
@@ -31,7 +32,9 @@ from engine.sampling.item import Event, Item, Progress, in_parts, stop_if_set
 if TYPE_CHECKING:
     import torch
 
-GRIFFIN_LIM = "griffin-lim"
+GRIFFIN_LIM, RTISI_LA = "griffin-lim", "rtisi-la"
+DRAFTS = (GRIFFIN_LIM, RTISI_LA)
+PIECE = 64  # frames of "rtisi-la" between two questions whether to stop
 STEPS = 2  # docs/steps.md compares the numbers
 MOST_FRAMES = 50_000  # of Griffin-Lim, which holds the whole spectrum: 35 KB a frame
 
@@ -80,10 +83,10 @@ def check_white(config: Config, *energies: object) -> None:
 
 
 def check_draft(draft: Any, config: Config, batch: MelBatch) -> list[FloatArray] | None:
-    """Return one waveform [L_i] per mel, or None for "griffin-lim".
+    """Return one waveform [L_i] per mel, or None for a name.
 
     Args:
-        draft: "griffin-lim", or audio in the form of `Voice.vocode`'s result: [L], [B, L] or a list of [L_i].
+        draft: one of `DRAFTS`, or audio in the form of `Voice.vocode`'s result: [L], [B, L] or a list of [L_i].
         config: of the network.
         batch: the mels.
 
@@ -93,7 +96,8 @@ def check_draft(draft: Any, config: Config, batch: MelBatch) -> list[FloatArray]
     """
     if isinstance(draft, str):
         check_name(draft, config)
-        check_frames(max(batch.lengths(1)))
+        if draft == GRIFFIN_LIM:
+            check_frames(max(batch.lengths(1)))
         return None
     hop, lengths = config.hop, batch.lengths(config.hop)
     form = {"single": "[L]", "batch": f"[{len(lengths)}, L]", "list": f"a list of {len(lengths)}"}[batch.form]
@@ -119,19 +123,34 @@ def check_name(draft: str, config: Config) -> None:
     """Check the name of a draft.
 
     Args:
-        draft: "griffin-lim".
+        draft: one of `DRAFTS`.
         config: of the network.
 
     Raises:
         InputError: it is another name, or this network's mels cannot be inverted.
     """
-    if not isinstance(draft, str) or draft != GRIFFIN_LIM:
+    if not isinstance(draft, str) or draft not in DRAFTS:
         got = repr(draft)[:80] if isinstance(draft, str) else type(draft).__name__
-        raise InputError(f"draft: expected {GRIFFIN_LIM!r}, or audio for vocode, got {got}")
+        raise InputError(f"draft: expected {' or '.join(map(repr, DRAFTS))}, or audio for vocode, got {got}")
     try:
         mel_settings(config)
     except InputError as error:
-        raise InputError(f"draft: {GRIFFIN_LIM!r} cannot invert this mel ({error}); pass audio") from None
+        raise InputError(f"draft: {draft!r} cannot invert this mel ({error}); pass audio") from None
+
+
+def check_draft_of_stream(draft: Any, config: Config) -> None:
+    """Check the draft of a stream.
+
+    Args:
+        draft: "rtisi-la".
+        config: of the network.
+
+    Raises:
+        InputError: it is something else, or this network's mels cannot be inverted.
+    """
+    check_name(draft, config)
+    if draft != RTISI_LA:
+        raise InputError(f"draft: expected {RTISI_LA!r} for a stream, got {draft!r}, which needs the whole mel")
 
 
 def check_frames(frames: int) -> None:
@@ -146,7 +165,7 @@ def check_frames(frames: int) -> None:
     if frames > MOST_FRAMES:
         raise InputError(
             f"draft: expected at most {MOST_FRAMES} frames for {GRIFFIN_LIM!r}, whose memory grows with them, "
-            f"got {frames}; cut the mel, or leave the draft out"
+            f"got {frames}; cut the mel, or take {RTISI_LA!r}"
         )
 
 
@@ -164,7 +183,7 @@ def begin_from(
     """Return items that begin from drafts: sqrt(alpha_bar) draft + sqrt(1 - alpha_bar) eps.
 
     Args:
-        draft: see `check_draft`. Griffin-Lim's first phase is drawn from the item's seed.
+        draft: see `check_draft`. The first phases of a named one are drawn from the item's seed.
         batch: the mels.
         items: with a mel, and with x for eps, or a seed for it.
         plan: the steps to do; alpha_bar is the level of the first.
@@ -179,18 +198,41 @@ def begin_from(
         Cancelled: the event was set.
     """
     waveforms = check_draft(draft, config, batch)
-    signal, noise = math.sqrt(plan.alpha_bar[0]), math.sqrt(1.0 - plan.alpha_bar[0])
     reports = in_parts(progress, *(item.length for item in items))
     begun = []
     for i, item in enumerate(items):
-        waveform = (
-            _by_griffin_lim(item, config, threads, device, event, reports[i])
-            if waveforms is None
-            else on_device(waveforms[i], device)
-        )
+        if waveforms is not None:
+            waveform = on_device(waveforms[i], device)
+        elif draft == GRIFFIN_LIM:
+            waveform = _by_griffin_lim(item, config, threads, device, event, reports[i])
+        else:
+            waveform = on_device(_by_rtisi_la(item, config, event, reports[i]), device)
         eps = on_device(normal(item.seed, 0, 0, item.length) if item.x is None else item.x, device)
-        begun.append(replace(item, x=single(signal * waveform + noise * eps)))
+        begun.append(replace(item, x=with_noise(waveform, eps, plan)))
     return begun
+
+
+def with_noise(draft: Any, eps: Any, plan: Schedule) -> Any:
+    """Return x before the first step of a plan, in float32: sqrt(alpha_bar) draft + sqrt(1 - alpha_bar) eps."""
+    return single(math.sqrt(plan.alpha_bar[0]) * draft + math.sqrt(1.0 - plan.alpha_bar[0]) * eps)
+
+
+def open_phases(config: Config, seed: int) -> PhaseStream:
+    """Return the draft "rtisi-la" of a mel that arrives in pieces."""
+    settings = mel_settings(config)
+    kind, fmax = settings["kind"], settings["fmax"]
+    return PhaseStream(config.n_mels, config.sample_rate, kind=kind, fmax=fmax, seed=seed)
+
+
+def _by_rtisi_la(item: Item, config: Config, event: Event | None, progress: Progress | None) -> FloatArray:
+    phases, mel = open_phases(config, item.seed), on_device(item.mel, None)
+    parts = []
+    for first in range(0, mel.shape[1], PIECE):
+        stop_if_set(event)
+        if progress is not None:
+            progress(first / mel.shape[1])
+        parts.append(phases.feed(mel[:, first : first + PIECE]))
+    return np.concatenate([*parts, phases.finish()])
 
 
 def _by_griffin_lim(

@@ -31,7 +31,8 @@ from engine.sampling.item import Event, Item, Progress, check_callbacks, check_c
 from engine.sampling.loops import LOOPS, StreamWindow
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
-from engine.voice.draft import begin_from, schedule_of_draft
+from engine.voice.draft import begin_from, check_draft_of_stream, open_phases, schedule_of_draft
+from engine.voice.draft_stream import DraftedWindow
 from engine.voice.editing import Editor
 from engine.voice.matching import MatchedWindow, check_match, front_end, match_items
 
@@ -97,8 +98,8 @@ class Voice(Editor):
             std: for a PriorGrad network, the standard deviation of the noise of every sample, [B, L].
             energy_min: for a PriorGrad network in place of `std`, the smallest frame energy of its training data
                 (`engine.diffusion.prior`); None for the checkpoint's own value.
-            draft: "griffin-lim", or audio [L], [B, L] or a list of [L_i] of another vocoder, for the last `steps` of
-                the fast schedule (2 by default) to refine (docs/steps.md); None begins from noise.
+            draft: "griffin-lim", "rtisi-la", or audio [L], [B, L] or a list of [L_i] of another vocoder, for the last
+                `steps` of the fast schedule (2 by default) to refine (docs/steps.md); None begins from noise.
             match_mel: after the last step, scale the bands of the audio towards those of the mel by at most this gain
                 (docs/steps.md): 1 only attenuates, math.inf has no limit; None leaves the audio as it is.
             cancel: a threading.Event, or any object with its `is_set`; once it is set, the call raises Cancelled.
@@ -148,6 +149,7 @@ class Voice(Editor):
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        draft: str | None = None,
         match_mel: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
@@ -164,6 +166,8 @@ class Voice(Editor):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            draft: "rtisi-la", for the last `steps` of the fast schedule (2 by default) to refine; None begins from
+                noise. The audio follows the mel by up to 18 frames more.
             match_mel: see `vocode`; the audio follows the mel by up to 1791 samples more.
             chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final. A GPU waits
                 until at most half of its work is done twice, or for a chunk, and so computes small chunks slowly.
@@ -180,6 +184,7 @@ class Voice(Editor):
             seed=seed,
             schedule=schedule,
             energy_min=energy_min,
+            draft=draft,
             match_mel=match_mel,
             chunk=chunk,
             cancel=cancel,
@@ -194,6 +199,7 @@ class Voice(Editor):
         seed: int | Sequence[int] = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        draft: str | None = None,
         match_mel: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
@@ -206,6 +212,7 @@ class Voice(Editor):
             seed: an integer s gives stream i the seed s + i; a list gives one per stream.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            draft: see `stream`.
             match_mel: see `stream`.
             chunk: see `stream`.
             cancel: see `stream`; stops all streams.
@@ -216,7 +223,7 @@ class Voice(Editor):
         if not isinstance(mels, (list, tuple)) or not mels:
             raise InputError(f"mels: expected a list with one mel or iterable per stream, got {type(mels).__name__}")
         options: dict[str, Any] = {"steps": steps, "schedule": schedule, "energy_min": energy_min}
-        options |= {"match_mel": match_mel, "chunk": chunk, "cancel": cancel}
+        options |= {"draft": draft, "match_mel": match_mel, "chunk": chunk, "cancel": cancel}
         opened = partial(self.open_stream, **options, streams=len(mels))
         streams = [opened(seed=number) for number in check_seed(seed, len(mels))]
         return merge_streams([Chunks(stream, source, chunk) for stream, source in zip(streams, mels, strict=True)])
@@ -228,6 +235,7 @@ class Voice(Editor):
         seed: int = 0,
         schedule: Sequence[float] | None = None,
         energy_min: float | None = None,
+        draft: str | None = None,
         match_mel: float | None = None,
         chunk: int | None = None,
         cancel: Event | None = None,
@@ -240,6 +248,7 @@ class Voice(Editor):
             seed: of the noise.
             schedule: see `vocode`.
             energy_min: see `vocode`.
+            draft: see `stream`.
             match_mel: see `stream`.
             chunk: on a GPU, the samples to compute as soon as they are final, see `stream`; on a CPU without effect.
             cancel: see `stream`.
@@ -252,13 +261,19 @@ class Voice(Editor):
         size = None if chunk is None else check_count(chunk, "chunk")
         if not config.n_mels:
             raise InputError("stream: this network is unconditional and takes no mel; use generate()")
-        plan, (number,) = build_schedule(config, steps, schedule), check_seed(seed, 1)
+        plan = (build_schedule if draft is None else schedule_of_draft)(config, steps, schedule)
+        (number,) = check_seed(seed, 1)
+        if draft is not None:
+            check_draft_of_stream(draft, config)
         energy_min = resolve_energy_min(config, energy_min)
         if config.prior and energy_min is None:
             raise InputError("energy_min: a PriorGrad network needs the smallest frame energy of its training data")
         gain = check_match(match_mel, config)
         self._warn_once(config.mel_kind)
-        window: StreamWindow = self._loop.open_window(plan, number, energy_min, streams=count, chunk=size)
+        of_steps = self._loop.open_window(plan, number, energy_min, streams=count, chunk=size)
+        window: StreamWindow = of_steps
+        if draft is not None:
+            window = DraftedWindow(of_steps, open_phases(config, number), plan, number, config)
         return Stream(config, window if gain is None else MatchedWindow(window, front_end(config, gain)), event)
 
     @overload

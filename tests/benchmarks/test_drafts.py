@@ -19,7 +19,7 @@ def test_a_run_and_its_table(
     drafts.main(["--rounds", "1", "--frames", "6", "--results", str(path)])
     run = json.loads(path.read_text())["drafts"]
     names = [row["name"] for row in run["rows"]]
-    assert names == [name for name, _ in drafts.CALLS] + ["Griffin-Lim alone"]
+    assert names == [name for name, _ in drafts.CALLS] + drafts.ALONE
     assert run["rows"][0]["times_six"] == 1.0 and all(row["seconds"] > 0 for row in run["rows"])
     assert len(capsys.readouterr().out.splitlines()) == len(names)
     for module in (committed, figures):

@@ -241,7 +241,7 @@ def test_the_stack_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(row["host_seconds"]["p50"] > 0 and row["times_real_time"] > 0 for row in written["calls"])
     assert "probe_compiled_bytes" in written or "probe_failure" in written
     [of_drafts] = written["drafts"]
-    assert [row["name"] for row in of_drafts["rows"]] == [name for name, _ in drafts.CALLS] + ["Griffin-Lim alone"]
+    assert [row["name"] for row in of_drafts["rows"]] == [name for name, _ in drafts.CALLS] + drafts.ALONE
     assert all(row["seconds"] > 0 for row in of_drafts["rows"])
 
 

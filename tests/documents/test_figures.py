@@ -83,7 +83,10 @@ def test_caveats_stay_with_their_tables() -> None:
 
 
 def test_fp32_before_winograd_is_marked() -> None:
-    before, after = ("machines", "kernel-levels", "cpu-zen5", "stream-overhead"), ("readme-speed", "cpu-zen4", "cpu-zen3")
+    before, after = (
+        ("machines", "kernel-levels", "cpu-zen5", "stream-overhead"),
+        ("readme-speed", "cpu-zen4", "cpu-zen3"),
+    )
     for names, marked in ((before, True), (after, False)):
         for name in names:
             assert ("measured before Winograd (direct convolution)" in blocks.BLOCKS[name]()) == marked, name

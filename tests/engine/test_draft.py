@@ -123,7 +123,7 @@ def test_noise_of_the_caller(voice: Voice) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draft": "hifigan"}, "draft: expected 'griffin-lim', or audio for vocode, got 'hifigan'"),
+        ({"draft": "hifigan"}, "draft: expected 'griffin-lim' or 'rtisi-la', or audio for vocode, got 'hifigan'"),
         ({"draft": 3}, "draft: expected a numpy array or a torch tensor, got int"),
         (
             {"draft": np.zeros(9 * 256 - 1, np.float32)},

@@ -204,6 +204,9 @@ def test_a_stream_is_the_whole(isa):
     for number, part in voice.stream_batch([mel] * 3, seed=3):
         audio[number] += part.tobytes()
     assert audio[0] == expected and audio[1] == voice.vocode(mel, seed=4).tobytes()
+    options = {"seed": 3, "draft": "rtisi-la", "match_mel": 1}
+    drafted = b"".join(part.tobytes() for part in voice.stream(mel, chunk=8192, **options))
+    assert drafted == voice.vocode(mel, **options).tobytes()
 
 
 def test_a_call_waits_for_the_bounds_of_its_mel_alone():

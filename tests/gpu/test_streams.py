@@ -86,6 +86,17 @@ def test_a_stream_is_the_whole(load, monkeypatch, name):
     assert max(window for window, _ in ticks) < len(expected)
 
 
+def test_a_draft_in_a_stream_is_that_of_the_whole(load):
+    """The noise of the steps, which the device draws, and the draft begin anew in every window."""
+    config = replace(TINY, n_mels=80, upsample_strides=(16, 16), mel_kind="lmnt")
+    voice, mel = load(config), np.random.default_rng(0).random((80, 13), np.float32)
+    options = {"schedule": FEW, "seed": 5, "draft": "rtisi-la"}
+    expected = voice.vocode(mel, **options)
+    assert not np.array_equal(expected, voice.vocode(mel, schedule=FEW, seed=5))
+    chunks = list(voice.stream(cut(mel, 4, 1, 8), chunk=256, **options))
+    assert len(chunks) > 3 and np.concatenate(chunks).tobytes() == expected.tobytes()
+
+
 def test_a_chunk_shortens_the_wait(load, monkeypatch):
     """Audio follows the mel at the look-ahead and the chunk, and no sooner."""
     voice, chunk = load(TINY), 24

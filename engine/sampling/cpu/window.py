@@ -36,6 +36,7 @@ class Window:
         self._first_std = 0
         # A layer with an upsampler of its own reads the mel one reach later.
         self._mel_lag = pipeline.mel_lag + (0 if config.shared_upsampler else config.reach)
+        self._start: FloatArray | None = None  # x of samples that are not drawn yet, where the caller gives it
         self._moved = True
 
     @property
@@ -72,8 +73,15 @@ class Window:
         begin = pipeline.final
         return self._audio(begin, pipeline.final) if pipeline.advance(available, cancelled) else None
 
-    def add(self, frames: FloatArray) -> None:
-        """Append mel frames [M, n] and drop those that no tile reads any more."""
+    def add(self, frames: FloatArray, start: FloatArray | None = None) -> None:
+        """Append mel frames [M, n] and drop those that no tile reads any more.
+
+        Args:
+            frames: the frames.
+            start: x [hop n] before the first step; None to draw it.
+        """
+        if start is not None:
+            self._start = start if self._start is None else np.concatenate([self._start, start])
         begin = max(self.pipeline.begin - self._mel_lag, 0)
         first = max(self._network.frames_of(begin, begin + 1)[0], self._first_frame)
         self._mel = np.concatenate([self._mel[:, first - self._first_frame :], frames], axis=1, dtype=np.float32)
@@ -86,14 +94,14 @@ class Window:
         self._moved = True
 
     def _prepare(self, end: int) -> None:
-        """Draw x_T up to sample `end`, and tell the sweeps where the signals lie if they moved."""
+        """Take x before the first step up to sample `end`, and tell the sweeps where the signals lie if they moved."""
         if end - self._origin > len(self._x):
             origin = max(self.pipeline.begin - self.pipeline.lag, 0)
             self._x[: self._drawn - origin] = self._x[origin - self._origin : self._drawn - self._origin].copy()
             self._origin = origin
             self._moved = True
         if end > self._drawn:
-            x = self._network.normal(self._seed, 0, self._drawn, end - self._drawn)
+            x = self._next_x(end - self._drawn)
             if self._std is not None:
                 x *= self._std[np.arange(self._drawn, end) // self._hop - self._first_std]
             self._x[self._drawn - self._origin : end - self._origin] = x
@@ -111,6 +119,13 @@ class Window:
                 )
             self._moved = False
 
+    def _next_x(self, count: int) -> FloatArray:
+        """Return x before the first step of the samples from `_drawn` on."""
+        if self._start is None:
+            return self._network.normal(self._seed, 0, self._drawn, count)
+        x, self._start = self._start[:count], self._start[count:]
+        return x
+
     def _audio(self, begin: int, end: int) -> FloatArray:
         """Return a copy of final samples [begin, end)."""
         return self._x[begin - self._origin : end - self._origin].copy()
@@ -120,4 +135,4 @@ class Window:
         self.pipeline.release()
         self._x = np.empty(0, np.float32)
         self._mel = self._mel[:, :0].copy()
-        self._std = None
+        self._std = self._start = None

@@ -114,6 +114,7 @@ class Window:
         self._unit = math.lcm(config.hop, 4)
         self._mel = np.empty((config.n_mels, 0), np.float32)
         self._std = None if energy_min is None else np.empty(0, np.float32)
+        self._start: FloatArray | None = None  # x before the first step, where the caller gives it
         self._first_frame = 0
         self._samples = 0  # the first sample that is not computed yet
         self._length: int | None = None
@@ -122,16 +123,25 @@ class Window:
     def bytes(self) -> int:
         """Working memory in bytes: the signals, and the plan of a tick, which streams share."""
         std = 0 if self._std is None else self._std.nbytes
-        return self._mel.nbytes + std + self._loop.plan_bytes(2 * (self._before + self._after))
+        start = 0 if self._start is None else self._start.nbytes
+        return self._mel.nbytes + std + start + self._loop.plan_bytes(2 * (self._before + self._after))
 
     @property
     def has_ended(self) -> bool:
         """Whether the length of the audio is known."""
         return self._length is not None
 
-    def add(self, frames: FloatArray) -> None:
-        """Append mel frames [M, n] and drop those that no tick reads any more."""
+    def add(self, frames: FloatArray, start: FloatArray | None = None) -> None:
+        """Append mel frames [M, n] and drop those that no tick reads any more.
+
+        Args:
+            frames: the frames.
+            start: x [hop n] before the first step; None to draw it.
+        """
         dropped = self._begin() // self._config.hop - self._first_frame
+        if start is not None:
+            before = np.empty(0, np.float32) if self._start is None else self._start
+            self._start = np.concatenate([before[dropped * self._config.hop :], start])
         self._mel = np.concatenate([self._mel[:, dropped:], frames], axis=1, dtype=np.float32)
         if self._std is not None and self._energy_min is not None:
             self._std = np.concatenate([self._std[dropped:], energy_std(frames, self._energy_min)])
@@ -163,7 +173,8 @@ class Window:
             return None
         first = begin // self._config.hop - self._first_frame
         scale = None if self._std is None else self._std[first:]
-        item = Item(known - begin, self._mel[:, first:], self._seed, scale=scale, repeat=self._config.hop)
+        x = None if self._start is None else self._start[first * self._config.hop :]
+        item = Item(known - begin, self._mel[:, first:], self._seed, x, scale=scale, repeat=self._config.hop)
         keep = slice(self._samples - begin, final - begin)
         audio = self._loop.ticks.run(Tick(item, begin, keep, self._schedule), self._loop)
         if cancelled():
@@ -174,7 +185,7 @@ class Window:
     def release(self) -> None:
         """Free the signals. The window must not be used any more."""
         self._mel = self._mel[:, :0].copy()
-        self._std = None
+        self._std = self._start = None
 
     def _begin(self) -> int:
         """Return the first sample of the next tick's window: a whole frame and a multiple of 4."""

@@ -2,7 +2,7 @@
 import { floats, readNpy, writeWav } from "/files.js";
 import { drawImage, drawWave } from "/pictures.js";
 import { Player } from "/player.js";
-import { Refused, Service } from "/service.js";
+import { Refused, Service, WHOLE } from "/service.js";
 import { imageOfMel, onMelAxis, spectrogram } from "/spectrum.js";
 
 const $ = (id) => document.getElementById(id);
@@ -151,7 +151,7 @@ function draw() {
 async function vocode(signal) {
   const { bands, mel } = source;
   await perform((mel.length / bands) * vocoder.mel.hop, vocoder.sample_rate, signal, (take) =>
-    vocoder.streams && !$("draft").value
+    vocoder.streams && $("draft").value !== WHOLE
       ? service.stream(mel, bands, options(), take, signal)
       : service.vocode(mel, options(), take, signal),
   );

@@ -1,6 +1,7 @@
 // The routes of the service.
 const SUBPROTOCOL = "diffwave.v1";
 const PIECE = 64; // frames of a message
+export const WHOLE = "griffin-lim"; // the draft that needs the whole mel
 
 export class Refused extends Error {
   constructor(status, detail) {
@@ -75,9 +76,9 @@ export class Service {
     });
   }
 
-  // The same over HTTP, for a service on a GPU, and for a draft, which needs the whole mel.
+  // The same over HTTP, for a service on a GPU, and for a draft that needs the whole mel.
   async vocode(frames, options, take, signal) {
-    const query = new URLSearchParams({ ...options, stream: options.draft ? "0" : "1" });
+    const query = new URLSearchParams({ ...options, stream: options.draft === WHOLE ? "0" : "1" });
     const answer = await this.fetch(`/v1/vocode?${query}`, {
       method: "POST",
       body: frames,

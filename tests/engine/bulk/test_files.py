@@ -91,7 +91,7 @@ def test_drafts_are_those_of_the_voice(job: Job, tmp_path: Path) -> None:
     audio = read_wav(tmp_path / "out" / f"{name}.wav")[0]
     np.testing.assert_allclose(audio, voice.vocode(mel, seed=seed, draft="griffin-lim"), atol=1.01 / 32768)
     for draft in ("vocos", np.zeros(3, np.float32)):
-        with pytest.raises(InputError, match="draft: expected 'griffin-lim'"):
+        with pytest.raises(InputError, match="draft: expected 'griffin-lim' or 'rtisi-la', or audio for vocode, got"):
             vocode(job, tmp_path / "new", draft=draft)
     assert not (tmp_path / "new").exists()
 

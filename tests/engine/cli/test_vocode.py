@@ -41,8 +41,15 @@ def test_a_draft(workspace: Path, run: Run) -> None:
     expected["one"] = voice.vocode(MEL, draft="griffin-lim", steps=1, seed=3)
     for name, audio in expected.items():
         np.testing.assert_allclose(read_wav(f"{name}.wav")[0], audio, atol=1.01 / 32768)
-    assert "--draft: expected a whole mel" in error_of(run, *command, "stream.wav", "--stream")
-    assert "--draft: expected a whole mel" in error_of(run, *command, "-")
+    for more in (("stream.wav", "--stream"), ("-",)):
+        text = error_of(run, *command, *more)
+        assert "--draft: expected rtisi-la for a stream, got griffin-lim, which needs the whole mel" in text
+    online = [*command[:-2], "rtisi-la", "--seed", "3", "-o"]
+    run(*online, "whole.wav")
+    run(*online, "stream.wav", "--stream")
+    assert (workspace / "whole.wav").read_bytes() == (workspace / "stream.wav").read_bytes()
+    audio = voice.vocode(MEL, draft="rtisi-la", seed=3)
+    np.testing.assert_allclose(read_wav("whole.wav")[0], audio, atol=1.01 / 32768)
 
 
 def test_matching_the_mel(workspace: Path, run: Run) -> None:

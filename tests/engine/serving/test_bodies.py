@@ -131,13 +131,16 @@ def test_a_bad_body_is_a_problem(running: Running, name: str) -> None:
         ("stream=2", "stream: expected 0 or 1"),
         ("sed=1", "sed: expected one of the options seed"),
         ("label=1", "label: expected one of the options"),
-        ("draft=griffin", "draft: expected 'griffin-lim', got 'griffin'"),
-        ("draft=", "draft: expected 'griffin-lim', got ''"),
+        ("draft=griffin", "draft: expected 'griffin-lim' or 'rtisi-la', got 'griffin'"),
+        ("draft=", "draft: expected 'griffin-lim' or 'rtisi-la', got ''"),
         ("draft=griffin-lim&steps=full", "steps: expected 1 to 6 beside a draft"),
         ("draft=griffin-lim&steps=7", "steps: expected 1 to 6 beside a draft"),
         ("match_mel=0.9", "match_mel: expected the largest gain of a band"),
         ("match_mel=all", "match_mel: expected the largest gain of a band"),
-        ("draft=griffin-lim&stream=1", "draft: expected none for a stream, because Griffin-Lim needs the whole mel"),
+        (
+            "draft=griffin-lim&stream=1",
+            "draft: expected 'rtisi-la' for a stream, got 'griffin-lim', which needs the whole mel",
+        ),
     ],
 )
 def test_a_bad_option_is_a_problem(running: Running, query: str, detail: str) -> None:

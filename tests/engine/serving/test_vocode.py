@@ -90,6 +90,14 @@ def test_a_draft(running: Running, voice: Voice, steps: int | str | None) -> Non
         assert running.post("/v1/vocode", content=content, headers={**JSON, **PCM}).content == expected
 
 
+@pytest.mark.parametrize("stream", [0, 1])
+def test_a_draft_in_a_stream(running: Running, voice: Voice, stream: int) -> None:
+    expected = pcm(voice.vocode(MEL, seed=5, draft="rtisi-la", match_mel=1))
+    query = f"draft=rtisi-la&match_mel=1&seed=5&stream={stream}"
+    answer = running.post(f"/v1/vocode?{query}", content=npy(MEL), headers={**NPY, **PCM})
+    assert answer.status_code == 200 and answer.content == expected, answer.text
+
+
 def test_matching_the_mel(running: Running, voice: Voice) -> None:
     for text, gain in (("1", 1.0), ("inf", math.inf)):
         for stream in (0, 1):
@@ -113,7 +121,8 @@ def test_a_draft_has_bounds_of_its_own(voice: Voice, monkeypatch: pytest.MonkeyP
         answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL), headers=NPY)
         assert answer.status_code == 413
         assert answer.json()["detail"].startswith("body: expected at most 0.3 s of audio for Griffin-Lim, got 0.3 s")
-        assert running.post("/v1/vocode", content=npy(MEL), headers=NPY).status_code == 200
+        for query in ("", "?draft=rtisi-la"):
+            assert running.post(f"/v1/vocode{query}", content=npy(MEL), headers=NPY).status_code == 200
     monkeypatch.setattr(engine.voice.draft, "MOST_FRAMES", 20)
     with serving(app(voice)) as running:
         answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL), headers=NPY)
@@ -156,7 +165,7 @@ def test_models_health_and_metrics(running: Running) -> None:
     models = running.get("/v1/models").json()
     vocoder, generator = models["models"]
     assert vocoder["kind"] == "vocoder" and vocoder["mel"] == {"bands": 80, "kind": "lmnt", "hop": 256}
-    assert vocoder["drafts"] == ["griffin-lim"]
+    assert vocoder["drafts"] == ["griffin-lim", "rtisi-la"]
     assert 6 in vocoder["steps"] and vocoder["precisions"] == ["fp32"] and vocoder["streams"]
     assert generator["classes"] == ["0 ann", "0 ben", "1 ann"] and generator["labels"] == ["0", "1"]
     assert running.get("/healthz").text == "ok\n" and running.get("/readyz").text == "ready\n"

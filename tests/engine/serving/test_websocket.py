@@ -70,6 +70,15 @@ def test_pieces_of_any_size_give_the_bytes_of_vocode(running: Running, voice: Vo
     assert client.close_code == 1000
 
 
+def test_a_draft(running: Running, voice: Voice) -> None:
+    with opened(running) as client:
+        client.send(json.dumps({"seed": 5, "draft": "rtisi-la", "match_mel": 1}))
+        for begin in range(0, 60, 7):
+            client.send(frames(MEL[:, begin : begin + 7]))
+        client.send(END)
+        assert received(client)[0] == pcm(voice.vocode(MEL, seed=5, draft="rtisi-la", match_mel=1))
+
+
 def test_without_options(running: Running, voice: Voice) -> None:
     with opened(running) as client:
         client.send(frames(MEL))
@@ -112,7 +121,7 @@ def test_ten_thousand_tiny_messages(running: Running) -> None:
         (["{"], 1007, "expected JSON"),
         (["[1]"], 1007, "JSON object"),
         (['{"sed": 1}'], 1007, "sed: expected one of the options"),
-        (['{"draft": "griffin-lim"}'], 1007, "draft: expected none for a stream"),
+        (['{"draft": "griffin-lim"}'], 1007, "draft: expected 'rtisi-la' for a stream"),
         (['{"seed": -1}'], 1007, "seed: expected integers from 0"),
         (['{"steps": 7}'], 1007, "steps: "),
         (['{"precision": "int8"}'], 1007, "precision: expected one of fp32"),
