@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 import engine
 from engine import InputError, Voice
-from engine.audio.rtisi import AHEAD, GROUP, rtisi_la
+from engine.audio.rtisi import AHEAD, GROUP, PhaseStream, rtisi_la
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
 from engine.errors import Cancelled
@@ -83,6 +85,28 @@ def test_working_memory_does_not_grow(voice: Voice) -> None:
         for seed in range(10):
             stream.feed(a_mel(100, seed))
         assert stream.bytes <= before + (1 << 18)
+
+
+@pytest.mark.parametrize("place", ["feed", "finish"])
+def test_a_draft_that_is_interrupted_ends_the_stream(
+    voice: Voice, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance, calls = PhaseStream._advance, count()
+
+    def interrupted(phases: PhaseStream) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return advance(phases)
+
+    with voice.open_stream(**ONLINE) as stream:
+        stream.feed(a_mel(8))
+        monkeypatch.setattr(PhaseStream, "_advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.feed(a_mel(16)) if place == "feed" else stream.finish()
+        assert stream.bytes == 0
+        for resume in (partial(stream.feed, a_mel(16)), stream.finish):
+            with pytest.raises(Cancelled, match="the stream was closed, or failed"):
+                resume()
 
 
 def test_a_network_that_reflects_its_ends(tmp_path: Path) -> None:
