@@ -69,8 +69,9 @@ class _Turn:
 class Stream:
     """One utterance in progress: takes mel frames and returns the audio that became final.
 
-    A network looks ahead by `Config.look_ahead` samples, so the audio follows the mel at that distance; `finish`
-    returns the rest. Another thread may close a stream while it works. Several streams may work at once.
+    A network looks ahead by `Config.look_ahead` samples, so the audio follows the mel at that distance; a draft and
+    `match_mel` add theirs (`Voice.stream`). `finish` returns the rest. Another thread may close a stream while it
+    works. Several streams may work at once.
 
     Attributes:
         frames: mel frames taken so far.
