@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 1e-12
 UPDATES = 20  # in a trial of three clips, the scores of Griffin-Lim's audio changed little after ten
-FEW = 16  # frames up to which a call for every band takes longer than one for all
 BLOCK = 128  # frames, whose arrays stay in a core's cache
 
 
@@ -78,6 +77,7 @@ class Inversion:
         kind: kind of the mel, a key of `engine.audio.spectrogram.KINDS`.
         fmax: the highest frequency of the bank in Hz, None for the kind's.
         device: of tensors; None for arrays.
+        few: see `Triangles`.
     """
 
     def __init__(
@@ -87,8 +87,9 @@ class Inversion:
         kind: str = "lmnt",
         fmax: float | None = None,
         device: torch.device | None = None,
+        few: bool = False,
     ) -> None:
-        self._triangles = Triangles(bank_of(kind, sample_rate, bands, None, fmax), device)
+        self._triangles = Triangles(bank_of(kind, sample_rate, bands, None, fmax), device, few)
         self._expand, self._device = KINDS[kind].expand, device
 
     def bands(self, mel: Array) -> Array:
@@ -114,9 +115,11 @@ class Triangles:
     Args:
         bank: B.
         device: of tensors; None for arrays.
+        few: whether arrays hold so few frames, about 16, that one call for all bands takes less time than a call for
+            every band. It adds in another order.
     """
 
-    def __init__(self, bank: Array, device: torch.device | None = None) -> None:
+    def __init__(self, bank: Array, device: torch.device | None = None, few: bool = False) -> None:
         bins = np.arange(bank.shape[1])
         self._lower = np.where((bank > 0).any(axis=0), (bank > 0).argmax(axis=0), 0)
         self._upper = np.minimum(self._lower + 1, len(bank) - 1)
@@ -128,7 +131,7 @@ class Triangles:
             for place, span in enumerate(spans)
             if len(span)
         ]
-        self._count, self._bank = len(bank), None
+        self._count, self._bank, self._few = len(bank), None, few
         self._filled = np.array([place for place, _, _ in self._bands], np.intp)
         self._starts = np.cumsum([0, *(len(weights) for _, _, weights in self._bands[:-1])])
         self._places = np.concatenate([np.arange(span.start, span.stop) for _, span, _ in self._bands])
@@ -147,7 +150,7 @@ class Triangles:
         if self._bank is not None:
             return self._bank @ bins  # type: ignore[no-any-return]
         sums = np.zeros((self._count, bins.shape[1]))
-        if bins.shape[1] <= FEW:
+        if self._few:  # by choice, not by the shape: a stream has other blocks of the same frames than a whole call
             sums[self._filled] = np.add.reduceat(self._weights * bins[self._places], self._starts)
             return sums
         for place, span, weights in self._bands:

@@ -59,7 +59,7 @@ class PhaseStream:
     def __init__(
         self, bands: int, sample_rate: int, *, kind: str = "lmnt", fmax: float | None = None, seed: int = 0
     ) -> None:
-        self._inversion = Inversion(bands, sample_rate, kind, fmax)
+        self._inversion = Inversion(bands, sample_rate, kind, fmax, few=True)
         self._phases = np.random.default_rng(seed)
         self._bands: Array = np.empty((bands, 0))  # of the frames, less than a group, without magnitudes yet
         self._size: Array = np.empty((0, N_FFT // 2 + 1))  # magnitudes of the frames that are not final

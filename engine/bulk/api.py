@@ -88,7 +88,7 @@ def vocode_files(
         folder: of the results; it is created, its parent exists.
         model: see `engine.load`.
         steps: see `Voice.vocode`.
-        draft: None or "griffin-lim", see `Voice.vocode`.
+        draft: None, "griffin-lim" or "rtisi-la", see `Voice.vocode`.
         match_mel: see `Voice.vocode`.
         seed: of the job. The seed of an item follows from it and from the item's id; that of a manifest comes first.
         energy_min: see `Voice.vocode`.

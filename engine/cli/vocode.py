@@ -138,8 +138,8 @@ def _vocode(arguments: argparse.Namespace) -> None:
 def _vocode_in_chunks(arguments: argparse.Namespace) -> None:
     if arguments.draft not in (None, RTISI_LA):
         raise InputError(
-            f"--draft: expected {RTISI_LA} for a stream, got {arguments.draft}, which needs the whole mel and a file "
-            "as -o"
+            f"--draft: expected {RTISI_LA} for a stream, got {arguments.draft}, which needs the whole mel: files as IN "
+            "and -o, without --stream"
         )
     to_stdout = str(arguments.output) == PIPE
     if to_stdout and arguments.json:

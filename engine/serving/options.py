@@ -14,7 +14,7 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError
-from engine.voice.draft import DRAFTS, RTISI_LA, check_name, schedule_of_draft
+from engine.voice.draft import DRAFTS, check_draft_of_stream, check_name, schedule_of_draft
 from engine.voice.matching import check_match
 
 VOCODE = ("seed", "steps", "draft", "match_mel", "precision", "format", "stream")
@@ -87,12 +87,17 @@ def parse_options(
     steps = values.get("steps", default_steps if draft is None else None)
     if steps not in ("fast", "full", None) or ("steps" in values and steps is None):
         steps = _integer(steps, "steps")
+    stream = values.get("stream", False)
+    if stream not in ("0", "1", "true", "false", True, False):
+        raise InputError(f"stream: expected 0 or 1, got {stream!r:.40}")
     if draft is None:
         build_schedule(config, steps)
     else:
+        schedule_of_draft(config, steps)
+        if names is STREAM or stream in ("1", "true", True):
+            check_draft_of_stream(draft, config)
         if draft not in DRAFTS:
             raise InputError(f"draft: expected {' or '.join(map(repr, DRAFTS))}, got {draft!r:.40}")
-        schedule_of_draft(config, steps)
         check_name(draft, config)
     precision, label = values.get("precision"), values.get("label")
     if precision is not None and not isinstance(precision, str):
@@ -102,11 +107,6 @@ def parse_options(
     form = values.get("format", "s16")
     if form not in FORMATS:
         raise InputError(f"format: expected one of {', '.join(FORMATS)}, got {form!r:.40}")
-    stream = values.get("stream", False)
-    if stream not in ("0", "1", "true", "false", True, False):
-        raise InputError(f"stream: expected 0 or 1, got {stream!r:.40}")
-    if draft not in (None, RTISI_LA) and (names is STREAM or stream in ("1", "true", True)):
-        raise InputError(f"draft: expected {RTISI_LA!r} for a stream, got {draft!r}, which needs the whole mel")
     return Options(
         seed=check_seed(seed, 1)[0],
         steps=steps,

@@ -97,7 +97,7 @@ def vocode(
         noise: in place of `seed`.
         std: for a PriorGrad network.
         energy_min: for a PriorGrad network.
-        draft: a waveform to refine, or "griffin-lim".
+        draft: "griffin-lim", "rtisi-la", or a waveform to refine.
         match_mel: the largest gain of a band towards the mel.
         cancel: an event that stops the call.
         progress: called with the fraction done.

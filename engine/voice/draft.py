@@ -135,7 +135,8 @@ def check_name(draft: str, config: Config) -> None:
     try:
         mel_settings(config)
     except InputError as error:
-        raise InputError(f"draft: {draft!r} cannot invert this mel ({error}); pass audio") from None
+        remedy = "leave it out, or pass audio to vocode"
+        raise InputError(f"draft: {draft!r} cannot invert this mel ({error}); {remedy}") from None
 
 
 def check_draft_of_stream(draft: Any, config: Config) -> None:
@@ -148,9 +149,12 @@ def check_draft_of_stream(draft: Any, config: Config) -> None:
     Raises:
         InputError: it is something else, or this network's mels cannot be inverted.
     """
-    check_name(draft, config)
+    check_name(RTISI_LA, config)
+    if not isinstance(draft, str):
+        raise InputError(f"draft: expected {RTISI_LA!r} for a stream, got {type(draft).__name__}")
     if draft != RTISI_LA:
-        raise InputError(f"draft: expected {RTISI_LA!r} for a stream, got {draft!r}, which needs the whole mel")
+        why = ", which needs the whole mel" if draft == GRIFFIN_LIM else ""
+        raise InputError(f"draft: expected {RTISI_LA!r} for a stream, got {draft!r:.80}{why}")
 
 
 def check_frames(frames: int) -> None:

@@ -167,7 +167,7 @@ class Voice(Editor):
             schedule: see `vocode`.
             energy_min: see `vocode`.
             draft: "rtisi-la", for the last `steps` of the fast schedule (2 by default) to refine; None begins from
-                noise. The audio follows the mel by up to 18 frames more.
+                noise. The audio follows the mel by up to 12 frames more.
             match_mel: see `vocode`; the audio follows the mel by up to 1791 samples more.
             chunk: samples per chunk, the last one shorter; None yields samples as soon as they are final. A GPU waits
                 until at most half of its work is done twice, or for a chunk, and so computes small chunks slowly.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 
 import engine
 from engine import InputError, Voice
-from engine.audio.rtisi import AHEAD, GROUP, rtisi_la
+from engine.audio.rtisi import AHEAD, GROUP, PhaseStream, rtisi_la
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import Config
 from engine.errors import Cancelled
+from engine.sampling.cpu.pipeline import UNIT
 from tests.support.networks import random_network
 
 CONFIG = Config(residual_channels=16, residual_layers=5, dilation_cycle=4)
@@ -73,7 +76,8 @@ def test_every_precision_of_the_bundled_voice(precision: str) -> None:
         audio.append(stream.finish())
     assert np.concatenate(audio).tobytes() == expected
     look_ahead = voice.config.look_ahead(2)
-    assert look_ahead < max(distances) < look_ahead + 256 * (GROUP + AHEAD + 3) < voice.config.look_ahead(6)
+    # Tiles are multiples of UNIT samples, with and without a draft.
+    assert look_ahead < max(distances) < look_ahead + UNIT + 256 * (GROUP + AHEAD + 1) < voice.config.look_ahead(6)
 
 
 def test_working_memory_does_not_grow(voice: Voice) -> None:
@@ -83,6 +87,26 @@ def test_working_memory_does_not_grow(voice: Voice) -> None:
         for seed in range(10):
             stream.feed(a_mel(100, seed))
         assert stream.bytes <= before + (1 << 18)
+
+
+@pytest.mark.parametrize("place", ["feed", "finish"])
+def test_a_draft_that_is_interrupted_ends_the_stream(voice: Voice, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance, calls = PhaseStream._advance, count()
+
+    def interrupted(phases: PhaseStream) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return advance(phases)
+
+    with voice.open_stream(**ONLINE) as stream:
+        stream.feed(a_mel(8))
+        monkeypatch.setattr(PhaseStream, "_advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.feed(a_mel(16)) if place == "feed" else stream.finish()
+        assert stream.bytes == 0
+        for resume in (partial(stream.feed, a_mel(16)), stream.finish):
+            with pytest.raises(Cancelled, match="the stream was closed, or failed"):
+                resume()
 
 
 def test_a_network_that_reflects_its_ends(tmp_path: Path) -> None:
@@ -96,8 +120,8 @@ def test_a_network_that_reflects_its_ends(tmp_path: Path) -> None:
     ("draft", "message"),
     [
         ("griffin-lim", "draft: expected 'rtisi-la' for a stream, got 'griffin-lim', which needs the whole mel"),
-        ("vocos", "draft: expected 'griffin-lim' or 'rtisi-la', or audio for vocode, got 'vocos'"),
-        (np.zeros(256, np.float32), "draft: expected 'griffin-lim' or 'rtisi-la', or audio for vocode, got ndarray"),
+        ("vocos", "draft: expected 'rtisi-la' for a stream, got 'vocos'$"),
+        (np.zeros(256, np.float32), "draft: expected 'rtisi-la' for a stream, got ndarray$"),
     ],
 )
 def test_other_drafts_are_refused(voice: Voice, draft: Any, message: str) -> None:
@@ -112,8 +136,9 @@ def test_networks_whose_mels_or_noise_forbid_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="draft: PriorGrad's noise is not white"):
         prior.open_stream(energy_min=0.1, **ONLINE)
     other = load(tmp_path, Config(residual_channels=16, residual_layers=5, upsample_strides=(8, 16)))
-    with pytest.raises(InputError, match="draft: 'rtisi-la' cannot invert this mel"):
-        other.open_stream(**ONLINE)
+    for draft in ("rtisi-la", "griffin-lim"):
+        with pytest.raises(InputError, match=r"draft: 'rtisi-la' cannot invert this mel .*; leave it out"):
+            other.open_stream(draft=draft)
 
 
 def test_whole_calls_report_their_progress_and_stop(voice: Voice) -> None:

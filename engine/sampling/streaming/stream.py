@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,8 +69,9 @@ class _Turn:
 class Stream:
     """One utterance in progress: takes mel frames and returns the audio that became final.
 
-    A network looks ahead by `Config.look_ahead` samples, so the audio follows the mel at that distance; `finish`
-    returns the rest. Another thread may close a stream while it works. Several streams may work at once.
+    A network looks ahead by `Config.look_ahead` samples, so the audio follows the mel at that distance; a draft and
+    `match_mel` add theirs (`Voice.stream`). `finish` returns the rest. Another thread may close a stream while it
+    works. Several streams may work at once.
 
     Attributes:
         frames: mel frames taken so far.
@@ -177,8 +179,9 @@ class Stream:
             window = self._open()
             if window.has_ended:
                 raise InputError("stream: it is finished; open another")
-            window.add(part)
-            self.frames += part.shape[1]
+            with self._closed_by_failure():
+                window.add(part)
+                self.frames += part.shape[1]
 
     def _end(self) -> None:
         with self._working:
@@ -188,7 +191,8 @@ class Stream:
             if length == 0:
                 raise InputError("mels: expected at least one frame, got none")
             check_reflection(self._config, length)
-            window.end(length)
+            with self._closed_by_failure():
+                window.end(length)
 
     def _advance(self, whole_tiles: bool) -> FloatArray | None:
         """Run one tile and return the audio that became final, maybe none; None if the mel does not fill a tile yet."""
@@ -197,13 +201,19 @@ class Stream:
                 self._release()
                 raise Cancelled("the stream was closed, or its event set, before the audio was complete")
             window = self._open()
-            try:
+            with self._closed_by_failure():
                 chunk = window.advance(whole_tiles, self._cancelled)
-            except BaseException:  # part of the tile is done: to continue would give other bytes
-                self._release()
-                raise
             self.samples += 0 if chunk is None else len(chunk)
             return chunk
+
+    @contextmanager
+    def _closed_by_failure(self) -> Iterator[None]:
+        """Close the stream if the block fails: part of its work is done, and to continue would give other bytes."""
+        try:
+            yield
+        except BaseException:
+            self._release()
+            raise
 
     def _joined(self, chunks: Iterator[FloatArray]) -> Any:
         return on_device(np.concatenate([np.empty(0, np.float32), *chunks]), self._device)

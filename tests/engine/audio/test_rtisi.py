@@ -7,7 +7,7 @@ import pytest
 
 import engine
 from engine.audio.griffin_lim import griffin_lim
-from engine.audio.mel_inversion import FEW, Triangles, magnitudes
+from engine.audio.mel_inversion import Triangles, magnitudes
 from engine.audio.overlap import HOP, LEAST_ENERGY, Array, added, energy, windowed
 from engine.audio.rtisi import AHEAD, GROUP, INERTIA, ROUNDS, PhaseStream, rtisi_la
 from engine.audio.spectrogram import KINDS, WINDOW, bank_of
@@ -110,6 +110,7 @@ def test_bands_of_few_frames(options: tuple[str, int, int]) -> None:
     kind, rate, bands = options
     bank = bank_of(kind, rate, bands, None, 3000.0)
     bank[3] = 0.0  # a band that is narrower than a bin
-    for frames in (1, FEW, FEW + 1):
+    for frames in (1, GROUP, GROUP + 1):
         bins = np.random.default_rng(frames).random((513, frames))
-        np.testing.assert_allclose(Triangles(bank).collect(bins), bank @ bins, rtol=1e-12, atol=1e-15)
+        for few in (False, True):
+            np.testing.assert_allclose(Triangles(bank, few=few).collect(bins), bank @ bins, rtol=1e-12, atol=1e-15)

@@ -133,6 +133,7 @@ def test_a_bad_body_is_a_problem(running: Running, name: str) -> None:
         ("label=1", "label: expected one of the options"),
         ("draft=griffin", "draft: expected 'griffin-lim' or 'rtisi-la', got 'griffin'"),
         ("draft=", "draft: expected 'griffin-lim' or 'rtisi-la', got ''"),
+        ("draft=vocos&stream=1", "draft: expected 'rtisi-la' for a stream, got 'vocos'"),
         ("draft=griffin-lim&steps=full", "steps: expected 1 to 6 beside a draft"),
         ("draft=griffin-lim&steps=7", "steps: expected 1 to 6 beside a draft"),
         ("match_mel=0.9", "match_mel: expected the largest gain of a band"),
