@@ -293,7 +293,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return values
 
 
-def check_length(samples: int, rate: int, max_seconds: float, purpose: str = "") -> None:
+def check_length(samples: int, rate: int, max_seconds: float, purpose: str = "", remedy: str = "split it") -> None:
     """Raise Problem if audio is longer than the service permits.
 
     Args:
@@ -301,10 +301,11 @@ def check_length(samples: int, rate: int, max_seconds: float, purpose: str = "")
         rate: in Hz.
         max_seconds: the limit.
         purpose: of the audio if the limit is not that of every request, for the message.
+        remedy: ends the message.
     """
     if samples > max_seconds * rate:
         limit = f"{max_seconds:g} s of audio{' ' * bool(purpose)}{purpose}"
-        raise Problem(413, f"body: expected at most {limit}, got {samples / rate:.1f} s; split it")
+        raise Problem(413, f"body: expected at most {limit}, got {samples / rate:.1f} s; {remedy}")
 
 
 def options_of(query: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:

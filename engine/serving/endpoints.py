@@ -24,7 +24,7 @@ from engine.serving.calls import Call
 from engine.serving.options import GENERATE, VOCODE, Options, parse_options
 from engine.serving.problems import Problem
 from engine.voice import Voice
-from engine.voice.draft import GRIFFIN_LIM, check_frames
+from engine.voice.draft import GRIFFIN_LIM, RTISI_LA, check_frames
 
 
 async def vocode(call: Call, body: bytes) -> None:
@@ -42,7 +42,8 @@ async def vocode(call: Call, body: bytes) -> None:
     samples = mel.shape[1] * voice.hop
     check_reflection(voice.config, samples)
     if options.draft == GRIFFIN_LIM:
-        check_length(samples, voice.sample_rate, service.limits.baseline_seconds, "for Griffin-Lim")
+        remedy = f"split it, or take the draft {RTISI_LA!r}"
+        check_length(samples, voice.sample_rate, service.limits.baseline_seconds, "for Griffin-Lim", remedy)
         check_frames(mel.shape[1])
     answer = _Answer(call, options, voice.sample_rate)
     async with call.slot(), _vocoded(call, voice, mel, options) as chunks:

@@ -168,7 +168,8 @@ class Service:
                     "precisions": list(self.precisions),
                     "recordings": _takes_recordings(config),
                     "griffin_lim": config.mel_kind == "lmnt" and _takes_recordings(config),
-                    "drafts": _drafts(config),
+                    "drafts": (drafts := _drafts(config)),
+                    "draft_steps": len(schedule_of_draft(config, "fast")) if drafts else 0,
                     "streams": self.voice.choice.device == "cpu",
                 }
             )

@@ -248,7 +248,10 @@ function fill(select, values, selected) {
 // A draft is refined by the last steps of the fast schedule, two where the listener chooses no other number.
 function drafted() {
   const [steps, isDrafted] = [$("steps"), Boolean($("draft").value)];
-  for (const option of steps.options) if (option.value === "full") option.disabled = isDrafted;
+  const most = vocoder?.draft_steps ?? 0; // "full" and the numbers above are not among them
+  for (const option of steps.options) {
+    option.disabled = isDrafted && option.value !== "fast" && !(Number(option.value) <= most);
+  }
   if (isDrafted) steps.value = [...steps.options].some((option) => option.value === "2") ? "2" : "fast";
   else steps.value = usualSteps;
 }

@@ -128,6 +128,10 @@ def test_a_draft(browser: Any, running: Running, voice: Voice) -> None:
         page.fill("#seed", "7")
         page.click("#demo")
         assert sound(page) == pcm(voice.vocode(np.load(DEMO), steps=2, seed=7, draft="griffin-lim"))
+        disabled = page.eval_on_selector_all(
+            "#steps option", "all => all.filter((o) => o.disabled).map((o) => o.value)"
+        )
+        assert disabled == [name for name in ("50", "full") if name in disabled] and "full" in disabled
         page.select_option("#draft", "")
         assert page.input_value("#steps") == "fast"
         page.click("#again")

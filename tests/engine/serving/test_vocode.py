@@ -120,7 +120,9 @@ def test_a_draft_has_bounds_of_its_own(voice: Voice, monkeypatch: pytest.MonkeyP
         assert running.get("/v1/models").json()["limits"]["griffin_lim_seconds"] == 0.3
         answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL), headers=NPY)
         assert answer.status_code == 413
-        assert answer.json()["detail"].startswith("body: expected at most 0.3 s of audio for Griffin-Lim, got 0.3 s")
+        detail = answer.json()["detail"]
+        assert detail.startswith("body: expected at most 0.3 s of audio for Griffin-Lim, got 0.3 s")
+        assert detail.endswith("; split it, or take the draft 'rtisi-la'")
         for query in ("", "?draft=rtisi-la"):
             assert running.post(f"/v1/vocode{query}", content=npy(MEL), headers=NPY).status_code == 200
     monkeypatch.setattr(engine.voice.draft, "MOST_FRAMES", 20)
@@ -165,7 +167,7 @@ def test_models_health_and_metrics(running: Running) -> None:
     models = running.get("/v1/models").json()
     vocoder, generator = models["models"]
     assert vocoder["kind"] == "vocoder" and vocoder["mel"] == {"bands": 80, "kind": "lmnt", "hop": 256}
-    assert vocoder["drafts"] == ["griffin-lim", "rtisi-la"]
+    assert vocoder["drafts"] == ["griffin-lim", "rtisi-la"] and vocoder["draft_steps"] == 6
     assert 6 in vocoder["steps"] and vocoder["precisions"] == ["fp32"] and vocoder["streams"]
     assert generator["classes"] == ["0 ann", "0 ben", "1 ann"] and generator["labels"] == ["0", "1"]
     assert running.get("/healthz").text == "ok\n" and running.get("/readyz").text == "ready\n"
