@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 
 def install() -> None:
-    """Put the stand-in into sys.modules, unless torchaudio itself is installed."""
-    if importlib.util.find_spec("torchaudio") is not None:
+    """Put the stand-in into sys.modules, unless torchaudio itself can be imported.
+
+    It cannot where it was built for another version of torch: the extra `bench` installs one without its own torch.
+    """
+    try:
+        importlib.import_module("torchaudio")
+    except (ImportError, OSError):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+    else:
         return
     names = ("torchaudio", "torchaudio.transforms", "torchaudio.functional")
     modules = {name: ModuleType(name) for name in names}
