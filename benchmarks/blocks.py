@@ -113,6 +113,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "digits-accuracy": partial(quality.accuracy, "accuracy_worse"),
     "digits-accuracy-network": partial(quality.accuracy, "accuracy"),
     "digits-accuracy-svm": partial(quality.accuracy, "accuracy_svm"),
+    "digits-cool-network": partial(quality.accuracy, "accuracy", 0.9),
+    "digits-cool-svm": partial(quality.accuracy, "accuracy_svm", 0.9),
     "digits-disagreements": lambda: quality.disagreements(load("digits")["rows"]),
     "mel-conversion": conversion.committed,
     "samples": lambda: quality.samples(load("samples")["rows"]),

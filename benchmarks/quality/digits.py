@@ -169,7 +169,7 @@ def loaded(model: str) -> engine.Voice:
 
 
 def generated(
-    voice: engine.Voice, count: int, steps: int | str, guidance: float | None
+    voice: engine.Voice, count: int, steps: int | str, guidance: float | None, temperature: float = 1.0
 ) -> tuple[FloatArray, Labels | None]:
     """Generate clips of each digit, or ten times as many of an unconditional network.
 
@@ -178,6 +178,7 @@ def generated(
         count: clips per digit.
         steps: see `Voice.generate`.
         guidance: see `Voice.generate`.
+        temperature: see `Voice.generate`.
 
     Returns:
         The clips [n,SAMPLES], and their labels if the network has any.
@@ -192,7 +193,13 @@ def generated(
 
             label = digit if voice.config.classes else None
             batch = voice.generate(
-                n=count, label=label, steps=steps, seed=1000 * digit, guidance=guidance, progress=report
+                n=count,
+                label=label,
+                steps=steps,
+                seed=1000 * digit,
+                guidance=guidance,
+                temperature=temperature,
+                progress=report,
             )
             clips.extend(batch)
     labels = np.repeat(np.arange(10), count) if voice.config.classes else None
@@ -210,6 +217,7 @@ def main() -> None:
     parser.add_argument(
         "--guidance", nargs="+", type=float, metavar="W", help="a row for each (default: the network's own)"
     )
+    parser.add_argument("--temperature", nargs="+", type=float, default=[1.0], metavar="T", help="a row for each")
     parser.add_argument("--results", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     if not options.data.is_dir():
@@ -224,9 +232,11 @@ def main() -> None:
     for name in options.model:
         voice = loaded(name)
         for guidance in (voice.config.classes and options.guidance) or [None]:
-            clips, labels = generated(voice, options.count, steps, guidance)
-            suffix = "" if guidance is None else f", guidance {guidance:g}"
-            rows.append(figures(f"{Path(name).stem}, steps {steps}{suffix}", clips, labels, reference))
+            for temperature in options.temperature:
+                clips, labels = generated(voice, options.count, steps, guidance, temperature)
+                suffix = "" if guidance is None else f", guidance {guidance:g}"
+                suffix += "" if temperature == 1.0 else f", temperature {temperature:g}"
+                rows.append(figures(f"{Path(name).stem}, steps {steps}{suffix}", clips, labels, reference))
     print(f"{table(rows)}\n\n{table_of_disagreements(rows)}")
     if options.results:
         versions = {name: importlib.metadata.version(name) for name in ("numpy", "scikit-learn", "torch")}

@@ -69,6 +69,13 @@ def _add_generate(commands: Commands) -> None:
         help="weight of classifier-free guidance; 1 is none, more strengthens the label (default: that of CKPT)",
     )
     sampling.add_argument(
+        "--temperature",
+        type=number,
+        default=1.0,
+        metavar="T",
+        help="0 to 1, scales the noise: less gives clearer clips of less variety (default: 1)",
+    )
+    sampling.add_argument(
         "--seconds", type=number, metavar="S", help="length of a clip (default: that of the training clips)"
     )
     add_steps(sampling, "full")
@@ -160,6 +167,7 @@ def _generate(arguments: argparse.Namespace) -> None:
             n=count,
             label=names or None,
             guidance=arguments.guidance,
+            temperature=arguments.temperature,
             seconds=arguments.seconds,
             steps=arguments.steps,
             seed=arguments.seed,

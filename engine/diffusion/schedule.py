@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -53,6 +53,10 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.beta)
+
+    def cooled(self, temperature: float) -> Schedule:
+        """Return the steps with so many times the noise."""
+        return replace(self, sigma=tuple(temperature * sigma for sigma in self.sigma))
 
     def last(self, count: int) -> Schedule:
         """Return the last steps; in the training schedule, the steps that remain at x_count.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from engine.checks.arguments import check_noise, check_seed
-from engine.checks.arrays import FloatArray
+from engine.checks.arrays import FloatArray, device_of
+from engine.diffusion.noise import normal
 from engine.errors import Cancelled, InputError
 
 Progress = Callable[[float], None]  # called with the fraction done, 0 to 1
@@ -92,6 +95,12 @@ class Item:
     scale: FloatArray | None = None
     repeat: int = 1
     label: int | None = None
+
+
+def cooled(item: Item, temperature: float) -> Item:
+    """Return an item whose x_T is so many times standard normal."""
+    x: Any = normal(item.seed, 0, 0, item.length) if item.x is None else item.x
+    return replace(item, x=x * np.float32(temperature) if device_of(x) is None else x * temperature)
 
 
 def make_items(

@@ -129,6 +129,7 @@ def generate(
     schedule: Sequence[float] | None = None,
     noise: tuple[FloatArray, FloatArray] | None = None,
     guidance: float | None = None,
+    temperature: float = 1.0,
     seconds: float | None = None,
     samples: int | None = None,
     cancel: Event | None = None,
@@ -147,6 +148,7 @@ def generate(
     schedule: Sequence[float] | None = None,
     noise: tuple[torch.Tensor, torch.Tensor],
     guidance: float | None = None,
+    temperature: float = 1.0,
     seconds: float | None = None,
     samples: int | None = None,
     cancel: Event | None = None,
@@ -164,6 +166,7 @@ def generate(
     schedule: Sequence[float] | None = None,
     noise: tuple[AnyArray, AnyArray] | None = None,
     guidance: float | None = None,
+    temperature: float = 1.0,
     seconds: float | None = None,
     samples: int | None = None,
     cancel: Event | None = None,
@@ -180,6 +183,7 @@ def generate(
         schedule: betas in place of `steps`.
         noise: in place of `seed`.
         guidance: classifier-free guidance.
+        temperature: scales the noise.
         seconds: the length of each clip.
         samples: the length in samples.
         cancel: an event that stops the call.
@@ -193,6 +197,7 @@ def generate(
         schedule=schedule,
         noise=noise,  # type: ignore[arg-type]
         guidance=guidance,
+        temperature=temperature,
         seconds=seconds,
         samples=samples,
         cancel=cancel,

@@ -13,6 +13,7 @@ from engine.checkpoint.load import Checkpoint
 from engine.checks.arguments import (
     check_clip_length,
     check_count,
+    check_fraction,
     check_guidance,
     check_number,
     check_reflection,
@@ -27,7 +28,7 @@ from engine.diffusion.schedule import build_schedule
 from engine.errors import InputError
 from engine.kernels import registry
 from engine.sampling import guidance as classifier_free
-from engine.sampling.item import Event, Item, Progress, check_callbacks, check_cancel, in_parts, make_items
+from engine.sampling.item import Event, Item, Progress, check_callbacks, check_cancel, cooled, in_parts, make_items
 from engine.sampling.loops import LOOPS, StreamWindow
 from engine.sampling.streaming.chunks import Chunks, merge_streams
 from engine.sampling.streaming.stream import Stream
@@ -287,6 +288,7 @@ class Voice(Editor):
         schedule: Sequence[float] | None = None,
         noise: tuple[FloatArray, FloatArray] | None = None,
         guidance: float | None = None,
+        temperature: float = 1.0,
         seconds: float | None = None,
         samples: int | None = None,
         cancel: Event | None = None,
@@ -304,6 +306,7 @@ class Voice(Editor):
         schedule: Sequence[float] | None = None,
         noise: tuple[torch.Tensor, torch.Tensor],
         guidance: float | None = None,
+        temperature: float = 1.0,
         seconds: float | None = None,
         samples: int | None = None,
         cancel: Event | None = None,
@@ -320,6 +323,7 @@ class Voice(Editor):
         schedule: Sequence[float] | None = None,
         noise: tuple[AnyArray, AnyArray] | None = None,
         guidance: float | None = None,
+        temperature: float = 1.0,
         seconds: float | None = None,
         samples: int | None = None,
         cancel: Event | None = None,
@@ -339,6 +343,8 @@ class Voice(Editor):
             guidance: classifier-free guidance, 0 to 100, for a network that was also trained without labels: 1 is the
                 label alone, a greater value strengthens its influence. Any value but 1 takes two evaluations a step.
                 None is the network's own value (`config.guidance`).
+            temperature: 0 to 1, scales the noise of the beginning and of every step: less gives clearer sound of less
+                variety; 1 is the distribution that the network has learnt.
             seconds: the length of each clip, round(seconds * sample_rate) samples.
             samples: the length in samples, in place of `seconds`. Without either, the length of `noise`, then that of
                 the training clips (`config.clip_samples`).
@@ -363,6 +369,8 @@ class Voice(Editor):
         labels = resolve_labels(self.config.classes, label, seeds)
         weight = check_guidance(guidance, self.config)
         items = make_items([length] * count, len(plan), seeds, noise, labels=labels)
+        if (heat := check_fraction(temperature, "temperature")) != 1.0:
+            plan, items = plan.cooled(heat), [cooled(item, heat) for item in items]
         if weight == 1.0:
             audio = self._loop.sample(items, plan, progress, event)
         else:

@@ -45,6 +45,7 @@ NETWORKS = {
     "labelled": LABELLED,
     "vocoder": VOCODER,
     "output is F": replace(LABELLED, signal_std=0.14),
+    "guided": replace(LABELLED, guidance=1.5),
     "no length": replace(LABELLED, clip_samples=0),
     "prior": replace(VOCODER, prior=True),
     "reflect": replace(PLAIN, padding="reflect"),
@@ -108,6 +109,26 @@ def test_few_steps_are_the_reference(load: Any, name: str, steps: int) -> None:
     expected = reference.sample(tensors, NETWORKS[name], *inputs, labels=torch.tensor([3, 3]))
     audio = load(name, precision="fp32").generate(n=2, label=CLASSES[3], steps=steps, noise=(x, z))
     assert relative_error(audio, expected) < TOLERANCES["network_audio_fp32"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["plain", "labelled", "guided"])
+def test_a_temperature_scales_all_noise(load: Any, name: str, temperature: float) -> None:
+    voice, labels = load(name, precision="fp32"), {} if name == "plain" else {"label": CLASSES[3]}
+    options: dict[str, Any] = {"n": 2, "steps": 6, **labels, **({"guidance": 2.0} if name == "guided" else {})}
+    drawn = np.array([[normal(seed, step, 0, 150) for seed in (5, 6)] for step in range(6)])
+    x, z = drawn[0], drawn[1:]
+    scaled = voice.generate(noise=(temperature * x, temperature * z), **options)
+    by_seed = voice.generate(seed=5, samples=150, temperature=temperature, **options)
+    by_noise = voice.generate(noise=(x, z), temperature=temperature, **options)
+    for audio in (by_seed, by_noise):
+        assert relative_error(audio, scaled) < TOLERANCES["network_audio_fp32"]
+    assert relative_error(voice.generate(seed=5, samples=150, **options), scaled) > 0.01
+
+
+def test_a_temperature_of_one_changes_no_byte(labelled: Voice) -> None:
+    options: dict[str, Any] = {"label": 1, "steps": 6, "seed": 3, "samples": 90}
+    assert labelled.generate(temperature=1, **options).tobytes() == labelled.generate(**options).tobytes()
 
 
 @pytest.mark.parametrize(("isa", "precision"), targets())
@@ -213,6 +234,10 @@ def test_length(plain: Voice, options: dict[str, Any], length: int) -> None:
         ("plain", {"seconds": 1.0, "samples": 8000}, "samples: expected None beside seconds, got 8000"),
         ("plain", {"samples": 0}, "samples: expected an integer from 1"),
         ("plain", {"n": 0}, "n: expected an integer from 1"),
+        *(
+            ("plain", {"temperature": t}, "temperature: expected a number from 0 to 1")
+            for t in (-0.1, 1.1, "1", float("nan"))
+        ),
         ("labelled", {"label": 3}, "label: expected one of '0', '1', '2', or a whole name such as '0 ann', got 3"),
         ("labelled", {"label": [0, 1]}, r"label: expected one label, or one per item \(1\), got 2"),
         ("reflect", {"samples": 8}, "samples: this network pads by reflection and needs more than 8 samples, got 8"),
