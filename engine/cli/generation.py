@@ -71,7 +71,7 @@ def _add_generate(commands: Commands) -> None:
     sampling.add_argument(
         "--temperature",
         type=number,
-        default=1.0,
+        default=1,
         metavar="T",
         help="0 to 1, scales the noise: less gives clearer clips of less variety (default: 1)",
     )
