@@ -28,7 +28,12 @@ def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float
         kind: kind of the mel, a key of `engine.audio.spectrogram.KINDS`.
         fmax: the highest frequency of the bank in Hz, None for the kind's.
     """
-    return bank_of(kind, sample_rate, len(mel), None, fmax), KINDS[kind].expand(mel.astype(np.float64))
+    return bank_of(kind, sample_rate, len(mel), None, fmax), bands_of(mel, kind)
+
+
+def bands_of(mel: Array, kind: str, device: torch.device | None = None) -> Array:
+    """Return the magnitudes B |S| [M, T] of a mel, an array, without the compression, on a device."""
+    return on_device(KINDS[kind].expand(mel.astype(np.float64)), device)  # type: ignore[no-any-return]
 
 
 def magnitudes(
@@ -49,8 +54,7 @@ def magnitudes(
         run: see `engine.audio.overlap.in_rounds`.
         device: of tensors; None for arrays.
     """
-    inversion = Inversion(len(mel), sample_rate, kind, fmax, device)
-    bands = inversion.bands(mel)
+    inversion, bands = Inversion(len(mel), sample_rate, kind, fmax, device), bands_of(mel, kind, device)
     result: Array = empty((N_FFT // 2 + 1, bands.shape[1]), bands)
 
     def invert(block: slice) -> None:
@@ -90,11 +94,6 @@ class Inversion:
         few: bool = False,
     ) -> None:
         self._triangles = Triangles(bank_of(kind, sample_rate, bands, None, fmax), device, few)
-        self._expand, self._device = KINDS[kind].expand, device
-
-    def bands(self, mel: Array) -> Array:
-        """Return the magnitudes B |S| [M, T] of a mel, an array, without the compression, on the device."""
-        return on_device(self._expand(mel.astype(np.float64)), self._device)  # type: ignore[no-any-return]
 
     def magnitudes(self, bands: Array) -> Array:
         """Return |S| [513, n] for a block of bands [M, n]. A block of another size may round sums otherwise."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.audio.library import double, empty, library, packed, single
-from engine.audio.mel_inversion import SMALLEST, Triangles
+from engine.audio.mel_inversion import SMALLEST, Triangles, bands_of
 from engine.audio.overlap import PARTS, Array, Run, Spectrum, block_size, in_order, in_rounds, shared_by
 from engine.audio.spectrogram import HOP, KINDS, N_FFT, bank_of
 from engine.checks.arrays import FloatArray, on_device
@@ -59,12 +59,12 @@ class MelMatch:
         bank = bank_of(kind, sample_rate, bands, None, fmax)
         self._triangles = Triangles(bank, device)
         self._outside = on_device((bank.sum(axis=0) <= 0.0)[:, None], device)
-        self._kind, self._largest, self.device = KINDS[kind], largest_gain, device
-        self.count, self.pad = bands, self._kind.pad
+        self._kind, self._largest, self.device = kind, largest_gain, device
+        self.count, self.pad = bands, KINDS[kind].pad
 
     def bands(self, mel: Array) -> Array:
         """Return the magnitudes [M, T] of a mel, an array, without its compression, on the device."""
-        return on_device(self._kind.expand(mel.astype(np.float64)), self.device)  # type: ignore[no-any-return]
+        return bands_of(mel, self._kind, self.device)
 
     def padded(self, audio: Array, frames: int) -> Array:
         """Return audio that is extended by its mirror image, as the front-end does, for all frames of its mel."""

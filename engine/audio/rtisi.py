@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.audio.mel_inversion import SMALLEST, Inversion
+from engine.audio.mel_inversion import SMALLEST, Inversion, bands_of
 from engine.audio.overlap import LEAST_ENERGY, PARTS, Array, Spectrum, added, windowed
 from engine.audio.spectrogram import HOP, KINDS, N_FFT, WINDOW
 from engine.checks.arrays import FloatArray
@@ -59,6 +59,7 @@ class PhaseStream:
     def __init__(
         self, bands: int, sample_rate: int, *, kind: str = "lmnt", fmax: float | None = None, seed: int = 0
     ) -> None:
+        self._kind = kind
         self._inversion = Inversion(bands, sample_rate, kind, fmax, few=True)
         self._phases = np.random.default_rng(seed)
         self._bands: Array = np.empty((bands, 0))  # of the frames, less than a group, without magnitudes yet
@@ -78,7 +79,7 @@ class PhaseStream:
 
     def feed(self, mel: Array) -> FloatArray:
         """Take mel frames [M, n], and return the samples that became final, maybe none."""
-        self._bands = np.concatenate([self._bands, self._inversion.bands(mel)], axis=1)
+        self._bands = np.concatenate([self._bands, bands_of(mel, self._kind)], axis=1)
         self._missing += HOP * mel.shape[1]
         self._invert(self._bands.shape[1] // GROUP * GROUP)
         hops = []
