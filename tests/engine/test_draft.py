@@ -151,6 +151,7 @@ def test_the_memory_of_griffin_lim_is_bounded(voice: Voice, monkeypatch: pytest.
     with pytest.raises(InputError, match=r"draft: expected at most 9 frames for 'griffin-lim', .* got 10; cut the mel"):
         voice.vocode([a_mel(9), a_mel(10)], **NAMED)
     voice.vocode(a_mel(10), draft=a_draft(10 * 256))
+    voice.vocode(a_mel(10), draft="rtisi-la")  # its memory does not grow
 
 
 def test_forms_must_agree(voice: Voice) -> None:

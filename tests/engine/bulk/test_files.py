@@ -84,15 +84,16 @@ def test_nothing_is_loaded_when_everything_is_done(job: Job, tmp_path: Path, mon
     assert vocode(job, tmp_path / "out", workers=2).done_before == 12
 
 
-def test_drafts_are_those_of_the_voice(job: Job, tmp_path: Path) -> None:
-    vocode(job, tmp_path / "out", draft="griffin-lim")
+@pytest.mark.parametrize("draft", ["griffin-lim", "rtisi-la"])
+def test_drafts_are_those_of_the_voice(job: Job, tmp_path: Path, draft: str) -> None:
+    vocode(job, tmp_path / "out", draft=draft)
     voice, name = engine.load(job.model, device="cpu"), "even/u04"
     mel, seed = np.load(job.mels / f"{name}.npy"), seed_of(Item(name, Path()), 0)
     audio = read_wav(tmp_path / "out" / f"{name}.wav")[0]
-    np.testing.assert_allclose(audio, voice.vocode(mel, seed=seed, draft="griffin-lim"), atol=1.01 / 32768)
-    for draft in ("vocos", np.zeros(3, np.float32)):
+    np.testing.assert_allclose(audio, voice.vocode(mel, seed=seed, draft=draft), atol=1.01 / 32768)
+    for other in ("vocos", np.zeros(3, np.float32)):
         with pytest.raises(InputError, match="draft: expected 'griffin-lim' or 'rtisi-la', or audio for vocode, got"):
-            vocode(job, tmp_path / "new", draft=draft)
+            vocode(job, tmp_path / "new", draft=other)
     assert not (tmp_path / "new").exists()
 
 

@@ -129,6 +129,7 @@ def test_a_draft_has_bounds_of_its_own(voice: Voice, monkeypatch: pytest.MonkeyP
     with serving(app(voice)) as running:
         answer = running.post("/v1/vocode?draft=griffin-lim", content=npy(MEL), headers=NPY)
         assert answer.status_code == 400 and "draft: expected at most 20 frames" in answer.json()["detail"]
+        assert running.post("/v1/vocode?draft=rtisi-la", content=npy(MEL), headers=NPY).status_code == 200
 
 
 def test_a_prior_takes_no_draft(tmp_path: Path) -> None:
