@@ -61,6 +61,14 @@ def test_clips_of_a_label_in_a_new_folder(workspace: Path, run: Run) -> None:
         check_audio(f"out/7-0{number}.wav", expected)
 
 
+def test_a_temperature(workspace: Path, run: Run) -> None:
+    command = ("generate", "--label", 7, "-o", "clip.wav", "--model", "labelled.safetensors")
+    assert run(*command, "--temperature", 0.5)[0] == 0
+    expected = engine.load("labelled.safetensors").generate(label=7, temperature=0.5)[0]
+    check_audio("clip.wav", expected)
+    assert "--temperature: expected a number from 0 to 1, got 2" in error_of(run, *command, "--temperature", 2)
+
+
 def test_file_names_show_the_drawn_class(workspace: Path, run: Run) -> None:
     voice, options = engine.load("labelled.safetensors"), ["--model", "labelled.safetensors", "--steps", 6]
     assert run("generate", "-n", 12, "-o", "out", *options)[0] == 0
