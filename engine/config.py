@@ -41,6 +41,7 @@ _IMPLIED: dict[str, Any] = {
     "int8_mel_range": 0.0,
     "int8_conditioner_ranges": (),
     "guidance": 0.0,
+    "temperature": 1.0,
     "energy_min": 0.0,
     "schedules": (),
     "objective": "",
@@ -101,6 +102,7 @@ class Config:
         guidance: above 0, a network with classes was also trained without a label. The value is the default weight of
             classifier-free guidance in `generate` (`engine.sampling.guidance`); 1 is the label alone. 0 for a
             network that was never trained without a label, and for one without classes.
+        temperature: the default temperature of `generate`, 0 to 1; 1 for a network with a mel.
         energy_min: for a network with `prior`, the smallest energy of a frame of its training data
             (`engine.diffusion.prior`); 0 if unknown.
         schedules: the checkpoint's own few-step schedules, of different lengths. Each consists of betas that ascend and
@@ -131,6 +133,7 @@ class Config:
     int8_mel_range: float = 0.0
     int8_conditioner_ranges: tuple[float, ...] = field(default=(), repr=False)
     guidance: float = 0.0
+    temperature: float = 1.0
     energy_min: float = 0.0
     schedules: tuple[tuple[float, ...], ...] = ()
     objective: str = ""
@@ -171,6 +174,9 @@ class Config:
             raise _refusal("signal_std", "a float from 0 to 1", self.signal_std)
         if not isinstance(self.guidance, float) or not 0.0 <= self.guidance <= MAX_GUIDANCE:
             raise _refusal("guidance", f"a float from 0 to {MAX_GUIDANCE:g}", self.guidance)
+        temperature = self.temperature
+        if not isinstance(temperature, float) or not 0.0 <= temperature <= 1.0 or (temperature != 1.0 and self.n_mels):
+            raise _refusal("temperature", "a float from 0 to 1, and 1 with a mel", temperature)
         energy_min = self.energy_min
         if not isinstance(energy_min, float) or not 0.0 <= energy_min < ENERGY_MAX or (energy_min and not self.prior):
             raise _refusal("energy_min", f"a float from 0 to below {ENERGY_MAX:g}, and 0 without prior", energy_min)

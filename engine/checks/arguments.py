@@ -165,6 +165,15 @@ def check_guidance(value: Any, config: Config) -> float:
     return float(value)
 
 
+def check_temperature(value: Any, config: Config) -> float:
+    """Return the temperature of generated clips; None is the network's own (`Config.temperature`).
+
+    Raises:
+        InputError: the value is not a number from 0 to 1.
+    """
+    return config.temperature if value is None else check_fraction(value, "temperature")
+
+
 def check_clip_length(config: Config, seconds: Any, samples: Any, noise: Any) -> int:
     """Return the samples of a generated clip: from `seconds`, `samples`, the shape of x_T, or `Config.clip_samples`.
 

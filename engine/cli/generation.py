@@ -71,9 +71,8 @@ def _add_generate(commands: Commands) -> None:
     sampling.add_argument(
         "--temperature",
         type=number,
-        default=1,
         metavar="T",
-        help="0 to 1, scales the noise: less gives clearer clips of less variety (default: 1)",
+        help="0 to 1, scales the noise: less gives clearer clips of less variety (default: that of CKPT)",
     )
     sampling.add_argument(
         "--seconds", type=number, metavar="S", help="length of a clip (default: that of the training clips)"

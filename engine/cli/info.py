@@ -91,6 +91,7 @@ def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
         "mel": {"bands": config.n_mels, "kind": config.mel_kind, "hop": config.hop} if config.n_mels else None,
         "classes": list(config.classes),
         "guidance": config.guidance if config.labels > len(config.classes) else None,
+        "temperature": None if config.n_mels else config.temperature,
         "clip_samples": config.clip_samples or None,
         "sample_rate": config.sample_rate,
         "training_schedule": list(config.train_schedule),
@@ -189,6 +190,7 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
         f"mel          {mel if config.n_mels else without}",
         *([f"classes      {_classes(config)}"] if config.classes else []),
         *([f"guidance     {config.guidance:g}"] if config.labels > len(config.classes) else []),
+        *([f"temperature  {config.temperature:g}"] if config.temperature != 1.0 else []),
         *([f"clips        {_clips(config)}"] if config.clip_samples else []),
         f"sample rate  {config.sample_rate} Hz",
         f"training     {_schedule(config.train_schedule)}",
@@ -325,7 +327,7 @@ its noise levels (standard deviations) and betas in the order of the diffusion.
 
 With --json the output is an object with the keys file, bytes, sha256, family,
 differences, network, weights, other_weights, unused_tensors, mel, classes,
-guidance, clip_samples, sample_rate, training_schedule, objective,
+guidance, temperature, clip_samples, sample_rate, training_schedule, objective,
 fast_schedule, steps, needs, choice, threads, reasons, tiers and gpu_kernels.
 What a network does not have is null.
 """

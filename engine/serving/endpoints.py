@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.audio.griffin_lim import griffin_lim
 from engine.audio.pcm import wav_header
-from engine.checks.arguments import check_clip_length, check_guidance, check_reflection
+from engine.checks.arguments import check_clip_length, check_guidance, check_reflection, check_temperature
 from engine.checks.arrays import FloatArray
 from engine.diffusion.labels import resolve_labels
 from engine.errors import InputError
@@ -67,6 +67,7 @@ async def generate(call: Call, body: bytes) -> None:
     options = parse_options(merged, GENERATE, voice.config, merged.get("steps", "full"))
     resolve_labels(voice.config.classes, options.label, [options.seed])
     check_guidance(options.guidance, voice.config)
+    check_temperature(options.temperature, voice.config)
     samples = check_clip_length(voice.config, options.seconds, None, None)
     check_reflection(voice.config, samples, "seconds")
     check_length(samples, voice.sample_rate, service.limits.max_seconds)

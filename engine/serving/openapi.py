@@ -65,10 +65,12 @@ def _vocode() -> Json:
 def _generate() -> Json:
     label = _option("label", "a class of the network, or its first word", {"type": "string"})
     guidance = _option("guidance", "weight of classifier-free guidance", {"type": "number"})
+    text = "scales the noise, 0 to 1: less gives clearer sound of less variety"
+    temperature = _option("temperature", text, {"type": "number"})
     seconds = _option("seconds", "length of the sound", {"type": "number"})
     return {
         "summary": "A sound without a mel, such as a spoken digit",
-        "parameters": [*_common(), label, guidance, seconds],
+        "parameters": [*_common(), label, guidance, temperature, seconds],
         "requestBody": {"required": False, "content": {JSON[0]: {"schema": {"type": "object"}}}},
         "responses": _responses(_AUDIO),
     }

@@ -19,7 +19,7 @@ from engine.voice.matching import check_match
 
 VOCODE = ("seed", "steps", "draft", "match_mel", "precision", "format", "stream")
 STREAM = ("type", "seed", "steps", "draft", "match_mel", "precision", "format")
-GENERATE = ("seed", "steps", "label", "guidance", "seconds", "format")
+GENERATE = ("seed", "steps", "label", "guidance", "temperature", "seconds", "format")
 FORMATS = {"s16": 2, "f32": 4}  # bytes of a sample
 
 
@@ -37,6 +37,7 @@ class Options:
         stream: whether the audio is sent as it becomes final.
         label: of a generated sound.
         guidance: of a generated sound.
+        temperature: of a generated sound.
         seconds: of a generated sound.
     """
 
@@ -49,6 +50,7 @@ class Options:
     stream: bool = False
     label: int | str | None = None
     guidance: float | None = None
+    temperature: float | None = None
     seconds: float | None = None
 
     def encode(self, samples: FloatArray) -> bytes:
@@ -117,6 +119,7 @@ def parse_options(
         stream=stream in ("1", "true", True),
         label=label,
         guidance=_number(values.get("guidance"), "guidance"),
+        temperature=_number(values.get("temperature"), "temperature"),
         seconds=_number(values.get("seconds"), "seconds"),
     )
 

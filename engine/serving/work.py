@@ -292,6 +292,7 @@ def generate(voice: Voice, options: Options, cancel: Event) -> Callable[[Outbox]
             steps=options.steps,
             seed=options.seed,
             guidance=options.guidance,
+            temperature=options.temperature,
             seconds=options.seconds,
             cancel=cancel,
         )

@@ -17,6 +17,7 @@ FLAGS = {
     "init": "--init",
     "labels": "--unconditional",
     "precision": "--precision",
+    "temperature": "--temperature",
     "threads": "--threads",
     "validate_every": "--validate-every",
 }
@@ -109,13 +110,14 @@ def _export(options: argparse.Namespace) -> int:
     state = options.folder / STATE if options.folder.is_dir() else options.folder
     check_output(options.output, ".safetensors", state)
     if options.to_train_on:
-        if options.unconditional or options.float32 or options.guidance is not None:
+        if options.unconditional or options.float32 or options.guidance is not None or options.temperature is not None:
             raise InputError("--to-train-on: expected no other option, because it writes the weights unchanged")
         export_weights(state, options.output)
     else:
         dtype = "float32" if options.float32 else "float16"
         labels = not options.unconditional
-        export(state, options.output, labels=labels, dtype=dtype, guidance=options.guidance)
+        defaults = {"guidance": options.guidance, "temperature": options.temperature}
+        export(state, options.output, labels=labels, dtype=dtype, **defaults)
     print(f"wrote {options.output}")
     return 0
 
@@ -208,6 +210,8 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export.add_argument("--unconditional", action="store_true", help=text)
     text = "the default guidance of engine.generate, for a network with labels (default: the recipe's, or 1)"
     export.add_argument("--guidance", type=float, metavar="W", help=text)
+    text = "the default temperature of engine.generate, for a network without a mel (default: the recipe's, or 1)"
+    export.add_argument("--temperature", type=float, metavar="T", help=text)
     text = "write float32, which doubles the size (default: float16)"
     export.add_argument("--float32", action="store_true", help=text)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.checks.arguments import check_temperature
 from engine.checks.arrays import FloatArray
 from engine.config import MAX_GUIDANCE, Config
 from engine.diffusion.schedule import build_schedule
@@ -25,6 +26,7 @@ def export(
     labels: bool = True,
     dtype: str = "float16",
     guidance: float | None = None,
+    temperature: float | None = None,
 ) -> None:
     """Write the network of a training's state as a safetensors file.
 
@@ -36,6 +38,8 @@ def export(
         dtype: "float16" or "float32".
         guidance: `Config.guidance` of a network with labels that was also trained without them; None for the recipe's,
             or 1.
+        temperature: `Config.temperature` of a network without a mel; None for the recipe's, or 1 if that was meant for
+            labels and the exported network has none.
 
     Raises:
         InputError: an argument is impossible.
@@ -58,7 +62,11 @@ def export(
         if not 0.0 < guidance <= MAX_GUIDANCE:
             raise InputError(f"guidance: expected a number above 0, at most {MAX_GUIDANCE:g}, got {guidance}")
         recipe = replace(recipe, network=replace(recipe.network, guidance=float(guidance)))
-    save_checkpoint(out, checkpoint_from_state(recipe, state, part, labels), dtype)
+    checkpoint = checkpoint_from_state(recipe, state, part, labels)
+    if temperature is not None:
+        config = replace(checkpoint.config, temperature=_temperature(temperature, checkpoint.config))
+        checkpoint = replace(checkpoint, config=config)
+    save_checkpoint(out, checkpoint, dtype)
 
 
 def export_weights(state_file: Path, out: Path) -> None:
@@ -97,13 +105,19 @@ def checkpoint_from_state(recipe: Recipe, state: State, part: str = "average", l
         config = replace(config, clip_samples=recipe.data.samples)
     if state.classes:
         if not labels:
-            tensors, config = without_labels(tensors, config), replace(config, guidance=0.0)
+            tensors, config = without_labels(tensors, config), replace(config, guidance=0.0, temperature=1.0)
         elif recipe.training.drop_label:
             config = replace(config, classes=state.classes, guidance=config.guidance or 1.0)
         else:
             tensors["label_embedding.weight"] = np.ascontiguousarray(tensors["label_embedding.weight"][:-1])
             config = replace(config, classes=state.classes)
     return Checkpoint(config, tensors)
+
+
+def _temperature(value: float, config: Config) -> float:
+    if config.n_mels:
+        raise InputError(f"temperature: expected none for a network with a mel, got {value}")
+    return check_temperature(value, config)
 
 
 def _with_schedules(config: Config, unroll: Unroll) -> Config:

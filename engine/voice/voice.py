@@ -13,12 +13,12 @@ from engine.checkpoint.load import Checkpoint
 from engine.checks.arguments import (
     check_clip_length,
     check_count,
-    check_fraction,
     check_guidance,
     check_number,
     check_reflection,
     check_seed,
     check_signal,
+    check_temperature,
 )
 from engine.checks.arrays import AnyArray, ArrayT, FloatArray, MelT, device_of, in_form_of, on_device, stack
 from engine.checks.mels import check_mel, check_mels_of, fit_to_kind, warn_unknown_kind
@@ -288,7 +288,7 @@ class Voice(Editor):
         schedule: Sequence[float] | None = None,
         noise: tuple[FloatArray, FloatArray] | None = None,
         guidance: float | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         seconds: float | None = None,
         samples: int | None = None,
         cancel: Event | None = None,
@@ -306,7 +306,7 @@ class Voice(Editor):
         schedule: Sequence[float] | None = None,
         noise: tuple[torch.Tensor, torch.Tensor],
         guidance: float | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         seconds: float | None = None,
         samples: int | None = None,
         cancel: Event | None = None,
@@ -323,7 +323,7 @@ class Voice(Editor):
         schedule: Sequence[float] | None = None,
         noise: tuple[AnyArray, AnyArray] | None = None,
         guidance: float | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         seconds: float | None = None,
         samples: int | None = None,
         cancel: Event | None = None,
@@ -344,7 +344,8 @@ class Voice(Editor):
                 label alone, a greater value strengthens its influence. Any value but 1 takes two evaluations a step.
                 None is the network's own value (`config.guidance`).
             temperature: 0 to 1, scales the noise of the beginning and of every step: less gives clearer sound of less
-                variety; 1 is the distribution that the network has learnt.
+                variety; 1 is the distribution that the network has learnt. None is the network's own value
+                (`config.temperature`).
             seconds: the length of each clip, round(seconds * sample_rate) samples.
             samples: the length in samples, in place of `seconds`. Without either, the length of `noise`, then that of
                 the training clips (`config.clip_samples`).
@@ -369,7 +370,7 @@ class Voice(Editor):
         labels = resolve_labels(self.config.classes, label, seeds)
         weight = check_guidance(guidance, self.config)
         items = make_items([length] * count, len(plan), seeds, noise, labels=labels)
-        if (heat := check_fraction(temperature, "temperature")) != 1.0:
+        if (heat := check_temperature(temperature, self.config)) != 1.0:
             plan, items = plan.cooled(heat), [cooled(item, heat) for item in items]
         if weight == 1.0:
             audio = self._loop.sample(items, plan, progress, event)

@@ -250,13 +250,17 @@ def test_classes_together_with_a_mel_are_refused() -> None:
 
 
 INT8 = ("int8_ranges", "int8_mel_range", "int8_conditioner_ranges")
+LATER = (
+    *("classes", "clip_samples", "signal_std", "guidance", "temperature", "energy_min", "schedules", "objective"),
+    *INT8,
+)
 
 
 @pytest.mark.parametrize("config", [BASE, LARGE, UNCONDITIONAL])
 def test_json_omits_implied_values(config: Config) -> None:
     """A file without the later fields is read, and written with the same bytes."""
     values = asdict(config)
-    for name in ("classes", "clip_samples", "signal_std", "guidance", "energy_min", "schedules", "objective", *INT8):
+    for name in LATER:
         del values[name]
     assert config.to_json() == json.dumps(values)
     assert Config.from_json(json.dumps(values)) == config
@@ -324,6 +328,15 @@ def test_impossible_energy_min_is_refused(value: object) -> None:
 def test_impossible_guidance_is_refused(value: object) -> None:
     with pytest.raises(CheckpointError, match="guidance: expected a float from 0 to 100"):
         replace(UNCONDITIONAL, guidance=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), 1, "1", None])
+def test_impossible_temperature_is_refused(value: object) -> None:
+    with pytest.raises(CheckpointError, match="temperature: expected a float from 0 to 1"):
+        replace(UNCONDITIONAL, temperature=value)
+    with pytest.raises(CheckpointError, match="temperature: expected a float from 0 to 1, and 1 with a mel, got 0"):
+        replace(BASE, temperature=0.5)
+    assert Config.from_json(replace(UNCONDITIONAL, temperature=0.25).to_json()).temperature == 0.25
 
 
 def test_guidance_adds_a_row_for_no_label() -> None:

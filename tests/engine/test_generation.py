@@ -131,6 +131,18 @@ def test_a_temperature_of_one_changes_no_byte(labelled: Voice) -> None:
     assert labelled.generate(temperature=1, **options).tobytes() == labelled.generate(**options).tobytes()
 
 
+def test_the_temperature_defaults_to_the_networks(labelled: Voice, tmp_path: Path) -> None:
+    path = tmp_path / "cool.safetensors"
+    save_checkpoint(path, Checkpoint(replace(LABELLED, temperature=0.5), random_network(LABELLED, 0)))
+    recorded = engine.load(path, device="cpu", threads=1)
+    options: dict[str, Any] = {"label": 1, "steps": 6, "seed": 3, "samples": 90}
+    assert recorded.generate(**options).tobytes() == labelled.generate(temperature=0.5, **options).tobytes()
+    for explicit in (0.0, 1.0):
+        expected = labelled.generate(temperature=explicit, **options)
+        assert recorded.generate(temperature=explicit, **options).tobytes() == expected.tobytes()
+        assert expected.tobytes() != recorded.generate(**options).tobytes()
+
+
 @pytest.mark.parametrize(("isa", "precision"), targets())
 def test_a_batch_of_mixed_labels_is_the_reference(load: Any, isa: str, precision: str) -> None:
     labels = ["1 ben", "0 ann", "1 ben", "2 ann"]

@@ -123,9 +123,9 @@ def test_classes_and_the_length_of_clips(workspace: Path, run: Run) -> None:
         and "no mel" not in out.partition("on this machine")[2]
     )
     assert "guidance" not in out
-    save_network(Path("a.safetensors"), replace(config, classes=("3",), clip_samples=0, guidance=1.5))
+    save_network(Path("a.safetensors"), replace(config, classes=("3",), clip_samples=0, guidance=1.5, temperature=0.9))
     out = run("info", "a.safetensors")[1]
-    assert "classes      1: '3'\nguidance     1.5\n" in out
+    assert "classes      1: '3'\nguidance     1.5\ntemperature  0.9\n" in out
     assert (
         "classes      1: '3'\n" in out
         and "clips " not in out

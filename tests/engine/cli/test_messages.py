@@ -40,6 +40,7 @@ INFO_KEYS = [
         "mel",
         "classes",
         "guidance",
+        "temperature",
         "clip_samples",
         "sample_rate",
         "training_schedule",
@@ -110,6 +111,7 @@ def test_a_checkpoint_as_json(workspace: Path, run: Run, config: Config) -> None
     )
     assert result["mel"] == ({"bands": 80, "kind": "lmnt", "hop": 256} if config.n_mels else None)
     assert result["classes"] == list(config.classes) and result["guidance"] is None
+    assert result["temperature"] == (None if config.n_mels else 1.0)
     assert result["clip_samples"] == (config.clip_samples or None)
     assert result["network"]["channels"] == 16 and result["training_schedule"] == list(config.train_schedule)
     assert result["choice"] == {"device": "cpu", "index": 0, "isa": "generic", "precision": "fp32"}

@@ -156,6 +156,8 @@ def test_a_bad_option_is_a_problem(running: Running, query: str, detail: str) ->
         ({"label": True}, 400, "label: expected a number or a name"),
         ({"guidance": "x"}, 400, "guidance: expected a finite number"),
         ({"guidance": 1e9}, 400, "guidance: expected a number from 0"),
+        ({"temperature": "hot"}, 400, "temperature: expected a finite number"),
+        ({"temperature": 1.1}, 400, "temperature: expected a number from 0 to 1"),
         ({"seconds": 1000}, 413, "at most 60 s"),
         ({"seconds": -1}, 400, "seconds: "),
         ({"n": 5}, 400, "n: expected one of the options"),

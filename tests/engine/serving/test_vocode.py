@@ -157,6 +157,8 @@ def test_generate(running: Running, digits: Voice) -> None:
     assert running.post("/v1/generate?label=1&seed=3&steps=6", headers=PCM).content == expected
     shorter = running.post("/v1/generate?label=1&seed=3&steps=6&seconds=0.05&guidance=1", headers=PCM)
     assert shorter.content == pcm(digits.generate(label="1", seed=3, steps=6, seconds=0.05, guidance=1.0)[0])
+    cooler = running.post("/v1/generate", json={"label": "1", "seed": 3, "steps": 6, "temperature": 0.5}, headers=PCM)
+    assert cooler.content == pcm(digits.generate(label="1", seed=3, steps=6, temperature=0.5)[0]) != expected
 
 
 def test_griffin_lim_of_the_same_mel(running: Running) -> None:

@@ -96,6 +96,32 @@ def test_guidance_defaults_to_the_recipes(tmp_path: Path) -> None:
         export(tmp_path / STATE, file, labels=False, guidance=2)
 
 
+def test_the_temperature_defaults_to_the_recipes(tmp_path: Path) -> None:
+    file = tmp_path / "digits.safetensors"
+    trained(tmp_path, digits_recipe(network={"temperature": 0.75}))
+    cooler = ["--temperature", "0.5"]
+    for options, temperature in (
+        ([], 0.75),
+        (cooler, 0.5),
+        (["--unconditional"], 1.0),
+        (["--unconditional", *cooler], 0.5),
+        (["--temperature", "1"], 1.0),
+    ):
+        assert command.main(["export", str(tmp_path), "-o", str(file), *options]) == 0
+        assert engine.load(file, device="cpu").config.temperature == temperature
+    for impossible in (-0.5, 1.5, float("nan")):
+        with pytest.raises(InputError, match="temperature: expected a number from 0 to 1, got"):
+            export(tmp_path / STATE, file, temperature=impossible)
+
+
+def test_a_voice_has_no_temperature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path, voice_recipe())
+    out = tmp_path / "voice.safetensors"
+    assert command.main(["export", str(tmp_path), "-o", str(out), "--temperature", "0.9"]) == 2
+    assert "--temperature: expected none for a network with a mel, got 0.9" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_network_always_trained_with_labels_has_no_unconditional_part(tmp_path: Path) -> None:
     trained(tmp_path, digits_recipe(training={"drop_label": 0.0}))
     with pytest.raises(
@@ -209,7 +235,7 @@ def test_an_export_does_not_replace_a_training(tmp_path: Path, capsys: pytest.Ca
     assert "expected a name that ends in .safetensors" in refusal("-o", str(tmp_path / "log.jsonl"))
     assert f"{str(tmp_path)!r}: it is a directory" in refusal("-o", str(tmp_path))
     out = str(tmp_path / "out.safetensors")
-    for option in (["--unconditional"], ["--float32"], ["--guidance", "2"]):
+    for option in (["--unconditional"], ["--float32"], ["--guidance", "2"], ["--temperature", "0"]):
         assert "--to-train-on: expected no other option" in refusal("-o", out, "--to-train-on", *option)
     assert command.main(["export", str(tmp_path), "-o", out, "--to-train-on"]) == 0
     assert command.main(["export", out, "-o", str(tmp_path / "voice.safetensors")]) == 2
