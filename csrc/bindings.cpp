@@ -75,7 +75,7 @@ py::list list_tiers() {
   py::list list;
   for (const diffwave::Tier& tier : diffwave::tiers()) {
     py::list precisions;
-    precisions.append("fp32");
+    if (tier.fp32.width) precisions.append("fp32");
     if (tier.bf16.width) precisions.append("bf16");
     precisions.append("int8");
     list.append(py::make_tuple(tier.name, tier.supported, tier.requires_, precisions));
@@ -416,7 +416,8 @@ Floats output_head(const diffwave::Network<E>& network, const Floats& skip) {
 // Multiply-accumulates per second of `threads` threads together, measured over at least half of `seconds`.
 double peak(const std::string& isa, const std::string& precision, int threads, double seconds) {
   const diffwave::Tier& tier = find_tier(isa);
-  const auto run = precision == "int8" ? tier.fp32.peak8 : precision == "bf16" ? tier.bf16.peak : tier.fp32.peak;
+  const auto run8 = tier.bf16.width ? tier.bf16.peak8 : tier.fp32.peak8;
+  const auto run = precision == "int8" ? run8 : precision == "bf16" ? tier.bf16.peak : tier.fp32.peak;
   if (!run) reject("precision: expected one that tier '", isa, "' has, got ", precision, "; see tiers()");
   using Clock = std::chrono::steady_clock;
   const GilRelease release;

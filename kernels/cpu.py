@@ -22,6 +22,7 @@ from engine.kernels.label import label_row
 # since a tile is kept for every layer and step, and make cancelling prompt, since a tile cannot be interrupted.
 TILE_ROWS = 1536
 MIN_ROWS, MAX_ROWS = 96, 768  # per thread
+TILE_CHANNELS = 64  # a row of AMX's tile registers, in int8
 GRAIN = 16  # channels: the widest vector of floats
 MAX_MACS = 1e9  # per thread and tile: 20 ms with eight float32 lanes
 

@@ -23,6 +23,8 @@ GPU_PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
 PRECISIONS = ("int8", "fp16", "bf16", "tf32", "fp32")
 # Every tier computes int8. It is the fastest precision of a processor whose fastest tier is one of these.
 INT8_FASTEST = ("avx2", "avxvnni", "avx512vnni", "avx512bf16", "dotprod")
+# A tier that runs only if it is requested, until it has been measured on a processor that has it.
+TILES = "amx"
 # Whether a GPU of compute capability 9.0 runs residual layers in groups (kernels/hopper/stack.cu) where it can,
 # instead of by Triton. Off until the groups have been measured to be faster on such a GPU.
 STACK_IS_DEFAULT = False
@@ -93,13 +95,20 @@ def select(device: str = "auto", precision: str = "auto", isa: str | None = None
 def settle(choice: Choice, config: Config) -> Choice:
     """Return the choice for one network: whether its layers run in groups on a GPU, or by Triton.
 
+    A CPU's choice does not change, but is checked.
+
     Args:
         choice: a choice from `select`.
         config: the configuration of the network.
 
     Raises:
-        UnavailableError: groups of layers were requested and cannot run the network here.
+        UnavailableError: groups of layers, or tile registers, were requested and cannot run the network here.
     """
+    if choice.isa == TILES and config.residual_channels % cpu.TILE_CHANNELS:
+        raise UnavailableError(
+            f"isa: {TILES!r} needs a multiple of {cpu.TILE_CHANNELS} residual channels, got a network with "
+            f"{config.residual_channels}; leave isa out"
+        )
     requested = choice.isa in GROUPED
     if choice.device != "cuda" or not (requested or (STACK_IS_DEFAULT and choice.isa == f"sm_{HOPPER}")):
         return choice
@@ -192,7 +201,8 @@ def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, cal
         raise InputError(f"isa: expected one of {_names(tuple(tiers))}, got {isa!r:.80}")
     if isa is not None and not tiers[isa][0]:
         raise UnavailableError(f"isa: {isa!r} needs {tiers[isa][1]}, which this processor does not have")
-    usable = [name for name, (supported, _, _) in tiers.items() if supported] if isa is None else [isa]
+    usable = [name for name, (supported, _, _) in tiers.items() if supported and name != TILES]
+    usable = usable if isa is None else [isa]
     for candidate in CPU_PRECISIONS if precision == "auto" else (precision,):
         able = [name for name in usable if candidate in tiers[name][2]]
         if precision == "auto" and candidate == "int8":
@@ -206,17 +216,19 @@ def _cpu(device: str, precision: str, isa: str | None, obstacle: str | None, cal
     raise UnavailableError(
         f"precision: {precision!r} needs a tier that has it ({_names(tuple(have)) or 'none in this build'}), "
         f"got {'isa=' + repr(isa) if isa else 'a processor with ' + _names(tuple(usable))}; "
-        "use precision='auto' or 'fp32'"
+        + ("use precision='auto'" if precision == "fp32" else "use precision='auto' or 'fp32'")
     )
 
 
 def _reasons(precision: str, isa: str | None, tier: str, chosen: str, tiers: Mapping[str, Any]) -> tuple[str, ...]:
     above = [name for name in list(tiers)[list(tiers).index(tier) + 1 :]]
     lacking = ", ".join(f"{name} ({tiers[name][1]})" for name in above if not tiers[name][0])
+    untried = f"; isa={TILES!r} selects its tile registers, which nobody has measured yet"
     return (
         f"isa {tier}: "
         + ("requested" if isa else f"the fastest tier with {chosen}")
-        + (f"; not on this processor: {lacking}" if lacking and not isa else ""),
+        + (f"; not on this processor: {lacking}" if lacking and not isa else "")
+        + (untried if not isa and TILES in above and tiers[TILES][0] else ""),
         f"precision {chosen}: " + ("requested" if precision != "auto" else "the fastest for this tier and network"),
     )
 

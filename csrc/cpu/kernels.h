@@ -21,6 +21,11 @@
 #define DIFFWAVE_AVXVNNI
 #endif
 
+// On other systems a program asks for the tile registers in another way.
+#if defined(DIFFWAVE_AVXVNNI) && defined(__linux__)
+#define DIFFWAVE_AMX
+#endif
+
 namespace diffwave {
 
 // Rows [begin, end) of time. Only the rows in [0, length) belong to the audio.
@@ -207,10 +212,10 @@ struct Operations {
 
 struct Tier {
   const char* name;
-  bool supported;         // by this processor
-  const char* requires_;  // shown to the user
-  Operations<float> fp32;
-  Operations<Bf16> bf16;  // empty where the tier has no bf16 dot product
+  bool supported;          // by this processor
+  const char* requires_;   // shown to the user
+  Operations<float> fp32;  // empty where the tier is for other precisions
+  Operations<Bf16> bf16;   // empty where the tier has no bf16 dot product
 };
 
 // All tiers compiled for this architecture, slowest first.

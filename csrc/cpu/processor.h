@@ -4,6 +4,12 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -19,6 +25,7 @@ struct Processor {
   bool avx2 = false;    // and FMA
   bool avx512 = false;  // F, BW, DQ and VL, and AVX2
   bool avxvnni = false, avx512vnni = false, avx512bf16 = false;
+  bool amx = false;  // tile registers, with int8 and bf16 products
 };
 
 // The registers that the operating system saves (XCR0).
@@ -26,6 +33,18 @@ inline unsigned saved_registers() {
   unsigned low, high;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return low;
+}
+
+// Linux lets a process use the tile registers after it has asked once, for all threads; older kernels refuse. Tests
+// emulate the registers where the processor lacks them (tests/csrc/harness/tile_emulator.cpp).
+inline bool permits_tiles([[maybe_unused]] bool has_tiles) {
+#if defined(__linux__)
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  if (has_tiles && (saved_registers() >> 17 & 3) == 3 && syscall(SYS_arch_prctl, kRequest, kTileData) == 0) return true;
+  return std::getenv("DIFFWAVE_EMULATED_TILES") != nullptr;
+#else
+  return false;
+#endif
 }
 
 inline Processor detect_processor() {
@@ -36,6 +55,7 @@ inline Processor detect_processor() {
   const bool fma = bit(c, 12), xsave = bit(c, 27), avx = bit(c, 28);
   if (!xsave || !avx || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
   const unsigned saved = saved_registers(), subleaves = a;
+  const bool tiles = bit(d, 22) && bit(d, 24) && bit(d, 25);  // AMX-BF16, AMX-TILE, AMX-INT8
 #if defined(__APPLE__)
   const bool saves512 = true;  // macOS sets the bits of AVX-512 at the first use
 #else
@@ -47,6 +67,7 @@ inline Processor detect_processor() {
   if (subleaves < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return found;
   found.avxvnni = found.avx2 && bit(a, 4);
   found.avx512bf16 = found.avx512vnni && bit(a, 5);
+  found.amx = found.avx512bf16 && permits_tiles(tiles);
   return found;
 }
 

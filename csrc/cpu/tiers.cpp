@@ -23,6 +23,9 @@ Operations<float> fp32();
 namespace avx512bf16 {
 Operations<Bf16> bf16();
 }
+namespace amx {
+Operations<Bf16> bf16();
+}
 #elif defined(__aarch64__)
 namespace neon {
 Operations<float> fp32();
@@ -50,6 +53,9 @@ const std::vector<Tier>& tiers() {
     list.push_back({"avx512vnni", processor.avx512vnni, "AVX-512 with VNNI", avx512vnni::fp32(), {}});
     list.push_back(
         {"avx512bf16", processor.avx512bf16, "AVX-512 with VNNI and BF16", avx512vnni::fp32(), avx512bf16::bf16()});
+#if defined(DIFFWAVE_AMX)
+    list.push_back({"amx", processor.amx, "AMX, and AVX-512 with VNNI and BF16", {}, amx::bf16()});
+#endif
 #elif defined(__aarch64__)
     list.push_back({"neon", true, "NEON (any 64-bit Arm)", neon::fp32(), {}});
     const bool dotprod = detect_processor().dotprod;

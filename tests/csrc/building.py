@@ -79,14 +79,14 @@ def _build(
 
     def compiled(source: str) -> tuple[str, Path]:
         path, out = csrc / source if "/" in source else HARNESS / source, folder / f"{source.replace('/', '_')}.o"
-        _call(*CXX.split(), *FLAGS.split(), *flags, f"-I{csrc}", "-c", path, "-o", out)
+        call(*CXX.split(), *FLAGS.split(), *flags, f"-I{csrc}", "-c", path, "-o", out)
         return source, out
 
     # The tiers and the harness first: they take longest.
     in_order = sorted(sources, key=lambda source: "/" in source and "isa/" not in source)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = others | dict(pool.map(compiled, in_order))
-    _call(*CXX.split(), *flags, "-pthread", *objects.values(), "-o", folder / "harness")
+    call(*CXX.split(), *flags, "-pthread", *objects.values(), "-o", folder / "harness")
     return Build(folder / "harness", flags, objects)
 
 
@@ -101,6 +101,7 @@ def _changed(folder: Path, changes: Iterable[Change]) -> Path:
     return csrc
 
 
-def _call(*command: str | Path) -> None:
+def call(*command: str | Path) -> None:
+    """Run a command that must succeed."""
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stderr}"

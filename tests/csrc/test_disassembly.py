@@ -121,6 +121,31 @@ def test_the_peak_executes_every_product_that_it_counts(disassembly, tier, instr
     check_peak(disassembly, tier, instruction, count)
 
 
+# bf16 layers, and those of int8 networks that are not quantized; quantized layers.
+@pytest.mark.parametrize(("product", "layers"), [("tdpbf16ps", 2), ("tdpbusd", 1)])
+def test_loops_on_tile_registers_load_each_operand_once(disassembly, product, layers):
+    """Check that every four products share four loads of tiles, and that nothing else uses memory."""
+    if "amx" not in [name for name, *_ in cpu.tiers()]:
+        pytest.skip("this compiler is too old for the tier amx")
+    blocks = [code for name, code in disassembly.items() if "diffwave::amx::" in name and "tiles_peak" not in name]
+    loops = [loop for code in blocks for loop in innermost_loops(code) if any(product in text for text in loop)]
+    assert len(loops) >= 2 * layers  # the taps and the projection
+    for loop in loops:
+        words = [text.split()[0] for text in loop]
+        assert words.count(product) == words.count("tileloadd") == 4, loop
+        others = [text for text in loop if "(%" in text and not text.startswith(("tileloadd", "lea"))]
+        assert len(loop) <= 16 and not others, loop
+
+
+@pytest.mark.parametrize("product", ["tdpbf16ps", "tdpbusd"])
+def test_the_peak_of_tile_registers_consists_of_products(disassembly, product):
+    if "amx" not in [name for name, *_ in cpu.tiers()]:
+        pytest.skip("this compiler is too old for the tier amx")
+    peaks = [code for name, code in disassembly.items() if re.search(r"amx::.*::tiles_peak<", name)]
+    loops = [[text.split()[0] for text in loop] for code in peaks for loop in innermost_loops(code)]
+    assert [loop.count(product) for loop in loops if product in loop] == [4]
+
+
 @pytest.mark.arm
 @needs_tools
 @pytest.mark.parametrize(

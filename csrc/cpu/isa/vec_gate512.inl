@@ -20,8 +20,12 @@ DIFFWAVE_INLINE __m512i gated_int16(const Vec* sigmoid, const Vec* tanh, const G
   return _mm512_mulhrs_epi16(_mm512_mulhrs_epi16(s, t), _mm512_set1_epi16(127));
 }
 
-DIFFWAVE_INLINE void store_gated(uint8_t* p, const Vec* sigmoid, const Vec* tanh, const GateTable& table) {
+DIFFWAVE_INLINE __m512i gated_uint8(const Vec* sigmoid, const Vec* tanh, const GateTable& table) {
   const __m512i packed =
       _mm512_packs_epi16(gated_int16(sigmoid, tanh, table), gated_int16(sigmoid + 2, tanh + 2, table));
-  _mm512_storeu_si512(p, _mm512_xor_si512(packed, _mm512_set1_epi8(-128)));
+  return _mm512_xor_si512(packed, _mm512_set1_epi8(-128));
+}
+
+DIFFWAVE_INLINE void store_gated(uint8_t* p, const Vec* sigmoid, const Vec* tanh, const GateTable& table) {
+  _mm512_storeu_si512(p, gated_uint8(sigmoid, tanh, table));
 }

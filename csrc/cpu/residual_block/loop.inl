@@ -2,38 +2,59 @@
 //
 // A block of up to kBlockRows rows passes through all panels of the dilated convolution, then through all panels of the
 // projection while its gated rows are still in the L1 cache. A panel's weights stay in the L1 cache over the block.
+
+// The register tiles of a block that hold rows of the audio.
+template <class Block>
+struct BlockTiles {
+  static constexpr int kTiles = kBlockRows / kRows;
+  decltype(tile_rows(std::declval<Block>(), 0, 0, 0)) rows[kTiles];
+  int64_t time[kTiles];
+  int count = 0;
+};
+
+// The register tiles of the block at `begin`. Writes the padding of those outside the audio.
+template <class Block>
+DIFFWAVE_INLINE BlockTiles<Block> tiles_of(const Block& op, int64_t begin, const Rows& rows) {
+  BlockTiles<Block> tiles;
+  for (int64_t t = begin; t < std::min(begin + kBlockRows, rows.end); t += kRows) {
+    if (outside(t, rows.length)) {
+      pad_outside(op, t, rows.length);
+      continue;
+    }
+    tiles.time[tiles.count] = t;
+    tiles.rows[tiles.count] = tile_rows(op, t, rows.length, tiles.count);
+    ++tiles.count;
+  }
+  return tiles;
+}
+
+// Prefetches the conditioner of the register tile that follows tile i of a panel.
+template <class Block>
+DIFFWAVE_INLINE void prefetch_after(const Block& op, const Rows& rows, int64_t begin, const BlockTiles<Block>& tiles,
+                                    int panels, int panel, int i) {
+  if (i + 1 < tiles.count)
+    prefetch_conditioner(op, tiles.rows[i + 1], panel);
+  else if (panel + 1 < panels)
+    prefetch_conditioner(op, tiles.rows[0], panel + 1);
+  else if (begin + kBlockRows < rows.end)
+    prefetch_conditioner(op, tile_rows(op, begin + kBlockRows, rows.length, 0), 0);
+  else
+    prefetch_next_conditioner(op, std::max(op.next_begin, int64_t{0}));
+}
+
 template <int C, class Block>
 void direct_block_for_channels(const Block& op, Rows rows) {
-  constexpr int kTiles = kBlockRows / kRows;
   const int panels = (C ? C : op.channels) / kWidth;
   for (int64_t begin = rows.begin; begin < rows.end; begin += kBlockRows) {
-    decltype(tile_rows(op, 0, 0, 0)) tiles[kTiles];
-    int64_t time[kTiles];
-    int count = 0;
-    for (int64_t t = begin; t < std::min(begin + kBlockRows, rows.end); t += kRows) {
-      if (outside(t, rows.length)) {
-        pad_outside(op, t, rows.length);
-        continue;
-      }
-      time[count] = t;
-      tiles[count] = tile_rows(op, t, rows.length, count);
-      ++count;
-    }
+    const BlockTiles<Block> tiles = tiles_of(op, begin, rows);
     for (int panel = 0; panel < panels; ++panel)
-      for (int i = 0; i < count; ++i) {
-        if (i + 1 < count)
-          prefetch_conditioner(op, tiles[i + 1], panel);
-        else if (panel + 1 < panels)
-          prefetch_conditioner(op, tiles[0], panel + 1);
-        else if (begin + kBlockRows < rows.end)
-          prefetch_conditioner(op, tile_rows(op, begin + kBlockRows, rows.length, 0), 0);
-        else
-          prefetch_next_conditioner(op, std::max(op.next_begin, int64_t{0}));
-        gated_convolution<C>(op, tiles[i], panel);
+      for (int i = 0; i < tiles.count; ++i) {
+        prefetch_after(op, rows, begin, tiles, panels, panel, i);
+        gated_convolution<C>(op, tiles.rows[i], panel);
       }
     for (int panel = 0; panel < panels; ++panel)
-      for (int i = 0; i < count; ++i) projection<C>(op, tiles[i], panel);
-    for (int i = 0; i < count; ++i) finish(op, tiles[i], time[i], rows.length);
+      for (int i = 0; i < tiles.count; ++i) projection<C>(op, tiles.rows[i], panel);
+    for (int i = 0; i < tiles.count; ++i) finish(op, tiles.rows[i], tiles.time[i], rows.length);
   }
 }
 

@@ -6,9 +6,11 @@
 //   harness --overrun piece | signal      tests the fences: writes past a piece of memory, reads past a signal
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 
 #include "cases.h"
+#include "tile_emulator.h"
 
 namespace diffwave::emulated {
 Operations<Bf16> bf16();
@@ -32,7 +34,7 @@ std::vector<Target> targets(const std::string& tier) {
   };
   for (const diffwave::Tier& candidate : diffwave::tiers()) {
     if (!candidate.supported) continue;
-    add({candidate.name + std::string(" fp32"), candidate.fp32, {}});
+    if (candidate.fp32.width) add({candidate.name + std::string(" fp32"), candidate.fp32, {}});
     if (candidate.bf16.width) add({candidate.name + std::string(" bf16"), {}, candidate.bf16});
   }
   add({"emulated bf16", {}, diffwave::emulated::bf16()});
@@ -132,6 +134,7 @@ int run_cases(const Options& options) {
 }  // namespace harness
 
 int main(int count, char** arguments) {
+  if (install_tile_emulator() == 0) setenv("DIFFWAVE_EMULATED_TILES", "1", 1);  // before the first call of tiers()
   const harness::Options options = harness::parse(count, arguments);
   return options.overrun.empty() ? harness::run_cases(options) : harness::overrun(options.overrun);
 }
