@@ -41,7 +41,8 @@ inline bool permits_tiles([[maybe_unused]] bool has_tiles) {
 #if defined(__linux__)
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
   if (has_tiles && (saved_registers() >> 17 & 3) == 3 && syscall(SYS_arch_prctl, kRequest, kTileData) == 0) return true;
-  return std::getenv("DIFFWAVE_EMULATED_TILES") != nullptr;
+  const char* emulated = std::getenv("DIFFWAVE_EMULATED_TILES");
+  return emulated && *emulated;
 #else
   return false;
 #endif

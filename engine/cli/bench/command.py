@@ -47,6 +47,9 @@ def add_command(commands: Commands) -> None:
     )
     add_model(points, None)
     add_steps(points, "fast")
+    points.add_argument(
+        "--isa", metavar="TIER", help="an instruction set that 'engine info' lists (default: the best of this machine)"
+    )
     add_threads(points)
     output = parser.add_argument_group("output")
     output.add_argument("--report", metavar="OUT.html", type=Path, help="write the figures as a page with plots")
@@ -64,7 +67,13 @@ def _run(arguments: argparse.Namespace) -> None:
     extent = curves.QUICK if arguments.quick else curves.THOROUGH if arguments.thorough else curves.DEFAULT
     with progress_bar(progress_stream(arguments)) as progress:
         results = curves.measure_curves(
-            extent, arguments.model, threads, progress, precisions=arguments.precision, steps=arguments.steps
+            extent,
+            arguments.model,
+            threads,
+            progress,
+            precisions=arguments.precision,
+            steps=arguments.steps,
+            isa=arguments.isa,
         )
     names = names_of(arguments)
     left_out = {name: translate(reason, names) for name, reason in results["left_out"].items()}

@@ -82,6 +82,7 @@ def measure_curves(
     measure: Measure | None = None,
     precisions: Sequence[str] = registry.CPU_PRECISIONS,
     steps: int | str = "fast",
+    isa: str | None = None,
 ) -> dict[str, Any]:
     """Measure the curves of all precisions, and their SNR.
 
@@ -93,13 +94,14 @@ def measure_curves(
         measure: measures one point; None for `in_fresh_process`.
         precisions: those to measure.
         steps: of all points that are not on the axis of the steps, see `Voice.vocode`.
+        isa: the instruction set; None for the best of this processor.
 
     Returns:
         A result file: the rows of the curves, each precision's SNR, and the points left out with the reasons.
 
     Raises:
         CheckpointError: the model cannot be loaded.
-        InputError: the model cannot be measured, or has no schedule of so many steps.
+        InputError: the model cannot be measured, has no schedule of so many steps, or the instruction set is unknown.
         UnavailableError: no precision can be measured on this machine.
     """
     measure = measure or in_fresh_process
@@ -111,7 +113,8 @@ def measure_curves(
     rows: dict[Point, Row] = {}
     left_out: dict[str, str] = {}
     frames = _frames(config, extent.values["length"][0])
-    base = {p: Point(p, threads, frames, steps=count, model=model) for p in registry.CPU_PRECISIONS if p in precisions}
+    point = Point("", threads, frames, steps=count, model=model, isa=isa)
+    base = {p: replace(point, precision=p) for p in registry.CPU_PRECISIONS if p in precisions}
     rates: dict[str, float] = {}
     estimate = 0.0
     for precision, point in base.items():
@@ -148,13 +151,15 @@ def measure_curves(
             progress(sum(map(cost, points[:number])) / sum(map(cost, points)))
     for point in too_long:
         left_out[_name(point, config)] = f"about {cost(point):.0f} s a call; {_TOO_LONG}"
+    about = environment(load)
     return {
-        **environment(load),
+        **about,
+        "isa": isa or about["machine"]["tiers"][-1],
         "network": f"C={config.residual_channels} N={config.residual_layers}, {_origin(model)}",
         "steps": count,
         "threads": threads,
         "curves": [{"axis": axis, "value": value, **rows[point]} for axis, value, point in places if point in rows],
-        "accuracy": _accuracy(model, threads, frames, list(rates), count),
+        "accuracy": _accuracy(model, threads, frames, list(rates), count, isa),
         "left_out": left_out,
     }
 
@@ -168,7 +173,7 @@ def lines(results: Mapping[str, Any]) -> list[str]:
     machine, versions = results["machine"], results["versions"]
     accuracy = [f"{entry['precision']} {entry['snr_db']:.0f} dB" for entry in results["accuracy"]]
     table = [
-        f"{results['network']}, {results['steps']} steps, on {machine['cpu']} ({machine['tiers'][-1]}), "
+        f"{results['network']}, {results['steps']} steps, on {machine['cpu']} ({results['isa']}), "
         f"{machine['cores']} cores, load at start {' '.join(map(str, machine['load_at_start']))}",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"clock: {results['clock']}",
@@ -253,12 +258,13 @@ def _frames(config: Config, seconds: float) -> int:
 
 
 def _accuracy(
-    model: str | None, threads: int, frames: int, precisions: Sequence[str], steps: int
+    model: str | None, threads: int, frames: int, precisions: Sequence[str], steps: int, isa: str | None = None
 ) -> list[dict[str, Any]]:
     """Return the SNR of each precision's audio against that of fp32, from the same noise."""
     audio = {}
     for precision in ("fp32", *(p for p in precisions if p != "fp32")):
-        voice = engine.load(model, device="cpu", precision=precision, threads=threads)
+        tier = None if precision == "fp32" else isa
+        voice = engine.load(model, device="cpu", precision=precision, threads=threads, isa=tier)
         audio[precision] = voice.vocode(mel_of(voice.config, frames), steps=steps, seed=SEED)
     return [{"precision": p, "snr_db": snr(audio["fp32"], samples)} for p, samples in audio.items() if p != "fp32"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import engine
-from engine.kernels import cpu
+from engine.kernels import cpu, registry
 from engine.kernels.processors import default_threads
 
 SCHEMA = 2
@@ -37,7 +37,7 @@ def environment(load: Iterable[float]) -> dict[str, Any]:
             "cpu": _cpu_model(),
             "cores": cores(),
             "system": f"{platform.system()} {platform.machine()}",
-            "tiers": [name for name, supported, _, _ in cpu.tiers() if supported],
+            "tiers": [name for name, supported, _, _ in cpu.tiers() if supported and name != registry.TILES],
             "load_at_start": [round(value, 2) for value in load],
         },
         "versions": {

@@ -42,9 +42,10 @@ def html(results: Results) -> str:
 
 def _head(results: Results) -> list[str]:
     machine = results["machine"]
+    isa = results.get("isa", machine["tiers"][-1])
     facts = {
         "network": f"{results['network']}, {results['steps']} steps",
-        "machine": f"{machine['cpu']} ({machine['tiers'][-1]}), {machine['cores']} cores, {machine['system']}",
+        "machine": f"{machine['cpu']} ({isa}), {machine['cores']} cores, {machine['system']}",
         "load": f"{' '.join(map(str, machine['load_at_start'])) or 'unknown'} at the start",
         "run": f"{results['threads']} threads, {results['date']}, commit {results['commit']}",
         "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),

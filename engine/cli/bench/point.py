@@ -45,6 +45,7 @@ class Point:
         steps: the number of denoising steps (`sampling_options`).
         channels: C of a network with random weights; None for the model itself.
         model: a checkpoint or a bundled network; None for the voice.
+        isa: the instruction set; None for the best of this processor.
     """
 
     precision: str
@@ -54,6 +55,7 @@ class Point:
     steps: int = 6
     channels: int | None = None
     model: str | None = None
+    isa: str | None = None
 
     def work(self, config: Config) -> float:
         """Return the multiply-accumulates of the residual layers as a direct convolution.
@@ -81,12 +83,12 @@ def measure(point: Point, rounds: int, peak_seconds: float) -> Row:
         calls.
 
     Raises:
-        UnavailableError: this machine lacks the precision.
+        UnavailableError: this machine lacks the precision or the instruction set.
         CheckpointError: the model cannot be loaded.
         InputError: the network takes no mel, or has a prior.
     """
     checkpoint = _checkpoint(point)
-    choice = registry.select("cpu", point.precision, calibrated=bool(checkpoint.config.int8_ranges))
+    choice = registry.select("cpu", point.precision, point.isa, calibrated=bool(checkpoint.config.int8_ranges))
     voice = Voice(checkpoint, choice, point.threads)
     config = voice.config
     mel = np.repeat(mel_of(config, point.frames)[None], point.items, axis=0)

@@ -113,6 +113,20 @@ def test_the_snr_is_against_fp32_even_if_fp32_is_not_measured() -> None:
     assert entry["precision"] == "int8" and 10.0 < entry["snr_db"] < 80.0
 
 
+@pytest.mark.usefixtures("fast_accuracy")
+def test_the_instruction_set_of_all_points() -> None:
+    measured, measure = simulated_machine(1e12)
+    results = curves.measure_curves(curves.QUICK, threads=2, measure=measure, isa="avx2")
+    assert {entry.isa for entry in measured} == {"avx2"} and "(avx2)" in curves.lines(results)[0]
+    with pytest.raises(InputError, match="isa: expected one of 'generic', "):
+        curves.measure_curves(curves.QUICK, threads=1, isa="sse9", measure=point.measure)
+
+
+def test_a_point_runs_on_its_instruction_set() -> None:
+    row = point.measure(Point("fp32", 1, 2, isa="generic"), 1, 0.01)
+    assert row["isa"] == "generic"
+
+
 def test_the_row_of_a_point(workspace: Path) -> None:
     entry = Point("fp32", 1, 20, 2, 3, 32, "small.safetensors")
     row = point.in_fresh_process(entry, 2, 0.01)

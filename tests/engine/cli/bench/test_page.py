@@ -47,7 +47,9 @@ class Simulation:
 def known_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [{"precision": "int8", "snr_db": 30.0}, {"precision": "bf16", "snr_db": 40.0}]
 
-    def accuracy(model: object, threads: int, frames: int, precisions: list[str], steps: int) -> list[dict[str, Any]]:
+    def accuracy(
+        model: object, threads: int, frames: int, precisions: list[str], *options: object
+    ) -> list[dict[str, Any]]:
         return [entry for entry in entries if entry["precision"] in precisions]
 
     monkeypatch.setattr(curves, "_accuracy", accuracy)
