@@ -18,7 +18,7 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import UnavailableError
 from engine.kernels import gpu_weights, inputs
-from engine.kernels.cuda.groups import CHANNELS, Group, groups
+from engine.kernels.cuda.groups import CHANNELS, Group, groups, padded_bands
 from engine.kernels.label import label_row
 from engine.kernels.launch import GRAIN, Device, Launch, ceil_div
 from engine.kernels.stacks import STACKS
@@ -111,7 +111,7 @@ class GpuNetwork:
         if self._stack:
             self._stack.check(config, precision, device.capability)
             self.channels, self.groups = CHANNELS, groups(config.dilations)
-        self.bands = ceil_div(config.n_mels, 16) * 16
+        self.bands = padded_bands(config)
         self.tile = table.residual_tile(device.capability, precision, self.channels)
         label_tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
         # A cached method would refer to its own object: the weights would live until the cyclic collector runs.

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.gpu.launch_model import Cost, Work, cost_of
 from engine.config import BASE, LARGE, Config
+from engine.kernels.cuda.groups import padded_bands
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.launch import Launch
 from engine.kernels.triton.build import Kernel
@@ -102,7 +103,7 @@ def vocode_work(name: str, capability: int, precision: str, items: int, samples:
     config, costs = NETWORKS[name], program_costs(name, capability, precision)
     C, N, size = config.residual_channels, config.residual_layers, 2 if precision in ("fp16", "bf16") else 4
     rows = items * samples
-    row, bands = float(size * C * rows), 16 * -(-config.n_mels // 16)
+    row, bands = float(size * C * rows), padded_bands(config)
     weights = 8.0 * size * C * C
 
     def work(operation: str, streamed: float, kept: float, footprint: float, layers: int = 1) -> Work:
@@ -132,7 +133,7 @@ def plan_sizes(name: str, precision: str, items: int, samples: int) -> list[int]
         samples: number of samples of each item.
     """
     config, size = NETWORKS[name], 2 if precision in ("fp16", "bf16") else 4
-    C, bands = config.residual_channels, 16 * -(-config.n_mels // 16)
+    C, bands = config.residual_channels, padded_bands(config)
     per_sample = size * (3 * C + 2 * C * config.residual_layers + bands) + 4 * (bands + 8)
     most = max(1, PLAN_BYTES // (per_sample * samples))
     return [most] * (items // most) + [items % most] * (items % most > 0)
