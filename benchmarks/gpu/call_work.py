@@ -16,7 +16,6 @@ from engine.kernels.gpu import GpuNetwork
 from engine.kernels.launch import Launch
 from engine.kernels.triton.build import Kernel
 from engine.sampling.gpu.loop import PLAN_BYTES
-from engine.sampling.gpu.plan import conditioner_launches, step_launches
 from tests.gpu.devices import SimulatedDevice, compile_once, program_of
 from tests.gpu.ptx.counters import Counters
 from tests.support.networks import random_network
@@ -72,7 +71,7 @@ def program_costs(name: str, capability: int, precision: str) -> dict[str, Cost]
     for tensor in (buffers.mel, buffers.rows, buffers.x, *buffers.h, buffers.skip, buffers.conditioner):
         device.fill(tensor, torch.zeros(tensor.shape))
     costs = {}
-    for launch in [*conditioner_launches(net, buffers), *step_launches(net, buffers, 1)]:
+    for launch in [*net.condition(buffers), *net.step(buffers, 0)]:
         device.costs.pop(launch.kernel, None)
         device.bind(launch)()
         programs = int(np.prod(launch.grid))
