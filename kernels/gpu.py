@@ -36,8 +36,10 @@ _ROWS = 64  # samples of a program, for every operation that has no row of its o
 
 
 @dataclass(frozen=True, eq=False)
-class Buffers:
+class Buffers(inputs.Inputs):
     """Tensors of one plan for a batch B, a capacity L and G steps. Contents change, addresses do not.
+
+    They include the views of `block` (`engine.kernels.inputs.Inputs`).
 
     Attributes:
         mel: [B,M,F] fp32; None without a mel, like the next two.
@@ -48,13 +50,8 @@ class Buffers:
         scale: [B,L] fp32, multiplies the noise; None without a prior.
         h: two tensors [B,L,C] storage, which alternate as a layer's input and output.
         skip: [B,L,C] storage, the skip sum.
-        terms: [G,4] fp32, a, b, sigma and limit of every step.
-        noise_steps: [G,4] int32, the noise step of every step, in column 0.
         rows: [G,N,7C] fp32, the biases of every step and layer, from `GpuNetwork.fold_steps`.
-        block: int32, the memory of terms, noise_steps, seeds, begins and lengths (`engine.kernels.inputs`).
-        seeds: [B] int64, the items' seeds.
-        begins: [B] int64, the sample of the item that lies at row 0.
-        lengths: [B] int32, in samples.
+        block: int32, the memory of terms, noise_steps, seeds, begins and lengths.
     """
 
     mel: Any
@@ -65,13 +62,8 @@ class Buffers:
     scale: Any
     h: tuple[Any, Any]
     skip: Any
-    terms: Any
-    noise_steps: Any
     rows: Any
     block: Any
-    seeds: Any
-    begins: Any
-    lengths: Any
 
 
 class GpuNetwork:
@@ -161,7 +153,7 @@ class GpuNetwork:
             if not self.groups:
                 conditioner = empty((N, items, capacity, 2 * C), storage)
         block = empty((inputs.count_words(items, steps),), "i32")
-        parts = inputs.split_block(block, items, steps, self.device.dtypes)
+        views = inputs.split_block(block, items, steps, self.device.dtypes)
         return Buffers(
             mel=mel,
             stages=tuple(stages),
@@ -171,13 +163,9 @@ class GpuNetwork:
             scale=empty((items, capacity), "fp32") if config.prior else None,
             h=(empty((items, capacity, C), storage), empty((items, capacity, C), storage)),
             skip=empty((items, capacity, C), storage),
-            terms=parts.terms,
-            noise_steps=parts.noise_steps,
             rows=empty((steps, N, 7 * C), "fp32"),
             block=block,
-            seeds=parts.seeds,
-            begins=parts.begins,
-            lengths=parts.lengths,
+            **vars(views),
         )
 
     def initial_noise(self, x: Any, seeds: Any, begins: Any, lengths: Any) -> Launch:
