@@ -251,9 +251,8 @@ def _crop_halves(values: FloatArray, channels: int) -> FloatArray:
     return values.reshape(*shape, 2, -1)[..., :channels].reshape(*shape, 2 * channels)
 
 
-def _arrays(config: Config, tensors: Mapping[str, FloatArray], channels: int | None = None) -> dict[str, FloatArray]:
+def _arrays(config: Config, tensors: Mapping[str, FloatArray], channels: int) -> dict[str, FloatArray]:
     """Return LMNT's tensors in the shapes of csrc (csrc/cpu/network.h, Parameters), padded to a number of channels."""
-    channels = channels or config.residual_channels
 
     def array(key: str, shape: Sequence[int], *padded: int) -> FloatArray:
         return np.ascontiguousarray(_pad(tensors[key].reshape(shape), *padded), dtype=np.float32)
