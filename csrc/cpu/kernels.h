@@ -97,6 +97,8 @@ struct InputProjection {
   Edges<E> edges;
 };
 
+constexpr float kRootHalf = 0.70710678f;  // sqrt(1/2), of the residual connection
+
 // One residual layer:
 //   s = dilated(x + d) + conditioner, gated = tanh(s_tanh) * sigmoid(s_sigmoid), [residual | skip] = projection(gated)
 //   y = (x + residual) * sqrt(1/2), skip sum += skip

@@ -55,7 +55,7 @@ DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& s
   }
   accumulate<2, C, Rows::kRowsTogether>(acc, gated, channels, weight, channels);
   keep_in_registers(acc);
-  const Vec root = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
+  const Vec root = broadcast(kRootHalf), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const Pair& row = pairs[first + r];
@@ -88,7 +88,7 @@ struct WinogradUnquantized : WinogradFp32 {
                                       int panel, int half) {
     const int channels = C ? C : op.channels, c = panel * kWidth;
     const float* weight = op.projection + static_cast<int64_t>(panel) * 2 * kWidth * channels;
-    const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+    const Vec root = broadcast(kRootHalf), bias = load(op.residual_bias + c);
     Vec acc[kRows][2];
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
