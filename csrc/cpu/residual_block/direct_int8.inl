@@ -69,7 +69,7 @@ DIFFWAVE_INLINE void gated_convolution(const QuantizedBlock<E>& op, const Quanti
   accumulate<2, C>(acc, tile.past8, channels, weight, channels);
   accumulate<2, C>(acc, tile.present8, channels, weight + tap, channels);
   accumulate<2, C>(acc, tile.future8, channels, weight + 2 * tap, channels);
-  store_gated_panel(tile.gated8, channels, panel, acc, op.dilated_scale + first, *op.gate);
+  store_gated_panel(tile.gated8, channels, panel, acc, op.gate_scale + first, *op.gate);
 }
 
 // Loads a panel of the skip sum (int32) before this layer: from sum_start in the first layer.

@@ -156,7 +156,7 @@ struct WinogradInt8 {
       }
     }
     add_product<C>(acc, op.dilated16, scratch.transformed, channels, first, panel, half == 0 ? 0 : 3);
-    store_gated_panel(scratch.gated[half] + first * channels, channels, panel, acc, op.dilated_scale + c, *op.gate);
+    store_gated_panel(scratch.gated[half] + first * channels, channels, panel, acc, op.gate_scale + c, *op.gate);
   }
 
   template <int C>
