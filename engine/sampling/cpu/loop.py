@@ -16,7 +16,7 @@ from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import Schedule, noise_terms, update_terms
 from engine.sampling.cpu import pipeline
 from engine.sampling.cpu.pipeline import WORKING_MEMORY, Steps, steps_of
-from engine.sampling.cpu.window import Window
+from engine.sampling.cpu.window import CpuWindow
 from engine.sampling.item import Event, Item, Progress, in_parts
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ class CpuLoop:
 
     def open_window(
         self, schedule: Schedule, seed: int, energy_min: float | None, *, streams: int = 1, chunk: int | None = None
-    ) -> Window:
+    ) -> CpuWindow:
         """Return the window of a stream, one of `streams` that share the threads; it needs no `chunk`."""
         steps, threads = self._steps(schedule), max(1, self._threads // streams)
         count = pipeline.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
-        return Window(pipeline.start_pipeline(self._network, steps, threads, seed, None, count), seed, energy_min)
+        return CpuWindow(pipeline.start_pipeline(self._network, steps, threads, seed, None, count), seed, energy_min)
 
     def _run_items(self, items: Sequence[Item], steps: int, work: Work, progress: Progress | None = None) -> None:
         """Process every item: short items side by side, the others with all threads."""

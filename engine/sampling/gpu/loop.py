@@ -14,8 +14,7 @@ from engine.diffusion.schedule import Schedule
 from engine.kernels.launch import GRAIN
 from engine.sampling.gpu.plan import STEPS, Plan, PlanCache, Shape, size_of
 from engine.sampling.gpu.staging import Rows
-from engine.sampling.gpu.stream import Ticks
-from engine.sampling.gpu.stream import Window as StreamWindow
+from engine.sampling.gpu.stream import GpuWindow, Ticks
 from engine.sampling.gpu.tables import Table, fold_label, fold_steps, noise_table, sampling_table
 from engine.sampling.gpu.windows import Window, cut, pack, padded_items, padded_length
 from engine.sampling.item import Event, Item, Progress, stop_if_set
@@ -118,9 +117,9 @@ class GpuLoop:
 
     def open_window(
         self, schedule: Schedule, seed: int, energy_min: float | None, *, streams: int = 1, chunk: int | None = None
-    ) -> StreamWindow:
+    ) -> GpuWindow:
         """Return the window of a stream; streams share batches without being counted (`streams`)."""
-        return StreamWindow(self, self._network.config, schedule, seed, energy_min, chunk)
+        return GpuWindow(self, self._network.config, schedule, seed, energy_min, chunk)
 
     def sample_parts(self, items: Sequence[Item], begins: Sequence[int], schedule: Schedule) -> list[Any]:
         """Run the reverse process over parts of longer utterances and return their audio [L_i] on the device.
