@@ -68,7 +68,7 @@ def program_costs(name: str, capability: int, precision: str) -> dict[str, Cost]
         (buffers.terms, 0.5),
     ):
         device.fill(tensor, torch.full(tensor.shape, value))
-    for tensor in (buffers.mel, buffers.rows, buffers.x, *buffers.h, buffers.skip, buffers.conditioner):
+    for tensor in (buffers.mel, buffers.biases, buffers.x, *buffers.h, buffers.skip, buffers.conditioner):
         device.fill(tensor, torch.zeros(tensor.shape))
     costs = {}
     for launch in [*net.condition(buffers), *net.step(buffers, 0)]:

@@ -73,14 +73,14 @@ class Plan:
         for call in (*self._start, *self._conditioner, *self._steps):
             call()
 
-    def load(self, part: tuple[int, int], rows: Any) -> None:
-        """Copy steps [first, last) of rows [S,N,7C] into buffers.rows, unless they are there."""
-        if self._loaded[0] == part and self._loaded[1] is rows:
+    def load(self, part: tuple[int, int], biases: Any) -> None:
+        """Copy steps [first, last) of biases [S,N,7C] into buffers.biases, unless they are there."""
+        if self._loaded[0] == part and self._loaded[1] is biases:
             return
         first, last = part
         self._loaded = (0, 0), None  # in case the copy is interrupted
-        self.buffers.rows[: last - first].copy_(rows[first:last])
-        self._loaded = part, rows
+        self.buffers.biases[: last - first].copy_(biases[first:last])
+        self._loaded = part, biases
 
     def send(self, rows: Rows, terms: FloatArray, first: int) -> None:
         """Enqueue the copy of the small inputs of the next steps; see `Ring.send`."""
