@@ -49,7 +49,7 @@ class CpuLoop:
         """Evaluate the network once at the items' x and step t of the training scale; return eps [L_i] per item."""
         d = self._step_biases((t,))
         step = steps_of(noise_terms(self._network.config, t), d, clamp=False)
-        eps = _rows([item.length for item in items])
+        eps = _empty_audio([item.length for item in items])
 
         def evaluate(i: int, threads: int, report: Progress | None) -> None:
             eps[i][:] = pipeline.predict_noise(self._network, items[i], step, threads)
@@ -78,7 +78,7 @@ class CpuLoop:
             Cancelled: the event was set.
         """
         steps = self._steps(schedule)
-        audio = _rows([item.length for item in items])
+        audio = _empty_audio([item.length for item in items])
 
         def run(i: int, threads: int, report: Progress | None) -> None:
             pipeline.sample(self._network, items[i], steps, threads, audio[i], report, cancel)
@@ -157,7 +157,7 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[[int], int], items: Sequenc
     return futures
 
 
-def _rows(lengths: Sequence[int]) -> list[FloatArray]:
+def _empty_audio(lengths: Sequence[int]) -> list[FloatArray]:
     """Return uninitialised audio; the rows of one array where the lengths are equal."""
     if len(set(lengths)) == 1:
         return list(np.empty((len(lengths), lengths[0]), np.float32))
