@@ -27,24 +27,12 @@ from engine.audio.mel_files import read_mel_in_pieces
 from engine.audio.pcm import writing_wav
 from engine.checkpoint.bundled import BUNDLED
 from engine.checkpoint.load import Checkpoint, save_checkpoint
+from engine.cli.bench import memory
 from engine.cli.progress import progress_bar
 from engine.config import BASE
 from engine.diffusion.schedule import build_schedule
 
 MIB = 1 << 20
-
-
-def resident(field: str = "VmRSS") -> int:
-    """Return the resident memory of this process in bytes; the field VmHWM is its peak."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
-
-
-def reset_peak() -> None:
-    """Reset the peak of the resident memory to its present value."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def write_long_mel(path: Path, frames: int) -> None:
@@ -75,8 +63,8 @@ def run(
     frames, pieces = read_mel_in_pieces(path)
     total, samples, digest = frames * voice.hop, 0, hashlib.sha256()
     quarters: list[int] = []
-    loaded = resident()
-    reset_peak()
+    loaded = memory.resident()
+    memory.reset_peak()
     begin = time.perf_counter()
     with writing_wav(out, voice.sample_rate) as write, progress_bar(sys.stderr) as progress:
         for chunk in voice.stream(pieces, steps=steps, schedule=schedule):
@@ -86,7 +74,7 @@ def run(
             if progress is not None:
                 progress(samples / total)
             if samples * 4 >= total * (len(quarters) + 1):
-                quarters.append(resident("VmHWM") - loaded)
+                quarters.append(memory.peak() - loaded)
     return {
         "audio_seconds": samples / voice.sample_rate,
         "work_seconds": time.perf_counter() - begin,
@@ -95,7 +83,7 @@ def run(
         "isa": voice.choice.isa,
         "threads": voice.threads,
         "mib_after_load": loaded / MIB,
-        "mib_peak_growth": (resident("VmHWM") - loaded) / MIB,
+        "mib_peak_growth": (memory.peak() - loaded) / MIB,
         "mib_peak_growth_at_each_quarter": [growth / MIB for growth in quarters],
         "sha256": digest.hexdigest(),
     }

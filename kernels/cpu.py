@@ -22,8 +22,8 @@ from engine.kernels.label import label_row
 # since a tile is kept for every layer and step, and make cancelling prompt, since a tile cannot be interrupted.
 TILE_ROWS = 1536
 MIN_ROWS, MAX_ROWS = 96, 768  # per thread
+LANES = 16  # floats of the widest vector
 TILE_CHANNELS = 64  # a row of AMX's tile registers, in int8
-GRAIN = 16  # channels: the widest vector of floats
 MAX_MACS = 1e9  # per thread and tile: 20 ms with eight float32 lanes
 
 # The tensors that determine a label's conditioner.
@@ -72,14 +72,14 @@ class CpuNetwork:
     `config.int8_ranges`. Weights are int8 with a scale per output channel, sums are int32. The conditioner of a
     quantized layer is int8 in units of these sums. All else is in the best other precision of the instruction set.
 
-    The kernels compute multiples of GRAIN channels. Other numbers are padded with zeros: weights, biases and step
+    The kernels compute multiples of LANES channels. Other numbers are padded with zeros: weights, biases and step
     biases of a padded channel are zero, so its gate is sigmoid(0) tanh(0) = 0 exactly, and no other channel reads it
     with another weight than zero.
     """
 
     def __init__(self, config: Config, tensors: Mapping[str, FloatArray], isa: str, precision: str) -> None:
         self.config = config
-        self._channels = -(-config.residual_channels // GRAIN) * GRAIN
+        self._channels = -(-config.residual_channels // LANES) * LANES
         arrays = _arrays(config, tensors, self._channels)
         if precision == "int8":
             arrays["ranges"] = np.array(config.int8_ranges, np.float32)
@@ -252,9 +252,8 @@ def _crop_halves(values: FloatArray, channels: int) -> FloatArray:
     return values.reshape(*shape, 2, -1)[..., :channels].reshape(*shape, 2 * channels)
 
 
-def _arrays(config: Config, tensors: Mapping[str, FloatArray], channels: int | None = None) -> dict[str, FloatArray]:
+def _arrays(config: Config, tensors: Mapping[str, FloatArray], channels: int) -> dict[str, FloatArray]:
     """Return LMNT's tensors in the shapes of csrc (csrc/cpu/network.h, Parameters), padded to a number of channels."""
-    channels = channels or config.residual_channels
 
     def array(key: str, shape: Sequence[int], *padded: int) -> FloatArray:
         return np.ascontiguousarray(_pad(tensors[key].reshape(shape), *padded), dtype=np.float32)

@@ -18,7 +18,7 @@ from engine.checks.arrays import FloatArray
 from engine.config import Config
 from engine.errors import UnavailableError
 from engine.kernels import gpu_weights, inputs
-from engine.kernels.cuda.groups import CHANNELS, Group, groups
+from engine.kernels.cuda.groups import CHANNELS, Group, groups, padded_bands
 from engine.kernels.label import label_row
 from engine.kernels.launch import GRAIN, Device, Launch, ceil_div
 from engine.kernels.stacks import STACKS
@@ -36,8 +36,10 @@ _ROWS = 64  # samples of a program, for every operation that has no row of its o
 
 
 @dataclass(frozen=True, eq=False)
-class Buffers:
+class Buffers(inputs.Inputs):
     """Tensors of one plan for a batch B, a capacity L and G steps. Contents change, addresses do not.
+
+    They include the views of `block` (`engine.kernels.inputs.Inputs`).
 
     Attributes:
         mel: [B,M,F] fp32; None without a mel, like the next two.
@@ -48,13 +50,8 @@ class Buffers:
         scale: [B,L] fp32, multiplies the noise; None without a prior.
         h: two tensors [B,L,C] storage, which alternate as a layer's input and output.
         skip: [B,L,C] storage, the skip sum.
-        terms: [G,4] fp32, a, b, sigma and limit of every step.
-        noise_steps: [G,4] int32, the noise step of every step, in column 0.
-        rows: [G,N,7C] fp32, the biases of every step and layer, from `GpuNetwork.fold_steps`.
-        block: int32, the memory of terms, noise_steps, seeds, begins and lengths (`engine.kernels.inputs`).
-        seeds: [B] int64, the items' seeds.
-        begins: [B] int64, the sample of the item that lies at row 0.
-        lengths: [B] int32, in samples.
+        biases: [G,N,7C] fp32, of every step and layer, from `GpuNetwork.fold_steps`.
+        block: int32, the memory of terms, noise_steps, seeds, begins and lengths.
     """
 
     mel: Any
@@ -65,13 +62,8 @@ class Buffers:
     scale: Any
     h: tuple[Any, Any]
     skip: Any
-    terms: Any
-    noise_steps: Any
-    rows: Any
+    biases: Any
     block: Any
-    seeds: Any
-    begins: Any
-    lengths: Any
 
 
 class GpuNetwork:
@@ -111,7 +103,7 @@ class GpuNetwork:
         if self._stack:
             self._stack.check(config, precision, device.capability)
             self.channels, self.groups = CHANNELS, groups(config.dilations)
-        self.bands = ceil_div(config.n_mels, 16) * 16
+        self.bands = padded_bands(config)
         self.tile = table.residual_tile(device.capability, precision, self.channels)
         label_tensors = {key: tensor for key, tensor in tensors.items() if "label_" in key}
         # A cached method would refer to its own object: the weights would live until the cyclic collector runs.
@@ -161,7 +153,7 @@ class GpuNetwork:
             if not self.groups:
                 conditioner = empty((N, items, capacity, 2 * C), storage)
         block = empty((inputs.count_words(items, steps),), "i32")
-        parts = inputs.split_block(block, items, steps, self.device.dtypes)
+        views = inputs.split_block(block, items, steps, self.device.dtypes)
         return Buffers(
             mel=mel,
             stages=tuple(stages),
@@ -171,13 +163,9 @@ class GpuNetwork:
             scale=empty((items, capacity), "fp32") if config.prior else None,
             h=(empty((items, capacity, C), storage), empty((items, capacity, C), storage)),
             skip=empty((items, capacity, C), storage),
-            terms=parts.terms,
-            noise_steps=parts.noise_steps,
-            rows=empty((steps, N, 7 * C), "fp32"),
+            biases=empty((steps, N, 7 * C), "fp32"),
             block=block,
-            seeds=parts.seeds,
-            begins=parts.begins,
-            lengths=parts.lengths,
+            **vars(views),
         )
 
     def initial_noise(self, x: Any, seeds: Any, begins: Any, lengths: Any) -> Launch:
@@ -187,12 +175,12 @@ class GpuNetwork:
         items, capacity = x.shape
         return Launch(compiled, (ceil_div(capacity, 4 * _ROWS), items, 1), (x, seeds, begins, lengths, capacity))
 
-    def fold_steps(self, sinusoids: Any, rows: Any) -> list[Launch]:
+    def fold_steps(self, sinusoids: Any, biases: Any) -> list[Launch]:
         """Return the launches that compute the biases of every step and layer; see `reference.step_bias`.
 
         Args:
             sinusoids: [S,128] fp32.
-            rows: [S,N,7C] fp32, written.
+            biases: [S,N,7C] fp32, written.
         """
         steps, N, C, w = len(sinusoids), self.config.residual_layers, self.channels, self.weights
         hidden = [self.device.empty((steps, 512), "fp32") for _ in range(2)]
@@ -205,15 +193,15 @@ class GpuNetwork:
         types = {"d_ptr": "*fp32", "dilated_ptr": self._pointer, "bias_ptr": "*fp32", "rows_ptr": "*fp32"}
         constants = {"CHANNELS": C, "DEPTH": 16, "IN_RESIDUAL": self.config.step_bias_in_residual}
         fold = kernel(fold_step, types, constants, 4, fused=False)
-        return [*launches, Launch(fold, (steps, N, 1), (d, w["dilated"], w["bias"], rows))]
+        return [*launches, Launch(fold, (steps, N, 1), (d, w["dilated"], w["bias"], biases))]
 
-    def add_label(self, rows: Any, label: int) -> None:
-        """Add the conditioner of a class to the convolution's bias in rows [S,N,7C] from `fold_steps`.
+    def add_label(self, biases: Any, label: int) -> None:
+        """Add the conditioner of a class to the convolution's bias in the biases [S,N,7C] of `fold_steps`.
 
         Raises:
             IndexError: the network has no class of this index.
         """
-        rows[:, :, : 2 * self.channels] += self.device.tensor(self._label_rows(label), "fp32")
+        biases[:, :, : 2 * self.channels] += self.device.tensor(self._label_rows(label), "fp32")
 
     def condition(self, buffers: Buffers) -> Iterator[Launch]:
         """Yield the launches from the mel to what the layers read of it, which does not depend on the step."""
@@ -322,7 +310,7 @@ class GpuNetwork:
             *((buffers.x, w["input_weight"], w["input_bias"]) if entry else (buffers.h[group % 2],)),
             *(self._head_tensors(buffers, step, w["stack_head"]) if head else (buffers.h[1 - group % 2],)),
             *(buffers.skip, buffers.stages[-1] if self.bands else buffers.skip, w["stack"][first:last]),
-            *(buffers.rows[step, first:last], buffers.lengths),
+            *(buffers.biases[step, first:last], buffers.lengths),
         )
         return Launch(compiled, grid, (*tensors, capacity, part.stride, int(group > 0)))
 
@@ -357,7 +345,7 @@ class GpuNetwork:
         conditioner = h if buffers.conditioner is None else buffers.conditioner[layer]
         tensors = (h, h_next, buffers.skip, conditioner, w["dilated"][layer], w["projection"][layer])
         integers = (capacity, self.config.dilations[layer], int(layer > 0))
-        arguments = (*tensors, buffers.rows[step, layer], buffers.lengths, *integers)
+        arguments = (*tensors, buffers.biases[step, layer], buffers.lengths, *integers)
         return Launch(compiled, (ceil_div(capacity, tile.rows), items, 1), arguments)
 
     def output_head(self, buffers: Buffers, step: int) -> Launch:

@@ -28,7 +28,8 @@ TILES = "amx"
 # Whether a GPU of compute capability 9.0 runs residual layers in groups (kernels/hopper/stack.cu) where it can,
 # instead of by Triton. Off until the groups have been measured to be faster on such a GPU.
 STACK_IS_DEFAULT = False
-GROUPED, IN_GROUPS = tuple(STACKS), "residual layers in groups, in CUDA"
+GROUPED = tuple(STACKS)  # the values of isa that run residual layers in groups
+IN_GROUPS = "residual layers in groups, in CUDA"  # what these do, for messages
 
 
 @dataclass(frozen=True)

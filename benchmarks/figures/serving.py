@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from benchmarks.committed import load
 from benchmarks.figures.markdown import table
-from benchmarks.paths import RESULTS
 
 FILE = "serving-zen4-2-cores"
-COMMAND = f"python -m benchmarks.serving --piper --results benchmarks/results/{FILE}.json"
 NAMES = {"engine": "engine serve", "piper": "Piper's server"}
 
 
 def latencies() -> str:
     """Return the latencies by the number of clients, and what an overload lost."""
-    if not (RESULTS / f"{FILE}.json").exists():
-        return f"Not measured on a quiet machine yet: `{COMMAND}`."
     results = load(FILE)
     run, machine = results["serving"], results["machine"]
     rows = [

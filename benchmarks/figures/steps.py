@@ -5,7 +5,6 @@ from __future__ import annotations
 from benchmarks.committed import Results, caveats, load
 from benchmarks.cpu.few_steps import cells
 from benchmarks.figures.markdown import table
-from benchmarks.paths import RESULTS
 
 
 def few_steps(results: Results, name: str) -> str:
@@ -37,8 +36,6 @@ DRAFTS = "drafts-zen4-2-cores"
 
 def drafts() -> str:
     """Return the time of calls that refine a draft."""
-    if not (RESULTS / f"{DRAFTS}.json").exists():
-        return f"Not measured on a quiet machine yet: `python -m benchmarks.cpu.drafts --results {DRAFTS}.json`."
     results = load(DRAFTS)
     run, machine = results["drafts"], results["machine"]
     head = ("call", "seconds (median)", "x real time", "times six steps")

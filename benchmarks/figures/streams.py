@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import Any
 
 from benchmarks.committed import Results, caveats, load, steps_of
 from benchmarks.figures.markdown import table
@@ -64,12 +63,6 @@ def cancelling() -> str:
     ]
     words = f"BASE, fp32, cancelled {len(runs[0]['cancelled_ms'])} times per row"
     return _with_caption(table(("threads", "steps", "median", "longest"), rows, align=""), words, results)
-
-
-def latency_of(steps: int) -> dict[str, Any]:
-    """Return the run of a paced mel in this many steps."""
-    [run] = [r for r in load(STREAMS)["streams"] if (r.get("source"), r.get("steps")) == ("paced", f"{steps} steps")]
-    return dict(run)
 
 
 def _with_caption(body: str, words: str, results: Results) -> str:

@@ -11,11 +11,11 @@ import torch
 
 from benchmarks.gpu.launch_model import Cost, Work, cost_of
 from engine.config import BASE, LARGE, Config
+from engine.kernels.cuda.groups import padded_bands
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.launch import Launch
 from engine.kernels.triton.build import Kernel
 from engine.sampling.gpu.loop import PLAN_BYTES
-from engine.sampling.gpu.plan import conditioner_launches, step_launches
 from tests.gpu.devices import SimulatedDevice, compile_once, program_of
 from tests.gpu.ptx.counters import Counters
 from tests.support.networks import random_network
@@ -68,10 +68,10 @@ def program_costs(name: str, capability: int, precision: str) -> dict[str, Cost]
         (buffers.terms, 0.5),
     ):
         device.fill(tensor, torch.full(tensor.shape, value))
-    for tensor in (buffers.mel, buffers.rows, buffers.x, *buffers.h, buffers.skip, buffers.conditioner):
+    for tensor in (buffers.mel, buffers.biases, buffers.x, *buffers.h, buffers.skip, buffers.conditioner):
         device.fill(tensor, torch.zeros(tensor.shape))
     costs = {}
-    for launch in [*conditioner_launches(net, buffers), *step_launches(net, buffers, 1)]:
+    for launch in [*net.condition(buffers), *net.step(buffers, 0)]:
         device.costs.pop(launch.kernel, None)
         device.bind(launch)()
         programs = int(np.prod(launch.grid))
@@ -102,7 +102,7 @@ def vocode_work(name: str, capability: int, precision: str, items: int, samples:
     config, costs = NETWORKS[name], program_costs(name, capability, precision)
     C, N, size = config.residual_channels, config.residual_layers, 2 if precision in ("fp16", "bf16") else 4
     rows = items * samples
-    row, bands = float(size * C * rows), 16 * -(-config.n_mels // 16)
+    row, bands = float(size * C * rows), padded_bands(config)
     weights = 8.0 * size * C * C
 
     def work(operation: str, streamed: float, kept: float, footprint: float, layers: int = 1) -> Work:
@@ -132,7 +132,7 @@ def plan_sizes(name: str, precision: str, items: int, samples: int) -> list[int]
         samples: number of samples of each item.
     """
     config, size = NETWORKS[name], 2 if precision in ("fp16", "bf16") else 4
-    C, bands = config.residual_channels, 16 * -(-config.n_mels // 16)
+    C, bands = config.residual_channels, padded_bands(config)
     per_sample = size * (3 * C + 2 * C * config.residual_layers + bands) + 4 * (bands + 8)
     most = max(1, PLAN_BYTES // (per_sample * samples))
     return [most] * (items // most) + [items % most] * (items % most > 0)

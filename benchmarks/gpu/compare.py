@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks import report
 from benchmarks.gpu import baselines, timing
@@ -17,9 +17,6 @@ from benchmarks.gpu.cases import Setting, cudnn_search, engine_entries, mels
 from benchmarks.gpu.report import lines
 from benchmarks.gpu.results import Results, say
 from engine.cli.bench.machine import load_average
-
-if TYPE_CHECKING:
-    pass
 
 CELLS = ((1, 5.0), (1, 1.0), (1, 10.0))  # items, seconds of each; the pages quote the first
 PRECISIONS = ("fp16", "fp32")  # the second is the reference of every SNR

@@ -49,7 +49,7 @@ def feed_bytes(config: Config, capability: int) -> float:
         config: the configuration of the network; the conditioner is computed on the spot.
         capability: compute capability.
     """
-    C, bands = config.residual_channels, 16 * -(-config.n_mels // 16)
+    C, bands = config.residual_channels, padded_bands(config)
     products = 2 * C * (3 * C + bands) + 2 * C * C  # multiply-accumulates
     operands = (2048 + 32 * 128) / (64 * 128 * 16) if capability == 90 else 3072 / (32 * 64 * 16)
     return products * operands + 2 * products / 256 + 3 * 2 * C

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from engine.audio.griffin_lim import trimmed
-from engine.audio.mel_inversion import SMALLEST, bank_and_bands
+from engine.audio.mel_inversion import SMALLEST, bands_of
 from engine.audio.overlap import Array, spectrum, waveform
-from engine.audio.spectrogram import HOP, N_FFT
+from engine.audio.spectrogram import HOP, N_FFT, bank_of
 from engine.checks.arrays import FloatArray
 
 LARGEST_GAIN = 1e6
@@ -47,7 +47,7 @@ def corrected_noise(
     Returns:
         float32 [256 T] in [-1, 1].
     """
-    bank, bands = bank_and_bands(mel, sample_rate, kind, fmax)
+    bank, bands = bank_of(kind, sample_rate, len(mel), None, fmax), bands_of(mel, kind)
     share = bank / np.maximum(bank.sum(axis=0), SMALLEST)
     frames = bands.shape[1]
     audio: Array = np.random.default_rng(seed).standard_normal(HOP * (frames - 1) + N_FFT)

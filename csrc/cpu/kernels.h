@@ -102,6 +102,8 @@ struct InputProjection {
   Edges<E> edges;
 };
 
+constexpr float kRootHalf = 0.70710678f;  // sqrt(1/2), of the residual connection
+
 // One residual layer:
 //   s = dilated(x + d) + conditioner, gated = tanh(s_tanh) * sigmoid(s_sigmoid), [residual | skip] = projection(gated)
 //   y = (x + residual) * sqrt(1/2), skip sum += skip
@@ -138,7 +140,7 @@ struct QuantizedBlock : ResidualBlock<E> {
   const int8_t *dilated8, *projection8;     // packed; or
   const int16_t *dilated16, *projection16;  // packed for tiers that multiply int16: 4C inputs (Winograd) and C inputs
   const int32_t* dilated_start;             // [2C] in panel order: initial sums, biases and zero-point correction
-  const float* dilated_scale;               // [2C] in panel order: from a sum of products to the gate's arguments
+  const float* gate_scale;                  // [2C] in panel order: from a sum of products to the gate's arguments
   const float* projection_scale;            // [C]: from a sum of products to the residual
   const int32_t* residual_start;            // [C]: initial sums, the zero-point correction
   const int32_t* sum_start;                 // [C]: like skip_start

@@ -9,8 +9,6 @@ namespace {
 
 constexpr int kMaxShift = 20;  // of the conditioner, so that no sum of products overflows
 
-constexpr float kHalf = 0.70710678f;  // sqrt(1/2)
-
 // Packs weight(half, c, k) as [panel][k / group][half][lane][group]. The caller returns zero for inputs past the last.
 template <class E, class Weight>
 void pack_panels(E* out, int channels, int width, int inputs, int halves, Weight weight) {
@@ -156,7 +154,7 @@ void Network<E>::pack(const Parameters& p) {
     if (layer.projection)
       pack_panels(layer.projection, channels, width, channels, 2, [&](int half, int c, int k) {
         const float weight = projection[(half * C + c) * C + k];
-        return half == 0 ? weight * kHalf : !int8() ? weight : weight / sum_scale[c];
+        return half == 0 ? weight * kRootHalf : !int8() ? weight : weight / sum_scale[c];
       });
     if (M && layer.conditioner) {
       const float* conditioner = p.conditioner_weight + i * 2 * C * M;
@@ -175,7 +173,7 @@ void Network<E>::pack(const Parameters& p) {
         }
       }
     for (int c = 0; c < C; ++c) {
-      layer.residual_bias[c] = kHalf * p.projection_bias[i * 2 * C + c];
+      layer.residual_bias[c] = kRootHalf * p.projection_bias[i * 2 * C + c];
       skip_bias[static_cast<size_t>(c)] += p.projection_bias[i * 2 * C + C + c];
     }
   }
@@ -261,7 +259,7 @@ void Network<E>::quantize_layer(const Parameters& p, int i) {
       layer.dilated_scale[index] = static_cast<float>(kGateScale[half] / (dilated_scale[row] * layer.scale));
       layer.gate_scale[index] = layer.dilated_scale[index] * (kGateParts / kGateExponent);
       if (half == 0) {
-        layer.projection_scale[c] = static_cast<float>(kHalf / (projection_scale[row] * kInt8Max));
+        layer.projection_scale[c] = static_cast<float>(kRootHalf / (projection_scale[row] * kInt8Max));
         layer.residual_correction[c] = static_cast<int32_t>(-operations.zero_point * projection_sum);
       } else {
         layer.skip_correction[c] = static_cast<int32_t>(-operations.zero_point * projection_sum);
@@ -335,7 +333,7 @@ void Network<E>::step_row(int layer, const float* d, float* row) const {
 template <class E>
 void Network<E>::residual_row(int layer, const float* d, float* row) const {
   const float* bias = layers[static_cast<size_t>(layer)].residual_bias;
-  for (int c = 0; c < channels; ++c) row[c] = residual_carries_d ? bias[c] + kHalf * d[c] : bias[c];
+  for (int c = 0; c < channels; ++c) row[c] = residual_carries_d ? bias[c] + kRootHalf * d[c] : bias[c];
 }
 
 template <class E>

@@ -38,12 +38,8 @@ def content_of(source: Recording) -> tuple[bytes, str]:
         if isinstance(error, TypeError):
             kind = type(source).__name__
             raise InputError(f"path: expected a path, bytes or a file opened with mode 'rb', got {kind}") from None
-        raise InputError(f"path: {source!r:.300}: cannot read it: {_reason_at(source, error)}") from error
-
-
-def _reason_at(source: object, error: Exception) -> str:
-    path = os.path.expanduser(os.fspath(source))  # type: ignore[call-overload]
-    return reason_of(error, path) if isinstance(error, FileNotFoundError) else reason(error)
+        why = reason_of(error, os.path.expanduser(source))  # type: ignore[arg-type]
+        raise InputError(f"path: {source!r:.300}: cannot read it: {why}") from error
 
 
 def reason(error: Exception) -> str:

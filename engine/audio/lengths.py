@@ -8,10 +8,9 @@ from typing import Any
 
 from engine.audio import riff
 from engine.audio.wav import encoding
+from engine.checks.file_kinds import START
 from engine.checks.open_files import reason_of
 from engine.errors import InputError, UnavailableError
-
-START = 16  # bytes that identify a format
 
 
 def count_samples(path: str | os.PathLike[str]) -> tuple[int, int]:

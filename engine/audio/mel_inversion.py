@@ -19,18 +19,6 @@ UPDATES = 20  # in a trial of three clips, the scores of Griffin-Lim's audio cha
 BLOCK = 128  # frames, whose arrays stay in a core's cache
 
 
-def bank_and_bands(mel: Array, sample_rate: int, kind: str = "lmnt", fmax: float | None = None) -> tuple[Array, Array]:
-    """Return the filter bank B [M, 513] of a mel, and its magnitudes B |S| [M, T] without the compression.
-
-    Args:
-        mel: float [M, T].
-        sample_rate: sample rate in Hz.
-        kind: kind of the mel, a key of `engine.audio.spectrogram.KINDS`.
-        fmax: the highest frequency of the bank in Hz, None for the kind's.
-    """
-    return bank_of(kind, sample_rate, len(mel), None, fmax), bands_of(mel, kind)
-
-
 def bands_of(mel: Array, kind: str, device: torch.device | None = None) -> Array:
     """Return the magnitudes B |S| [M, T] of a mel, an array, without the compression, on a device."""
     return on_device(KINDS[kind].expand(mel.astype(np.float64)), device)  # type: ignore[no-any-return]

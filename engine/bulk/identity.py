@@ -131,5 +131,5 @@ def analysis(network: Network, kind: str | None) -> dict[str, Any]:
     }
 
 
-def _digest(text: str | bytes) -> str:
-    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -127,7 +127,7 @@ def working_in(
     locks.mkdir(exist_ok=True)
     held = shard_locked(locks, shard)
     with locked(locks / GATE, wait=True):  # processes that start at once establish the job one after the other
-        alone = is_alone(locks, shard)
+        alone = is_alone(locks)
         try:
             held.__enter__()
         except BlockingIOError:

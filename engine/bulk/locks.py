@@ -84,12 +84,11 @@ def shard_locked(folder: Path, shard: tuple[int, int]) -> Iterator[None]:
         yield
 
 
-def is_alone(folder: Path, shard: tuple[int, int]) -> bool:
-    """Return whether no process works on any shard.
+def is_alone(folder: Path) -> bool:
+    """Return whether no process works on any shard, before this one holds its own.
 
     Args:
         folder: of the lock files.
-        shard: that this process does not hold yet.
     """
     return all(map(_is_free, folder.glob("shards-of-*")))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,20 +84,15 @@ def grouped(works: Sequence[Work], budget: int) -> list[list[Work]]:
         works: longest first, so that the items of a group have similar lengths, and workers end at the same time.
         budget: the most frames of a group of several items; 0 for groups of one.
     """
-    return list(_grouped(works, budget))
-
-
-def _grouped(works: Sequence[Work], budget: int) -> Iterator[list[Work]]:
-    group: list[Work] = []
+    groups: list[list[Work]] = []
     frames = 0
     for work in works:
-        if group and frames + work.frames > budget:
-            yield group
-            group, frames = [], 0
-        group.append(work)
+        if not groups or frames + work.frames > budget:
+            groups.append([])
+            frames = 0
+        groups[-1].append(work)
         frames += max(work.frames, 1)
-    if group:
-        yield group
+    return groups
 
 
 def _check_resampling(path: Path, rate: int, target: int) -> None:

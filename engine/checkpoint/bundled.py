@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from pickle import PicklingError
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from engine.checkpoint import hub
 from engine.checkpoint.folders import SUFFIXES, find_checkpoint
@@ -26,21 +24,6 @@ Model: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Bi
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # Path("https://x") has one slash
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 _MAX_PATH = 4096  # bytes
-
-
-class Reloadable:
-    """An object that is pickled as the call that loaded it, so that another process loads it anew.
-
-    Attributes:
-        origin: the call, as (function, arguments); None for an object that was built from arrays.
-    """
-
-    origin: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        if self.origin is None:
-            raise PicklingError("voice: expected one from engine.load, got one of arrays; load it in the other process")
-        return self.origin
 
 
 def path_of(model: str | os.PathLike[str] | bytes | None = None) -> Path:

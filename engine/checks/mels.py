@@ -340,7 +340,9 @@ def check_kind(
 
 def kind_limits(mel_kind: str | None) -> Bounds | None:
     """Return the range of a kind of mel; None for an unknown kind."""
-    return None if mel_kind is None else _limits_of(mel_kind)
+    if mel_kind is None:
+        return None
+    return LMNT_RANGE if mel_kind == "lmnt" else LOG_RANGE
 
 
 def warn_unknown_kind(mel_kind: str | None) -> None:
@@ -359,11 +361,8 @@ def warn_unknown_kind(mel_kind: str | None) -> None:
 
 def is_outside(bounds: Bounds, mel_kind: str | None) -> bool:
     """Return whether values lie outside the kind's range by more than rounding."""
-    return mel_kind is not None and not _within(bounds, _limits_of(mel_kind), ROUNDING)
-
-
-def _limits_of(mel_kind: str) -> Bounds:
-    return LMNT_RANGE if mel_kind == "lmnt" else LOG_RANGE
+    limits = kind_limits(mel_kind)
+    return limits is not None and not _within(bounds, limits, ROUNDING)
 
 
 def _within(bounds: Bounds, limits: Bounds, margin: float) -> bool:

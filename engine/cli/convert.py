@@ -10,7 +10,7 @@ from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint, save_checkpoint
 from engine.checks.output_files import check_output
 from engine.cli.messages import add_messages, print_result, progress_stream
-from engine.cli.options import CHECKPOINT, add_mel_kind, add_output, add_weights
+from engine.cli.options import CHECKPOINT, add_dtype, add_mel_kind, add_output, add_weights
 from engine.cli.parsing import Commands
 from engine.cli.progress import progress_bar
 from engine.tuning.int8 import calibrate
@@ -38,13 +38,7 @@ def add_command(commands: Commands) -> None:
         help=CHECKPOINT,
     )
     add_output(files, "OUT.safetensors", "the converted checkpoint")
-    files.add_argument(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        metavar="DTYPE",
-        help="float32 or float16, the type of the stored weights (default: float32)",
-    )
+    add_dtype(files)
     network = parser.add_argument_group("network")
     network.add_argument(
         "--config",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
 from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
+from engine.checkpoint.source import open_source
 from engine.cli.messages import add_messages, print_result
 from engine.cli.options import CHECKPOINT, add_execution, add_mel_kind, add_weights, load
 from engine.cli.parsing import Commands
@@ -71,11 +71,11 @@ def as_json(path: Path, checkpoint: Checkpoint, voice: Voice) -> dict[str, Any]:
         checkpoint: its content.
         voice: the loaded network.
     """
-    config, (length, checksum) = checkpoint.config, _size_and_sha256(path)
+    config, file = checkpoint.config, open_source(path)
     return {
         "file": str(path),
-        "bytes": length,
-        "sha256": checksum,
+        "bytes": file.size,
+        "sha256": file.sha256(),
         "family": config.family,
         "differences": _differences(config),
         "network": {
@@ -172,8 +172,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
-    config = checkpoint.config
-    length, checksum = _size_and_sha256(path)
+    config, file = checkpoint.config, open_source(path)
     parameters = _parameters(checkpoint)
     size = f"C={config.residual_channels}, N={config.residual_layers}, cycle {config.dilation_cycle}"
     mel = f"{config.n_mels} bands of kind {config.mel_kind or 'unknown'}, a frame every {config.hop} samples"
@@ -181,8 +180,8 @@ def _file_lines(path: Path, checkpoint: Checkpoint) -> list[str]:
     differences = _differences(config)
     return [
         f"file         {path}",
-        f"size         {length:,} bytes",
-        f"sha256       {checksum}",
+        f"size         {file.size:,} bytes",
+        f"sha256       {file.sha256()}",
         f"family       {config.family}{': ' if differences else ''}{', '.join(differences)}",
         f"network      {_preset(config)}: {size}, {parameters:,} parameters",
         *([f"weights      {_weights(checkpoint)}"] if checkpoint.other_weights else []),
@@ -233,15 +232,6 @@ def _unused(checkpoint: Checkpoint) -> str:
 
 def _parameters(checkpoint: Checkpoint) -> int:
     return sum(tensor.size for tensor in checkpoint.tensors.values())
-
-
-def _size_and_sha256(path: Path) -> tuple[int, str]:
-    checksum, length = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            checksum.update(block)
-            length += len(block)
-    return length, checksum.hexdigest()
 
 
 def _differences(config: Config) -> list[str]:

@@ -10,7 +10,7 @@ from engine.audio.wav import read_channels, resample, to_mono
 from engine.checkpoint.selection import WEIGHTS
 from engine.checks.arrays import FloatArray
 from engine.cli.messages import notice
-from engine.cli.parsing import integer, steps
+from engine.cli.parsing import integer, number, steps
 from engine.config import MEL_KINDS
 from engine.errors import UnavailableError
 from engine.kernels import registry
@@ -170,6 +170,26 @@ def add_mel_kind(group: Group) -> None:
     kinds = f"{', '.join(MEL_KINDS[:-1])} or {MEL_KINDS[-1]}"
     text = f"kind of mel of CKPT, if its file does not record it: {kinds}"
     group.add_argument("--mel-kind", choices=MEL_KINDS, metavar="KIND", help=text)
+
+
+def add_energy_min(group: Group) -> None:
+    """Add the option --energy-min.
+
+    Args:
+        group: receives the option.
+    """
+    text = "for PriorGrad: smallest frame energy of the training data (default: that of CKPT, if recorded)"
+    group.add_argument("--energy-min", type=number, metavar="E", help=text)
+
+
+def add_dtype(group: Group) -> None:
+    """Add the option --dtype.
+
+    Args:
+        group: receives the option.
+    """
+    text = "float32 or float16, the type of the stored weights (default: float32)"
+    group.add_argument("--dtype", choices=("float32", "float16"), default="float32", metavar="DTYPE", help=text)
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:

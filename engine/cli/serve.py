@@ -12,7 +12,7 @@ from pathlib import Path
 import engine
 from engine.checks.arguments import check_count
 from engine.cli.messages import add_messages, notice, say
-from engine.cli.options import add_execution, add_mel_kind, add_model, add_steps, add_weights, load
+from engine.cli.options import add_energy_min, add_execution, add_mel_kind, add_model, add_steps, add_weights, load
 from engine.cli.parsing import Commands, integer, number
 from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError, UnavailableError
@@ -81,12 +81,7 @@ def add_command(commands: Commands) -> None:
     )
     sampling = parser.add_argument_group("sampling")
     add_steps(sampling, "fast")
-    sampling.add_argument(
-        "--energy-min",
-        type=number,
-        metavar="E",
-        help="for PriorGrad: smallest frame energy of the training data (default: that of CKPT, if recorded)",
-    )
+    add_energy_min(sampling)
     add_execution(parser)
     add_messages(parser, quiet=True)
 

@@ -23,6 +23,8 @@ from engine.cli.analysis import mel_of_recording
 from engine.cli.messages import add_messages, notice, print_result, progress_stream
 from engine.cli.options import (
     CHECKPOINT,
+    add_dtype,
+    add_energy_min,
     add_execution,
     add_mel_kind,
     add_output,
@@ -86,22 +88,11 @@ def add_command(commands: Commands) -> None:
         ".safetensors, .pt) replaces its analysis",
     )
     add_output(files, "OUT.safetensors", "the checkpoint with its schedules")
-    files.add_argument(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        metavar="DTYPE",
-        help="float32 or float16, the type of the stored weights (default: float32)",
-    )
+    add_dtype(files)
     network = parser.add_argument_group("network")
     add_mel_kind(network)
     add_weights(network)
-    network.add_argument(
-        "--energy-min",
-        type=number,
-        metavar="E",
-        help="for PriorGrad: smallest frame energy of the training data (default: that of CKPT, if recorded)",
-    )
+    add_energy_min(network)
     search = parser.add_argument_group("search")
     search.add_argument(
         "--steps",

@@ -20,6 +20,7 @@ from engine.cli.audio_output import check_audio_output, write_audio
 from engine.cli.many import add_inputs, add_many, take_many, vocode_many
 from engine.cli.messages import add_messages, audio_result, notice, print_result, progress_stream
 from engine.cli.options import (
+    add_energy_min,
     add_execution,
     add_mel_kind,
     add_model,
@@ -30,7 +31,7 @@ from engine.cli.options import (
     load,
     read_recording,
 )
-from engine.cli.parsing import Commands, largest_gain, number
+from engine.cli.parsing import Commands, largest_gain
 from engine.cli.progress import progress_bar
 from engine.config import Config
 from engine.errors import InputError
@@ -89,12 +90,7 @@ def add_command(commands: Commands) -> None:
         help="after the last step, scale the bands of the audio towards those of the mel by at most G: "
         "1 only attenuates, inf has no limit",
     )
-    sampling.add_argument(
-        "--energy-min",
-        type=number,
-        metavar="E",
-        help="for PriorGrad: smallest frame energy of the training data (default: that of CKPT, if recorded)",
-    )
+    add_energy_min(sampling)
     add_execution(parser)
     add_many(parser, formats=True)
     add_messages(parser, quiet=True, json=True)

@@ -181,7 +181,7 @@ def begin_from(
     config: Config,
     threads: int,
     device: torch.device | None,
-    event: Event | None,
+    cancel: Event | None,
     progress: Progress | None = None,
 ) -> list[Item]:
     """Return items that begin from drafts: sqrt(alpha_bar) draft + sqrt(1 - alpha_bar) eps.
@@ -194,7 +194,7 @@ def begin_from(
         config: of the network.
         threads: of Griffin-Lim on a CPU.
         device: of the network's tensors; None for arrays.
-        event: stops the computation.
+        cancel: stops the computation.
         progress: called with the fraction done.
 
     Raises:
@@ -208,9 +208,9 @@ def begin_from(
         if waveforms is not None:
             waveform = on_device(waveforms[i], device)
         elif draft == GRIFFIN_LIM:
-            waveform = _by_griffin_lim(item, config, threads, device, event, reports[i])
+            waveform = _by_griffin_lim(item, config, threads, device, cancel, reports[i])
         else:
-            waveform = on_device(_by_rtisi_la(item, config, event, reports[i]), device)
+            waveform = on_device(_by_rtisi_la(item, config, cancel, reports[i]), device)
         eps = on_device(normal(item.seed, 0, 0, item.length) if item.x is None else item.x, device)
         begun.append(replace(item, x=with_noise(waveform, eps, plan)))
     return begun
@@ -228,11 +228,11 @@ def open_phases(config: Config, seed: int) -> PhaseStream:
     return PhaseStream(config.n_mels, config.sample_rate, kind=kind, fmax=fmax, seed=seed)
 
 
-def _by_rtisi_la(item: Item, config: Config, event: Event | None, progress: Progress | None) -> FloatArray:
+def _by_rtisi_la(item: Item, config: Config, cancel: Event | None, progress: Progress | None) -> FloatArray:
     phases, mel = open_phases(config, item.seed), on_device(item.mel, None)
     parts = []
     for first in range(0, mel.shape[1], PIECE):
-        stop_if_set(event)
+        stop_if_set(cancel)
         if progress is not None:
             progress(first / mel.shape[1])
         parts.append(phases.feed(mel[:, first : first + PIECE]))
@@ -244,7 +244,7 @@ def _by_griffin_lim(
     config: Config,
     threads: int,
     device: torch.device | None,
-    event: Event | None,
+    cancel: Event | None,
     progress: Progress | None,
 ) -> Any:
     settings = mel_settings(config)
@@ -252,7 +252,7 @@ def _by_griffin_lim(
     begun = count()
 
     def begin_round() -> None:
-        stop_if_set(event)
+        stop_if_set(cancel)
         if progress is not None:
             progress(next(begun) / ROUNDS)
 

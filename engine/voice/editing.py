@@ -66,7 +66,7 @@ class Editor(Loadable):
             InputError: an argument has an impossible value, or the network is a PriorGrad network.
             Cancelled: the event `cancel` was set.
         """
-        event, progress = check_callbacks(cancel, progress)
+        cancel, progress = check_callbacks(cancel, progress)
         config = self.config
         if config.prior:
             raise InputError("denoise: PriorGrad's noise is not white, which is not built; expected another network")
@@ -76,7 +76,7 @@ class Editor(Loadable):
         seeds = check_seed(seed, len(signal))
         labels = resolve_labels(config.classes, label, seeds, required=True)
         mels = check_mels_of(signal, mel, config, self._loop.torch_device, "audio")
-        return self._finish(audio, signal, mels, labels, seeds, plan, progress, event)
+        return self._finish(audio, signal, mels, labels, seeds, plan, progress, cancel)
 
     def interpolate(
         self,
@@ -113,7 +113,7 @@ class Editor(Loadable):
             InputError: an argument has an impossible value, or the network needs a mel.
             Cancelled: the event `cancel` was set.
         """
-        event, progress = check_callbacks(cancel, progress)
+        cancel, progress = check_callbacks(cancel, progress)
         if self.config.n_mels:
             raise InputError("interpolate: this network wants a mel; expected one that makes sound without")
         first, second = check_recording(a, "a"), check_recording(b, "b")
@@ -125,7 +125,7 @@ class Editor(Loadable):
         labels = resolve_labels(self.config.classes, label, seeds, required=True)
         # q is linear in x_0 and eps is the same on both sides: mixing before q is equal, at half the work.
         mixed = diffuse((1.0 - share) * first + share * second, plan.alpha_bar[0], seeds)
-        return self._finish(a, mixed, [None] * len(mixed), labels, seeds, plan, progress, event)
+        return self._finish(a, mixed, [None] * len(mixed), labels, seeds, plan, progress, cancel)
 
     def _last_steps(self, t: Any) -> Schedule:
         """Return the steps of the training schedule that remain at x_t."""
@@ -141,11 +141,11 @@ class Editor(Loadable):
         seeds: Sequence[int],
         plan: Schedule,
         progress: Progress | None,
-        event: Event | None,
+        cancel: Event | None,
     ) -> ArrayT:
         """Run the reverse process from starts [B, L] and return it in the form of the original."""
         items = [
             Item(len(x), mel, seed, x=x, label=label)
             for x, mel, seed, label in zip(starts, mels, seeds, labels, strict=True)
         ]
-        return in_form_of(original, self._loop.sample(items, plan, progress, event))
+        return in_form_of(original, self._loop.sample(items, plan, progress, cancel))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, TypeVar
 
 from engine.checkpoint import hub
-from engine.checkpoint.bundled import NAMES, Model, Reloadable, source_of
+from engine.checkpoint.bundled import NAMES, Model, source_of
 from engine.checkpoint.load import Checkpoint, load_checkpoint
 from engine.checkpoint.source import Source
 from engine.checks.arguments import check_count
@@ -26,8 +28,21 @@ _IDS = f"'owner/name', an existing folder or file, or one of {', '.join(map(repr
 LoadableT = TypeVar("LoadableT", bound="Loadable")
 
 
-class Loadable(Reloadable):
-    """A network that is built from (checkpoint, choice, threads, reason for the threads)."""
+class Loadable:
+    """A network that is built from (checkpoint, choice, threads, reason for the threads).
+
+    It is pickled as the call that loaded it, so that another process loads it anew.
+
+    Attributes:
+        origin: the call, as (function, arguments); None for a network that was built from arrays.
+    """
+
+    origin: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self.origin is None:
+            raise PicklingError("voice: expected one from engine.load, got one of arrays; load it in the other process")
+        return self.origin
 
     @classmethod
     def from_pretrained(

@@ -64,7 +64,7 @@ def match_items(
     config: Config,
     threads: int,
     device: torch.device | None,
-    event: Event | None,
+    cancel: Event | None,
     progress: Progress | None = None,
 ) -> list[Any]:
     """Return audio [L_i] per item, matched to the mel of the item, on the device of the audio.
@@ -76,13 +76,13 @@ def match_items(
         config: of the network.
         threads: threads that share an item's frames on a CPU.
         device: of the audio; None for arrays.
-        event: stops the computation.
+        cancel: stops the computation.
         progress: called with the fraction done, after every item.
 
     Raises:
         Cancelled: the event was set.
     """
-    match, stop = front_end(config, gain, device), partial(stop_if_set, event)
+    match, stop = front_end(config, gain, device), partial(stop_if_set, cancel)
     result = []
     reports = in_parts(progress, *(item.length for item in items))
     for audio, item, report in zip(audios, items, reports, strict=True):

@@ -33,11 +33,6 @@ constexpr u32 TILE = C / 8 * PLANE, MEL_TILE = BANDS / 8 * MEL_PLANE;
 constexpr u32 STEP = 2048;                   // bytes of a step of K: [2][64 outputs][8 inputs]
 constexpr int STEPS = (3 * C + BANDS) / 16;  // of K, in the convolution and the conditioner
 constexpr u32 WEIGHTS = (2 * STEPS + 8) * STEP, SLOT = (STEPS + 2) / 3 * STEP;
-#ifdef HEAD
-constexpr bool IS_LAST = true;
-#else
-constexpr bool IS_LAST = false;
-#endif
 static_assert(LAYERS <= 4 && KEPT > 0 && SHARED == TILE + MEL_TILE + 2 * SLOT, "layers, warps or shared memory");
 
 // The weights of a layer are 8 pieces: three of either half of the convolution's outputs, residual rows, skip rows.

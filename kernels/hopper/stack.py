@@ -1,4 +1,4 @@
-"""Residual layers in groups: how stack.cu divides a network, its variants, and its launches."""
+"""The variants of stack.cu, the size of its tiles, and the time of its launches."""
 
 from __future__ import annotations
 

@@ -37,8 +37,26 @@ class Kernel:
         return str(self.function.__name__)
 
     def compile(self, capability: int) -> Any:
-        """Compile for one architecture; see `compile_kernel`."""
-        return compile_kernel(self, capability)
+        """Compile for one architecture.
+
+        Pointers are declared 16-byte aligned, which `engine.kernels.device.check_tensors` enforces. Without the
+        declaration loads fall to 2 bytes.
+
+        Args:
+            capability: compute capability: 80, 86, 89, 90, ...
+
+        Returns:
+            Triton's CompiledKernel: `asm` holds "ptx" and "cubin", `metadata` holds num_warps and shared, in bytes.
+        """
+        constants = dict(self.constants)
+        types = iter(self.types)
+        signature = {name: "constexpr" if name in constants else next(types) for name in self.function.arg_names}
+        aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
+        source = ASTSource(fn=self.function, signature=signature, constexprs=constants, attrs=aligned)
+        stages = constants.get("STAGES", 1)
+        options = {"num_warps": self.warps, "num_stages": stages, "enable_fp_fusion": self.fused}
+        options["launch_pdl"] = self.dependent
+        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
 def kernel(
@@ -54,27 +72,3 @@ def kernel(
     if sorted(names) != sorted(types) or len(names) + len(constants) != len(function.arg_names):
         raise TypeError(f"{function.__name__}: expected {function.arg_names}, got {[*types, *constants]}")
     return Kernel(function, tuple(types[name] for name in names), tuple(constants.items()), warps, fused, dependent)
-
-
-def compile_kernel(kernel: Kernel, capability: int) -> Any:
-    """Compile a kernel for one architecture.
-
-    Pointers are declared 16-byte aligned, which `engine.kernels.device.check_tensors` enforces. Without the declaration
-    loads fall to 2 bytes.
-
-    Args:
-        kernel: the kernel.
-        capability: compute capability: 80, 86, 89, 90, ...
-
-    Returns:
-        Triton's CompiledKernel: `asm` holds "ptx" and "cubin", `metadata` holds num_warps and shared, in bytes.
-    """
-    constants = dict(kernel.constants)
-    types = iter(kernel.types)
-    signature = {name: "constexpr" if name in constants else next(types) for name in kernel.function.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(fn=kernel.function, signature=signature, constexprs=constants, attrs=aligned)
-    stages = constants.get("STAGES", 1)
-    options = {"num_warps": kernel.warps, "num_stages": stages, "enable_fp_fusion": kernel.fused}
-    options["launch_pdl"] = kernel.dependent
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)

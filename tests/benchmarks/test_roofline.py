@@ -149,7 +149,7 @@ def test_the_counts_of_the_groups_are_those_of_the_kernel(one_torch_thread: None
     device.isa = mma.ISA  # type: ignore[attr-defined]
     net = checks.network(device, replace(BASE, residual_layers=4), "fp16")
     buffers = checks.allocate(device, net, (90,))
-    for tensor in (buffers.rows, *buffers.h, buffers.skip, buffers.stages[-1]):
+    for tensor in (buffers.biases, *buffers.h, buffers.skip, buffers.stages[-1]):
         device.fill(tensor, torch.zeros(tensor.shape))
     launch = net.residual_stack(buffers, 0, 0)
     ptx = compile_once(kernel, 80).asm["ptx"]

@@ -130,6 +130,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, {root!r})
 from benchmarks import long_run
+from engine.cli.bench import memory
 import engine
 
 voice = engine.load({path!r}, device="cpu", threads=2)
@@ -142,11 +143,11 @@ with tempfile.TemporaryDirectory() as folder:
     if {whole}:
         mel = np.load(Path(folder) / "mel.npy")
         voice.vocode(mel[:, :100], schedule=[0.1])
-        before = long_run.resident()
-        long_run.reset_peak()
+        before = memory.resident()
+        memory.reset_peak()
         audio = voice.vocode(mel, schedule=[0.1])
         assert len(audio) == frames * voice.hop
-        print(long_run.resident("VmHWM") - before - audio.nbytes)
+        print(memory.peak() - before - audio.nbytes)
     else:
         voice.vocode(np.zeros((8, 100), np.float32), schedule=[0.1])
         figures = long_run.run(voice, Path(folder) / "mel.npy", Path(folder) / "out.wav", schedule=[0.1])

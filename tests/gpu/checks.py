@@ -153,7 +153,7 @@ def residual_block(device: Any, config: Config, precision: str, lengths: Sequenc
     """Check `residual_block` of one layer."""
     net, w, prefix = network(device, config, precision), exact(config), f"residual_layers.{layer}"
     buffers, C, padded = allocate(device, net, lengths), config.residual_channels, net.channels
-    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.rows))
+    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.biases))
     h = fill_rows(device, buffers.h[layer % 2], lengths)
     skip = fill_rows(device, buffers.skip, lengths)
     conditioner: list[Any] = [None] * len(lengths)
@@ -190,7 +190,7 @@ def residual_stack(
     net, w = network(device, config, precision), exact(config)
     net.pairs = pairs
     buffers, C, bands = allocate(device, net, lengths), config.residual_channels, config.n_mels
-    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.rows))
+    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.biases))
     chosen = list(range(len(net.groups)))[groups]
     before, after = chosen[0] % 2, (chosen[-1] + 1) % 2
     h = [row[:, :C] for row in fill_rows(device, buffers.h[before], lengths)]
@@ -307,7 +307,7 @@ def step_in_groups(
     net, w, bands = network(device, config, precision), exact(config), config.n_mels
     net.pairs = pairs
     buffers = allocate(device, net, lengths, read_noise)
-    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.rows))
+    run(device, net.fold_steps(device.tensor(sinusoids(config, (T,)), "fp32"), buffers.biases))
     a, b, limit, noise_step = 1.02, -0.35, 0.9, 3
     items = [(2**64 - 1 - item, 4096 * item, length) for item, length in enumerate(lengths)]
     device.fill(buffers.terms[0], torch.tensor([a, b, sigma, limit]))

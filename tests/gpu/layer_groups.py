@@ -42,7 +42,7 @@ def noise_is_right(device):
         (buffers.noise_steps[0], [5] * 4),
         (buffers.seeds, [seed - 2**64 if seed >= 2**63 else seed for seed in seeds]),
         (buffers.begins, begins),
-        (buffers.rows[0], torch.zeros(buffers.rows[0].shape)),
+        (buffers.biases[0], torch.zeros(buffers.biases[0].shape)),
     ):
         device.fill(tensor, values)
     for tensor in (buffers.x[..., None], buffers.stages[-1]):

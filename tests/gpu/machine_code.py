@@ -16,7 +16,6 @@ import triton
 from engine.config import Config
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.launch import GRAIN, Call, Launch
-from engine.sampling.gpu.plan import conditioner_launches, step_launches
 from tests.gpu.devices import HostDevice, compile_once
 from tests.support.networks import random_network
 
@@ -120,8 +119,8 @@ def kernels_of(config: Config, precision: str, capability: int, isa: str | None 
     launches = [
         net.initial_noise(buffers.x, buffers.seeds, buffers.begins, buffers.lengths),
         *net.fold_steps(device.empty((1, 128), "fp32"), rows),
-        *conditioner_launches(net, buffers),
-        *step_launches(net, buffers, 1),
+        *net.condition(buffers),
+        *net.step(buffers, 0),
     ]
     for launch in launches:
         device.bind(launch)

@@ -233,7 +233,7 @@ def test_a_plan_is_captured_once_and_reads_new_inputs(device):
     captured = device.captured
     device.bind = None  # nothing is compiled or bound after this
     full = build_schedule(TINY, schedule=[1e-4, 1e-3, 0.01, 0.05, 0.2, 0.4])
-    loop._rows.cache_clear()
+    loop._biases.cache_clear()
     with pytest.raises(TypeError):  # except for the tables of a new schedule
         loop.sample(items, full)
     del device.bind

@@ -13,7 +13,7 @@ from engine.config import BASE
 from engine.kernels import device as gpu_device
 from engine.kernels.gpu import GpuNetwork
 from engine.kernels.launch import Launch
-from engine.kernels.triton import build
+from engine.kernels.triton.build import Kernel
 from engine.sampling.gpu.plan import Plan, Shape
 from engine.sampling.gpu.staging import Rows
 from tests.gpu.machine_code import kernels_of
@@ -67,7 +67,7 @@ def device(calls, monkeypatch):
 
     compiled = []
     monkeypatch.setattr(
-        build, "compile_kernel", lambda kernel, capability: compiled.append((kernel, capability)) or Compiled()
+        Kernel, "compile", lambda kernel, capability: compiled.append((kernel, capability)) or Compiled()
     )
     simulated.compiled = compiled
     return simulated

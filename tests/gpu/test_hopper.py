@@ -105,7 +105,7 @@ def output_of(width, pairs):
     buffers = checks.allocate(device, net, (length,))
     for tensor in (buffers.h[0], buffers.stages[-1]):
         checks.fill_rows(device, tensor, (length,))
-    device.fill(buffers.rows[0], checks.random(*buffers.rows[0].shape))
+    device.fill(buffers.biases[0], checks.random(*buffers.biases[0].shape))
     checks.run(device, net.residual_stack(buffers, 0, 0))
     return [tensor[0, :length].numpy().tobytes() for tensor in (buffers.h[1], buffers.skip)]
 

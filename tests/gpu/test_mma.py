@@ -116,7 +116,7 @@ def launch_of_the_first_group(device, config=TEN, length=100):
     buffers = checks.allocate(device, net, (length,))
     for tensor in (buffers.h[0], buffers.skip, buffers.stages[-1]):
         checks.fill_rows(device, tensor, (length,))
-    device.fill(buffers.rows[0], checks.random(*buffers.rows[0].shape))
+    device.fill(buffers.biases[0], checks.random(*buffers.biases[0].shape))
     return net.residual_stack(buffers, 0, 0), (buffers.h[1], buffers.skip)
 
 

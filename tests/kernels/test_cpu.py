@@ -428,7 +428,7 @@ def test_a_network_checks_its_arrays():
         cpu.CpuNetwork(SMALL, weights(SMALL), "sse9", "fp32")
     with pytest.raises(ValueError, match="precision: expected one that tier 'generic' has, got bf16"):
         cpu.CpuNetwork(SMALL, weights(SMALL), "generic", "bf16")
-    arrays = cpu._arrays(SMALL, weights(SMALL))
+    arrays = cpu._arrays(SMALL, weights(SMALL), SMALL.residual_channels)
     build(arrays)
     for name, array in arrays.items():
         with pytest.raises(ValueError, match=f"{name}: |input_weight: "):

@@ -69,7 +69,7 @@ DIFFWAVE_INLINE void gated_convolution(const QuantizedBlock<E>& op, const Quanti
   accumulate<2, C>(acc, tile.past8, channels, weight, channels);
   accumulate<2, C>(acc, tile.present8, channels, weight + tap, channels);
   accumulate<2, C>(acc, tile.future8, channels, weight + 2 * tap, channels);
-  store_gated_panel(tile.gated8, channels, panel, acc, op.dilated_scale + first, *op.gate);
+  store_gated_panel(tile.gated8, channels, panel, acc, op.gate_scale + first, *op.gate);
 }
 
 // Loads a panel of the skip sum (int32) before this layer: from sum_start in the first layer.
@@ -92,7 +92,7 @@ template <int C, class E>
 DIFFWAVE_INLINE void unquantized_projection(const QuantizedBlock<E>& op, const QuantizedTileRows<E>& tile, int panel) {
   const int channels = C ? C : op.channels, c = panel * kWidth;
   const E* weight = op.projection + static_cast<int64_t>(panel) * 2 * kWidth * channels;
-  const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+  const Vec root = broadcast(kRootHalf), bias = load(op.residual_bias + c);
   Vec acc[kRows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
@@ -124,7 +124,7 @@ DIFFWAVE_INLINE void projection(const QuantizedBlock<E>& op, const QuantizedTile
   }
   accumulate<2, C, kGatedRows>(acc, const_cast<const uint8_t*>(tile.gated8), channels, weight, channels);
   keep_in_registers(acc);
-  const Vec root = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
+  const Vec root = broadcast(kRootHalf), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const int64_t row = r * static_cast<int64_t>(channels);

@@ -97,7 +97,7 @@ struct TilesBf16 {
 
   static void finish_panel(const Block& op, const TileRows<E>& tile, int panel, const float (&sums)[kRows][2][kWidth]) {
     const int c = panel * kWidth;
-    const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+    const Vec root = broadcast(kRootHalf), bias = load(op.residual_bias + c);
     for (int r = 0; r < kRows; ++r) {
       const int64_t row = r * static_cast<int64_t>(op.channels) + c;
       store(tile.y + row, load(sums[r][0]) + fma(load(tile.present + row), root, bias));
@@ -114,7 +114,7 @@ struct TilesUnquantized : TilesBf16<E> {
   static void finish_panel(const Block& op, const QuantizedTileRows<E>& tile, int panel,
                            const float (&sums)[kRows][2][kWidth]) {
     const int c = panel * kWidth;
-    const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c), y_scale = broadcast(op.y_scale);
+    const Vec root = broadcast(kRootHalf), bias = load(op.residual_bias + c), y_scale = broadcast(op.y_scale);
     for (int r = 0; r < kRows; ++r) {
       const int64_t row = r * static_cast<int64_t>(op.channels);
       const Vec y = load(sums[r][0]) + fma(load(tile.present + row + c), root, bias);
@@ -145,7 +145,7 @@ struct TilesInt8 {
   static void gate_panel(const Block& op, const Rows8& tile, int panel, const int32_t (&sums)[kRows][2][kWidth]) {
     const int64_t channels = op.channels, first = panel * int64_t{2} * kWidth;
     const VecInt start0 = load(op.dilated_start + first), start1 = load(op.dilated_start + first + kWidth);
-    const Vec scale0 = load(op.dilated_scale + first), scale1 = load(op.dilated_scale + first + kWidth);
+    const Vec scale0 = load(op.gate_scale + first), scale1 = load(op.gate_scale + first + kWidth);
     for (int r = 0; r < kRows; r += kGatedRows) {
       Vec sigmoid[kGatedRows], tanh[kGatedRows];
       for (int i = 0; i < kGatedRows; ++i) {
@@ -165,7 +165,7 @@ struct TilesInt8 {
   static void finish_panel(const Block& op, const Rows8& tile, int panel, const int32_t (&sums)[kRows][2][kWidth]) {
     const int c = panel * kWidth;
     const VecInt start = load(op.residual_start + c);
-    const Vec root = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
+    const Vec root = broadcast(kRootHalf), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
     const Vec y_scale = broadcast(op.y_scale);
     for (int r = 0; r < kRows; ++r) {
       const int64_t row = r * static_cast<int64_t>(op.channels);

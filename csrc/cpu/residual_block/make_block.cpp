@@ -34,7 +34,7 @@ QuantizedBlock<E> make_block(const Network<E>& network, size_t layer, const Bloc
   block.dilated16 = int8_layer.dilated16;
   block.projection16 = int8_layer.projection16;
   block.dilated_start = memory.input.step_row8;
-  block.dilated_scale = int8_layer.gate_scale;
+  block.gate_scale = int8_layer.gate_scale;
   block.projection_scale = int8_layer.projection_scale;
   block.residual_start = int8_layer.residual_correction;
   block.sum_start = first ? network.sum_start : nullptr;

@@ -60,7 +60,7 @@ struct WinogradFp32 {
                                       int panel, int half) {
     const int channels = C ? C : op.channels, c = panel * kWidth;
     const float* weight = op.projection + static_cast<int64_t>(panel) * 2 * kWidth * channels;
-    const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+    const Vec root = broadcast(kRootHalf), bias = load(op.residual_bias + c);
     Vec acc[kRows][2];
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {

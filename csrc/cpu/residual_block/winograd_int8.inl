@@ -1,27 +1,6 @@
 // The policies of winograd.inl for int8 networks: WinogradUnquantized for layers whose input stays fp32, WinogradInt8
 // for quantized layers on tiers that multiply int8 as int16 (AVX2).
 
-// Gated rows hold sigmoid * tanh in 127 parts plus 128: as uint8 like in direct_int8.inl, or as int16 on tiers that
-// multiply int16.
-template <bool int16>
-struct Gated {
-  using Type = uint8_t;
-  static constexpr int kRowsTogether = kGatedRows;
-  template <class Block>
-  static const int8_t* projection(const Block& op) {
-    return op.projection8;
-  }
-};
-template <>
-struct Gated<true> {
-  using Type = int16_t;
-  static constexpr int kRowsTogether = 1;
-  template <class Block>
-  static const int16_t* projection(const Block& op) {
-    return op.projection16;
-  }
-};
-
 // The quantized row that belongs to a row of values. Both rings have the same shape.
 template <class E>
 DIFFWAVE_INLINE uint8_t* int8_row(const Ring<uint8_t>& quantized, const Ring<E>& values, const E* row) {
@@ -36,33 +15,6 @@ DIFFWAVE_INLINE void store_y(const QuantizedBlock<E>& op, const Scratch& scratch
   if (!op.y8.rows) return;
   uint8_t* const y8 = row.needed[half] ? int8_row(op.y8, op.y, row.y[half]) : scratch.discarded8;
   store(y8 + c, y * broadcast(op.y_scale));
-}
-
-// Projects int8 gated rows to y and the skip sum: one panel, the register tile of pairs from `first` on.
-template <int C, class E, class Scratch, class Pair>
-DIFFWAVE_INLINE void project_gated(const QuantizedBlock<E>& op, const Scratch& scratch, const Pair* pairs,
-                                   int64_t first, int panel, int half) {
-  using Rows = Gated<kInt16Products>;
-  const int channels = C ? C : op.channels, c = panel * kWidth;
-  const auto weight = Rows::projection(op) + static_cast<int64_t>(panel) * 2 * kWidth * channels;
-  const typename Rows::Type* gated = scratch.gated[half] + first * channels;
-  const VecInt start = load(op.residual_start + c);
-  VecInt acc[kRows][2];
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    acc[r][0] = start;
-    acc[r][1] = load_sum(op, pairs[first + r].skip[half], c);
-  }
-  accumulate<2, C, Rows::kRowsTogether>(acc, gated, channels, weight, channels);
-  keep_in_registers(acc);
-  const Vec root = broadcast(0.70710678f), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    const Pair& row = pairs[first + r];
-    const Vec y = fma(to_float(acc[r][0]), scale, fma(load(row.x[1 + half] + c), root, bias));
-    store_y(op, scratch, row, half, c, y);
-    store_sum(op, row.skip[half], c, acc[r][1]);
-  }
 }
 
 template <class E, class Conditioner>
@@ -88,7 +40,7 @@ struct WinogradUnquantized : WinogradFp32 {
                                       int panel, int half) {
     const int channels = C ? C : op.channels, c = panel * kWidth;
     const float* weight = op.projection + static_cast<int64_t>(panel) * 2 * kWidth * channels;
-    const Vec root = broadcast(0.70710678f), bias = load(op.residual_bias + c);
+    const Vec root = broadcast(kRootHalf), bias = load(op.residual_bias + c);
     Vec acc[kRows][2];
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -114,7 +66,8 @@ struct WinogradUnquantized : WinogradFp32 {
 
 // A quantized layer on tiers that multiply int16. The transformed inputs (sums and differences of uint8) and the
 // transformed weights (sums of int8) fit int16. The weights of m2 and m3 are stored without the factor 1/2; m2 + m3 and
-// m2 - m3, which are even, are halved instead. The sums are therefore bit-identical to those of direct_int8.inl.
+// m2 - m3, which are even, are halved instead. The sums are therefore bit-identical to those of direct_int8.inl. Gated
+// rows hold the same values as there, sigmoid * tanh in 127 parts plus 128, but as int16.
 template <class E>
 struct WinogradInt8 {
   using Block = QuantizedBlock<E>;
@@ -156,13 +109,31 @@ struct WinogradInt8 {
       }
     }
     add_product<C>(acc, op.dilated16, scratch.transformed, channels, first, panel, half == 0 ? 0 : 3);
-    store_gated_panel(scratch.gated[half] + first * channels, channels, panel, acc, op.dilated_scale + c, *op.gate);
+    store_gated_panel(scratch.gated[half] + first * channels, channels, panel, acc, op.gate_scale + c, *op.gate);
   }
 
   template <int C>
   DIFFWAVE_INLINE void projected_half(const Block& op, const Scratch& scratch, const Pair* pairs, int64_t first,
                                       int panel, int half) {
-    project_gated<C>(op, scratch, pairs, first, panel, half);
+    const int channels = C ? C : op.channels, c = panel * kWidth;
+    const int16_t* weight = op.projection16 + static_cast<int64_t>(panel) * 2 * kWidth * channels;
+    const VecInt start = load(op.residual_start + c);
+    VecInt acc[kRows][2];
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      acc[r][0] = start;
+      acc[r][1] = load_sum(op, pairs[first + r].skip[half], c);
+    }
+    accumulate<2, C>(acc, scratch.gated[half] + first * channels, channels, weight, channels);
+    keep_in_registers(acc);
+    const Vec root = broadcast(kRootHalf), scale = load(op.projection_scale + c), bias = load(op.residual_bias + c);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const Pair& row = pairs[first + r];
+      const Vec y = fma(to_float(acc[r][0]), scale, fma(load(row.x[1 + half] + c), root, bias));
+      store_y(op, scratch, row, half, c, y);
+      store_sum(op, row.skip[half], c, acc[r][1]);
+    }
   }
 
   static void finish(const Block& op, const Pair& pair, int half, int64_t length) {

@@ -16,7 +16,7 @@ from engine.diffusion.embedding import step_biases
 from engine.diffusion.schedule import Schedule, noise_terms, update_terms
 from engine.sampling.cpu import pipeline
 from engine.sampling.cpu.pipeline import WORKING_MEMORY, Steps, steps_of
-from engine.sampling.cpu.window import Window
+from engine.sampling.cpu.window import CpuWindow
 from engine.sampling.item import Event, Item, Progress, in_parts
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class CpuLoop:
         """Evaluate the network once at the items' x and step t of the training scale; return eps [L_i] per item."""
         d = self._step_biases((t,))
         step = steps_of(noise_terms(self._network.config, t), d, clamp=False)
-        eps = _rows([item.length for item in items])
+        eps = _empty_audio([item.length for item in items])
 
         def evaluate(i: int, threads: int, report: Progress | None) -> None:
             eps[i][:] = pipeline.predict_noise(self._network, items[i], step, threads)
@@ -78,7 +78,7 @@ class CpuLoop:
             Cancelled: the event was set.
         """
         steps = self._steps(schedule)
-        audio = _rows([item.length for item in items])
+        audio = _empty_audio([item.length for item in items])
 
         def run(i: int, threads: int, report: Progress | None) -> None:
             pipeline.sample(self._network, items[i], steps, threads, audio[i], report, cancel)
@@ -91,11 +91,11 @@ class CpuLoop:
 
     def open_window(
         self, schedule: Schedule, seed: int, energy_min: float | None, *, streams: int = 1, chunk: int | None = None
-    ) -> Window:
+    ) -> CpuWindow:
         """Return the window of a stream, one of `streams` that share the threads; it needs no `chunk`."""
         steps, threads = self._steps(schedule), max(1, self._threads // streams)
         count = pipeline.steps_per_sweep(self._network, len(steps), threads, None, at_once=True)
-        return Window(pipeline.start_pipeline(self._network, steps, threads, seed, None, count), seed, energy_min)
+        return CpuWindow(pipeline.start_pipeline(self._network, steps, threads, seed, None, count), seed, energy_min)
 
     def _run_items(self, items: Sequence[Item], steps: int, work: Work, progress: Progress | None = None) -> None:
         """Process every item: short items side by side, the others with all threads."""
@@ -157,7 +157,7 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[[int], int], items: Sequenc
     return futures
 
 
-def _rows(lengths: Sequence[int]) -> list[FloatArray]:
+def _empty_audio(lengths: Sequence[int]) -> list[FloatArray]:
     """Return uninitialised audio; the rows of one array where the lengths are equal."""
     if len(set(lengths)) == 1:
         return list(np.empty((len(lengths), lengths[0]), np.float32))

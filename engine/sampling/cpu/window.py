@@ -11,7 +11,7 @@ from engine.diffusion.prior import energy_std
 from engine.sampling.cpu.pipeline import StepPipeline
 
 
-class Window:
+class CpuWindow:
     """The part of x, of the mel and of the noise's deviation that the next tiles of a pipeline read.
 
     It is the `engine.sampling.loops.StreamWindow` of a CPU.

@@ -14,8 +14,7 @@ from engine.diffusion.schedule import Schedule
 from engine.kernels.launch import GRAIN
 from engine.sampling.gpu.plan import STEPS, Plan, PlanCache, Shape, size_of
 from engine.sampling.gpu.staging import Rows
-from engine.sampling.gpu.stream import Ticks
-from engine.sampling.gpu.stream import Window as StreamWindow
+from engine.sampling.gpu.stream import GpuWindow, Ticks
 from engine.sampling.gpu.tables import Table, fold_label, fold_steps, noise_table, sampling_table
 from engine.sampling.gpu.windows import Window, cut, pack, padded_items, padded_length
 from engine.sampling.item import Event, Item, Progress, stop_if_set
@@ -48,8 +47,8 @@ class GpuLoop:
         self._device = network.device
         self._budget = plan_bytes // network.bytes_per_sample()
         # Cached methods would refer to their own object: the weights would live until the cyclic collector runs.
-        self._rows = lru_cache(maxsize=8)(partial(fold_steps, network))
-        self._rows_of = lru_cache(maxsize=4)(partial(fold_label, network, self._rows))
+        self._biases = lru_cache(maxsize=8)(partial(fold_steps, network))
+        self._label_biases = lru_cache(maxsize=4)(partial(fold_label, network, self._biases))
         self._table = lru_cache(maxsize=32)(partial(sampling_table, network.config))
         self._noise_table = lru_cache(maxsize=64)(partial(noise_table, network.config))
 
@@ -108,7 +107,7 @@ class GpuLoop:
             plan.bounds.request(mels.source)
             mel, x = plan.views(count, frames, mels.form == "single")
             self._device.clip(mels.source, kind_limits(kind), mel)
-            plan.load((0, len(schedule)), self._rows(table.t))
+            plan.load((0, len(schedule)), self._biases(table.t))
             plan.send(Rows(seeds, [0] * count, [length] * count), table.terms, 0)
             plan.run(len(schedule), start=True, prepare=True)
             audio = x.clone()
@@ -118,9 +117,9 @@ class GpuLoop:
 
     def open_window(
         self, schedule: Schedule, seed: int, energy_min: float | None, *, streams: int = 1, chunk: int | None = None
-    ) -> StreamWindow:
+    ) -> GpuWindow:
         """Return the window of a stream; streams share batches without being counted (`streams`)."""
-        return StreamWindow(self, self._network.config, schedule, seed, energy_min, chunk)
+        return GpuWindow(self, self._network.config, schedule, seed, energy_min, chunk)
 
     def sample_parts(self, items: Sequence[Item], begins: Sequence[int], schedule: Schedule) -> list[Any]:
         """Run the reverse process over parts of longer utterances and return their audio [L_i] on the device.
@@ -207,7 +206,7 @@ class GpuLoop:
         own_noise = any(items[window.item].noise is not None for window in batch)
         shape = Shape(padded_items(len(batch)), padded_length(batch[0].length, GRAIN), own_noise)
         label = items[batch[0].item].label
-        table_rows = self._rows(table.t) if label is None else self._rows_of(table.t, label)
+        biases = self._biases(table.t) if label is None else self._label_biases(table.t, label)
         rows = Rows(
             [items[window.item].seed for window in batch],
             [origins[window.item] + window.begin for window in batch],
@@ -220,7 +219,7 @@ class GpuLoop:
                     self._device.mark().synchronize()
                     stop_if_set(cancel)
                 is_first = (first, last) == groups[0]
-                plan.load((first, last), table_rows)
+                plan.load((first, last), biases)
                 plan.send(rows, table.terms[first:last], first)
                 if own_noise:
                     self._fill_noise(plan, batch, items, first, last)

@@ -63,8 +63,9 @@ class Plan:
         self.views = lru_cache(maxsize=16)(partial(_views_of, self.buffers, network.config.hop))
         self._ring = Ring(self._device, self.buffers.block, shape.items, STEPS)
         self._start = list(self._start_calls(network))
-        self._conditioner = [self._device.bind(launch) for launch in conditioner_launches(network, self.buffers)]
-        self._steps = [self._device.bind(launch) for launch in step_launches(network, self.buffers, STEPS)]
+        self._conditioner = [self._device.bind(launch) for launch in network.condition(self.buffers)]
+        steps = (launch for step in range(STEPS) for launch in network.step(self.buffers, step))
+        self._steps = [self._device.bind(launch) for launch in steps]
         self._graphs: dict[tuple[bool, bool, int], Callable[[], None]] = {}
         self._loaded: tuple[tuple[int, int], Any] = (0, 0), None
         # Run once outside a capture, on items without samples: this loads the kernels, which a capture must not.
@@ -72,14 +73,14 @@ class Plan:
         for call in (*self._start, *self._conditioner, *self._steps):
             call()
 
-    def load(self, part: tuple[int, int], rows: Any) -> None:
-        """Copy steps [first, last) of rows [S,N,7C] into buffers.rows, unless they are there."""
-        if self._loaded[0] == part and self._loaded[1] is rows:
+    def load(self, part: tuple[int, int], biases: Any) -> None:
+        """Copy steps [first, last) of biases [S,N,7C] into buffers.biases, unless they are there."""
+        if self._loaded[0] == part and self._loaded[1] is biases:
             return
         first, last = part
         self._loaded = (0, 0), None  # in case the copy is interrupted
-        self.buffers.rows[: last - first].copy_(rows[first:last])
-        self._loaded = part, rows
+        self.buffers.biases[: last - first].copy_(biases[first:last])
+        self._loaded = part, biases
 
     def send(self, rows: Rows, terms: FloatArray, first: int) -> None:
         """Enqueue the copy of the small inputs of the next steps; see `Ring.send`."""
@@ -115,17 +116,6 @@ def _views_of(buffers: Any, hop: int, items: int, frames: int, is_single: bool) 
 def size_of(network: GpuNetwork, shape: Shape) -> int:
     """Return the bytes of a plan's buffers."""
     return int((network.bytes_per_sample() + 4 * STEPS * shape.own_noise) * shape.items * shape.capacity)
-
-
-def conditioner_launches(network: GpuNetwork, buffers: Any) -> Iterator[Any]:
-    """Yield the launches before the first step, from the mel to what the layers read of it."""
-    yield from network.condition(buffers)
-
-
-def step_launches(network: GpuNetwork, buffers: Any, steps: int) -> Iterator[Any]:
-    """Yield the launches of the reverse process (paper, algorithm 2), noisiest step first."""
-    for step in range(steps):
-        yield from network.step(buffers, step)
 
 
 class PlanCache:

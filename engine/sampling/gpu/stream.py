@@ -88,7 +88,7 @@ class Ticks:
             tick.audio = part
 
 
-class Window:
+class GpuWindow:
     """The mel and the deviations of the noise around the samples of a stream that are computed next.
 
     It is the `engine.sampling.loops.StreamWindow` of a GPU.

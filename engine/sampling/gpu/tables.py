@@ -48,22 +48,22 @@ def _table(t: tuple[float, ...], terms: npt.NDArray[np.float64], limit: float) -
 
 
 def fold_steps(network: GpuNetwork, t: tuple[float, ...]) -> Any:
-    """Return rows [S, N, 7C] for all S, as the plan's buffer of this name takes them."""
+    """Return the biases [S, N, 7C] of all S steps, of which a plan's buffer takes some at a time."""
     device, config = network.device, network.config
     table = device.tensor(sinusoids(config, t), "fp32")
-    rows = device.empty((len(t), config.residual_layers, 7 * network.channels), "fp32")
-    calls: list[Callable[[], None]] = [device.bind(launch) for launch in network.fold_steps(table, rows)]
+    biases = device.empty((len(t), config.residual_layers, 7 * network.channels), "fp32")
+    calls: list[Callable[[], None]] = [device.bind(launch) for launch in network.fold_steps(table, biases)]
     for call in calls:
         call()
-    device.mark().synchronize()  # the rows are cached, and other streams will read them
-    return rows
+    device.mark().synchronize()  # they are cached, and other streams will read them
+    return biases
 
 
 def fold_label(
-    network: GpuNetwork, rows_of: Callable[[tuple[float, ...]], Any], t: tuple[float, ...], label: int
+    network: GpuNetwork, biases_of: Callable[[tuple[float, ...]], Any], t: tuple[float, ...], label: int
 ) -> Any:
-    """Return the rows of `fold_steps` with a class's conditioner added."""
-    rows = rows_of(t).clone()
-    network.add_label(rows, label)
+    """Return the biases of `fold_steps` with a class's conditioner added."""
+    biases = biases_of(t).clone()
+    network.add_label(biases, label)
     network.device.mark().synchronize()
-    return rows
+    return biases

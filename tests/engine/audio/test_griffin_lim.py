@@ -13,8 +13,9 @@ import engine
 from engine.audio.filterbank import filter_bank
 from engine.audio.griffin_lim import griffin_lim
 from engine.audio.mel_inversion import BLOCK as COLUMNS
-from engine.audio.mel_inversion import Triangles, bank_and_bands, magnitudes
+from engine.audio.mel_inversion import Triangles, bands_of, magnitudes
 from engine.audio.overlap import BLOCK, Array, blocks_of, shared_by, spectrum, waveform
+from engine.audio.spectrogram import bank_of
 from engine.checks.arrays import FloatArray
 from tests.support.tolerances import TOLERANCES, relative_error
 
@@ -67,7 +68,7 @@ def test_an_exception_between_rounds_ends_the_threads() -> None:
 @pytest.mark.parametrize("frames", [1, COLUMNS, COLUMNS + 1])
 def test_magnitudes_have_the_bands_of_the_mel(frames: int) -> None:
     mel = a_mel(frames, seed=1)
-    bank, bands = bank_and_bands(mel, RATE)
+    bank, bands = bank_of("lmnt", RATE, len(mel), None, None), bands_of(mel, "lmnt")
     sizes = magnitudes(mel, RATE)
     assert (sizes >= 0).all()
     assert relative_error(bank @ sizes, bands) < TOLERANCES["mel_inversion"]

@@ -107,8 +107,8 @@ class Fragile:
         self.values = values
 
 
-def test_rows_are_copied_again_after_an_interruption() -> None:
-    buffers = SimpleNamespace(rows=Fragile(), lengths=SimpleNamespace(zero_=lambda: None), scale=None, block=None)
+def test_biases_are_copied_again_after_an_interruption() -> None:
+    buffers = SimpleNamespace(biases=Fragile(), lengths=SimpleNamespace(zero_=lambda: None), scale=None, block=None)
     buffers.x = buffers.seeds = buffers.begins = None
     device = SimpleNamespace(
         bind=lambda launch: launch,
@@ -126,12 +126,12 @@ def test_rows_are_copied_again_after_an_interruption() -> None:
     )
     loaded, (first, other) = Plan(network, shape(100)), ([1.0], [2.0])
     loaded.load((0, 1), first)
-    buffers.rows.broken = True
+    buffers.biases.broken = True
     with pytest.raises(KeyboardInterrupt):
         loaded.load((0, 1), other)
-    buffers.rows.broken = False
+    buffers.biases.broken = False
     loaded.load((0, 1), first)
-    assert buffers.rows.values == [1.0]
+    assert buffers.biases.values == [1.0]
 
 
 def test_a_failure_returns_the_plan(network: Any, log: list[str]) -> None:

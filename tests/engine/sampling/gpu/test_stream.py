@@ -19,7 +19,7 @@ from engine import Cancelled, InputError, Voice
 from engine.checkpoint.load import Checkpoint, save_checkpoint
 from engine.config import BASE
 from engine.diffusion.schedule import Schedule, build_schedule
-from engine.sampling.gpu.stream import Tick, Ticks, Window
+from engine.sampling.gpu.stream import GpuWindow, Tick, Ticks
 from engine.sampling.item import Item
 from tests.gpu.devices import SilentDevice, install
 from tests.support.networks import random_network
@@ -106,7 +106,7 @@ def test_base_in_six_steps_computes_parts_of_two_seconds() -> None:
     """The figures of docs/streaming.md: the first audio after 1.7 s of mel, the parts, and the windows of chunks."""
     loop, sizes = Sampler(0), {}
     for chunk in (None, 1024):
-        window = Window(loop, BASE, build_schedule(BASE, 6), 0, None, chunk)
+        window = GpuWindow(loop, BASE, build_schedule(BASE, 6), 0, None, chunk)
         parts, frames, first = [], 0, None
         while len(parts) < 40 and frames < 600:
             window.add(np.zeros((80, 1), np.float32))
