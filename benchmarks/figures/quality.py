@@ -265,13 +265,13 @@ def samples(rows: Sequence[Row]) -> str:
     return table(("clip", "PESQ-WB", "STOI", "mel error"), cells)
 
 
-def accuracy(judge: str, temperature: float | None = None) -> str:
+def accuracy(judge: str, temperature: float = 0.9) -> str:
     """Return the share of the bundled digits that a judge hears as their label, in percent: "94".
 
     Args:
         judge: "accuracy" for the network, "accuracy_svm", or "accuracy_worse" for the worse of both.
-        temperature: of the noise, None for 1.
+        temperature: of the noise, by default that of the bundled network.
     """
-    end = "" if temperature is None else f", temperature {temperature:g}"
-    [row] = [row for row in load("digits")["rows"] if row["name"] == f"digits, steps full, guidance 2{end}"]
+    name = f"digits, steps full, guidance 2, temperature {temperature:g}"
+    [row] = [row for row in load("digits")["rows"] if row["name"] == name]
     return f"{100 * row[judge]:.0f}"

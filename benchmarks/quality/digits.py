@@ -169,7 +169,7 @@ def loaded(model: str) -> engine.Voice:
 
 
 def generated(
-    voice: engine.Voice, count: int, steps: int | str, guidance: float | None, temperature: float = 1.0
+    voice: engine.Voice, count: int, steps: int | str, guidance: float | None, temperature: float | None = None
 ) -> tuple[FloatArray, Labels | None]:
     """Generate clips of each digit, or ten times as many of an unconditional network.
 
@@ -217,7 +217,9 @@ def main() -> None:
     parser.add_argument(
         "--guidance", nargs="+", type=float, metavar="W", help="a row for each (default: the network's own)"
     )
-    parser.add_argument("--temperature", nargs="+", type=float, default=[1.0], metavar="T", help="a row for each")
+    parser.add_argument(
+        "--temperature", nargs="+", type=float, metavar="T", help="a row for each (default: the network's own)"
+    )
     parser.add_argument("--results", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     if not options.data.is_dir():
@@ -232,10 +234,10 @@ def main() -> None:
     for name in options.model:
         voice = loaded(name)
         for guidance in (voice.config.classes and options.guidance) or [None]:
-            for temperature in options.temperature:
+            for temperature in options.temperature or [None]:
                 clips, labels = generated(voice, options.count, steps, guidance, temperature)
                 suffix = "" if guidance is None else f", guidance {guidance:g}"
-                suffix += "" if temperature == 1.0 else f", temperature {temperature:g}"
+                suffix += "" if temperature is None else f", temperature {temperature:g}"
                 rows.append(figures(f"{Path(name).stem}, steps {steps}{suffix}", clips, labels, reference))
     print(f"{table(rows)}\n\n{table_of_disagreements(rows)}")
     if options.results:
