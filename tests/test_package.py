@@ -151,6 +151,15 @@ def test_the_wheel_has_the_packages_and_nothing_else(files: list[str], wheel: Pa
     assert {"engine/py.typed", "engine/kernels/_native.pyi", "engine/kernels/hopper/stack.cu"} <= names
 
 
+def test_a_module_of_an_older_version_is_not_packed(unpacked: Path, compiler: str, tmp_path: Path) -> None:
+    """The build copies into build/lib, packs whatever lies there, and leaves it for the next build."""
+    source = shutil.copytree(unpacked, tmp_path / "source", ignore=shutil.ignore_patterns("build", "dist"))
+    names = names_in(built(source, compiler))
+    [lib] = (source / "build").glob("lib*")
+    (lib / "engine" / "removed.py").touch()
+    assert names_in(built(source, compiler)) == names
+
+
 def test_the_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
