@@ -202,6 +202,7 @@ def test_an_editable_install_uses_the_checkout(
     [editable] = (folder / "dist").iterdir()
     install(environment, editable)
     package, kernels, native = run([environment, "-c", VOCODE], tmp_path).splitlines()
+    assert run([environment, "-c", VOCODE], folder).splitlines()[0] == package  # as the pages do
     assert Path(package) == folder / "engine" / "__init__.py"
     assert Path(kernels).resolve() == folder / "kernels" / "__init__.py"
     assert Path(native).resolve().parent == folder / "kernels"
