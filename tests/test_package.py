@@ -174,6 +174,16 @@ def test_the_metadata(wheel: Path) -> None:
     assert not [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]
 
 
+def test_the_wheel_names_the_license_of_its_weights(wheel: Path) -> None:
+    """CC BY-SA 4.0, section 3(a)(1)(C): the text of the license, or its address, is given with the material."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        assert "\nLicense-Expression: Apache-2.0 AND CC-BY-SA-4.0\n" in archive.read(name).decode()
+        card = archive.read("engine/assets/DIGITS_CARD.md").decode()
+    assert "https://creativecommons.org/licenses/by-sa/4.0/" in card
+    assert "https://github.com/Jakobovski/free-spoken-digit-dataset" in card
+
+
 def test_the_citation_is_of_this_version() -> None:
     assert f"\nversion: {engine.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
