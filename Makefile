@@ -91,9 +91,14 @@ SOURCES := pyproject.toml setup.py $(shell find csrc -type f -not -name "*.pyc")
 # Quoted requirements, from the two lists of pyproject.toml that stand on one line.
 REQUIREMENTS := $(shell sed -n 's/^\(requires\|dependencies\) = \[\(.*\)\]/\2/p' pyproject.toml | tr -d ,)
 
+OLDEST := $(shell sed -n 's/^requires-python = ">=3\.\([0-9]*\)"/\1/p' pyproject.toml)
+
+# A venv that failed, for lack of Debian's python3-venv for example, would be taken for one that is complete.
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, $(OLDEST)) and "make: expected Python 3.$(OLDEST) or newer, \
+	got %d.%d; say PYTHON=python3.12 for another" % sys.version_info[:2])'
 	@echo "Creating $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; exit 1; }
 
 $(VENV)/native: $(VENV)/bin/python $(SOURCES)
 	@echo "Installing numpy, safetensors and the build tools"

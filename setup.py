@@ -12,7 +12,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from csrc.tools import compiler
+from csrc.tools import clean_build, compiler
 
 # kernels/ is imported as engine.kernels. Tools follow the link engine/kernels; package_dir needs no links.
 KERNELS = [f"engine.{package}" for package in find_packages(include=["kernels*"])]
@@ -55,5 +55,5 @@ setup(
     packages=[*find_packages(include=["engine*"], exclude=["engine.kernels*"]), *KERNELS],
     package_dir={"engine.kernels": "kernels"},
     ext_modules=[Extension("engine.kernels._native", SOURCES)],
-    cmdclass={"build_ext": NinjaBuild},
+    cmdclass={"build": clean_build.CleanBuild, "build_ext": NinjaBuild},
 )

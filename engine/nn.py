@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":  # the installation of torch is damaged
+        raise
+    message = "engine.nn: it needs PyTorch: pip install torch (the extra 'gpu')"
+    raise ModuleNotFoundError(message, name="torch") from None
 
 from engine.checkpoint.bundled import NAMES, Model, source_of
 from engine.checkpoint.load import load_checkpoint

@@ -2,7 +2,7 @@
 
     python examples/gpu_batch.py
 
-Needs the extra `gpu`: pip install '.[gpu]'. The first call compiles the kernels and captures a CUDA graph.
+Needs the extra `gpu`: pip install -e '.[gpu]'. The first call compiles the kernels and captures a CUDA graph.
 """
 
 import sys

@@ -194,6 +194,8 @@ def test_the_hall_is_small() -> None:
 
 def test_the_import_path_is_the_folder() -> None:
     link = ROOT / "engine" / "kernels"
+    if (ROOT / "PKG-INFO").exists() and not link.exists():
+        pytest.skip("a source distribution has no links")
     assert link.is_symlink() and link.readlink() == Path("../kernels")
 
 

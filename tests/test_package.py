@@ -151,6 +151,15 @@ def test_the_wheel_has_the_packages_and_nothing_else(files: list[str], wheel: Pa
     assert {"engine/py.typed", "engine/kernels/_native.pyi", "engine/kernels/hopper/stack.cu"} <= names
 
 
+def test_a_module_of_an_older_version_is_not_packed(unpacked: Path, compiler: str, tmp_path: Path) -> None:
+    """The build copies into build/lib, packs whatever lies there, and leaves it for the next build."""
+    source = shutil.copytree(unpacked, tmp_path / "source", ignore=shutil.ignore_patterns("build", "dist"))
+    names = names_in(built(source, compiler))
+    [lib] = (source / "build").glob("lib*")
+    (lib / "engine" / "removed.py").touch()
+    assert names_in(built(source, compiler)) == names
+
+
 def test_the_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
@@ -163,6 +172,16 @@ def test_the_metadata(wheel: Path) -> None:
     ]
     assert page.startswith("# ")
     assert not [link for link in re.findall(r"\]\(([^)]+)\)", page) if "://" not in link]
+
+
+def test_the_wheel_names_the_license_of_its_weights(wheel: Path) -> None:
+    """CC BY-SA 4.0, section 3(a)(1)(C): the text of the license, or its address, is given with the material."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        assert "\nLicense-Expression: Apache-2.0 AND CC-BY-SA-4.0\n" in archive.read(name).decode()
+        card = archive.read("engine/assets/DIGITS_CARD.md").decode()
+    assert "https://creativecommons.org/licenses/by-sa/4.0/" in card
+    assert "https://github.com/Jakobovski/free-spoken-digit-dataset" in card
 
 
 def test_the_citation_is_of_this_version() -> None:
@@ -193,6 +212,7 @@ def test_an_editable_install_uses_the_checkout(
     [editable] = (folder / "dist").iterdir()
     install(environment, editable)
     package, kernels, native = run([environment, "-c", VOCODE], tmp_path).splitlines()
+    assert run([environment, "-c", VOCODE], folder).splitlines()[0] == package  # as the pages do
     assert Path(package) == folder / "engine" / "__init__.py"
     assert Path(kernels).resolve() == folder / "kernels" / "__init__.py"
     assert Path(native).resolve().parent == folder / "kernels"

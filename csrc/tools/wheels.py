@@ -1,6 +1,6 @@
 """Build the source distribution, and Linux wheels for x86-64 and 64-bit Arm that run on old systems.
 
-    python -m csrc.tools.wheels [folder]
+    python -m csrc.tools.wheels [FOLDER]
 
 The compiler is Clang of the package `ziglang`, which brings the libraries of old and foreign systems. libc++ is linked
 statically. One wheel is built for each version of CPython that is found, and auditwheel decides its tag.
@@ -8,6 +8,8 @@ statically. One wheel is built for each version of CPython that is found, and au
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "wheels"
+NAME = "diffwave_engine"  # in the names of the files
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 ARCHITECTURES = ("x86_64", "aarch64")
 GLIBC = "2.17"  # the oldest that Python itself supports in wheels
@@ -85,7 +88,7 @@ def stand_in(architecture: str) -> Path:
 def source_distribution(folder: Path) -> Path:
     """Build the source distribution, unpack it, and return the unpacked folder."""
     run(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", folder)
-    [path] = folder.glob("*.tar.gz")
+    [path] = folder.glob(f"{NAME}-*.tar.gz")
     shutil.rmtree(BUILD / "source", ignore_errors=True)
     run(sys.executable, "-m", "tarfile", "--extract", path, BUILD / "source")
     [unpacked] = (BUILD / "source").iterdir()
@@ -132,9 +135,11 @@ def add_licenses(wheel: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Build the source distribution and all wheels into a folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Build the source distribution and all wheels into a folder, in place of those of an earlier call."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in ("*.tar.gz", "*.whl"):  # nothing else: the folder may hold other files
+        for path in folder.glob(f"{NAME}-{pattern}"):
+            path.unlink()
     source, found = source_distribution(folder), interpreters()
     for version in set(VERSIONS) - set(found):
         print(f"make wheels: no python{version}, so no wheel for it", file=sys.stderr)
@@ -144,11 +149,16 @@ def main(folder: Path) -> None:
             wheel = build(source, interpreter, version, architecture, unwinder)
             add_licenses(wheel)
             run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", folder, wheel)
-            [made] = folder.glob(f"*-cp{version.replace('.', '')}-*{architecture}.whl")
+            [made] = folder.glob(f"{NAME}-*-cp{version.replace('.', '')}-*{architecture}.whl")
             with zipfile.ZipFile(made) as archive:
                 size = sum(item.file_size for item in archive.infolist() if item.filename.endswith(".so"))
             print(f"{made.name}: {made.stat().st_size:,} bytes, the native module {size:,}", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "dist").absolute())
+    parser = argparse.ArgumentParser(prog="python -m csrc.tools.wheels", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=Path("dist"), help="default: dist")
+    chosen = parser.parse_args().folder.absolute()
+    if missing := [name for name in ("ziglang", "auditwheel", "wheel") if importlib.util.find_spec(name) is None]:
+        sys.exit(f"error: the wheels need {', '.join(missing)}; run pip install -e '.[wheels]', or make wheels")
+    main(chosen)

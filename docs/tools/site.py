@@ -60,8 +60,13 @@ def stage(folder: Path) -> None:
     """Write all pages into a folder, with everything that they link to.
 
     Args:
-        folder: is replaced.
+        folder: is replaced, if an earlier call wrote it.
+
+    Raises:
+        SystemExit: it holds something else.
     """
+    if folder.exists() and any(folder.iterdir()) and not extra(folder).is_dir():
+        raise SystemExit(f"{folder}: expected a new folder or one that this program wrote, got other files")
     for place in (folder, extra(folder)):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)

@@ -44,7 +44,16 @@ _EXTRAS = (
     ("soundfile", "audio", "FLAC, Ogg and MP3"),
     ("soxr", "audio", "other sample rates"),
     ("huggingface_hub", "hub", "checkpoints on the Hugging Face Hub"),
+    ("yaml", "hub", "SpeechBrain's hyperparams.yaml"),
+    ("starlette", "serve", "'engine serve'"),
+    ("uvicorn", "serve", "'engine serve'"),
+    ("websockets", "serve", "'engine serve'"),
+    ("tqdm", "train", "training"),
+    ("ray", "ray", "jobs of many files on a Ray cluster"),
+    ("pesq", "quality", "'engine tune-steps --judge pesq'"),
+    ("distillmos", "quality", "'engine tune-steps --judge mos'"),
 )
+_DISTRIBUTIONS = {"yaml": "PyYAML"}  # whose name is not the module's
 
 
 def add_command(commands: Commands) -> None:
@@ -112,7 +121,7 @@ def _parts() -> Iterator[Part]:
 
 def _version(name: str) -> str:
     try:
-        return metadata.version(name)
+        return metadata.version(_DISTRIBUTIONS.get(name, name))
     except metadata.PackageNotFoundError:
         return "unknown version"
 

@@ -96,6 +96,15 @@ def test_commands_are_what_the_program_understands(page: str, command: str) -> N
     build_parser().parse_args(command.split()[1:])
 
 
+def test_installations_in_the_source_folder_are_editable() -> None:
+    """Python in that folder imports its package, without the native module of a copy that was installed elsewhere."""
+    places = [*PAGES, ROOT / "README.md", *(ROOT / "examples").glob("*.*")]
+    copies = {path.name: re.findall(r"pip install '?\.(?![\w/]).*", path.read_text()) for path in places}
+    assert {name: len(found) for name, found in copies.items() if found} == {"installation.md": 1, "quickstart.md": 1}
+    for name in ("installation.md", "quickstart.md"):  # which say for whom it is
+        assert "other folders" in copies[name][0]
+
+
 def symptom_rows() -> dict[str, list[str]]:
     """Return the rows of the table in docs/mels.md by their first column."""
     page = ROOT / "docs" / "mels.md"

@@ -39,6 +39,22 @@ def test_pages_are_staged_with_all_that_they_link_to(repository: Path, tmp_path:
     assert "kernel.inl" in (folder / "csrc" / "README.md").read_text()
 
 
+def test_other_folders_are_not_replaced(repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "letter.txt").touch()
+    with pytest.raises(
+        SystemExit, match=r"home: expected a new folder or one that this program wrote, got other files"
+    ):
+        site.stage(folder)
+    assert (folder / "letter.txt").exists()
+    (folder / "letter.txt").unlink()
+    site.stage(folder)
+    (folder / "stale.md").touch()
+    site.stage(folder)
+    assert not (folder / "stale.md").exists()
+
+
 def test_a_dead_link_stops_the_build(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "docs" / "page.md").write_text("[gone](gone.md)\n[home](../README.md#gone)\n")
     monkeypatch.setattr("sys.argv", ["site", str(tmp_path / "pages")])

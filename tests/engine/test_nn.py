@@ -235,3 +235,11 @@ def test_arguments_are_checked_at_once(path: Path, tmp_path: Path) -> None:
             Vocoder(path, **extra)  # type: ignore[arg-type]
     with pytest.raises(engine.CheckpointError, match="absent"):
         Vocoder(tmp_path / "absent.safetensors")
+
+
+def test_without_pytorch_the_error_names_the_remedy() -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None\ntry: import engine.nn\nexcept ImportError as wrong: print(wrong)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "engine.nn: it needs PyTorch: pip install torch (the extra 'gpu')\n", run.stderr

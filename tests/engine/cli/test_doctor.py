@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from engine.checks import installation
+from engine.cli import doctor
 from engine.kernels import device as gpu_device
 from engine.kernels.cuda import build as nvrtc
 from engine.voice.api import bundled_voice
 from tests.support.commands import Run, replace_gpu
+from tests.support.paths import ROOT
 
 OBSTACLE = gpu_device.obstacle  # a fixture replaces it
 
@@ -43,6 +45,20 @@ def test_the_remedies_fit_an_installed_wheel(run: Run, monkeypatch: pytest.Monke
     assert re.search(r"^--  package soxr +for other sample rates: pip install 'diffwave-engine\[audio\]'$", out, re.M)
     assert re.search(r"^--  gpu cuda +torch is not installed: pip install 'diffwave-engine\[gpu\]'$", out, re.M)
     assert "source folder" not in out and "pip install -e" not in out
+
+
+def test_every_extra_of_the_installation_page_is_listed(run: Run) -> None:
+    page = (ROOT / "docs" / "installation.md").read_text()
+    extras = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) - {"text"}  # of an example
+    assert len(extras) >= 7 and {extra for _, extra, _ in doctor._EXTRAS} == extras
+    project = (ROOT / "pyproject.toml").read_text()
+    for name, extra, _ in doctor._EXTRAS:
+        [requirements] = re.findall(rf"^{extra} = \[(.*?)\]\n", project, re.MULTILINE | re.DOTALL)
+        assert f'"{doctor._DISTRIBUTIONS.get(name, name).lower()}' in requirements, (name, extra)
+    out = run("doctor")[1]
+    for name, _, purpose in doctor._EXTRAS:
+        assert re.search(rf"^(ok|--)  package {name} +.*for {re.escape(purpose)}", out, re.MULTILINE)
+    assert not re.search("unknown version", out)
 
 
 def test_the_kernels_of_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
