@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 # The exit status of an error, as of the command `engine`: of any other kind, in the input, for lack of an extra.
-FAILED, BAD_INPUT, UNAVAILABLE = 1, 2, 3
+FAILED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 # The flags of the arguments that messages begin with; a message about a recipe names its file instead.
 FLAGS = {
     "data": "--data",
     "device": "--device",
+    "folder": "--folder",
     "guidance": "--guidance",
     "init": "--init",
     "labels": "--unconditional",
@@ -44,8 +46,24 @@ EXPORT = """example:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line and return the exit status."""
+    """Run one command line and return the exit status.
+
+    An error that a user can cause is one line on stderr, never a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may lack characters of a file name
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(argv)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except MemoryError as error:
+        return _fail(str(error) or "not enough memory", FAILED)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         import torch  # noqa: F401
         import tqdm  # noqa: F401
