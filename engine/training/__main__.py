@@ -18,6 +18,7 @@ FLAGS = {
     "guidance": "--guidance",
     "init": "--init",
     "labels": "--unconditional",
+    "mib": "--mib",
     "precision": "--precision",
     "threads": "--threads",
     "validate_every": "--validate-every",
@@ -143,7 +144,7 @@ def _pack(options: argparse.Namespace) -> int:
     from engine.training.pack import pack
     from engine.training.settings import read_recipe
 
-    check_output(options.output, ".safetensors")
+    check_output(options.output, ".safetensors", options.data)
     print(pack(read_recipe(options.recipe), options.data, options.output, options.mib, options.held_out))
     print(f"wrote {options.output}")
     return 0
@@ -243,16 +244,22 @@ def _add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
     if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
     return value
 
 
