@@ -20,7 +20,7 @@ from typing import Any
 
 from engine.bulk.items import LOCKS, Item
 from engine.bulk.locks import is_alone, locked, shard_locked
-from engine.checks.output_files import check_folder, replacing
+from engine.checks.output_files import check_folder, naming, replacing
 from engine.errors import InputError
 
 JOB, FAILED, GATE = "_job.json", "_failed.jsonl", "gate"
@@ -272,21 +272,6 @@ def _entry_of(line: str) -> dict[str, Any]:
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-
-
-@contextmanager
-def naming(file: Path) -> Iterator[None]:
-    """Name a file in the errors of writing it: those of a full disk have no name.
-
-    Args:
-        file: that is written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def ends_the_job(error: BaseException) -> bool:

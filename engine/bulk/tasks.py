@@ -17,11 +17,12 @@ from engine.audio.spectrogram import mel_settings
 from engine.audio.wav import is_encoded, read_channels, resample, to_mono
 from engine.bulk.formats import MEL_FORMAT, write_result
 from engine.bulk.identity import Network, arithmetic_of, read_network
-from engine.bulk.job import ends_the_job, naming
+from engine.bulk.job import ends_the_job
 from engine.bulk.paths import without_argument
 from engine.bulk.recorded import recorded_warnings
 from engine.checkpoint.bundled import source_of
 from engine.checks.arrays import FloatArray
+from engine.checks.output_files import naming
 from engine.config import Config
 from engine.errors import CheckpointError, InputError, UnavailableError
 from engine.voice import Voice

@@ -65,6 +65,21 @@ def unwinding_on_signals() -> Iterator[None]:
 
 
 @contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Name a file in the errors of writing it: those of a full disk have no name.
+
+    Args:
+        file: that is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from None
+
+
+@contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that replaces `target` when the block ends without an exception.
 
@@ -93,7 +108,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise OSError("it names an open file, not a file in a folder")
     unfinished = _Unfinished(target)
     try:
-        with unfinished.open() as file:
+        with naming(target), unfinished.open() as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -205,17 +220,18 @@ class _Unfinished:
             position += os.pwrite(descriptor, block, position)
 
 
-def check_folder(path: Path, *, writable: bool = True) -> None:
+def check_folder(path: Path, *, writable: bool = True, option: str = "-o") -> None:
     """Check before the work that results can be written into a folder, or that it can be created.
 
     Args:
         path: the folder; its parent must exist.
         writable: whether a file must be possible there; otherwise only that the path is, or can be, a folder.
+        option: the option of the command line that named the path, for messages.
 
     Raises:
         InputError: the path is not a directory, or no file can be created there.
     """
-    refusal = f"-o: cannot write into {str(path)!r}"
+    refusal = f"{option}: cannot write into {str(path)!r}"
     try:
         is_folder: bool | None = stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as error:  # a loop of links, or a folder that must not be searched

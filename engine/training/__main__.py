@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 # The exit status of an error, as of the command `engine`: of any other kind, in the input, for lack of an extra.
-FAILED, BAD_INPUT, UNAVAILABLE = 1, 2, 3
+FAILED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 # The flags of the arguments that messages begin with; a message about a recipe names its file instead.
 FLAGS = {
     "data": "--data",
     "device": "--device",
+    "folder": "--folder",
     "guidance": "--guidance",
     "init": "--init",
     "labels": "--unconditional",
+    "mib": "--mib",
     "precision": "--precision",
     "temperature": "--temperature",
     "threads": "--threads",
@@ -45,8 +48,24 @@ EXPORT = """example:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line and return the exit status."""
+    """Run one command line and return the exit status.
+
+    An error that a user can cause is one line on stderr, never a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may lack characters of a file name
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(argv)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except MemoryError as error:
+        return _fail(str(error) or "not enough memory", FAILED)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         import torch  # noqa: F401
         import tqdm  # noqa: F401
@@ -127,7 +146,7 @@ def _pack(options: argparse.Namespace) -> int:
     from engine.training.pack import pack
     from engine.training.settings import read_recipe
 
-    check_output(options.output, ".safetensors")
+    check_output(options.output, ".safetensors", options.data)
     print(pack(read_recipe(options.recipe), options.data, options.output, options.mib, options.held_out))
     print(f"wrote {options.output}")
     return 0
@@ -229,16 +248,22 @@ def _add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
     if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
     return value
 
 

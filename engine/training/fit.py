@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from engine.bulk.locks import locked
+from engine.checks.output_files import check_folder
 from engine.errors import InputError
 from engine.kernels.cpu import tiers
-from engine.training.data import read_corpus
+from engine.training.data import Corpus, read_corpus
 from engine.training.few_steps import few_step_scores
 from engine.training.log import Log, Window
 from engine.training.objective import level_names
@@ -29,6 +32,7 @@ from engine.training.trainer import Report, Trainer
 from engine.training.validation import validate
 
 STATE = "state.safetensors"
+LOCK = ".lock"
 SAVE_SECONDS = 300.0
 LOG_STEPS = 50
 ECHO_SECONDS = 2.0  # within which a repeated signal counts as the first one
@@ -72,19 +76,36 @@ def fit(recipe: Recipe, data: Path, options: Options) -> bool:
         Whether the training is done.
 
     Raises:
-        InputError: an argument is impossible, the folder holds another recipe's training, or the loss or gradient of a
-            step is not finite; then the state in the folder stays unchanged.
+        InputError: an argument is impossible, the folder cannot be written or holds another recipe's training, another
+            process trains in it, or the loss or gradient of a step is not finite; then the state in the folder stays
+            unchanged.
     """
+    if options.validate_every < 0:
+        raise InputError(f"validate_every: expected at least 0, got {options.validate_every}")
+    _check_folder(options.folder)
     processes = join(options.device)
     try:
-        return _fit(recipe, data, options, processes)
+        corpus = read_corpus(data, recipe.data, recipe.network, options.skip_broken)
+        options.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            if processes.first and not stack.enter_context(locked(options.folder / LOCK)):
+                raise InputError(
+                    f"folder: another process trains in {str(options.folder)!r}; wait until it ends, or choose another"
+                )
+            return _fit(recipe, corpus, options, processes)
     finally:
         leave(processes)
 
 
-def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> bool:
-    corpus = read_corpus(data, recipe.data, recipe.network, options.skip_broken)
-    options.folder.mkdir(parents=True, exist_ok=True)
+def _check_folder(folder: Path) -> None:
+    """Check before the recordings are read that the folder, or the first of its parents that exists, is writable."""
+    existing = folder
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    check_folder(existing, option="folder")
+
+
+def _fit(recipe: Recipe, corpus: Corpus, options: Options, processes: Processes) -> bool:
     without_mos = None
     if corpus.held_out and recipe.network.n_mels and options.validate_every:
         without_mos = check_installed()
@@ -104,7 +125,7 @@ def _fit(recipe: Recipe, data: Path, options: Options, processes: Processes) -> 
             _print(f"validating without {without_mos}")
         if state and recipe.training.init:
             _print("init: not used, because the training in this folder resumes")
-        log = Log(options.folder)
+        log = Log(options.folder, trainer.step)
     with _caught_signals() as signals, _progress(processes.first, trainer) as show:
         while not trainer.done and trainer.step < end:
             report = trainer.advance()

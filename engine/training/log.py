@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.checks.output_files import naming, replacing
 from engine.training.objective import LEVELS
 from engine.training.trainer import Report
 
@@ -70,16 +71,22 @@ class Window:
 class Log:
     """The file log.jsonl in the folder of a training, and the same for TensorBoard where that is installed.
 
+    A training that was killed resumes at its last state, and computes the steps after it again. Their old lines are
+    removed, and so is a last line that was cut off.
+
     Args:
         folder: of the training.
+        resumed: the number of the finished steps of a training that resumes; 0 for a new one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumed: int = 0) -> None:
         self._path = folder / FILE
+        if self._path.exists():
+            _remove_lines(self._path, resumed)
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board: Any = SummaryWriter(str(folder))
+            self._board: Any = SummaryWriter(str(folder), purge_step=resumed + 1 if resumed else None)
         except ImportError:
             self._board = None
             print("no TensorBoard files: tensorboard is not installed", file=sys.stderr)
@@ -89,7 +96,7 @@ class Log:
         if not figures:
             return
         figures = {name: _finite(value) for name, value in figures.items()}
-        with open(self._path, "a") as file:
+        with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **figures}) + "\n")
         if self._board is None:
             return
@@ -98,6 +105,24 @@ class Log:
                 if number is not None:
                     self._board.add_scalar(name if index is None else f"{name}/{index}", number, step)
         self._board.flush()
+
+
+def _remove_lines(path: Path, resumed: int) -> None:
+    """Remove the lines of steps after the one at which a training resumes, and the beginning of a line."""
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    kept = b"".join(line for line in lines if line.endswith(b"\n") and not (resumed and _step(line) > resumed))
+    if kept != content:
+        with replacing(path) as file:
+            file.write(kept)
+
+
+def _step(line: bytes) -> int:
+    """Return the step of a line, or 0 for a line that is none of the log's."""
+    try:
+        return int(json.loads(line)["step"])
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def _finite(value: Any) -> Any:

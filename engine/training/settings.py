@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +12,7 @@ from typing import Any
 
 from engine.audio.spectrogram import HOP
 from engine.checks.mels import LOG_KINDS
-from engine.config import Config, as_tuples, linear_schedule
+from engine.config import MAX_SAMPLES, MAX_STEPS, Config, as_tuples, linear_schedule
 from engine.diffusion.schedule import build_schedule
 from engine.errors import CheckpointError, InputError
 from engine.training.unroll_settings import Unroll
@@ -23,6 +24,8 @@ else:
 
 RECIPES = Path(__file__).parent / "recipes"
 SUPPORTED = {"padding": "zeros", "step_bias_in_residual": False, "shared_upsampler": True}  # fields of LMNT's structure
+MAX_SEED = 2**63 - 1  # NumPy turns larger ones into floating-point numbers beside small ones
+MAX_GAIN_DB = 100.0
 TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", tuple: "a list"}
 
 
@@ -68,11 +71,22 @@ class Data:
         if self.label and not re.compile(self.label).groups:
             raise InputError(f"data.label: expected a regular expression with groups, got {self.label!r}")
         _check_minimum("data", self, frames=1, samples=0, lead=0, peak=0)
+        if self.samples > MAX_SAMPLES:
+            raise InputError(f"data.samples: expected at most {MAX_SAMPLES}, got {self.samples}")
+        if self.peak > 1.0:
+            raise InputError(f"data.peak: expected a level from 0 to 1, got {self.peak!r}")
         if not 0.0 <= self.blur <= 1.0:
             raise InputError(f"data.blur: expected a number from 0 to 1, got {self.blur!r}")
         gains = self.gain_db
-        if len(gains) != 2 or not all(type(gain) in (int, float) for gain in gains) or not gains[0] <= gains[1]:
-            raise InputError(f"data.gain_db: expected [lowest, highest] in dB, got {list(gains)!r:.80}")
+        if (
+            len(gains) != 2
+            or not all(type(gain) in (int, float) for gain in gains)
+            or not -MAX_GAIN_DB <= gains[0] <= gains[1] <= MAX_GAIN_DB
+        ):
+            raise InputError(
+                f"data.gain_db: expected [lowest, highest] in dB, from {-MAX_GAIN_DB:g} to {MAX_GAIN_DB:g}, got "
+                f"{list(gains)!r:.80}"
+            )
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,8 @@ class Training:
 
     def __post_init__(self) -> None:
         _check_minimum("training", self, steps=1, batch=1, warmup=0, seed=0, decay=0)
+        if self.seed > MAX_SEED:
+            raise InputError(f"training.seed: expected at most {MAX_SEED}, got {self.seed}")
         for name in ("average", "fast_share", "drop_label"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"training.{name}: expected a number from 0 to 1, got {getattr(self, name)!r}")
@@ -158,6 +174,8 @@ class Recipe:
             raise InputError("data.samples: expected the length of clips for a network without a mel, got 0")
         if data.blur and network.mel_kind is None:
             raise InputError(f"data.blur: expected 0 for a network without a known kind of mel, got {data.blur}")
+        if network.prior and not network.n_mels:
+            raise InputError("network.prior: expected false for a network without a mel, got true")
         if network.prior and network.mel_kind not in LOG_KINDS:
             kinds = ", ".join(LOG_KINDS)
             raise InputError(
@@ -222,14 +240,19 @@ def read_recipe(path: str | Path) -> Recipe:
         InputError: the file does not exist or is not TOML, or a key or value is impossible.
     """
     file = Path(path)
-    if not file.suffix and not file.exists():
-        file = RECIPES / f"{path}.toml"
+    bundled_file = RECIPES / f"{file.name}.toml"
+    if (
+        str(path) == file.name and not file.is_file() and bundled_file.is_file()
+    ):  # a training's folder may have the name
+        file = bundled_file
     try:
-        tables = tomllib.loads(file.read_text())
+        tables = tomllib.loads(file.read_text("utf-8-sig"))  # editors on Windows begin files with a BOM
     except OSError as error:
         bundled = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
         raise InputError(f"recipe: {path}: {error.strerror}; bundled recipes: {bundled}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"recipe: {file}: expected TOML in UTF-8, got {error}; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe: {file}: expected TOML, got {error}") from None
     try:
         return recipe_from_tables(tables)
@@ -267,17 +290,34 @@ def recipe_from_tables(tables: dict[str, Any]) -> Recipe:
             raise InputError(f"{name}: expected a table, [{name}], got {table!r:.80}")
     network = dict(tables.get("network", {}))
     if "beta" in network:
+        if "train_schedule" in network:
+            raise InputError("network.beta: expected one of beta and train_schedule, got both")
         network["train_schedule"] = _train_schedule(network.pop("beta"))
     if network.get("n_mels") == 0:
         network = {"upsample_strides": (), "mel_kind": None, **network}
     if network.get("fast_schedule") == []:
         network["fast_schedule"] = None
-    return Recipe(
+    recipe = Recipe(
         _from_table(Config, "network", network),
         _from_table(Data, "data", tables.get("data", {})),
         _from_table(Training, "training", tables.get("training", {})),
         _from_table(Unroll, "unroll", tables["unroll"]) if "unroll" in tables else None,
     )
+    _check_effects(recipe)
+    return recipe
+
+
+def _check_effects(recipe: Recipe) -> None:
+    """Refuse settings that have no effect on this kind of network."""
+    network, data = recipe.network, recipe.data
+    kind = "with a mel, which learns crops" if network.n_mels else "without a mel, which learns whole clips"
+    for name in ("samples", "lead", "peak") if network.n_mels else ("gain_db", "blur"):
+        value, default = getattr(data, name), getattr(Data(), name)
+        if value != default:
+            expected, got = json.dumps(default), json.dumps(value)
+            raise InputError(f"data.{name}: expected {expected} for a network {kind}, got {got}")
+    if not network.n_mels and network.mel_kind is not None:
+        raise InputError(f"network.mel_kind: expected none beside n_mels = 0, got {network.mel_kind!r}")
 
 
 def _train_schedule(beta: Any) -> tuple[float, ...]:
@@ -287,7 +327,7 @@ def _train_schedule(beta: Any) -> tuple[float, ...]:
         not isinstance(beta, dict)
         or set(beta) != set(kinds)
         or not all(type(beta[key]) in kind for key, kind in kinds.items())
-        or beta["steps"] < 1
+        or not 1 <= beta["steps"] <= MAX_STEPS
     ):
         raise InputError(
             f"network.beta: expected a table like {{ first = 1e-4, last = 0.05, steps = 50 }}, got {beta!r:.80}"
@@ -302,11 +342,21 @@ def _from_table(kind: Any, name: str, table: dict[str, Any]) -> Any:
     values = {key: as_tuples(value) for key, value in table.items()}
     for key, value in values.items():
         default = types[key].default
+        if isinstance(default, float) and type(value) in (int, float) and not _is_finite(key, value):
+            raise InputError(f"{name}.{key}: expected a finite number, got {value!r:.80}")
         if isinstance(default, float) and type(value) is int:
             values[key] = float(value)
         elif kind is not Config and type(value) is not type(default):
             raise InputError(f"{name}.{key}: expected {TYPE_NAMES[type(default)]}, got {value!r:.80}")
     return kind(**values)
+
+
+def _is_finite(key: str, value: float) -> bool:
+    """Return whether a number is a finite floating-point number, or an infinity with a meaning."""
+    try:
+        return math.isfinite(float(value)) or (key, value) == ("clip", math.inf)  # that never clips
+    except OverflowError:  # TOML's whole numbers have no limit
+        return False
 
 
 def _check_minimum(table: str, settings: Any, **minimum: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.checkpoint.bundled import path_of
 from engine.checkpoint.load import load_checkpoint
-from engine.errors import InputError
+from engine.errors import CheckpointError, InputError
 from engine.kernels.device import CudaDevice, obstacle
 from engine.training.adversary import Adversary
 from engine.training.batches import AnyBatch, batches
@@ -252,7 +252,10 @@ def _initialize_from(network: DiffWave, file: str, classes: tuple[str, ...]) -> 
         The channels of the narrower network, or 0.
     """
     weights: Mapping[str, Tensor]
-    path = path_of(file)
+    try:
+        path = path_of(file)
+    except (CheckpointError, InputError) as error:
+        raise type(error)(f"init: {str(error).removeprefix('model: ')}") from None
     if is_state(path):
         state = read_state(path)
         weights, config = state.tensors["weights"], recipe_from_json(state.recipe).network

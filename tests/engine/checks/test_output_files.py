@@ -247,6 +247,15 @@ def test_other_errors_leave_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.read_bytes() == b"old" and names(tmp_path) == ["a"]
 
 
+@BOTH_KINDS
+def test_a_full_disk_names_the_file(tmp_path: Path, nameless: bool) -> None:
+    """The system's error of a write has no name, and a program with several files must say which one."""
+    with pytest.raises(OSError, match="No space left on device") as caught, replacing(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "a")
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOENT, errno.EXDEV, errno.EOPNOTSUPP])
 def test_systems_that_forbid_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool, number: int) -> None:

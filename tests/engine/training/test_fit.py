@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from engine.bulk.locks import locked
 from engine.errors import CheckpointError, InputError
 from engine.training import __main__ as command
-from engine.training.fit import STATE, Options, fit, resolve_precision
+from engine.training.fit import LOCK, STATE, Options, fit, resolve_precision
 from engine.training.settings import Recipe, read_recipe
 from engine.training.state import State, read_state
 from tests.engine.training.recordings import (
@@ -136,6 +137,18 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
             "error: --data: there is no directory 'nowhere'",
         ),
         (["fit", "digits", "--data", ".", "--folder", "x", "--threads", "0"], "error: --threads: expected at least 1"),
+        (
+            ["fit", "digits", "--data", ".", "--folder", "x", "--device", "cpu", "--validate-every", "-5"],
+            "error: --validate-every: expected at least 0, got -5",
+        ),
+        (
+            ["fit", "digits", "--data", "nowhere", "--folder", "file/x", "--device", "cpu"],
+            "error: --folder: cannot write into 'file': it is not a directory",
+        ),
+        (
+            ["fit", "digits", "--data", "nowhere", "--folder", "link", "--device", "cpu"],
+            "error: --folder: cannot write into 'link'",
+        ),
         (["export", "nowhere", "-o", "x.safetensors"], "error: nowhere: expected the state of a training"),
         (["export", "nowhere", "-o", "x.npy"], "error: -o: expected a name that ends in .safetensors"),
     ],
@@ -148,9 +161,40 @@ def test_errors_name_the_file_or_the_flag(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nothing")
     assert command.main(arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith(message) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [(KeyboardInterrupt(), 130, "interrupted\n"), (MemoryError("no room for 9 GiB"), 1, "error: no room for 9 GiB\n")],
+)
+def test_an_interruption_before_the_first_step_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    message: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("engine.training.fit.read_corpus", fail)
+    arguments = ["fit", "digits", "--data", str(tmp_path), "--folder", str(tmp_path / "x"), "--device", "cpu"]
+    assert command.main(arguments) == status
+    assert capsys.readouterr().err == message and not (tmp_path / "x").exists()
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
+    data = write_tones(tmp_path / "data", 4, 22050, 0.3)
+    (tmp_path / "folder").mkdir()
+    with locked(tmp_path / "folder" / LOCK), pytest.raises(InputError, match="folder: another process trains in"):
+        fit(voice_recipe(), data, Options(tmp_path / "folder"))
+    assert fit(voice_recipe(), data, Options(tmp_path / "folder"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["fit"], ["export"], ["pack"]])

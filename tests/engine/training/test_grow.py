@@ -97,7 +97,7 @@ def test_initial_weights_by_name_and_by_folder(tmp_path: Path) -> None:
             assert _initialize_from(network, model, ()) == 0
         for name, parameter in weights(network).items():
             np.testing.assert_array_equal(parameter, checkpoint.tensors[name])
-    with pytest.raises(CheckpointError, match="expected a file or one of 'voice'"):
+    with pytest.raises(CheckpointError, match=r"^init: expected a file or one of 'voice'"):
         _initialize_from(DiffWave(checkpoint.config), "absent", ())
 
 

@@ -56,6 +56,34 @@ def test_every_line_is_json(tmp_path: Path) -> None:
     assert lines == [{"step": 50, **FIGURES}, {"step": 100, "loss": None, "levels": [None, None, 0.25]}]
 
 
+def test_a_training_that_was_killed_logs_no_step_twice(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    path.write_text('{"step": 50}\n{"step": 60, "held_out_loss": 1}\n{"step": 100}\n{"step": 150, "lo')
+    log = Log(tmp_path, resumed=60)
+    log.write(100, FIGURES)
+    steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    assert steps == [50, 60, 100]
+
+
+def test_a_line_that_was_cut_off_is_removed(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"step": 50}\n{"st')
+    Log(tmp_path)
+    assert (tmp_path / FILE).read_text() == '{"step": 50}\n'
+
+
+def test_tensorboard_forgets_the_steps_after_the_state(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for resumed, steps in ((0, (50, 100)), (60, (100, 150))):
+        log = Log(tmp_path, resumed)
+        for step in steps:
+            log.write(step, {"loss": float(step + resumed)})
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(50, 50), (100, 160), (150, 210)]
+
+
 def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

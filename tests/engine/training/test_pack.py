@@ -98,7 +98,23 @@ def test_the_command_packs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert command.main(arguments) == 0
     assert f"wrote {out}" in capsys.readouterr().out and out.stat().st_size < 0.4 * MIB
     assert command.main([*arguments[:4], "-o", str(tmp_path / "packed.wav")]) == 2
-    with pytest.raises(SystemExit):
-        command.main([*arguments, "--mib", "0"])
-    with pytest.raises(SystemExit):
-        command.main([*arguments, "--held-out", "-1"])
+    capsys.readouterr()
+    for option, value, expected in (
+        ("--mib", "0", "a number above 0, got '0'"),
+        ("--mib", "many", "a number above 0, got 'many'"),
+        ("--held-out", "-1", "a whole number of at least 0, got '-1'"),
+        ("--held-out", "few", "a whole number of at least 0, got 'few'"),
+    ):
+        with pytest.raises(SystemExit):
+            command.main([*arguments, option, value])
+        assert f"argument {option}: expected {expected}" in capsys.readouterr().err
+    assert command.main([*arguments, "--mib", "0.001"]) == 2
+    assert capsys.readouterr().err.startswith("error: --mib: expected room for 1 held-out")
+
+
+def test_a_packed_file_is_not_replaced_by_a_part_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "packed.safetensors"
+    pack(voice_recipe(), write_tones(tmp_path / "data", 4, 22050, 0.5), out)
+    content = out.read_bytes()
+    assert command.main(["pack", "voice", "--data", str(out), "-o", str(out), "--mib", "0.1"]) == 2
+    assert "error: -o: cannot write" in capsys.readouterr().err and out.read_bytes() == content

@@ -56,6 +56,33 @@ def test_missing_keys_default_to_base(tmp_path: Path) -> None:
         ("[network]\nbeta = { first = 1e-4, last = 0.02 }", "network.beta: expected"),
         ("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 0 }", "network.beta: expected"),
         ("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 9, more = 1 }", "network.beta: expected"),
+        ("[network]\nbeta = { first = 1e-4, last = 0.02, steps = 20000 }", "network.beta: expected"),
+        (
+            "[network]\nbeta = { first = 1e-4, last = 0.02, steps = 9 }\ntrain_schedule = [0.1]",
+            "network.beta: expected one of beta and train_schedule, got both",
+        ),
+        (
+            "[network]\nn_mels = 0\nprior = true\nmel_kind = 'hifigan'\nenergy_min = 0.1\n[data]\nsamples = 99",
+            "network.prior: expected false for a network without a mel",
+        ),
+        ("[network]\nn_mels = 0\nmel_kind = 'lmnt'\n[data]\nsamples = 99", "network.mel_kind: expected none beside"),
+        (
+            "[network]\nn_mels = 0\n[data]\nsamples = 99\ngain_db = [-6.0, 4.0]",
+            r"data.gain_db: expected \[0.0, 0.0\] for",
+        ),
+        ("[network]\nn_mels = 0\n[data]\nsamples = 9999999999", "data.samples: expected at most 2147483647"),
+        ("[data]\npeak = 0.9", "data.peak: expected 0.0 for a network with a mel, which learns crops, got 0.9"),
+        ("[data]\npeak = nan", "data.peak: expected a finite number, got nan"),
+        ("[data]\npeak = 1.5", "data.peak: expected a level from 0 to 1"),
+        ("[data]\nlead = 3", "data.lead: expected 0 for a network with a mel"),
+        ("[data]\ngain_db = [-inf, inf]", r"data.gain_db: expected \[lowest, highest\] in dB, from -100 to 100"),
+        ("[data]\ngain_db = [0, 1000]", r"data.gain_db: expected \[lowest, highest\] in dB, from -100 to 100"),
+        ("[training]\ndecay = nan", "training.decay: expected a finite number, got nan"),
+        ("[training]\nrate = inf", "training.rate: expected a finite number, got inf"),
+        (f"[training]\nrate = 1{'0' * 400}", "training.rate: expected a finite number, got 1000"),
+        ("[training]\nclip = nan", "training.clip: expected a finite number, got nan"),
+        ("[training]\nseed = 9223372036854775808", "training.seed: expected at most 9223372036854775807"),
+        ("[unroll]\nanchor = inf", "unroll.anchor: expected a finite number, got inf"),
         (
             "[network]\npadding = 'reflect'",
             'network.padding: expected "zeros", the only value for training, got "reflect"',
@@ -74,7 +101,7 @@ def test_missing_keys_default_to_base(tmp_path: Path) -> None:
         ),
         ("[data]\npattern = ''", "data.pattern: expected a pattern below the data folder"),
         ("[data]\npattern = '/tmp/*'", "data.pattern: expected a pattern below the data folder"),
-        ("[data]\ngain_db = [1.0]", r"data.gain_db: expected \[lowest, highest\] in dB, got \[1.0\]"),
+        ("[data]\ngain_db = [1.0]", r"data.gain_db: expected \[lowest, highest\] in dB, .*got \[1.0\]"),
         ("[data]\ngain_db = [1.0, -1.0]", r"data.gain_db: expected \[lowest, highest\]"),
         ("[data]\ngain_db = [1.0, 'a']", r"data.gain_db: expected \[lowest, highest\]"),
         ("[data]\nheld_out = '('", "data.held_out: expected a regular expression"),
@@ -84,6 +111,38 @@ def test_impossible_values_are_refused(tmp_path: Path, text: str, message: str) 
     (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(InputError, match=message):
         read_recipe(tmp_path / "recipe.toml")
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark_and_have_windows_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes("\ufeff# für Anna\r\n[training]\r\nsteps = 3\r\n".encode())
+    assert read_recipe(tmp_path / "recipe.toml").training.steps == 3
+
+
+def test_the_encoding_of_a_recipe_does_not_depend_on_the_locale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe.toml").write_text("[data]\nheld_out = '^prüfung'\n", "utf-8")
+    monkeypatch.setattr("io.text_encoding", lambda encoding, level=2: encoding or "ascii")
+    assert read_recipe(tmp_path / "recipe.toml").data.held_out == "^prüfung"
+
+
+def test_a_recipe_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes("[training]\nsteps = 3\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"expected TOML in UTF-8, got .* save it as UTF-8"):
+        read_recipe(tmp_path / "recipe.toml")
+
+
+def test_a_folder_does_not_hide_a_bundled_recipe_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide calls `fit digits --folder digits`, and the same command must resume."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert read_recipe("digits") == read_recipe(RECIPES / "digits.toml")
+
+
+def test_a_training_without_clipping(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("[training]\nclip = inf\n")
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    assert recipe.training.clip == float("inf") and recipe_from_json(recipe.to_json()) == recipe
 
 
 def test_schedules_of_few_steps(tmp_path: Path) -> None:
