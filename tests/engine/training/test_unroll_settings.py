@@ -40,7 +40,7 @@ LOG_MEL = "[network]\nmel_kind = 'hifigan'\nprior = true\nenergy_min = 0.1\n"
         ("[training]\nbatch = 1\n[unroll]", "unroll.anchor_share: .* batch of 1, got 0.9, which leaves none"),
         ("[unroll]\ncheckpointing = 1", "unroll.checkpointing: expected true or false, got 1"),
         ("[unroll]\nadversarial = -0.1", "unroll.adversarial: expected a number of at least 0"),
-        ("[unroll]\nmatching = nan", "unroll.matching: expected a number of at least 0, got nan"),
+        ("[unroll]\nmatching = nan", "unroll.matching: expected a finite number, got nan"),
         ("[unroll]\nadversarial_after = 1.0", "unroll.adversarial_after: expected a number from 0 to below 1"),
         ("[unroll]\nadversarial_rate = 0", "unroll.adversarial_rate: expected a number above 0"),
         ("[network]\nn_mels = 0\n[data]\nsamples = 100\n[unroll]", "unroll: expected a network with a mel"),
