@@ -210,6 +210,7 @@ struct Operations {
   int width = 0;                              // float lanes of a vector; determines the packing
   int zero_point = 0;           // zero point of the uint8 operand in this tier's int8 dot product: kZeroPoint or 0
   bool int16_products = false;  // whether int8 is multiplied as int16
+  int tile_bytes = 0;           // of a row of a tile register; 0 without
 };
 
 struct Tier {

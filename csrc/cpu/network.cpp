@@ -39,11 +39,6 @@ int32_t to_int32(double value) {
   return static_cast<int32_t>(std::nearbyint(std::clamp(value, -kLimit, kLimit)));
 }
 
-template <class E>
-int whole_groups(int inputs) {
-  return (inputs + kGroup<E> - 1) / kGroup<E> * kGroup<E>;
-}
-
 double max_abs(const float* values, int64_t count) {
   double result = 0.0;
   for (int64_t n = 0; n < count; ++n) result = std::max(result, std::abs(static_cast<double>(values[n])));
@@ -84,7 +79,7 @@ Network<E>::Network(const Parameters& p, const Operations<E>& ops)
 
 template <class E>
 void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
-  const size_t C = static_cast<size_t>(channels), M = static_cast<size_t>(whole_groups<E>(bands));
+  const size_t C = static_cast<size_t>(channels), M = static_cast<size_t>(conditioner_inputs<E>());
   for (int i = 0; i < layer_count; ++i) {
     Layer<E>& layer = layers[static_cast<size_t>(i)];
     if (!quantized(static_cast<size_t>(i))) {
@@ -97,7 +92,7 @@ void Network<E>::lay_out(Arena arena, size_t* bytes, int layer_count) {
     layer.tap_sum = arena.take<float>(2 * C * C);
   }
   for (Int8Layer& layer : int8_layers) {
-    const size_t inputs = static_cast<size_t>(whole_groups<uint8_t>(bands));
+    const size_t inputs = static_cast<size_t>(conditioner_inputs<uint8_t>());
     layer.skip_correction = arena.take<int32_t>(C);
     if (layer.quantized()) {
       if (operations.int16_products) {
@@ -158,7 +153,7 @@ void Network<E>::pack(const Parameters& p) {
       });
     if (M && layer.conditioner) {
       const float* conditioner = p.conditioner_weight + i * 2 * C * M;
-      pack_panels(layer.conditioner, channels, width, whole_groups<E>(bands), 2, [&](int half, int c, int k) {
+      pack_panels(layer.conditioner, channels, width, conditioner_inputs<E>(), 2, [&](int half, int c, int k) {
         return k < M ? kGateScale[half] * conditioner[(half * C + c) * M + k] : 0.0f;
       });
     }
@@ -271,7 +266,7 @@ void Network<E>::quantize_layer(const Parameters& p, int i) {
 // fits the range of the channel, so that adding them takes a shift and no multiplication.
 template <class E>
 void Network<E>::quantize_conditioner(const Parameters& p, int layer) {
-  const int64_t C = channels, M = bands, inputs = whole_groups<uint8_t>(bands);
+  const int64_t C = channels, M = bands, inputs = conditioner_inputs<uint8_t>();
   const Int8Layer& int8_layer = int8_layers[static_cast<size_t>(layer)];
   const float* weight = p.conditioner_weight + layer * 2 * C * M;
   const auto weight_int8 = [&](int64_t half, int64_t c, int64_t k) {

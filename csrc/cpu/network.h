@@ -84,7 +84,16 @@ class Network {
   int panel_index(int half, int c) const {
     return (c / operations.width * 2 + half) * operations.width + c % operations.width;
   }
-  int64_t mel_width() const { return (bands + 15) / 16 * 16; }
+  // The inputs of a packed conditioner for rows of T, the last of them zero: whole groups, or whole tiles.
+  template <class T>
+  int conditioner_inputs() const {
+    const int unit = std::max(operations.tile_bytes, 4) / static_cast<int>(sizeof(T));
+    return (bands + unit - 1) / unit * unit;
+  }
+  int64_t mel_width() const {
+    const int unit = std::max(operations.tile_bytes, 16);
+    return (bands + unit - 1) / unit * unit;
+  }
   int64_t hop() const {
     int64_t hop = 1;
     for (int stride : strides) hop *= stride;

@@ -12,13 +12,18 @@ namespace {
 #include "vec_bf16.inl"
 #include "vec_tiles.inl"
 #include "all_kernels.inl"
+#include "../matmul_tiles.inl"
+#include "../conditioner_tiles.inl"
 #include "../residual_block/direct_tiles.inl"
 
 constexpr Operations<Bf16> with_tiles(Operations<Bf16> operations) {
+  operations.project_conditioner = conditioner_on_tiles<ConditionerBf16<Bf16>>;
+  operations.quantized_conditioner = conditioner_on_tiles<ConditionerInt8<Bf16>>;
   operations.direct_block = direct_on_tiles<Bf16>;
   operations.direct_int8_block = direct_on_tiles<Bf16>;
   operations.peak = tiles_peak<Bf16>;
   operations.peak8 = tiles_peak<uint8_t>;
+  operations.tile_bytes = kTileBytes;
   return operations;
 }
 constexpr Operations<Bf16> kOnTiles = with_tiles(kOperations<Bf16>);

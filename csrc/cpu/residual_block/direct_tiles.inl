@@ -1,56 +1,10 @@
-// The direct residual layer on tile registers (vec_tiles.inl), for bf16 and int8. The formulas are those of
+// The direct residual layer on tile registers (matmul_tiles.inl), for bf16 and int8. The formulas are those of
 // direct_bf16.inl and direct_int8.inl.
-//
-// The sums of a product leave the tile registers through memory: `Sums`, which stays in the L1 cache. Register tiles
-// are multiplied in pairs, so that four products are in flight. While the vector units gate one pair, the tile unit
-// multiplies the next.
 
-// Two register tiles of sums, of a panel: [tile][row][half].
-template <class T>
-struct Sums {
-  alignas(64) T of[2][kRows][2][kWidth];
-};
-
-// The part of a product's inputs that stand in one tile of rows, and whether they fill it.
-template <class E>
-constexpr int kTileInputs = kTileBytes / static_cast<int>(sizeof(E));
+// Whether rows of channels fill whole tiles, in int8 too.
 template <class Block>
 bool suits_tiles(const Block& op) {
   return op.channels % kTileInputs<uint8_t> == 0;
-}
-
-// Adds rows [kRows][inputs] of two register tiles times a panel of weights to the tiles of sums. `stride` is the
-// distance of two rows.
-template <class E, class W>
-DIFFWAVE_INLINE void multiply_pair(const E* x0, const E* x1, int64_t stride, const W* weight, int inputs) {
-  constexpr int kVectorBytes = kWidth * 4;
-  for (int k = 0; k < inputs; k += kTileInputs<E>) {
-    load_tile<4>(x0 + k, stride * static_cast<int64_t>(sizeof(E)));
-    load_tile<6>(weight, 2 * kVectorBytes);
-    multiply_tiles<0, 4, 6>(x0);
-    load_tile<7>(weight + kWidth * kGroup<E>, 2 * kVectorBytes);
-    multiply_tiles<1, 4, 7>(x0);
-    load_tile<5>(x1 + k, stride * static_cast<int64_t>(sizeof(E)));
-    multiply_tiles<2, 5, 6>(x0);
-    multiply_tiles<3, 5, 7>(x0);
-    weight += int64_t{2} * kWidth * kTileInputs<E>;
-  }
-}
-
-DIFFWAVE_INLINE void zero_sums() {
-  zero_tile<0>();
-  zero_tile<1>();
-  zero_tile<2>();
-  zero_tile<3>();
-}
-
-template <class T>
-DIFFWAVE_INLINE void store_sums(Sums<T>& sums) {
-  constexpr int kStride = sizeof sums.of[0][0];
-  store_tile<0>(sums.of[0][0][0], kStride);
-  store_tile<1>(sums.of[0][0][1], kStride);
-  store_tile<2>(sums.of[1][0][0], kStride);
-  store_tile<3>(sums.of[1][0][1], kStride);
 }
 
 // The three taps of one panel of the dilated convolution, for two register tiles.
@@ -59,13 +13,6 @@ DIFFWAVE_INLINE void multiply_taps(const E* const (&taps)[2][3], const W* weight
   const int64_t tap = int64_t{2} * kWidth * channels;
   zero_sums();
   for (int i = 0; i < 3; ++i) multiply_pair(taps[0][i], taps[1][i], channels, weight + i * tap, channels);
-  store_sums(sums);
-}
-
-template <class E, class W, class T>
-DIFFWAVE_INLINE void multiply_gated(const E* gated0, const E* gated1, const W* weight, int channels, Sums<T>& sums) {
-  zero_sums();
-  multiply_pair(gated0, gated1, channels, weight, channels);
   store_sums(sums);
 }
 
@@ -82,7 +29,7 @@ struct TilesBf16 {
 
   static void project(const Block& op, const TileRows<E>& a, const TileRows<E>& b, int panel, Sums<float>& sums) {
     const E* const weight = op.projection + panel * int64_t{2} * kWidth * op.channels;
-    multiply_gated(const_cast<const E*>(a.gated), const_cast<const E*>(b.gated), weight, op.channels, sums);
+    multiply(const_cast<const E*>(a.gated), const_cast<const E*>(b.gated), op.channels, weight, op.channels, sums);
   }
 
   static void gate_panel(const Block& op, const TileRows<E>& tile, int panel, const float (&sums)[kRows][2][kWidth]) {
@@ -138,8 +85,8 @@ struct TilesInt8 {
 
   static void project(const Block& op, const Rows8& a, const Rows8& b, int panel, Sums<int32_t>& sums) {
     const int8_t* const weight = op.projection8 + panel * int64_t{2} * kWidth * op.channels;
-    multiply_gated(const_cast<const uint8_t*>(a.gated8), const_cast<const uint8_t*>(b.gated8), weight, op.channels,
-                   sums);
+    const uint8_t *const gated0 = a.gated8, *const gated1 = b.gated8;
+    multiply(gated0, gated1, op.channels, weight, op.channels, sums);
   }
 
   static void gate_panel(const Block& op, const Rows8& tile, int panel, const int32_t (&sums)[kRows][2][kWidth]) {
@@ -178,18 +125,6 @@ struct TilesInt8 {
   }
 };
 
-// Runs `multiply` for the register tiles of a block in pairs, one pair ahead of `use`, which takes them one by one.
-template <class Sum, class Multiply, class Use>
-DIFFWAVE_INLINE void in_pairs(int count, const Multiply& multiply, const Use& use) {
-  Sums<Sum> sums[2];
-  const auto multiply_from = [&](int i) { multiply(i, std::min(i + 1, count - 1), sums[i / 2 % 2]); };
-  if (count) multiply_from(0);
-  for (int i = 0; i < count; ++i) {
-    if (i % 2 == 0 && i + 2 < count) multiply_from(i + 2);
-    use(i, sums[i / 2 % 2].of[i % 2]);
-  }
-}
-
 // The loops of loop.inl.
 template <class Layer>
 void tiles_block(const typename Layer::Block& op, Rows rows) {
@@ -224,25 +159,4 @@ template <class E>
 void direct_on_tiles(const QuantizedBlock<E>& op, Rows rows) {
   if (!suits_tiles(op)) return direct_block(op, rows);
   op.x8.rows ? tiles_block<TilesInt8<E>>(op, rows) : tiles_block<TilesUnquantized<E>>(op, rows);
-}
-
-// The peak of the tile unit: products of full tiles on registers alone. Returns the number of multiply-accumulates.
-template <class E>
-double tiles_peak(int64_t rounds) {
-  constexpr int kMostRows = 16;
-  configure_tiles(kMostRows);
-  zero_sums();
-  zero_tile<4>();
-  zero_tile<5>();
-  zero_tile<6>();
-  zero_tile<7>();
-  const E* const type = nullptr;
-  for (int64_t i = 0; i < rounds; ++i) {
-    multiply_tiles<0, 4, 6>(type);
-    multiply_tiles<1, 4, 7>(type);
-    multiply_tiles<2, 5, 6>(type);
-    multiply_tiles<3, 5, 7>(type);
-  }
-  release_tiles();
-  return static_cast<double>(rounds) * 4 * kMostRows * kWidth * kTileInputs<E>;
 }
