@@ -56,7 +56,10 @@ template <class Error = std::invalid_argument, class... Parts>
 
 const diffwave::Tier& find_tier(const std::string& name) {
   for (const diffwave::Tier& tier : diffwave::tiers())
-    if (name == tier.name && tier.supported) return tier;
+    if (name == tier.name && tier.supported) {
+      if (tier.ask && !tier.ask()) reject<std::runtime_error>("isa: the system denies the registers of '", name, "'");
+      return tier;
+    }
   reject("isa: expected a tier that this processor supports, got '", name, "'; see tiers()");
 }
 

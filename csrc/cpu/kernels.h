@@ -215,10 +215,11 @@ struct Operations {
 
 struct Tier {
   const char* name;
-  bool supported;          // by this processor
-  const char* requires_;   // shown to the user
-  Operations<float> fp32;  // empty where the tier is for other precisions
-  Operations<Bf16> bf16;   // empty where the tier has no bf16 dot product
+  bool supported;           // by this processor
+  const char* requires_;    // shown to the user
+  Operations<float> fp32;   // empty where the tier is for other precisions
+  Operations<Bf16> bf16;    // empty where the tier has no bf16 dot product
+  bool (*ask)() = nullptr;  // asks the system for the registers before their first use; null if nothing is to be asked
 };
 
 // All tiers compiled for this architecture, slowest first.

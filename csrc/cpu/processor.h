@@ -4,11 +4,11 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+
+#include <cstdlib>
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <cstdlib>
 #endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
@@ -35,14 +35,18 @@ inline unsigned saved_registers() {
   return low;
 }
 
-// Linux lets a process use the tile registers after it has asked once, for all threads; older kernels refuse. Tests
-// emulate the registers where the processor lacks them (tests/csrc/harness/tile_emulator.cpp).
-inline bool permits_tiles([[maybe_unused]] bool has_tiles) {
+// Tests emulate the tile registers where the processor lacks them (tests/csrc/harness/tile_emulator.cpp).
+inline bool emulates_tiles() {
+  const char* value = std::getenv("DIFFWAVE_EMULATED_TILES");
+  return value && *value;
+}
+
+// Asks the system for the tile registers, for all threads of the process. Linux denies them to a process that has not
+// asked, because signal handlers then need larger stacks.
+inline bool ask_for_tiles() {
 #if defined(__linux__)
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
-  if (has_tiles && (saved_registers() >> 17 & 3) == 3 && syscall(SYS_arch_prctl, kRequest, kTileData) == 0) return true;
-  const char* emulated = std::getenv("DIFFWAVE_EMULATED_TILES");
-  return emulated && *emulated;
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0 || emulates_tiles();
 #else
   return false;
 #endif
@@ -56,7 +60,7 @@ inline Processor detect_processor() {
   const bool fma = bit(c, 12), xsave = bit(c, 27), avx = bit(c, 28);
   if (!xsave || !avx || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
   const unsigned saved = saved_registers(), subleaves = a;
-  const bool tiles = bit(d, 22) && bit(d, 24) && bit(d, 25);  // AMX-BF16, AMX-TILE, AMX-INT8
+  const bool tiles = bit(d, 22) && bit(d, 24) && bit(d, 25) && (saved >> 17 & 3) == 3;  // AMX-BF16, AMX-TILE, AMX-INT8
 #if defined(__APPLE__)
   const bool saves512 = true;  // macOS sets the bits of AVX-512 at the first use
 #else
@@ -68,7 +72,7 @@ inline Processor detect_processor() {
   if (subleaves < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return found;
   found.avxvnni = found.avx2 && bit(a, 4);
   found.avx512bf16 = found.avx512vnni && bit(a, 5);
-  found.amx = found.avx512bf16 && permits_tiles(tiles);
+  found.amx = found.avx512bf16 && (tiles || emulates_tiles());
   return found;
 }
 

@@ -54,7 +54,7 @@ const std::vector<Tier>& tiers() {
     list.push_back(
         {"avx512bf16", processor.avx512bf16, "AVX-512 with VNNI and BF16", avx512vnni::fp32(), avx512bf16::bf16()});
 #if defined(DIFFWAVE_AMX)
-    list.push_back({"amx", processor.amx, "AMX, and AVX-512 with VNNI and BF16", {}, amx::bf16()});
+    list.push_back({"amx", processor.amx, "AMX, and AVX-512 with VNNI and BF16", {}, amx::bf16(), ask_for_tiles});
 #endif
 #elif defined(__aarch64__)
     list.push_back({"neon", true, "NEON (any 64-bit Arm)", neon::fp32(), {}});

@@ -33,7 +33,7 @@ std::vector<Target> targets(const std::string& tier) {
     if (tier.empty() || tier == name || tier == target.name) all.push_back(target);
   };
   for (const diffwave::Tier& candidate : diffwave::tiers()) {
-    if (!candidate.supported) continue;
+    if (!candidate.supported || (candidate.ask && !candidate.ask())) continue;
     if (candidate.fp32.width) add({candidate.name + std::string(" fp32"), candidate.fp32, {}});
     if (candidate.bf16.width) add({candidate.name + std::string(" bf16"), {}, candidate.bf16});
   }
