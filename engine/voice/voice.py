@@ -114,10 +114,10 @@ class Voice(Editor):
             InputError: an argument has an impossible value; the message names it.
             Cancelled: the event `cancel` was set.
         """
-        event, progress = check_callbacks(cancel, progress)
+        cancel, progress = check_callbacks(cancel, progress)
         batch = check_mel(mel, self.config, self._loop.torch_device, lengths)
         gain = check_match(match_mel, self.config)
-        is_direct = batch.stays and noise is std is energy_min is event is progress is draft is gain is None
+        is_direct = batch.stays and noise is std is energy_min is cancel is progress is draft is gain is None
         is_direct = is_direct and not self.config.prior
         if not is_direct:
             batch = fit_to_kind(batch, self.config.mel_kind)
@@ -136,10 +136,10 @@ class Voice(Editor):
         works = DRAFT_WORK * isinstance(draft, str), len(plan), MATCH_WORK * (gain is not None)
         of_draft, of_steps, of_match = in_parts(progress, *works)
         if draft is not None:
-            items = begin_from(draft, batch, items, plan, self.config, self.threads, device, event, of_draft)
-        audio = self._loop.sample(items, plan, of_steps, event)
+            items = begin_from(draft, batch, items, plan, self.config, self.threads, device, cancel, of_draft)
+        audio = self._loop.sample(items, plan, of_steps, cancel)
         if gain is not None:
-            audio = match_items(audio, items, gain, self.config, self.threads, device, event, of_match)
+            audio = match_items(audio, items, gain, self.config, self.threads, device, cancel, of_match)
         return batch.restore(audio)  # type: ignore[no-any-return]
 
     def stream(
@@ -258,7 +258,7 @@ class Voice(Editor):
         Raises:
             InputError: an argument has an impossible value.
         """
-        config, count, event = self.config, check_count(streams, "streams"), check_cancel(cancel)
+        config, count, cancel = self.config, check_count(streams, "streams"), check_cancel(cancel)
         size = None if chunk is None else check_count(chunk, "chunk")
         if not config.n_mels:
             raise InputError("stream: this network is unconditional and takes no mel; use generate()")
@@ -275,7 +275,7 @@ class Voice(Editor):
         window: StreamWindow = of_steps
         if draft is not None:
             window = DraftedWindow(of_steps, open_phases(config, number), plan, number, config)
-        return Stream(config, window if gain is None else MatchedWindow(window, front_end(config, gain)), event)
+        return Stream(config, window if gain is None else MatchedWindow(window, front_end(config, gain)), cancel)
 
     @overload
     def generate(
@@ -359,7 +359,7 @@ class Voice(Editor):
             InputError: the network needs a mel, or an argument has an impossible value.
             Cancelled: the event `cancel` was set.
         """
-        event, progress = check_callbacks(cancel, progress)
+        cancel, progress = check_callbacks(cancel, progress)
         if self.config.n_mels:
             raise InputError("generate: this network wants a mel; use vocode(mel)")
         count = check_count(n, "n")
@@ -373,9 +373,9 @@ class Voice(Editor):
         if (heat := check_temperature(temperature, self.config)) != 1.0:
             plan, items = plan.cooled(heat), [cooled(item, heat) for item in items]
         if weight == 1.0:
-            audio = self._loop.sample(items, plan, progress, event)
+            audio = self._loop.sample(items, plan, progress, cancel)
         else:
-            audio = classifier_free.sample(self._loop, items, plan, self.config, weight, progress, event)
+            audio = classifier_free.sample(self._loop, items, plan, self.config, weight, progress, cancel)
         device = None if noise is None else device_of(noise[0])
         return stack([on_device(row, device) for row in audio])  # type: ignore[no-any-return]
 
