@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "cpu/measure_peak.h"
 #include "cpu/noise.h"
 #include "cpu/sweep.h"
 #include "cpu/whole_signal.h"
@@ -55,11 +56,11 @@ template <class Error = std::invalid_argument, class... Parts>
 }
 
 const diffwave::Tier& find_tier(const std::string& name) {
-  for (const diffwave::Tier& tier : diffwave::tiers())
-    if (name == tier.name && tier.supported) {
-      if (tier.ask && !tier.ask()) reject<std::runtime_error>("isa: the system denies the registers of '", name, "'");
-      return tier;
-    }
+  for (const diffwave::Tier& tier : diffwave::tiers()) {
+    if (name != tier.name || !tier.supported) continue;
+    if (!tier.ask || tier.ask()) return tier;
+    reject<std::runtime_error>("isa: the system denies the registers of '", name, "'");
+  }
   reject("isa: expected a tier that this processor supports, got '", name, "'; see tiers()");
 }
 
@@ -416,30 +417,13 @@ Floats output_head(const diffwave::Network<E>& network, const Floats& skip) {
   return eps;
 }
 
-// Multiply-accumulates per second of `threads` threads together, measured over at least half of `seconds`.
 double peak(const std::string& isa, const std::string& precision, int threads, double seconds) {
   const diffwave::Tier& tier = find_tier(isa);
-  const auto run8 = tier.bf16.width ? tier.bf16.peak8 : tier.fp32.peak8;
-  const auto run = precision == "int8" ? run8 : precision == "bf16" ? tier.bf16.peak : tier.fp32.peak;
+  const auto in_int8 = tier.bf16.width ? tier.bf16.peak8 : tier.fp32.peak8;
+  const auto run = precision == "int8" ? in_int8 : precision == "bf16" ? tier.bf16.peak : tier.fp32.peak;
   if (!run) reject("precision: expected one that tier '", isa, "' has, got ", precision, "; see tiers()");
-  using Clock = std::chrono::steady_clock;
   const GilRelease release;
-  diffwave::Team team(threads);
-  const auto rate = [&](int64_t rounds) {
-    std::vector<double> work(static_cast<size_t>(threads));
-    const auto start = Clock::now();
-    team.run([&](int rank) { work[static_cast<size_t>(rank)] = run(rounds); });
-    const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
-    double sum = 0.0;
-    for (double w : work) sum += w;
-    return std::make_pair(sum / elapsed, elapsed);
-  };
-  // Doubles the rounds until the run is long enough: in a short run, the time in which threads wake up distorts the
-  // rate.
-  for (int64_t rounds = 100000;; rounds *= 2) {
-    const auto [result, elapsed] = rate(rounds);
-    if (elapsed >= seconds / 2) return result;
-  }
+  return diffwave::measure_peak(run, threads, seconds);
 }
 
 template <class E>
