@@ -49,6 +49,7 @@ Tiles& tiles_of_this_thread() {
 }
 
 void configure(Tiles& tiles, const uint8_t* shapes) {
+  if (tiles.configured) fail("ldtilecfg: the kernel before did not release its tiles");  // stricter than the manual
   tiles.configured = shapes[0] != 0;
   if (shapes[0] > 1 || shapes[1] != 0) fail("ldtilecfg: palette 1 and start row 0 only");
   for (int i = 2; i < 16; ++i)
