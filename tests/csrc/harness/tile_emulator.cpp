@@ -28,7 +28,7 @@ struct Tiles {
   alignas(64) uint8_t data[kTiles][kRows][kBytes];
 };
 
-constexpr int kThreads = 1024;
+constexpr int kThreads = 256;  // at once
 Tiles tiles_of_thread[kThreads];
 std::atomic<int64_t> executed{0};
 struct sigaction previous;
@@ -40,10 +40,11 @@ struct sigaction previous;
 
 Tiles& tiles_of_this_thread() {
   const long id = syscall(SYS_gettid);
+  for (Tiles& tiles : tiles_of_thread)
+    if (tiles.thread.load() == id) return tiles;
   for (Tiles& tiles : tiles_of_thread) {
-    long owner = tiles.thread.load();
-    if (owner == 0 && tiles.thread.compare_exchange_strong(owner, id)) return tiles;
-    if (owner == id) return tiles;
+    long nobody = 0;
+    if (tiles.thread.compare_exchange_strong(nobody, id)) return tiles;
   }
   fail("too many threads");
 }
@@ -172,6 +173,7 @@ bool execute(greg_t* registers) {
     configure(tiles, memory().address);
   } else if (opcode == 0x49 && prefix == kNone && modrm[0] == 0xc0) {
     tiles.configured = false;
+    tiles.thread = 0;  // free for another thread
   } else if (opcode == 0x49 && prefix == kF2 && registers_only) {
     if (!tiles.configured) fail("tilezero before ldtilecfg");
     std::memset(tiles.data[reg], 0, sizeof tiles.data[reg]);
