@@ -143,7 +143,7 @@ def test_the_temperature_defaults_to_the_networks(labelled: Voice, tmp_path: Pat
         assert expected.tobytes() != recorded.generate(**options).tobytes()
 
 
-@pytest.mark.parametrize(("isa", "precision"), targets())
+@pytest.mark.parametrize(("isa", "precision"), targets(tiles=False))
 def test_a_batch_of_mixed_labels_is_the_reference(load: Any, isa: str, precision: str) -> None:
     labels = ["1 ben", "0 ann", "1 ben", "2 ann"]
     voice = load("labelled", isa=isa, precision=precision)

@@ -10,21 +10,25 @@ import torch
 
 from engine.config import Config
 from engine.kernels import cpu, reference
+from engine.kernels.registry import TILES
 from tests.arm import proxy
 from tests.support.networks import Arrays, random_network
 from tests.support.quantized import with_ranges
 
 
-def targets(*precisions: str, arm: bool = False) -> list[Any]:
+def targets(*precisions: str, arm: bool = False, tiles: bool = True) -> list[Any]:
     """Return test parameters (isa, precision) of all tiers, slowest first. Unsupported tiers are skipped.
 
     Args:
         precisions: precisions of the tiers; fp32 and bf16 by default.
         arm: also return the tiers of an emulated Arm processor, "arm-generic" and others, marked `arm`. Only `network`
             and `packed` accept them.
+        tiles: also return the tier of tile registers. `engine.load` refuses it for networks of few channels.
     """
     parameters = []
     for isa, supported, requires, available in cpu.tiers():
+        if isa == TILES and not tiles:
+            continue
         marks = [] if supported else [pytest.mark.skip(reason=f"this processor lacks {requires}")]
         for precision in available:
             if precision in (precisions or ("fp32", "bf16")):

@@ -100,7 +100,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize(("isa", "precision"), targets())
+@pytest.mark.parametrize(("isa", "precision"), targets(tiles=False))
 def test_working_memory_is_bounded(isa: str, precision: str, name: str) -> None:
     """Some number of steps per sweep fits the budget, for audio of any length and any number of threads."""
     config, steps = SIZES[name]
