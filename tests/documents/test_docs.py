@@ -101,7 +101,7 @@ def test_installations_in_the_source_folder_are_editable() -> None:
     places = [*PAGES, ROOT / "README.md", *(ROOT / "examples").glob("*.*")]
     copies = {path.name: re.findall(r"pip install '?\.(?![\w/]).*", path.read_text()) for path in places}
     assert {name: len(found) for name, found in copies.items() if found} == {"installation.md": 1, "quickstart.md": 1}
-    for name in ("installation.md", "quickstart.md"):  # which say for whom it is
+    for name in ("installation.md", "quickstart.md"):  # which state where a copy serves
         assert "other folders" in copies[name][0]
 
 
