@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.cli.bench.machine import environment
+from engine.config import BASE
 from engine.errors import InputError, UnavailableError
 from engine.kernels import cpu, registry
 from engine.kernels import device as gpu_device
@@ -80,6 +83,24 @@ def test_int8_is_the_default_of_calibrated_networks_where_it_is_fastest(
     monkeypatch.setattr(gpu_device, "obstacle", lambda index: "none here")
     assert registry.select(calibrated=True).precision == "int8"
     assert registry.select().precision == "fp32"
+
+
+def test_tile_registers_run_by_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    have = [("avx512bf16", True, "AVX-512 with BF16", ["fp32", "bf16", "int8"]), ("amx", True, "AMX", ["bf16", "int8"])]
+    monkeypatch.setattr(cpu, "tiers", lambda: have)
+    monkeypatch.setattr(gpu_device, "obstacle", lambda index: "none here")
+    for precision in ("auto", "bf16", "int8", "fp32"):
+        choice = registry.select(precision=precision, calibrated=True)
+        assert choice.isa == "avx512bf16" and "isa='amx' selects its tile registers" in choice.reasons[1]
+    assert environment([])["machine"]["tiers"] == ["avx512bf16"]
+    requested = registry.select(isa="amx")
+    assert (requested.isa, requested.precision) == ("amx", "bf16") and registry.settle(requested, BASE) == requested
+    with pytest.raises(
+        UnavailableError, match="isa: 'amx' needs a multiple of 64 residual channels, got a network with 48"
+    ):
+        registry.settle(requested, replace(BASE, residual_channels=48))
+    with pytest.raises(UnavailableError, match=r"got isa='amx'; use precision='auto'$"):
+        registry.select(isa="amx", precision="fp32")
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,18 @@ def test_the_instruction_set_of_all_points() -> None:
         curves.measure_curves(curves.QUICK, threads=1, isa="sse9", measure=point.measure)
 
 
+def test_the_snr_is_that_of_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, load = [], curves.engine.load
+
+    def recording(*arguments: Any, **options: Any) -> Any:
+        loaded.append((options["precision"], options["isa"]))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(curves.engine, "load", recording)
+    curves._accuracy(None, 1, 2, ["int8"], 3, "generic")
+    assert loaded == [("fp32", None), ("int8", "generic")]
+
+
 def test_a_point_runs_on_its_instruction_set() -> None:
     row = point.measure(Point("fp32", 1, 2, isa="generic"), 1, 0.01)
     assert row["isa"] == "generic"
