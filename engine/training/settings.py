@@ -241,9 +241,8 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     file = Path(path)
     bundled_file = RECIPES / f"{file.name}.toml"
-    if (
-        str(path) == file.name and not file.is_file() and bundled_file.is_file()
-    ):  # a training's folder may have the name
+    # Not `exists`: the folder of a training may have the name of a bundled recipe.
+    if str(path) == file.name and not file.is_file() and bundled_file.is_file():
         file = bundled_file
     try:
         tables = tomllib.loads(file.read_text("utf-8-sig"))  # editors on Windows begin files with a BOM
